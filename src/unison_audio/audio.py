@@ -1,0 +1,333 @@
+"""Waveforms: files in and out, resampling, levels, mixing at an SNR, fades and silence.
+
+A waveform is a float tensor whose last dimension is time; leading dimensions are a batch.
+"""
+
+import math
+import os
+import secrets
+import struct
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor
+
+from unison_audio.errors import InputError
+
+FORMATS: dict[str, tuple[str, str]] = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+"""What `save` writes: suffix -> libsndfile's container and coding."""
+
+SILENCE_RMS = 1e-7
+"""Below this RMS a waveform counts as digital silence: it is never amplified."""
+
+_BLOCK = 1 << 16
+# A WAV written to a pipe cannot know its length and claims about 2 or 4 GiB.
+_STREAMED_SIZE = 0x7FFFF000
+
+
+def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
+    """Read a sound file as mono at the rate asked for.
+
+    Any rate, any number of channels (averaged) and any format of libsndfile is taken: wav, flac,
+    ogg, mp3 and others.
+
+    Args:
+        path: The file.
+        sample_rate: Samples per second of the result.
+
+    Returns:
+        The waveform, (samples,), float32.
+
+    Raises:
+        InputError: The file is missing, empty, cut short, not a sound file, or holds values that
+            are not finite.
+    """
+    name = _require_file(path)
+    try:
+        with soundfile.SoundFile(name) as file:
+            file_rate, frames = file.samplerate, file.frames
+            data = file.read(dtype="float32", always_2d=True)  # (samples, channels)
+    except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
+        raise _unreadable(name, error) from error
+    if len(data) == 0:
+        raise InputError(f"{name} holds no sound (0 samples); give a file that does.")
+    if len(data) < frames:
+        raise InputError(
+            f"{name} is cut short ({len(data)} of {frames} samples); give the whole file."
+        )
+    if not np.isfinite(data).all():
+        raise InputError(
+            f"{name} holds values that are not finite (NaN or infinity); give a clean recording."
+        )
+    mono = torch.from_numpy(data).mean(dim=1)  # (samples,)
+    mono = resample(mono, file_rate, sample_rate)
+    if mono.numel() == 0:
+        raise InputError(f"{name} is too short: less than one sample at {sample_rate} Hz.")
+    return mono
+
+
+def seconds(path: str | os.PathLike[str]) -> float:
+    """Tell a sound file's length in seconds from its header, without decoding it.
+
+    Raises:
+        InputError: As `load`, as far as the header shows it.
+    """
+    name = _require_file(path)
+    try:
+        with soundfile.SoundFile(name) as file:
+            return file.frames / file.samplerate
+    except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
+        raise _unreadable(name, error) from error
+
+
+def save(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int) -> None:
+    """Write a mono waveform; the format follows from the suffix (see `FORMATS`).
+
+    The file appears whole or not at all: it is written beside its place and then moved there.
+
+    Args:
+        path: Where to; its folder must exist.
+        waveform: (samples,), within -1..1.
+        sample_rate: Samples per second.
+
+    Raises:
+        InputError: Unknown suffix, missing folder, a rate that the format cannot hold, an empty
+            waveform, or one that is not finite or exceeds +-1 and so would be clipped.
+    """
+    target = Path(path).resolve()
+    if target.suffix.lower() not in FORMATS:
+        raise InputError(
+            f"Cannot write {path}: the suffix must be one of {', '.join(FORMATS)}; rename the file."
+        )
+    if not target.parent.is_dir():
+        raise InputError(f"Cannot write {path}: there is no folder {target.parent}; create it.")
+    if target.is_dir():
+        raise InputError(f"Cannot write {path}: it is a folder; give the name of a file.")
+    if waveform.ndim != 1 or waveform.numel() == 0:
+        raise InputError(
+            f"Cannot write {path}: a waveform of shape (samples,) with at least one sample was "
+            f"expected, got {tuple(waveform.shape)}."
+        )
+    data = waveform.detach().to("cpu", torch.float32).numpy()
+    peak = float(np.abs(data).max())
+    if not math.isfinite(peak):
+        raise InputError(f"Cannot write {path}: the waveform holds values that are not finite.")
+    if peak > 1.0:
+        raise InputError(
+            f"Cannot write {path}: the waveform's peak is {peak:.3f} and would be clipped; "
+            "scale it to within -1..1."
+        )
+    container, coding = FORMATS[target.suffix.lower()]
+    if not soundfile.check_format(container, coding):
+        raise InputError(
+            f"Cannot write {path}: this machine's libsndfile has no {container}; "
+            "use .wav or .flac, or install a newer soundfile."
+        )
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        with soundfile.SoundFile(
+            part, "x", sample_rate, channels=1, format=container, subtype=coding
+        ) as file:
+            # In blocks: libsndfile's Vorbis encoder overflows its stack on long single writes.
+            for start in range(0, len(data), _BLOCK):
+                file.write(data[start : start + _BLOCK])
+        part.replace(target)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise InputError(
+            f"Cannot write {path} at {sample_rate} Hz ({_reason(error)}); "
+            "choose another format or place."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def require_sound(waveform: Tensor, name: str) -> None:
+    """Refuse a waveform that is digital silence.
+
+    Args:
+        waveform: (samples,).
+        name: How the message names it, such as the file's path.
+
+    Raises:
+        InputError: Its RMS is below `SILENCE_RMS`.
+    """
+    if waveform.numel() == 0 or float(rms(waveform)) < SILENCE_RMS:
+        raise InputError(f"{name} is silent; give a recording that holds sound.")
+
+
+def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
+    """Change the sample rate with soxr (high quality).
+
+    Args:
+        waveform: (..., samples).
+        from_rate: Its samples per second.
+        to_rate: The result's.
+
+    Returns:
+        (..., samples'), on the same device; the same tensor where the rates are equal.
+    """
+    if from_rate == to_rate:
+        return waveform
+    lead = waveform.shape[:-1]
+    flat = waveform.detach().to("cpu", torch.float32).reshape(-1, waveform.shape[-1])
+    rows = [torch.from_numpy(soxr.resample(row.numpy(), from_rate, to_rate)) for row in flat]
+    return torch.stack(rows).reshape(*lead, -1).to(waveform.device)
+
+
+def rms(waveform: Tensor) -> Tensor:
+    """Root mean square over time: (..., samples) -> (...)."""
+    return waveform.square().mean(dim=-1).sqrt()
+
+
+def normalize_rms(waveform: Tensor, target: float = 0.1) -> Tensor:
+    """Scale to an RMS of `target` (paper §3.6); silence stays silence.
+
+    Args:
+        waveform: (..., samples); each item is scaled by itself.
+        target: The RMS to reach.
+
+    Returns:
+        The same shape.
+    """
+    level = rms(waveform).unsqueeze(-1)
+    gain = torch.where(level > SILENCE_RMS, target / level.clamp_min(SILENCE_RMS), 1.0)
+    return waveform * gain
+
+
+def mix_at_snr(signal: Tensor, noise: Tensor, snr_db: float | Tensor) -> Tensor:
+    """Scale `noise` so that `signal` stands above it by `snr_db` (paper §3.6).
+
+    Args:
+        signal: (..., samples).
+        noise: (..., samples); need not be as long.
+        snr_db: Decibels, one for all or (...).
+
+    Returns:
+        The scaled noise, shape of `noise`; add it to the signal for the mixture. Silent noise
+        stays silent.
+    """
+    level = rms(noise)
+    ratio = 10.0 ** (-torch.as_tensor(snr_db, dtype=noise.dtype, device=noise.device) / 20.0)
+    gain = rms(signal) * ratio / level.clamp_min(SILENCE_RMS)
+    gain = torch.where(level > SILENCE_RMS, gain, torch.ones_like(gain))
+    return noise * gain.unsqueeze(-1)
+
+
+def fade(waveform: Tensor, fade_in: int, fade_out: int) -> Tensor:
+    """Fade both ends with raised cosines.
+
+    Args:
+        waveform: (..., samples).
+        fade_in: Samples of the rise; at most half of the waveform is used.
+        fade_out: Samples of the fall; likewise.
+
+    Returns:
+        The same shape.
+    """
+    length = waveform.shape[-1]
+    window = torch.ones(length, dtype=waveform.dtype, device=waveform.device)
+    rise, fall = (min(fade_in, length // 2), min(fade_out, length // 2))
+    if rise > 0:
+        window[:rise] = raised_cosine(rise).to(window)
+    if fall > 0:
+        window[length - fall :] = raised_cosine(fall).flip(0).to(window)
+    return waveform * window
+
+
+def raised_cosine(length: int) -> Tensor:
+    """A rise from 0 to 1, (length,); it and its mirror image add up to 1."""
+    phase = (torch.arange(length, dtype=torch.float64) + 0.5) / max(length, 1)
+    return (0.5 - 0.5 * torch.cos(math.pi * phase)).float()
+
+
+def frame_levels(waveform: Tensor, frame: int) -> Tensor:
+    """Level of each full frame of `frame` samples in dB of full scale: (samples,) -> (frames,).
+
+    The last frame may be shorter; its level is its own samples'.
+    """
+    count = -(-waveform.shape[-1] // frame)
+    padded = torch.nn.functional.pad(waveform.square(), (0, count * frame - waveform.shape[-1]))
+    energy = padded.reshape(count, frame).sum(dim=1)  # (frames,)
+    sizes = torch.full((count,), float(frame), device=waveform.device)
+    if count:
+        sizes[-1] = waveform.shape[-1] - (count - 1) * frame
+    return 10.0 * torch.log10((energy / sizes).clamp_min(1e-20))
+
+
+def trim_silence(waveform: Tensor, sample_rate: int, threshold_db: float = -40.0) -> Tensor:
+    """Cut silence off both ends.
+
+    Args:
+        waveform: (samples,).
+        sample_rate: Samples per second; the level is measured over frames of 10 ms.
+        threshold_db: What counts as silence, relative to the loudest frame.
+
+    Returns:
+        The stretch from the first to the last frame above the threshold; nothing, (0,), of a
+        waveform that is silent throughout.
+    """
+    if waveform.numel() == 0 or float(rms(waveform)) < SILENCE_RMS:
+        return waveform[:0]
+    frame = max(1, round(0.01 * sample_rate))
+    levels = frame_levels(waveform, frame)
+    loud = torch.nonzero(levels >= levels.max() + threshold_db).flatten()
+    return waveform[int(loud[0]) * frame : (int(loud[-1]) + 1) * frame]
+
+
+def _require_file(path: str | os.PathLike[str]) -> str:
+    """Refuse what is missing, a folder, empty, or a WAV with less data than its header says."""
+    file = Path(path)
+    if not file.exists():
+        raise InputError(f"There is no file {file}; check the path.")
+    if not file.is_file():
+        raise InputError(f"{file} is not a file; give the path of a sound file.")
+    try:
+        size = file.stat().st_size
+        if size == 0:
+            raise InputError(f"{file} is empty (0 bytes); give a sound file.")
+        missing = _missing_wav_bytes(file, size)
+    except OSError as error:
+        raise _unreadable(str(file), error) from error
+    if missing > 0:
+        raise InputError(
+            f"{file} is cut short ({missing} bytes of sound are missing); give the whole file."
+        )
+    return str(file)
+
+
+def _missing_wav_bytes(file: Path, size: int) -> int:
+    """Bytes that a RIFF file's data chunk promises and the file does not hold.
+
+    libsndfile reads such a file up to its end without a word.
+    """
+    with file.open("rb") as stream:
+        head = stream.read(12)
+        if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return 0
+        while len(chunk := stream.read(8)) == 8:
+            kind, length = struct.unpack("<4sI", chunk)
+            if kind == b"data":
+                held = size - stream.tell()
+                return 0 if length >= _STREAMED_SIZE else max(0, length - held)
+            stream.seek(length + length % 2, os.SEEK_CUR)
+    return 0
+
+
+def _reason(error: Exception) -> str:
+    """The library's own words on one line."""
+    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return str(text).strip().rstrip(".")
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    return InputError(
+        f"{name} cannot be read as sound ({_reason(error)}); give a wav, flac, ogg or mp3 file."
+    )
