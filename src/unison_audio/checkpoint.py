@@ -1,0 +1,338 @@
+"""Checkpoints of a variant: a folder or hub repository of config.json and model.safetensors.
+
+Also takes over weights under the names of the UNISON release.
+"""
+
+import dataclasses
+import json
+import os
+import tempfile
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from unison_audio.errors import InputError
+from unison_audio.model.backbone import FUSIONS, BackboneConfig, UnisonBackbone
+from unison_audio.variants import Variant
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+DISK_TYPES = (torch.float32, torch.float16)
+
+
+def save(
+    directory: str | os.PathLike[str],
+    variant: Variant,
+    backbone: UnisonBackbone,
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a checkpoint.
+
+    Both files are complete on the disk before either takes its place, the config last: an
+    interrupted save leaves what was there before, and never half a file. Other files in the
+    directory are left alone.
+
+    Args:
+        directory: where to; made if missing.
+        variant: the configuration to store.
+        backbone: the weights to store.
+        dtype: type of the weights in the file, float32 or float16.
+
+    Raises:
+        InputError: if the backbone is not of that variant, the type is another one, or a weight
+            is not finite in it.
+    """
+    if backbone.config != variant.backbone:
+        raise InputError(
+            f"The backbone's config {backbone.config} is not that of variant {variant.name!r}; "
+            "save it with the variant it was made from."
+        )
+    if dtype not in DISK_TYPES:
+        raise InputError(f"Weights cannot be saved as {dtype}; use float32 or float16.")
+    weights = {
+        name: tensor.detach().to("cpu", dtype).contiguous()
+        for name, tensor in backbone.state_dict().items()
+    }
+    broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if broken:
+        raise InputError(
+            f"Weights are not finite as {dtype}: {', '.join(broken)}; "
+            "save an earlier step, or in float32 if they overflowed float16."
+        )
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".incomplete-") as temporary:
+        files = [Path(temporary, WEIGHTS_FILE), Path(temporary, CONFIG_FILE)]
+        save_file(weights, files[0], metadata={"format": "pt"})
+        files[1].write_text(json.dumps(dataclasses.asdict(variant), indent=2) + "\n", "utf-8")
+        for file in files:
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        for file in files:
+            file.chmod(0o644)
+            file.replace(directory / file.name)
+
+
+def load(
+    source: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32
+) -> tuple[Variant, UnisonBackbone]:
+    """Read a checkpoint.
+
+    Args:
+        source: a folder, or `owner/name` of a repository on the Hugging Face hub.
+        dtype: type to compute in, whatever the type in the file is.
+
+    Returns:
+        The variant and its backbone, on the CPU and in evaluation mode.
+
+    Raises:
+        InputError: if there is no such checkpoint, a file is damaged, or its keys are not exactly
+            those that the configuration asks for; the message lists every key that is wrong.
+    """
+    directory = resolve(source)
+    variant = read_config(directory / CONFIG_FILE)
+    path = directory / WEIGHTS_FILE
+    try:
+        weights = load_file(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; a checkpoint needs it beside its config.") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged ({error}); download or save it again.") from error
+    with torch.device("meta"):
+        backbone = UnisonBackbone(variant.backbone)
+    expected = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
+    _require_same_keys(str(path), expected, weights)
+    weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
+    backbone.load_state_dict(weights, assign=True)
+    return variant, backbone.eval()
+
+
+def resolve(source: str | os.PathLike[str]) -> Path:
+    """Find the folder of a checkpoint, downloading it if need be.
+
+    Args:
+        source: a folder, or `owner/name` of a repository on the Hugging Face hub.
+
+    Returns:
+        A folder on this machine.
+
+    Raises:
+        InputError: if it is neither, or the repository cannot be had.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    name = str(source)
+    if name.count("/") != 1 or name.startswith(("/", ".", "~")) or name.endswith("/"):
+        raise InputError(
+            f"There is no folder {name!r}; give a checkpoint's folder, or owner/name of a "
+            "repository on the Hugging Face hub."
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
+    except Exception as error:  # which errors these are depends on the hub client's HTTP library
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"There is no folder {name!r}, and the hub does not give a repository of that name "
+            f"({reason}); check the name, the connection and, if it is private, your login."
+        ) from error
+
+
+def push_to_hub(
+    repo_id: str,
+    variant: Variant,
+    backbone: UnisonBackbone,
+    *,
+    private: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> str:
+    """Upload a checkpoint to the Hugging Face hub, making the repository if it is missing.
+
+    Args:
+        repo_id: `owner/name`.
+        variant: the configuration to store.
+        backbone: the weights to store.
+        private: whether a new repository is hidden from others.
+        dtype: type of the weights in the file, float32 or float16.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        InputError: as `save` does.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    with tempfile.TemporaryDirectory() as folder:
+        save(folder, variant, backbone, dtype=dtype)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id, folder_path=folder, commit_message=f"Upload {variant.name}"
+        )
+    return str(commit.commit_url)
+
+
+def read_config(path: Path) -> Variant:
+    """Read a config.json.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The variant it describes.
+
+    Raises:
+        InputError: if it is missing, not JSON, or its keys are not exactly those of `Variant`.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path} is missing; a checkpoint is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); download or save it again.") from error
+    _require_fields(f"{path}", Variant, values)
+    _require_fields(f"{path}, backbone", BackboneConfig, values["backbone"])
+    return Variant(**{**values, "backbone": BackboneConfig(**values["backbone"])})
+
+
+def _require_fields(where: str, config: type, values: Any) -> None:
+    """Refuse anything but an object with exactly the fields of a config, of their types."""
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: expected an object with the fields of {config.__name__}.")
+    types = typing.get_type_hints(config)
+    accepted = {int: (int,), float: (int, float), str: (str,)}
+    wrong = {
+        "missing": sorted(types.keys() - values.keys()),
+        "unknown": sorted(values.keys() - types.keys()),
+        "of the wrong type": [
+            f"{name} {values[name]!r} (should be {kind.__name__})"
+            for name, kind in types.items()
+            if name in values
+            and kind in accepted
+            and (isinstance(values[name], bool) or not isinstance(values[name], accepted[kind]))
+        ],
+    }
+    _complain(f"The keys of {where} are not those of {config.__name__}", wrong)
+
+
+def _require_same_keys(
+    where: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Any]
+) -> None:
+    """Refuse tensors that are not exactly the expected ones, listing every key that is wrong."""
+    shapes = {name: tuple(t.shape) for name, t in found.items() if isinstance(t, Tensor)}
+    wrong = {
+        "missing": [name for name in expected if name not in shapes],
+        "unknown": [name for name in found if name not in expected or name not in shapes],
+        "misshapen": [
+            f"{name} {shapes[name]} (should be {shape})"
+            for name, shape in expected.items()
+            if name in shapes and shapes[name] != shape
+        ],
+    }
+    _complain(f"The weights in {where} do not fit their config", wrong)
+
+
+def _complain(what: str, wrong: Mapping[str, Iterable[str]]) -> None:
+    """Raise one error with all lists that are not empty."""
+    lists = [f"{kind}: {', '.join(names)}" for kind, names in wrong.items() if names]
+    if lists:
+        raise InputError(f"{what}; {'; '.join(lists)}.")
+
+
+# Names of the release (right) for the modules here (left). Two on the right are one product here,
+# stacked in this order.
+RELEASE_MODULES = {
+    "embed.conv": ("img_in.proj.0.conv",),
+    "embed.mlp.gate_value": ("img_in.proj.2.w1.conv", "img_in.proj.2.w3.conv"),
+    "embed.mlp.out": ("img_in.proj.2.w2.conv",),
+    "time.linear_in": ("time_in.mlp.0",),
+    "time.linear_out": ("time_in.mlp.2",),
+    "persistent_projector": ("omni_last_proj",),
+    "head.modulation": ("final_layer.adaLN_modulation.1",),
+    "head.linear": ("final_layer.linear",),
+}
+RELEASE_STREAM = {
+    "modulation": ("mod.linear",),
+    "query": ("attn_q",),
+    "key_value": ("attn_k", "attn_v"),
+    "query_norm": ("attn_q_norm",),
+    "key_norm": ("attn_k_norm",),
+    "attention_out": ("attn_proj",),
+    "mlp_in": ("mlp.fc1",),
+    "mlp_out": ("mlp.fc2",),
+}
+RELEASE_SINGLE = {
+    "modulation": ("modulation.linear",),
+    "query": ("linear1_q",),
+    "key_value": ("linear1_k", "linear1_v"),
+    "query_norm": ("q_norm",),
+    "key_norm": ("k_norm",),
+    "mlp_in": ("linear1_mlp",),
+    "out": ("linear2.fc",),
+}
+RELEASE_WRAPPERS = ("ema", "shadow", "model", "module", "state_dict")
+
+
+def _release_modules(config: BackboneConfig) -> dict[str, tuple[str, ...]]:
+    """The release's names for every module of a backbone."""
+    modules = dict(RELEASE_MODULES)
+    for k in range(config.blocks):
+        modules[f"fresh_projectors.{k}"] = (f"deep_fusion_projs.{k}",)
+        if FUSIONS[config.fusion].single:
+            for ours, theirs in RELEASE_SINGLE.items():
+                modules[f"blocks.{k}.{ours}"] = tuple(f"single_blocks.{k}.{x}" for x in theirs)
+            continue
+        for stream, prefix in (("audio", "img"), ("text", "txt")):
+            for ours, theirs in RELEASE_STREAM.items():
+                modules[f"blocks.{k}.{stream}.{ours}"] = tuple(
+                    f"double_blocks.{k}.{prefix}_{x}" for x in theirs
+                )
+    return modules
+
+
+def import_release_state(
+    state_dict: Mapping[str, Any], config: BackboneConfig
+) -> dict[str, Tensor]:
+    """Rename the weights of the UNISON release to the names used here, losing none.
+
+    Args:
+        state_dict: what was saved; also inside wrappers such as `{"ema": {"shadow": ...}}` and
+            with `module.` before each name.
+        config: the backbone that the weights are for.
+
+    Returns:
+        A state dict for `UnisonBackbone(config)`.
+
+    Raises:
+        InputError: if keys are missing, left over or of another shape; the message lists each.
+    """
+    while wrapper := next(
+        (name for name in RELEASE_WRAPPERS if isinstance(state_dict.get(name), Mapping)), None
+    ):
+        state_dict = state_dict[wrapper]
+    if state_dict and all(name.startswith("module.") for name in state_dict):
+        state_dict = {name.removeprefix("module."): value for name, value in state_dict.items()}
+
+    with torch.device("meta"):
+        backbone = UnisonBackbone(config)
+    modules = _release_modules(config)
+    sources: dict[str, list[str]] = {}
+    expected: dict[str, tuple[int, ...]] = {}
+    for name, tensor in backbone.state_dict().items():
+        module, _, leaf = name.rpartition(".")
+        sources[name] = [f"{source}.{leaf}" for source in modules[module]]
+        rows = tensor.shape[0] // len(sources[name])
+        expected |= dict.fromkeys(sources[name], (rows, *tensor.shape[1:]))
+    _require_same_keys("the release's state dict", expected, state_dict)
+    return {name: torch.cat([state_dict[key] for key in keys]) for name, keys in sources.items()}

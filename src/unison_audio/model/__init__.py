@@ -1,0 +1,1 @@
+"""What is trained: the backbone and the flow it follows."""

@@ -1,0 +1,397 @@
+"""The DeepFusion MM-DiT: from a noisy latent, its condition and text to a flow velocity.
+
+Legend (paper section 3.1):
+    B    items in a batch                     C    latent channels
+    T'   latent frames                        d    token width (`dim`)
+    D    blocks                               N    text tokens
+    z_t  noised target (B, C, T')             z_s  source or reference latent (B, C, T')
+    m    task tag of each frame (B, 1, T')    t    flow time (B,): 1 is noise, 0 is data
+    x    [z_t | z_s | m] (B, 2C+1, T')        v    velocity (B, C, T')
+    hidden_states  the text encoder's picked layers, one a block (B, D, N, text_dim)
+    penultimate    its last layer but one (B, N, text_dim)
+    text_mask      True where a token is real (B, N); a row without any is "no text"
+Latents are (B, C, T') outside the backbone and (B, T', d) inside.
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unison_audio.errors import InputError
+from unison_audio.model.layers import (
+    HeadNorm,
+    LatentEmbedder,
+    TimeEmbedder,
+    attention,
+    modulate,
+    rotary_table,
+    rotate,
+)
+
+MLP_RATIO = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fusion:
+    """One way of bringing text into the blocks (paper section 4.4)."""
+
+    fresh: bool
+    """Each block reads its own layer of the text encoder, through its own projector."""
+    persistent: bool
+    """The penultimate layer is a stream of its own, carried from block to block."""
+    single: bool
+    """Audio and text share one set of weights in a block."""
+
+
+FUSIONS = {
+    "O": Fusion(fresh=True, persistent=False, single=False),
+    "L": Fusion(fresh=False, persistent=True, single=False),
+    "OL": Fusion(fresh=True, persistent=True, single=False),
+    "S": Fusion(fresh=True, persistent=False, single=True),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """The sizes of a backbone."""
+
+    latent_channels: int
+    """Channels of the audio codec's latent, C."""
+    dim: int = 1024
+    """Token width, d."""
+    heads: int = 8
+    """Attention heads; they share `dim` evenly."""
+    rope_dim: int = 96
+    """Leading dimensions of a head that carry rotary positions; even."""
+    blocks: int
+    """Number of blocks, D."""
+    text_dim: int
+    """Width of the text encoder's hidden states."""
+    fusion: str = "O"
+    """How text enters: a key of `FUSIONS`."""
+    embed_kernel: int = 7
+    """Kernel of the latent embedder's convolutions, in frames; odd."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not fit together."""
+        if self.fusion not in FUSIONS:
+            raise InputError(f"fusion is {self.fusion!r}; use one of {', '.join(FUSIONS)}.")
+        for name in ("latent_channels", "dim", "heads", "blocks", "text_dim", "embed_kernel"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.dim % self.heads or self.head_dim % 2:
+            raise InputError(
+                f"dim {self.dim} over {self.heads} heads is {self.dim / self.heads:g}; "
+                "choose them so that a head has an even whole number of dimensions."
+            )
+        if self.rope_dim % 2 or not 0 < self.rope_dim <= self.head_dim:
+            raise InputError(
+                f"rope_dim is {self.rope_dim}; it must be even and from 2 to the "
+                f"{self.head_dim} dimensions of a head."
+            )
+        if self.embed_kernel % 2 == 0:
+            raise InputError(f"embed_kernel is {self.embed_kernel}; it must be odd.")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.dim // self.heads
+
+
+class ProjectedText(NamedTuple):
+    """Text at the blocks' width; made once a run by `UnisonBackbone.project_text`."""
+
+    fresh: tuple[Tensor, ...] | None
+    """One (B, N, d) a block, or None where the fusion has no fresh text."""
+    persistent: Tensor | None
+    """(B, N, d), or None where the fusion has no persistent text."""
+
+
+class Stream(nn.Module):
+    """The weights of one modality in a double-stream block.
+
+    Without an output (text of fusion O) the stream only supplies keys and values. Its query
+    weights exist all the same: the released weights have them and the paper counts them.
+    """
+
+    def __init__(self, config: BackboneConfig, *, has_output: bool) -> None:
+        super().__init__()
+        dim, self.head_dim = config.dim, config.head_dim
+        self.modulation = nn.Linear(dim, (6 if has_output else 2) * dim)
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.query_norm = HeadNorm(self.head_dim)
+        self.key_norm = HeadNorm(self.head_dim)
+        if has_output:
+            self.attention_out = nn.Linear(dim, dim)
+            self.mlp_in = nn.Linear(dim, MLP_RATIO * dim)
+            self.mlp_out = nn.Linear(MLP_RATIO * dim, dim)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def freeze_output(self) -> None:
+        """Take the weights that no velocity depends on out of training.
+
+        They never receive a gradient, which DistributedDataParallel would take for an error; as
+        frozen parameters they stay in the state dict and in the count.
+        """
+        for name in ("query", "query_norm", "attention_out", "mlp_in", "mlp_out"):
+            if hasattr(self, name):
+                getattr(self, name).requires_grad_(False)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """(B, length, d) -> (B, length, heads, head_dim)."""
+        return self.query_norm(self.query(x).unflatten(-1, (-1, self.head_dim)))
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, length, d) -> twice (B, length, heads, head_dim)."""
+        k, v = self.key_value(x).unflatten(-1, (2, -1, self.head_dim)).unbind(-3)
+        return self.key_norm(k), v
+
+    def finish(self, x: Tensor, attended: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
+        """Add what was attended to, then the MLP: (B, length, d) -> (B, length, d)."""
+        attention_gate, shift, scale, mlp_gate = modulation
+        x = torch.addcmul(x, attention_gate, self.attention_out(attended))
+        hidden = F.gelu(self.mlp_in(modulate(x, shift, scale)), approximate="tanh")
+        return torch.addcmul(x, mlp_gate, self.mlp_out(hidden))
+
+
+class DoubleBlock(nn.Module):
+    """Audio and text with weights of their own, meeting in one joint attention."""
+
+    def __init__(self, config: BackboneConfig, *, carries_text: bool) -> None:
+        super().__init__()
+        self.carries_text = carries_text
+        self.audio = Stream(config, has_output=True)
+        self.text = Stream(config, has_output=FUSIONS[config.fusion].persistent)
+        if not carries_text:
+            self.text.freeze_output()
+
+    def forward(
+        self,
+        audio: Tensor,
+        persistent: Tensor | None,
+        fresh: Tensor | None,
+        condition: Tensor,
+        rotation: Tensor,
+        key_mask: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
+        """One block.
+
+        Args:
+            audio: (B, T', d).
+            persistent: text carried from block to block, (B, N, d), or None.
+            fresh: this block's own text, (B, N, d), or None.
+            condition: SiLU of the embedded time, (B, 1, d).
+            rotation: rotary table of T' positions.
+            key_mask: (B, 1, 1, T' + text keys), in the order [audio | persistent | fresh].
+
+        Returns:
+            audio and the persistent text for the next block (None where there is none).
+        """
+        shift, scale, *audio_rest = self.audio.modulation(condition).chunk(6, dim=-1)
+        normed = modulate(audio, shift, scale)
+        q = rotate(self.audio.queries(normed), rotation)
+        k, v = self.audio.keys_values(normed)
+
+        text = torch.cat([part for part in (persistent, fresh) if part is not None], dim=1)
+        shift, scale, *text_rest = self.text.modulation(condition).split(audio.shape[-1], dim=-1)
+        normed = modulate(text, shift, scale)
+        text_k, text_v = self.text.keys_values(normed)
+        k = torch.cat((rotate(k, rotation), text_k), dim=1)
+        v = torch.cat((v, text_v), dim=1)
+
+        if not self.carries_text or persistent is None:
+            return self.audio.finish(audio, attention(q, k, v, key_mask), tuple(audio_rest)), None
+        q = torch.cat((q, self.text.queries(normed[:, : persistent.shape[1]])), dim=1)
+        attended, text_attended = attention(q, k, v, key_mask).split(
+            (audio.shape[1], persistent.shape[1]), dim=1
+        )
+        audio = self.audio.finish(audio, attended, tuple(audio_rest))
+        return audio, self.text.finish(persistent, text_attended, tuple(text_rest))
+
+
+class SingleBlock(nn.Module):
+    """Audio and text through the same weights, attention and MLP side by side.
+
+    The text is dropped afterwards, so that its queries and its MLP are never computed.
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        dim, self.head_dim = config.dim, config.head_dim
+        self.modulation = nn.Linear(dim, 3 * dim)
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.query_norm = HeadNorm(self.head_dim)
+        self.key_norm = HeadNorm(self.head_dim)
+        self.mlp_in = nn.Linear(dim, MLP_RATIO * dim)
+        self.out = nn.Linear((1 + MLP_RATIO) * dim, dim)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(
+        self,
+        audio: Tensor,
+        persistent: None,
+        fresh: Tensor,
+        condition: Tensor,
+        rotation: Tensor,
+        key_mask: Tensor,
+    ) -> tuple[Tensor, None]:
+        """One block; arguments and result as in `DoubleBlock.forward`."""
+        frames = audio.shape[1]
+        shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)
+        normed = modulate(torch.cat((audio, fresh), dim=1), shift, scale)  # (B, T' + N, d)
+        k, v = self.key_value(normed).unflatten(-1, (2, -1, self.head_dim)).unbind(-3)
+        k_audio, k_text = self.key_norm(k).split((frames, fresh.shape[1]), dim=1)
+        k = torch.cat((rotate(k_audio, rotation), k_text), dim=1)
+        normed = normed[:, :frames]  # (B, T', d)
+        q = self.query_norm(self.query(normed).unflatten(-1, (-1, self.head_dim)))
+        attended = attention(rotate(q, rotation), k, v, key_mask)
+        hidden = F.gelu(self.mlp_in(normed), approximate="tanh")
+        return torch.addcmul(audio, gate, self.out(torch.cat((attended, hidden), dim=-1))), None
+
+
+class Head(nn.Module):
+    """From audio tokens to the velocity of the target's channels; zero at the start."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(config.dim, 2 * config.dim)
+        self.linear = nn.Linear(config.dim, config.latent_channels)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, audio: Tensor, condition: Tensor) -> Tensor:
+        """(B, T', d), (B, 1, d) -> (B, C, T')."""
+        shift, scale = self.modulation(condition).chunk(2, dim=-1)
+        return self.linear(modulate(audio, shift, scale)).transpose(1, 2)
+
+
+class UnisonBackbone(nn.Module):
+    """The trainable model of UNISON (paper section 3.4)."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.config = config
+        fusion = FUSIONS[config.fusion]
+        self.embed = LatentEmbedder(config.latent_channels, config.dim, config.embed_kernel)
+        self.time = TimeEmbedder(config.dim)
+        self.fresh_projectors = nn.ModuleList(
+            nn.Linear(config.text_dim, config.dim) for _ in range(config.blocks * fusion.fresh)
+        )
+        self.persistent_projector = (
+            nn.Linear(config.text_dim, config.dim) if fusion.persistent else None
+        )
+        # Nothing reads the text behind the last block: there it is not carried on.
+        self.blocks = nn.ModuleList(
+            SingleBlock(config)
+            if fusion.single
+            else DoubleBlock(config, carries_text=fusion.persistent and k + 1 < config.blocks)
+            for k in range(config.blocks)
+        )
+        self.head = Head(config)
+
+    def project_text(
+        self, hidden_states: Tensor | None, penultimate: Tensor | None = None
+    ) -> ProjectedText:
+        """Bring text to the blocks' width; it depends neither on time nor on audio.
+
+        Args:
+            hidden_states: (B, D, N, text_dim); read with fusion O, OL and S.
+            penultimate: (B, N, text_dim); read with fusion L and OL.
+
+        Returns:
+            What `velocity` takes as `projected`.
+
+        Raises:
+            InputError: if states that the fusion reads are missing or of another shape.
+        """
+        config, fusion, fresh, persistent = self.config, FUSIONS[self.config.fusion], None, None
+        if fusion.fresh:
+            states = _require_states("hidden_states", hidden_states, (config.blocks,), config)
+            fresh = tuple(
+                project(layer)
+                for project, layer in zip(self.fresh_projectors, states.unbind(1), strict=True)
+            )
+        if self.persistent_projector is not None:
+            states = _require_states("penultimate", penultimate, (), config)
+            persistent = self.persistent_projector(states)
+        return ProjectedText(fresh, persistent)
+
+    def velocity(self, x: Tensor, t: Tensor, projected: ProjectedText, text_mask: Tensor) -> Tensor:
+        """The velocity at z_t; what a sampling step calls.
+
+        Args:
+            x: [z_t | z_s | m], (B, 2C+1, T').
+            t: flow time in [0, 1], (B,).
+            projected: from `project_text`.
+            text_mask: True where a token is real, (B, N). Other tokens have no influence at all.
+
+        Returns:
+            v, (B, C, T').
+        """
+        audio = self.embed(x)  # (B, T', d)
+        condition = F.silu(self.time(t))[:, None]  # (B, 1, d)
+        rotation = rotary_table(x.shape[-1], self.config.head_dim, self.config.rope_dim, x.device)
+        text_keys = [text_mask.bool()] * sum(part is not None for part in projected)
+        audio_keys = text_mask.new_ones((x.shape[0], x.shape[-1]), dtype=torch.bool)
+        key_mask = torch.cat((audio_keys, *text_keys), dim=1)[:, None, None]
+        persistent = projected.persistent
+        for block, fresh in zip(
+            self.blocks, projected.fresh or itertools.repeat(None), strict=False
+        ):
+            audio, persistent = block(audio, persistent, fresh, condition, rotation, key_mask)
+        return self.head(audio, condition)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        hidden_states: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        penultimate: Tensor | None = None,
+    ) -> Tensor:
+        """`project_text` and `velocity` in one: what training calls.
+
+        Args:
+            x: [z_t | z_s | m], (B, 2C+1, T').
+            t: flow time in [0, 1], (B,).
+            hidden_states: (B, D, N, text_dim); read with fusion O, OL and S.
+            text_mask: True where a token is real, (B, N).
+            penultimate: (B, N, text_dim); read with fusion L and OL.
+
+        Returns:
+            v, (B, C, T').
+
+        Raises:
+            InputError: if text that the fusion reads is missing or of another shape.
+        """
+        if text_mask is None:
+            raise InputError(
+                "text_mask is missing; give (B, N) booleans, all False in a row without text."
+            )
+        return self.velocity(x, t, self.project_text(hidden_states, penultimate), text_mask)
+
+
+def _require_states(
+    name: str, states: Tensor | None, layers: tuple[int, ...], config: BackboneConfig
+) -> Tensor:
+    """Hand back text states that are there and of shape (B, *layers, N, text_dim)."""
+    expected = f"(B, {''.join(f'{n}, ' for n in layers)}N, {config.text_dim})"
+    if states is None:
+        raise InputError(f"{name} is missing; fusion {config.fusion} reads {expected} of it.")
+    if (
+        states.ndim != 3 + len(layers)
+        or states.shape[1:-2] != layers
+        or states.shape[-1] != config.text_dim
+    ):
+        raise InputError(
+            f"{name} has shape {tuple(states.shape)}; fusion {config.fusion} reads {expected}."
+        )
+    return states

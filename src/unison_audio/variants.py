@@ -1,0 +1,152 @@
+"""The variant table: the one place where backbone, codec and text encoder meet."""
+
+from dataclasses import dataclass
+
+from unison_audio.errors import InputError
+from unison_audio.model.backbone import BackboneConfig
+
+EDIT_TAG_SPELLINGS = ("[Edit][Audio]", "[Edit] [Audio]")
+
+
+def layer_picks(layers: int, blocks: int) -> tuple[int, ...]:
+    """Choose the text encoder's layer that each block reads (paper section 3.4).
+
+    Block k of D reads layer `floor(1 + k (L - 1) / (D - 1))`. Layers count from 1; transformers
+    gives layer l as `hidden_states[l]`, index 0 being the embedding.
+
+    Args:
+        layers: layers of the text encoder, L.
+        blocks: blocks of the backbone, D.
+
+    Returns:
+        D layers, 1-based.
+
+    Raises:
+        InputError: if there is no layer or no block.
+    """
+    if layers < 1 or blocks < 1:
+        raise InputError(f"{blocks} blocks cannot read {layers} layers; both must be at least 1.")
+    return tuple(1 + k * (layers - 1) // max(blocks - 1, 1) for k in range(blocks))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A backbone with the codec and the text encoder that it was or is to be trained with."""
+
+    name: str
+    """What the variant is called on the command line."""
+    backbone: BackboneConfig
+    """Sizes of the trained part."""
+    codec: str
+    """Which audio codec: its name in `unison_audio.frozen.codec`."""
+    text_encoder: str
+    """Which text encoder: its name in `unison_audio.frozen.text`."""
+    text_layers: int
+    """Layers of the text encoder, L."""
+    sample_rate: int
+    """Samples of sound per second."""
+    hop: int
+    """Samples per latent frame."""
+    max_seconds: float
+    """The longest sound the variant is made for."""
+    steps: int = 100
+    """Euler steps of sampling when none are asked for."""
+    guidance_scale: float = 4.5
+    """Guidance when none is asked for."""
+    edit_tag_spelling: str = "[Edit][Audio]"
+    """How the weights saw the tags of edits in training: `[Edit][Audio]` or `[Edit] [Audio]`."""
+    system_prompt: str = ""
+    """System prompt around every instruction, for text encoders that take one."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no variant can have."""
+        for name in ("text_layers", "sample_rate", "hop", "max_seconds", "steps"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        if self.edit_tag_spelling not in EDIT_TAG_SPELLINGS:
+            raise InputError(
+                f"edit_tag_spelling is {self.edit_tag_spelling!r}; "
+                f"use {' or '.join(map(repr, EDIT_TAG_SPELLINGS))}."
+            )
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent, C."""
+        return self.backbone.latent_channels
+
+    @property
+    def latent_fps(self) -> float:
+        """Latent frames per second."""
+        return self.sample_rate / self.hop
+
+    @property
+    def layer_picks(self) -> tuple[int, ...]:
+        """The text encoder's layer that each block reads, 1-based."""
+        return layer_picks(self.text_layers, self.backbone.blocks)
+
+
+def _full_size(name: str, *, rate: int, fusion: str = "O", blocks: int, llm: str = "7b") -> Variant:
+    """One of the paper's models: they differ in codec, depth, fusion and language model only."""
+    latent_channels, hop = {16_000: (20, 512), 44_100: (40, 1024)}[rate]
+    text_dim, text_layers = {"7b": (3584, 28), "3b": (2048, 36)}[llm]
+    return Variant(
+        name=name,
+        backbone=BackboneConfig(
+            latent_channels=latent_channels, blocks=blocks, text_dim=text_dim, fusion=fusion
+        ),
+        codec=f"mmaudio-{rate // 1000}k",
+        text_encoder=f"qwen2.5-omni-{llm}",
+        text_layers=text_layers,
+        sample_rate=rate,
+        hop=hop,
+        max_seconds=22.0,
+        edit_tag_spelling="[Edit] [Audio]",
+    )
+
+
+VARIANTS: dict[str, Variant] = {
+    variant.name: variant
+    for variant in (
+        _full_size("d20-44k", rate=44_100, blocks=20),
+        _full_size("d24-16k", rate=16_000, blocks=24),
+        _full_size("d24-16k-l", rate=16_000, blocks=24, fusion="L"),
+        _full_size("d24-16k-ol", rate=16_000, blocks=24, fusion="OL"),
+        _full_size("s32-16k", rate=16_000, blocks=32, fusion="S"),
+        _full_size("d24-16k-3b", rate=16_000, blocks=24, llm="3b"),
+        Variant(
+            name="nano",
+            backbone=BackboneConfig(
+                latent_channels=32,
+                dim=256,
+                heads=4,
+                rope_dim=48,
+                blocks=8,
+                text_dim=384,
+                embed_kernel=3,
+            ),
+            codec="nano",
+            text_encoder="minilm",
+            text_layers=6,
+            sample_rate=16_000,
+            hop=1024,
+            max_seconds=5.12,
+        ),
+    )
+}
+
+
+def find_variant(name: str) -> Variant:
+    """Look a variant up by name.
+
+    Args:
+        name: a key of `VARIANTS`.
+
+    Returns:
+        The variant.
+
+    Raises:
+        InputError: if there is none of that name; the message lists those there are.
+    """
+    if name not in VARIANTS:
+        raise InputError(f"There is no variant {name!r}; use one of {', '.join(VARIANTS)}.")
+    return VARIANTS[name]

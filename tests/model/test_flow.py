@@ -1,0 +1,212 @@
+"""The flow against closed forms of the Euler steps and against the scheduler's own loop."""
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+
+from unison_audio.errors import InputError
+from unison_audio.model import flow
+from unison_audio.model.backbone import FUSIONS, BackboneConfig, UnisonBackbone
+
+B, C, FRAMES, TOKENS = 3, 4, 10, 5
+
+
+class Field:
+    """A velocity field given as a function of (z_t, t, rows with text, z_s, m)."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.function = function
+        self.batches: list[int] = []
+        self.times: list[float] = []
+        self.projections: list[Tensor] = []
+
+    def project_text(self, hidden_states: Tensor, penultimate: Tensor | None = None) -> Tensor:
+        self.projections.append(hidden_states)
+        return hidden_states
+
+    def velocity(self, x: Tensor, t: Tensor, projected: Tensor, text_mask: Tensor) -> Tensor:
+        self.batches.append(len(x))
+        self.times.append(t.unique().item())
+        has_text = text_mask.any(1)
+        assert torch.equal(projected.flatten(1).any(1), has_text)
+        return self.function(
+            x[:, :C], t[:, None, None], has_text[:, None, None], x[:, C:-1], x[:, -1:]
+        )
+
+
+def inputs(seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "z_s": torch.randn(B, C, FRAMES, generator=generator),
+        "m": torch.randint(3, (B, 1, FRAMES), generator=generator).float(),
+        "hidden_states": torch.randn(B, 2, TOKENS, 8, generator=generator),
+        "text_mask": torch.ones(B, TOKENS, dtype=torch.bool),
+        "noise": torch.randn(B, C, FRAMES, generator=generator),
+    }
+
+
+def euler_sigmas(steps: int) -> list[float]:
+    """1 down to 0.001 evenly, then 0: the scheduler's default, from its documentation."""
+    spread = [1 - 0.999 * i / (steps - 1) for i in range(steps)] if steps > 1 else [1.0]
+    return [*spread, 0.0]
+
+
+def test_noising_goes_from_data_to_noise() -> None:
+    z, eps = torch.randn(2, B, C, FRAMES, generator=torch.Generator().manual_seed(0))
+    t = torch.tensor([0.0, 0.25, 1.0])
+    z_t = flow.add_noise(z, eps, t)
+    torch.testing.assert_close(z_t[0], z[0], atol=0, rtol=0)
+    torch.testing.assert_close(z_t[1], 0.75 * z[1] + 0.25 * eps[1])
+    torch.testing.assert_close(z_t[2], eps[2], atol=0, rtol=0)
+    nearer = flow.add_noise(z, eps, t + 1e-3)
+    torch.testing.assert_close(
+        (nearer - z_t) / 1e-3, flow.target_velocity(z, eps), atol=2e-3, rtol=0
+    )
+
+
+def test_loss_is_the_mean_over_counted_elements() -> None:
+    v, z, eps = torch.randn(3, B, C, FRAMES, generator=torch.Generator().manual_seed(0))
+    square = (v - (eps - z)) ** 2
+    torch.testing.assert_close(flow.flow_loss(v, z, eps), square.mean())
+    mask = torch.ones(B, 1, FRAMES)
+    mask[0, :, :7] = 0
+    counted = torch.cat((square[0, :, 7:].flatten(), square[1:].flatten()))
+    torch.testing.assert_close(flow.flow_loss(v, z, eps, mask), counted.mean())
+    torch.testing.assert_close(flow.flow_loss(v, z, eps, mask.bool()), counted.mean())
+    v.requires_grad_()
+    flow.flow_loss(v, z, eps, mask).backward()
+    assert v.grad is not None
+    assert not v.grad[0, :, :7].any()
+    assert v.grad[0, :, 7:].all()
+
+
+def test_times_are_logit_normal() -> None:
+    t = flow.sample_t(200_000, torch.Generator().manual_seed(0))
+    assert ((t > 0) & (t < 1)).all()
+    logits = torch.logit(t.double())
+    assert logits.mean().item() == pytest.approx(0, abs=0.01)
+    assert logits.std().item() == pytest.approx(1, abs=0.01)
+    below = (logits < 1).double().mean().item()
+    assert below == pytest.approx(0.8413, abs=0.005)
+    shifted = torch.logit(flow.sample_t(200_000, torch.Generator().manual_seed(0), 0.5, 2.0))
+    torch.testing.assert_close(shifted.double(), 0.5 + 2 * logits, atol=2e-2, rtol=0)
+    assert torch.equal(t, flow.sample_t(200_000, torch.Generator().manual_seed(0)))
+
+
+def test_dropped_text_is_gone_and_the_rest_untouched() -> None:
+    states = torch.randn(4000, 2, TOKENS, 3)
+    mask = torch.rand(4000, TOKENS) < 0.8
+    mask[:, 0] = True
+    dropped_states, dropped_mask = flow.drop_text(states, mask, torch.Generator().manual_seed(0))
+    rows = ~dropped_mask.any(1)
+    assert rows.double().mean().item() == pytest.approx(0.1, abs=0.02)
+    assert not dropped_states[rows].any()
+    assert torch.equal(dropped_states[~rows], states[~rows])
+    assert torch.equal(dropped_mask[~rows], mask[~rows])
+    never, _ = flow.drop_text(states, mask, torch.Generator().manual_seed(0), 0.0)
+    assert torch.equal(never, states)
+
+
+def test_text_is_dropped_as_guidance_forms_v0() -> None:
+    field, given = Field(lambda z_t, *_: 0 * z_t), inputs()
+    flow.sample(field, **given, steps=1, guidance_scale=2.0)
+    dropped, mask = flow.drop_text(
+        given["hidden_states"], given["text_mask"], torch.Generator(), probability=1.0
+    )
+    torch.testing.assert_close(
+        field.projections[0], torch.cat((given["hidden_states"], dropped)), atol=0, rtol=0
+    )
+    assert not mask.any()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 100])
+def test_exact_on_a_constant_field(steps: int) -> None:
+    z, given = torch.randn(B, C, FRAMES), inputs()
+    u = given["noise"] - z
+    field = Field(lambda *_: u)
+    sampled = flow.sample(field, **given, steps=steps, guidance_scale=1.0)
+    torch.testing.assert_close(sampled, z, atol=2e-5, rtol=0)
+    assert field.batches == [B] * steps
+    assert field.times == pytest.approx(euler_sigmas(steps)[:-1], abs=1e-6)
+    assert len(field.projections) == 1
+
+
+@pytest.mark.parametrize("steps", [1, 4, 100])
+def test_exact_on_a_linear_field(steps: int) -> None:
+    given, rate = inputs(), 1.7
+    sampled = flow.sample(
+        Field(lambda z_t, *_: rate * z_t), **given, steps=steps, guidance_scale=1.0
+    )
+    sigmas = euler_sigmas(steps)
+    factor = 1.0
+    for now, then in itertools.pairwise(sigmas):
+        factor *= 1 + rate * (then - now)
+    torch.testing.assert_close(sampled, factor * given["noise"], atol=1e-5, rtol=1e-5)
+
+
+def test_guidance_is_one_pass_of_both_and_keeps_source_and_tag() -> None:
+    given, w, steps = inputs(), 4.5, 6
+    field = Field(lambda z_t, t, text, z_s, m: (text * 2.0 + 1.0) * z_s + m)
+    sampled = flow.sample(field, **given, steps=steps, guidance_scale=w)
+    assert field.batches == [2 * B] * steps
+    v0 = given["z_s"] + given["m"]
+    v1 = 3 * given["z_s"] + given["m"]
+    expected = given["noise"] - (v0 + w * (v1 - v0))
+    torch.testing.assert_close(sampled, expected, atol=1e-4, rtol=1e-5)
+
+
+def tiny_backbone(fusion: str) -> UnisonBackbone:
+    torch.manual_seed(0)
+    backbone = UnisonBackbone(
+        BackboneConfig(
+            latent_channels=C, dim=32, heads=2, rope_dim=8, blocks=2, text_dim=8, fusion=fusion
+        )
+    )
+    for parameter in backbone.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return backbone
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@torch.no_grad()
+def test_equals_the_schedulers_own_loop(fusion: str) -> None:
+    """Guidance as two passes, each through `forward`, with diffusers' documented loop."""
+    backbone, given, w = tiny_backbone(fusion), inputs(), 3.0
+    given["text_mask"][1, 3:] = False
+    penultimate = torch.randn(B, TOKENS, 8)
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(9)
+    z = given["noise"]
+    for timestep in scheduler.timesteps:
+        x = torch.cat((z, given["z_s"], given["m"]), dim=1)
+        t = (timestep / 1000).expand(B)
+        states, mask = given["hidden_states"], given["text_mask"]
+        v1 = backbone(x, t, states, mask, penultimate)
+        v0 = backbone(x, t, 0 * states, torch.zeros_like(mask), 0 * penultimate)
+        z = scheduler.step(v0 + w * (v1 - v0), timestep, z).prev_sample
+    sampled = flow.sample(backbone, **given, steps=9, guidance_scale=w, penultimate=penultimate)
+    torch.testing.assert_close(sampled, z, atol=1e-5, rtol=1e-4)
+
+
+def test_inputs_stay_as_they_were_and_progress_is_told() -> None:
+    given = inputs()
+    before = {name: value.clone() for name, value in given.items()}
+    told: list[tuple[int, int]] = []
+    field = Field(lambda z_t, *_: z_t)
+    flow.sample(field, **given, steps=3, on_step=lambda done, steps: told.append((done, steps)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert all(torch.equal(given[name], value) for name, value in before.items())
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    field, given = Field(lambda z_t, *_: z_t), inputs()
+    with pytest.raises(InputError, match="steps is 0"):
+        flow.sample(field, **given, steps=0)
+    with pytest.raises(InputError, match=r"z_s \(3, 4, 9\)"):
+        flow.sample(field, **{**given, "z_s": given["z_s"][..., :9]})
+    with pytest.raises(InputError, match=r"m of \(3, 1, 10\)"):
+        flow.sample(field, **{**given, "m": given["m"][:, 0]})
