@@ -1,0 +1,1 @@
+"""What is only ever run: the audio codecs and the text encoders."""

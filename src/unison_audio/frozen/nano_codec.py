@@ -1,0 +1,250 @@
+"""The nano codec: a small VAE from waveform to 32 channels at 15.625 frames a second and back.
+
+A log-mel spectrogram goes through a ConvNeXt encoder with 4-fold downsampling; a ConvNeXt decoder
+ends in magnitudes and phases of an inverse STFT (as in Vocos, Siuzdak 2024).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class NanoCodecConfig:
+    """Shape of the nano codec."""
+
+    sample_rate: int = 16_000
+    """Of the waveforms, in Hz."""
+    latent_channels: int = 32
+    """Channels C of a latent frame."""
+    n_fft: int = 1024
+    """STFT size of the mel front end and of the inverse-STFT head."""
+    hop: int = 256
+    """Samples between two STFT frames."""
+    mels: int = 80
+    """Mel bands the encoder sees."""
+    widths: tuple[int, int, int] = (128, 224, 288)
+    """Encoder widths at 62.5, 31.25 and 15.625 frames a second."""
+    encoder_blocks: tuple[int, int, int] = (1, 2, 2)
+    """ConvNeXt blocks of the encoder at each of these rates."""
+    decoder_widths: tuple[int, int, int] = (224, 256, 320)
+    """Decoder widths at the same rates."""
+    decoder_blocks: tuple[int, int, int] = (4, 2, 2)
+    """ConvNeXt blocks of the decoder at each of these rates."""
+
+    @property
+    def frame_hop(self) -> int:
+        """Samples in a latent frame."""
+        return 4 * self.hop
+
+
+def mel_filters(sample_rate: int, n_fft: int, mels: int) -> Tensor:
+    """Builds triangular mel filters (HTK scale, unit peak).
+
+    Returns:
+        (mels, n_fft // 2 + 1).
+    """
+    top = 2595.0 * math.log10(1.0 + sample_rate / 2 / 700.0)
+    edges = 700.0 * (10.0 ** (torch.linspace(0.0, top, mels + 2, dtype=torch.float64) / 2595.0) - 1)
+    bins = torch.linspace(0.0, sample_rate / 2, n_fft // 2 + 1, dtype=torch.float64)
+    rising = (bins - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
+    falling = (edges[2:, None] - bins) / (edges[2:] - edges[1:-1])[:, None]
+    return torch.minimum(rising, falling).clamp(min=0).float()
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution, LayerNorm and a pointwise MLP around a residual path."""
+
+    def __init__(self, width: int, expansion: int = 3) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(width, width, 7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.fc1 = nn.Linear(width, expansion * width)
+        self.fc2 = nn.Linear(expansion * width, width)
+        self.scale = nn.Parameter(torch.full((width,), 0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, width, T) to (B, width, T)."""
+        y = self.norm(self.depthwise(x).transpose(1, 2))  # (B, T, width)
+        y = self.fc2(F.gelu(self.fc1(y))) * self.scale
+        return x + y.transpose(1, 2)
+
+
+def _stage(width: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(*(ConvNeXtBlock(width) for _ in range(blocks)))
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of (B, width, T)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, width, T) to (B, width, T)."""
+        return self.norm(x.transpose(1, 2)).transpose(1, 2)
+
+
+class Upsample(nn.Module):
+    """Doubles the frame rate: a linear map to two frames."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv1d(width_in, 2 * width_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, width_in, T) to (B, width_out, 2T)."""
+        batch, _, frames = x.shape
+        y = self.proj(x).view(batch, 2, -1, frames)  # (B, 2, width_out, T)
+        return y.permute(0, 2, 3, 1).reshape(batch, -1, 2 * frames)
+
+
+class Encoder(nn.Module):
+    """Waveform to posterior mean and log-variance."""
+
+    mel_basis: Tensor
+    window: Tensor
+
+    def __init__(self, config: NanoCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        basis = mel_filters(config.sample_rate, config.n_fft, config.mels)
+        self.register_buffer("mel_basis", basis, persistent=False)
+        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        fast, middle, slow = config.widths
+        self.net = nn.Sequential(
+            nn.Conv1d(config.mels, fast, 5, padding=2),
+            ChannelNorm(fast),
+            _stage(fast, config.encoder_blocks[0]),
+            nn.Conv1d(fast, middle, 2, stride=2),
+            _stage(middle, config.encoder_blocks[1]),
+            nn.Conv1d(middle, slow, 2, stride=2),
+            _stage(slow, config.encoder_blocks[2]),
+            ChannelNorm(slow),
+            nn.Conv1d(slow, 2 * config.latent_channels, 3, padding=1),
+        )
+
+    def log_mel(self, waveform: Tensor) -> Tensor:
+        """Maps (B, samples) to (B, mels, samples / hop), scaled to about unit range."""
+        pad = (self.config.n_fft - self.config.hop) // 2
+        padded = F.pad(waveform[:, None], (pad, pad), mode="reflect")[:, 0]
+        spectrum = torch.stft(
+            padded,
+            self.config.n_fft,
+            self.config.hop,
+            window=self.window,
+            center=False,
+            return_complex=True,
+        )
+        magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()
+        return (torch.matmul(self.mel_basis, magnitude).clamp(min=1e-4).log() + 2.0) / 3.0
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, samples) to mean and log-variance, (B, C, T') each."""
+        mean, log_variance = self.net(self.log_mel(waveform)).chunk(2, dim=1)
+        return mean, log_variance.clamp(-12.0, 4.0)
+
+
+class Decoder(nn.Module):
+    """Latent to waveform by an inverse STFT."""
+
+    window: Tensor
+
+    def __init__(self, config: NanoCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        fast, middle, slow = config.decoder_widths
+        self.net = nn.Sequential(
+            nn.Conv1d(config.latent_channels, slow, 3, padding=1),
+            ChannelNorm(slow),
+            _stage(slow, config.decoder_blocks[2]),
+            Upsample(slow, middle),
+            _stage(middle, config.decoder_blocks[1]),
+            Upsample(middle, fast),
+            _stage(fast, config.decoder_blocks[0]),
+            ChannelNorm(fast),
+        )
+        self.head = nn.Linear(fast, config.n_fft + 2)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Maps (B, C, T') to (B, samples)."""
+        log_magnitude, phase = self.head(self.net(latent).transpose(1, 2)).chunk(2, dim=-1)
+        magnitude = log_magnitude.clamp(max=6.0).exp()
+        return self.inverse_stft(torch.polar(magnitude, phase))
+
+    def inverse_stft(self, spectrum: Tensor) -> Tensor:
+        """Overlap-adds frames (B, frames, bins) to (B, frames * hop) samples."""
+        n_fft, hop = self.config.n_fft, self.config.hop
+        frames = torch.fft.irfft(spectrum, n_fft) * self.window  # (B, frames, n_fft)
+        count = frames.shape[1]
+        length = (count - 1) * hop + n_fft
+        summed = _overlap_add(frames.transpose(1, 2), length, hop)
+        squares = self.window.square()[None, :, None].expand(1, n_fft, count)
+        weight = _overlap_add(squares, length, hop)
+        trim = (n_fft - hop) // 2
+        return (summed / weight.clamp(min=1e-3))[:, trim : length - trim]
+
+
+def _overlap_add(frames: Tensor, length: int, hop: int) -> Tensor:
+    """Adds (B, n_fft, frames) up to (B, length)."""
+    return F.fold(frames, (1, length), (1, frames.shape[1]), stride=(1, hop))[:, 0, 0]
+
+
+class NanoCodec(nn.Module):
+    """Encoder, decoder and the statistics that bring latents to mean 0 and deviation 1."""
+
+    latent_mean: Tensor
+    latent_scale: Tensor
+
+    def __init__(self, config: NanoCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.register_buffer("latent_mean", torch.zeros(config.latent_channels, 1))
+        self.register_buffer("latent_scale", torch.ones(config.latent_channels, 1))
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waveforms, in Hz."""
+        return self.config.sample_rate
+
+    @property
+    def channels(self) -> int:
+        """Latent channels C."""
+        return self.config.latent_channels
+
+    @property
+    def hop(self) -> int:
+        """Samples in a latent frame."""
+        return self.config.frame_hop
+
+    def frames(self, seconds: float) -> int:
+        """Latent frames T' that cover a duration."""
+        return max(1, math.ceil(round(seconds * self.sample_rate) / self.hop))
+
+    @torch.no_grad()
+    def encode(self, waveform: Tensor) -> Tensor:
+        """Encodes to the posterior mean, normalised per channel.
+
+        Args:
+            waveform: (B, samples); padded with silence to whole latent frames.
+
+        Returns:
+            (B, C, T').
+        """
+        samples = max(waveform.shape[-1], self.hop)
+        samples = math.ceil(samples / self.hop) * self.hop
+        padded = F.pad(waveform, (0, samples - waveform.shape[-1]))
+        mean, _ = self.encoder(padded)
+        return (mean - self.latent_mean) / self.latent_scale
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> Tensor:
+        """Decodes normalised latents (B, C, T') to waveforms (B, T' * hop)."""
+        return self.decoder(latent * self.latent_scale + self.latent_mean)

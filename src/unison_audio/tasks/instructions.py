@@ -1,0 +1,242 @@
+"""Reading instructions: which task they ask for, and how their tags are spelled.
+
+The task follows from the tags, the inputs given and the verbs. What fits no task is refused with
+the forms that would.
+"""
+
+import re
+
+from unison_audio.errors import InputError
+from unison_audio.tasks.reference import join_reference_text
+from unison_audio.tasks.table import TASKS, Task
+from unison_audio.tasks.templates import render
+
+__all__ = ["SPELLINGS", "forms", "parse_instruction", "render", "respell", "with_reference_text"]
+
+SPELLINGS: dict[str, str] = {"[Edit][Audio]": "", "[Edit] [Audio]": " "}
+"""The spellings of an edit's tags, named by example -> what stands between the two tags."""
+
+_TAG = re.compile(r"\[\s*(edit|speech\s+with\s+voice|speech|audio)\s*\]", re.IGNORECASE)
+_QUOTED = re.compile(r'"[^"]*"|“[^”]*”|「[^」]*」')
+_PLEASE = r"(?:please|now|then|and|also|can you|could you|i want (?:you )?to|\W)*\s*"
+_SECONDS = r"(\d+(?:\.\d+)?)\s*(?:s|sec|secs|seconds)?"
+_WINDOW = re.compile(
+    rf"{_SECONDS}\s*(?:to|-|–|until|till|and)\s*(\d+(?:\.\d+)?)\s*(?:s|sec|secs|seconds)\b",
+    re.IGNORECASE,
+)
+_MIX = re.compile(r", with\b|\b(?:and|together with|mixed with|along with|while)\b", re.IGNORECASE)
+
+_ADD = r"(?:add|mix in|insert|overlay|put in|put|include|bring in|blend in|lay)"
+_REMOVE = (
+    r"(?:remove|eliminate|get rid of|take out|take away|delete|erase|cut out|cut|drop|strip|mute|"
+    r"filter out|silence)"
+)
+_SWAP = r"(?:replace|swap|exchange|substitute|change|turn|trade)"
+_CHANGE = r"(?:change|alter|replace|rewrite|swap|exchange|substitute|edit|revise|modify|turn|make)"
+_CLEAN = r"(?:denoise|de-noise|clean|enhance|suppress|reduce|restore)"
+_NOISE = r"\b(?:noise|noises|hiss|hum|static)\b"
+
+# What a clause does: tags of the clause -> (pattern of its words, what it does), first match wins.
+# Quoted words are replaced by a bare pair of quotes before matching.
+_ACTIONS: dict[str, tuple[tuple[str, str], ...]] = {
+    "edit audio": (
+        (rf"{_REMOVE}\s+\S.*\b(?:and|then)\s+{_ADD}\s+\S", "replace audio"),
+        (rf"{_SWAP}\s+\S.*\b(?:with|for|by|to|into)\s+\S", "replace audio"),
+        (rf"{_ADD}\s+\S", "add audio"),
+        (rf"{_REMOVE}\s+\S", "remove audio"),
+    ),
+    "edit speech": (
+        (rf"{_CLEAN}\b", "denoise"),
+        (rf'{_REMOVE}\b[^"]*{_NOISE}[^"]*$', "denoise"),
+        (rf'{_CHANGE}\b.*""', "change speech"),
+        (rf'{_REMOVE}\b.*\b(?:and|then)\s+{_ADD}\b.*""', "change speech"),
+        (rf'{_ADD}\b.*""', "add speech"),
+        (rf'{_REMOVE}\b(?!.*\b{_ADD}\b)[^"]*$', "remove speech"),
+    ),
+}
+
+# What the clauses of an edit do, in the order said -> the task.
+_EDITS: dict[tuple[str, ...], str] = {
+    ("add audio",): "edit_add",
+    ("remove audio",): "edit_remove",
+    ("replace audio",): "edit_replace",
+    ("remove audio", "add audio"): "edit_replace",
+    ("add audio", "remove audio"): "edit_replace",
+    ("add speech",): "speech_insert",
+    ("remove speech",): "speech_delete",
+    ("change speech",): "speech_rewrite",
+    ("remove speech", "add speech"): "speech_rewrite",
+    ("denoise",): "denoise",
+    ("remove audio", "add speech"): "audio_to_speech",
+    ("add speech", "remove audio"): "audio_to_speech",
+    ("remove speech", "add audio"): "speech_to_audio",
+    ("add audio", "remove speech"): "speech_to_audio",
+}
+
+
+def parse_instruction(instruction: str, has_source: bool, has_reference: bool) -> str:
+    """Tell which task an instruction asks for.
+
+    Both spellings of an edit's tags are read, in any case, and wordings beyond the table's as far
+    as their verbs are clear. A caption with "and" counts as a mix; to the model the two are one.
+
+    Args:
+        instruction: As the user wrote it.
+        has_source: Whether a recording to edit is given.
+        has_reference: Whether a recording of a voice is given.
+
+    Returns:
+        A key of `TASKS`.
+
+    Raises:
+        InputError: The instruction fits no task, or not with these inputs; the message lists the
+            forms that do.
+    """
+    clauses = _clauses(instruction)
+    if not clauses:
+        raise InputError(
+            f"The instruction {instruction!r} does not begin with a tag; "
+            f"{_listing(has_source, has_reference)}."
+        )
+    name = _read(clauses)
+    if name is None:
+        tags = tuple(tag for tag, _ in clauses)
+        raise InputError(
+            f"The instruction {instruction!r} is not understood; "
+            f"{_listing(has_source, has_reference, tags)}."
+        )
+    given = {"source": has_source, "reference": has_reference}
+    for kind, there in given.items():
+        if (kind in TASKS[name].needs) != there:
+            what = "takes no" if there else "needs a"
+            how = f"leave the {kind} out" if there else f"give the {kind}"
+            raise InputError(
+                f"The instruction {instruction!r} ({name}) {what} {kind}; {how}, or "
+                f"{_listing(has_source, has_reference)}."
+            )
+    return name
+
+
+def forms(has_source: bool | None = None, has_reference: bool | None = None) -> list[str]:
+    """The table's own wording of every task that takes just these inputs; None for either."""
+    return [task.templates[0] for task in _fitting(has_source, has_reference)]
+
+
+def respell(instruction: str, spelling: str) -> str:
+    """Spell the tags of an instruction as a variant's weights were trained with.
+
+    Args:
+        instruction: With either spelling; what is quoted is left alone.
+        spelling: A key of `SPELLINGS`.
+
+    Raises:
+        InputError: An unknown spelling.
+    """
+    if spelling not in SPELLINGS:
+        raise InputError(
+            f"Unknown spelling {spelling!r} of the edit tags; choose from {', '.join(SPELLINGS)}."
+        )
+
+    def tidy(outside: str) -> str:
+        plain = _TAG.sub(lambda tag: f"[{_tag_name(tag[1]).capitalize()}]", outside)
+        return re.sub(r"\[Edit\]\s*\[", f"[Edit]{SPELLINGS[spelling]}[", plain)
+
+    quoted = _QUOTED.findall(instruction)
+    outside = [tidy(part) for part in _QUOTED.split(instruction)]
+    return "".join(part + quote for part, quote in zip(outside, [*quoted, ""], strict=True))
+
+
+def with_reference_text(instruction: str, reference_text: str) -> str:
+    """Put the words of the reference before those to be said in a zero-shot instruction.
+
+    They go inside the quotes if there are any, else after the tag (spec: `{reference}, {text}`).
+    """
+    quote = _QUOTED.search(instruction)
+    if quote:
+        start, end = quote.start() + 1, quote.end() - 1
+    else:
+        tag = _TAG.match(instruction.lstrip())
+        start = len(instruction) - len(instruction.lstrip()) + (tag.end() if tag else 0)
+        start += len(instruction[start:]) - len(instruction[start:].lstrip())
+        end = len(instruction)
+    joined = join_reference_text(reference_text, instruction[start:end])
+    return instruction[:start] + joined + instruction[end:]
+
+
+def _tag_name(written: str) -> str:
+    return " ".join(written.lower().split())
+
+
+def _clauses(instruction: str) -> list[tuple[str, str]]:
+    """Split at the tags: (tags, words with quoted text emptied to a bare pair of quotes).
+
+    Nothing if the instruction does not begin with a tag. Empty quotes become none at all.
+    """
+
+    def bare(quote: re.Match[str]) -> str:
+        return '""' if quote[0][1:-1].strip() else ""
+
+    text = _QUOTED.sub(bare, instruction).strip()
+    pieces = _TAG.split(text)  # words, tag, words, tag, words ...
+    if pieces[0].strip() or len(pieces) < 3:
+        return []
+    clauses: list[tuple[str, str]] = []
+    edit = ""
+    for tag, words in zip(pieces[1::2], pieces[2::2], strict=True):
+        name = _tag_name(tag)
+        if name == "edit" and not words.strip() and not edit:
+            edit = "edit "
+            continue
+        clauses.append((edit + name, words.strip()))
+        edit = ""
+    return [*clauses, ("edit", "")] if edit else clauses
+
+
+def _read(clauses: list[tuple[str, str]]) -> str | None:
+    """The task that the clauses ask for, inputs aside; None if they are not understood."""
+    tags = tuple(tag for tag, _ in clauses)
+    words = [said for _, said in clauses]
+    if not all(re.search(r'\w|""', said) for said in words):
+        return None
+    if tags == ("speech",):
+        return "tts" if '""' in words[0] else None
+    if tags == ("speech", "audio"):
+        return "t2as" if '""' in words[0] else None
+    if tags == ("speech with voice",):
+        return "zero_shot_tts"
+    if tags == ("audio",):
+        spans = _WINDOW.findall(words[0])
+        if spans:
+            return "timed" if all(float(a) < float(b) for a, b in spans) else None
+        return "t2a_mix" if _MIX.search(words[0]) else "t2a"
+    actions = tuple(_action(tag, said) for tag, said in clauses)
+    return _EDITS.get(actions)
+
+
+def _action(tags: str, words: str) -> str:
+    """What a clause of an edit does; nothing if that is not clear."""
+    for pattern, action in _ACTIONS.get(tags, ()):
+        if re.match(_PLEASE + pattern, words, re.IGNORECASE | re.DOTALL):
+            return action
+    return ""
+
+
+def _fitting(has_source: bool | None, has_reference: bool | None) -> list[Task]:
+    return [
+        task
+        for task in TASKS.values()
+        if has_source in (None, "source" in task.needs)
+        and has_reference in (None, "reference" in task.needs)
+    ]
+
+
+def _listing(has_source: bool, has_reference: bool, tags: tuple[str, ...] = ()) -> str:
+    """Say which forms fit the inputs, only those with the given tags where there are some."""
+    fitting = [task.templates[0] for task in _fitting(has_source, has_reference)]
+    if not fitting:
+        return "no task takes both a source and a reference: leave one out"
+    tagged = [
+        form for form in fitting if tuple(tag for tag, _ in _clauses(form))[: len(tags)] == tags
+    ]
+    given = "a source" if has_source else "a reference" if has_reference else "no recording"
+    return f"with {given} the forms are: {' | '.join(tagged or fitting)}"

@@ -1,0 +1,144 @@
+"""Laying clips into scenes: cropping, repeating, placing, levels and headroom (paper §3.6)."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from unison_audio import audio
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One sound of every item of a batch, laid into its clip; outside its span it is zero."""
+
+    wave: Tensor
+    """(B, samples)."""
+
+    spans: Tensor
+    """(B, 2): first sample, and one past the last, of each item's sound."""
+
+    def level(self) -> Tensor:
+        """RMS of each item within its span, (B,)."""
+        length = (self.spans[:, 1] - self.spans[:, 0]).clamp_min(1)
+        return (self.wave.square().sum(dim=1) / length).sqrt()
+
+    def at(self, level: float | Tensor) -> "Layer":
+        """The same sound scaled to an RMS within its span, one for all or (B,); silence stays."""
+        now = self.level()
+        gain = torch.where(
+            now > audio.SILENCE_RMS, level / now.clamp_min(audio.SILENCE_RMS), torch.ones_like(now)
+        )
+        return dataclasses.replace(self, wave=self.wave * gain[:, None])
+
+    def above(self, ground: "Layer", snr_db: Tensor) -> "Layer":
+        """The same sound scaled to stand `snr_db` (B,) decibels above another layer."""
+        ratio = 10.0 ** (snr_db.to(self.wave) / 20.0)
+        return self.at(ground.level() * ratio)
+
+    def seconds(self, sample_rate: int) -> list[tuple[float, float]]:
+        """The spans in seconds."""
+        return [(int(a) / sample_rate, int(b) / sample_rate) for a, b in self.spans]
+
+
+def uniform(bounds: tuple[float, float], count: int, generator: torch.Generator) -> Tensor:
+    """Draw (count,) numbers between two bounds; equal bounds give that number exactly."""
+    low, high = bounds
+    return low + (high - low) * torch.rand(count, generator=generator)
+
+
+def integer(low: int, high: int, generator: torch.Generator) -> int:
+    """Draw one integer from low to high, both included; low if high is smaller."""
+    return int(torch.randint(low, max(low, high) + 1, (), generator=generator))
+
+
+def crop(clip: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """Cut a stretch out of a clip, at random unless that would be near silence.
+
+    Args:
+        clip: (samples,).
+        length: Samples to keep; a clip no longer than that is returned as it is.
+        generator: Draws the place.
+
+    Returns:
+        (min(samples, length),). Where the stretch drawn holds less than a quarter of the clip's
+        mean energy, the loudest stretch is taken instead.
+    """
+    spare = clip.shape[0] - length
+    if spare <= 0:
+        return clip
+    start = integer(0, spare, generator)
+    total = torch.nn.functional.pad(clip.double().square().cumsum(0), (1, 0))
+    energy = total[length:] - total[:-length]  # (spare + 1,)
+    if energy[start] < 0.25 * total[-1] * length / clip.shape[0]:
+        start = int(energy.argmax())
+    return clip[start : start + length]
+
+
+def repeat(clip: Tensor, length: int, *, gap: int, fade: int, whole: bool = False) -> Tensor:
+    """Repeat a clip until it lasts `length` samples.
+
+    Args:
+        clip: (samples,).
+        length: Samples to reach; a clip that lasts as long already is returned as it is.
+        gap: Samples of silence between repetitions, stretched or squeezed so that the last one
+            ends with `length`; with none they are cross-faded and the last is cut.
+        fade: Samples of the fades.
+        whole: Do neither: end with a repetition, at or before `length`.
+
+    Returns:
+        (length,), or at most that with `whole`.
+    """
+    size = clip.shape[0]
+    if size >= length:
+        return clip
+    fade = min(fade, size // 4)
+    period = size + gap if gap > 0 else max(1, size - fade)
+    count = 1 + (length - size) // period if whole else 1 + -(-(length - size) // period)
+    last = (count - 1) * period
+    if gap > 0 and not whole:
+        count = min(count, length // size)
+        if count < 2:  # no room for two: one and a part
+            return repeat(clip, length, gap=0, fade=fade)
+        last = length - size
+    starts = [round(k * last / max(1, count - 1)) for k in range(count)]
+    out = clip.new_zeros(last + size)
+    for k, start in enumerate(starts):
+        one = audio.fade(clip, fade if k > 0 else 0, fade if k < count - 1 else 0)
+        out[start : start + size] += one
+    return out if whole else out[:length]
+
+
+def place(clip: Tensor, total: int, start: int, fade: int) -> Tensor:
+    """Lay a clip into silence with faded ends: (samples,) -> (total,)."""
+    out = clip.new_zeros(total)
+    out[start : start + clip.shape[0]] = audio.fade(clip, fade, fade)
+    return out
+
+
+def layer(clips: Sequence[Tensor], starts: Sequence[int], total: int, fade: int) -> Layer:
+    """Lay one clip an item into clips of `total` samples, each from its start."""
+    spans = [(start, start + clip.shape[0]) for clip, start in zip(clips, starts, strict=True)]
+    rows = [place(clip, total, start, fade) for clip, start in zip(clips, starts, strict=True)]
+    return Layer(wave=torch.stack(rows), spans=torch.tensor(spans))
+
+
+def to_device(sound: Layer, device: torch.device | str) -> Layer:
+    """Move a layer to a device."""
+    return Layer(wave=sound.wave.to(device), spans=sound.spans.to(device))
+
+
+def headroom(peak: float, *waves: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Scale several batches by one factor an item so that none exceeds `peak`.
+
+    Args:
+        peak: The largest magnitude allowed.
+        *waves: Each (B, samples).
+
+    Returns:
+        The factors (B,), at most 1, and the scaled batches.
+    """
+    highest = torch.stack([wave.abs().amax(dim=1) for wave in waves]).amax(dim=0)  # (B,)
+    gain = torch.where(highest > peak, peak / highest, torch.ones_like(highest))
+    return gain, [wave * gain[:, None] for wave in waves]

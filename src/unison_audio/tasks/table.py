@@ -1,0 +1,191 @@
+"""The task table: tag, inputs, wordings, probabilities, builder and metrics of every task.
+
+Everything that depends on the task is derived from it: the sampler, the command line, the checks
+of the pipeline and the evaluation (paper Table 10; the last two rows are this project's reading of
+the paper's "other editing variants").
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from unison_audio.tasks import builders, editing, templates
+from unison_audio.tasks.builders import BuilderConfig, Built, Draw
+from unison_audio.tasks.pools import Pools
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskBatch:
+    """A batch of one task: instructions and waveforms."""
+
+    task: str
+    """Its name."""
+
+    instructions: list[str]
+    """One an item, tags spelled `[Edit][Audio]`."""
+
+    target: Tensor
+    """(B, samples): what the instruction asks for."""
+
+    source: Tensor | None
+    """(B, samples): the recording to edit, or zero-shot's reference and zeros; None otherwise."""
+
+    reference_samples: Tensor | None
+    """(B,) zero-shot: samples of the reference at the head of the target, whole frames."""
+
+    details: list[dict]
+    """Per item what was drawn: texts, labels, SNRs in dB, windows in seconds, gain."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """One row of the table."""
+
+    name: str
+    """The task's name."""
+
+    tag: int
+    """What m holds on the frames of this task's given audio: 0 generation, 1 editing, 2 zero-shot
+    (on the reference's frames; 0 on those to be made)."""
+
+    needs: tuple[str, ...]
+    """The inputs besides the instruction: "source", or "reference" and "reference_text"."""
+
+    stage1: bool
+    """Whether the first training stage has it."""
+
+    stage2_probability: float
+    """Its share of the batches of the second stage."""
+
+    builder: Callable[[Draw], Built]
+    """Makes its waveforms."""
+
+    source_rms: float = 0.1
+    """The typical RMS of its training sources, to which a user's source is brought."""
+
+    metrics: tuple[str, ...]
+    """What it is judged by (paper §4.2)."""
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Its wordings, the paper's first."""
+        return templates.TEMPLATES[self.name]
+
+    def build(
+        self,
+        pools: Pools,
+        batch: int,
+        seconds: float,
+        sample_rate: int,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+        config: BuilderConfig | None = None,
+    ) -> TaskBatch:
+        """Make a batch of this task (paper §3.6).
+
+        Args:
+            pools: Raw clips at `sample_rate`.
+            batch: Items.
+            seconds: Length of the clips.
+            sample_rate: Samples per second.
+            generator: A CPU generator; the same state gives the same batch.
+            device: Where the waveforms are mixed and returned.
+            config: The ranges to draw from; the defaults are those of training.
+        """
+        config = config or BuilderConfig()
+        draw = Draw(
+            pools=pools,
+            batch=batch,
+            seconds=seconds,
+            sample_rate=sample_rate,
+            generator=generator,
+            device=device,
+            config=config,
+        )
+        built = self.builder(draw)
+        wordings = templates.choose(
+            self.templates, config.first_template_probability, batch, generator
+        )
+        return TaskBatch(
+            task=self.name,
+            instructions=[
+                templates.render(wording, fields)
+                for wording, fields in zip(wordings, built.fields, strict=True)
+            ],
+            target=built.target,
+            source=built.source,
+            reference_samples=built.reference_samples,
+            details=built.details,
+        )
+
+
+def _generation(
+    name: str, probability: float, builder: Callable[[Draw], Built], metrics: tuple[str, ...]
+) -> Task:
+    return Task(
+        name=name,
+        tag=0,
+        needs=(),
+        stage1=True,
+        stage2_probability=probability,
+        builder=builder,
+        metrics=metrics,
+    )
+
+
+def _edit(
+    name: str,
+    probability: float,
+    builder: Callable[[Draw], Built],
+    metrics: tuple[str, ...],
+    source_rms: float = 0.1,
+) -> Task:
+    return Task(
+        name=name,
+        tag=1,
+        needs=("source",),
+        stage1=False,
+        stage2_probability=probability,
+        builder=builder,
+        metrics=metrics,
+        source_rms=source_rms,
+    )
+
+
+_SOUND = ("fad", "fd", "kl", "is", "clap")
+_EDIT = ("fd", "lsd", "clap")
+_SPOKEN = ("wer", "lsd", "clap")
+# Beside speech of RMS 0.1 a background is 10 dB lower; with an event in it, about 7 dB.
+_BACKGROUND_RMS, _EVENT_SCENE_RMS = 0.032, 0.045
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        _generation("tts", 0.15, builders.tts, ("wer", "gender")),
+        Task(
+            name="zero_shot_tts",
+            tag=2,
+            needs=("reference", "reference_text"),
+            stage1=True,
+            stage2_probability=0.25,
+            builder=builders.zero_shot_tts,
+            metrics=("wer",),
+        ),
+        _generation("t2a", 0.10, builders.t2a, _SOUND),
+        _generation("t2a_mix", 0.08, builders.t2a_mix, _SOUND),
+        _generation("t2as", 0.08, builders.t2as, ("wer", "clap", "lsd")),
+        _generation("timed", 0.04, builders.timed, ("segment_clap", "clap")),
+        _edit("edit_add", 0.04, editing.edit_add, _EDIT),
+        _edit("edit_remove", 0.04, editing.edit_remove, _EDIT),
+        _edit("edit_replace", 0.03, editing.edit_replace, _EDIT),
+        _edit("speech_insert", 0.04, editing.speech_insert, _SPOKEN, _BACKGROUND_RMS),
+        _edit("speech_delete", 0.03, editing.speech_delete, ("clap", "lsd", "removal")),
+        _edit("speech_rewrite", 0.04, editing.speech_rewrite, _SPOKEN),
+        _edit("denoise", 0.04, editing.denoise, ("wer", "lsd")),
+        _edit("audio_to_speech", 0.02, editing.audio_to_speech, _SPOKEN, _EVENT_SCENE_RMS),
+        _edit("speech_to_audio", 0.02, editing.speech_to_audio, ("clap", "lsd", "removal")),
+    )
+}
+"""Name -> row, in the order of the paper's Table 10."""

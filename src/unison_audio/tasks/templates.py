@@ -1,0 +1,154 @@
+"""The wordings of every task: one pool a task, the paper's own first (paper Table 10).
+
+A placeholder `{event}` stands for a field; `{Event}` for the same field with a capital. What
+follows the tag of a timeline is repeated for each of its events.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "tts": (
+        '[Speech] A {gender} voice saying "{text}"',
+        '[Speech] A {gender} voice says "{text}"',
+        '[Speech] A {gender} speaker says "{text}"',
+        '[Speech] "{text}", spoken by a {gender} voice',
+        '[Speech] Say "{text}" in a {gender} voice',
+    ),
+    "zero_shot_tts": (
+        "[Speech with voice] {text}",
+        '[Speech with voice] Say "{text}"',
+        '[Speech with voice] The same voice saying "{text}"',
+        '[Speech with voice] Speak "{text}" in this voice',
+    ),
+    "t2a": (
+        "[Audio] {caption}",
+        "[Audio] We hear {caption}",
+        "[Audio] A recording: {caption}",
+        "[Audio] Generate this sound: {caption}",
+    ),
+    "t2a_mix": (
+        "[Audio] {first} and {last}",
+        "[Audio] {first}, mixed with {last}",
+        "[Audio] {first} together with {last}",
+        "[Audio] A mix: {first} and {last}",
+        "[Audio] {first}, with {last} at the same time",
+    ),
+    "t2as": (
+        '[Speech] A {gender} voice saying "{text}" [Audio] {caption}',
+        '[Speech] A {gender} voice says "{text}" [Audio] {caption}',
+        '[Speech] A {gender} speaker says "{text}" [Audio] {caption} in the background',
+        '[Speech] Say "{text}" in a {gender} voice [Audio] in the background {caption}',
+    ),
+    "timed": (
+        "[Audio] From {start}s to {end}s, {event}.",
+        "[Audio] Between {start}s and {end}s, {event}.",
+        "[Audio] {Event} from {start}s to {end}s.",
+        "[Audio] From {start} to {end} seconds, {event}.",
+    ),
+    "edit_add": (
+        "[Edit][Audio] Add {event}",
+        "[Edit][Audio] Mix in {event}",
+        "[Edit][Audio] Insert {event}",
+        "[Edit][Audio] Overlay {event}",
+        "[Edit][Audio] Add the sound of {event}",
+    ),
+    "edit_remove": (
+        "[Edit][Audio] Remove {event}",
+        "[Edit][Audio] Eliminate {event}",
+        "[Edit][Audio] Get rid of {event}",
+        "[Edit][Audio] Take out {event}",
+        "[Edit][Audio] Remove the sound of {event}",
+    ),
+    "edit_replace": (
+        "[Edit][Audio] Remove {old} [Edit][Audio] add {new}",
+        "[Edit][Audio] Eliminate {old} [Edit][Audio] mix in {new}",
+        "[Edit][Audio] Get rid of {old} [Edit][Audio] insert {new}",
+        "[Edit][Audio] Replace {old} with {new}",
+        "[Edit][Audio] Swap {old} for {new}",
+    ),
+    "speech_insert": (
+        '[Edit][Speech] Add a voice saying "{text}"',
+        '[Edit][Speech] Mix in a voice saying "{text}"',
+        '[Edit][Speech] Insert speech saying "{text}"',
+        '[Edit][Speech] Add somebody who says "{text}"',
+    ),
+    "speech_delete": (
+        "[Edit][Speech] Remove the speech",
+        "[Edit][Speech] Eliminate the speech",
+        "[Edit][Speech] Get rid of the voice",
+        "[Edit][Speech] Delete the spoken words",
+        "[Edit][Speech] Take out the voice",
+    ),
+    "speech_rewrite": (
+        '[Edit][Speech] Change speech to "{new}"',
+        '[Edit][Speech] Alter the spoken content to "{new}"',
+        '[Edit][Speech] Replace the speech with "{new}"',
+        '[Edit][Speech] Make the voice say "{new}"',
+        '[Edit][Speech] Swap the spoken words for "{new}"',
+    ),
+    "denoise": (
+        "[Edit][Speech] Denoise the recording",
+        "[Edit][Speech] Remove the noise",
+        "[Edit][Speech] Clean up the recording",
+        "[Edit][Speech] Get rid of the background noise",
+        "[Edit][Speech] Eliminate the noise behind the voice",
+    ),
+    "audio_to_speech": (
+        '[Edit][Audio] Remove {event} [Edit][Speech] add a voice saying "{text}"',
+        '[Edit][Audio] Eliminate {event} [Edit][Speech] mix in a voice saying "{text}"',
+        '[Edit][Audio] Get rid of {event} [Edit][Speech] insert speech saying "{text}"',
+        '[Edit][Audio] Take out {event} [Edit][Speech] add somebody who says "{text}"',
+    ),
+    "speech_to_audio": (
+        "[Edit][Speech] Remove the speech [Edit][Audio] add {event}",
+        "[Edit][Speech] Eliminate the speech [Edit][Audio] mix in {event}",
+        "[Edit][Speech] Get rid of the voice [Edit][Audio] insert {event}",
+        "[Edit][Speech] Take out the voice [Edit][Audio] add the sound of {event}",
+    ),
+}
+"""Task -> its wordings."""
+
+
+def render(template: str, fields: Mapping[str, Any]) -> str:
+    """Put fields into a template.
+
+    Args:
+        template: One of `TEMPLATES`.
+        fields: Name -> text; for a timeline "events", a list of such mappings.
+
+    Returns:
+        The instruction.
+    """
+    if "events" not in fields:
+        return _fill(template, fields)
+    tag, sentence = template.split("] ", 1)
+    return f"{tag}] " + " ".join(_fill(sentence, event) for event in fields["events"])
+
+
+def choose(
+    templates: Sequence[str], first_probability: float, count: int, generator: torch.Generator
+) -> list[str]:
+    """Draw one template an item.
+
+    Args:
+        templates: A pool.
+        first_probability: Of its first template; the others share the rest evenly.
+        count: Items.
+        generator: A CPU generator; two numbers are drawn an item.
+    """
+    is_first = torch.rand(count, generator=generator) < first_probability
+    other = torch.rand(count, generator=generator) * (len(templates) - 1)
+    return [
+        templates[0] if first or len(templates) == 1 else templates[1 + int(k)]
+        for first, k in zip(is_first.tolist(), other.tolist(), strict=True)
+    ]
+
+
+def _fill(template: str, fields: Mapping[str, Any]) -> str:
+    capitals = {
+        name.capitalize(): str(value)[:1].upper() + str(value)[1:] for name, value in fields.items()
+    }
+    return template.format(**fields, **capitals)
