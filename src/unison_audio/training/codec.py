@@ -1,0 +1,292 @@
+"""Training the nano codec: reconstruction first, then the decoder against discriminators.
+
+From ``adversarial_from`` on the encoder stands still. Latents do not change any more, so a
+backbone can be trained on them while the decoder is still being polished.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unison_audio.audio import save
+from unison_audio.data.shards import Clip
+from unison_audio.frozen.nano_codec import NanoCodec, NanoCodecConfig, mel_filters
+from unison_audio.training.discriminators import Discriminators, feature_loss
+from unison_audio.training.runs import (
+    Ema,
+    LossLog,
+    Pace,
+    learning_rate,
+    load_checkpoint,
+    save_checkpoint,
+    step_generator,
+)
+
+RESOLUTIONS = ((2048, 96), (1024, 80), (512, 64), (256, 32))
+"""STFT sizes and mel bands of the reconstruction loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecRecipe:
+    """How the nano codec is trained."""
+
+    model: NanoCodecConfig = field(default_factory=NanoCodecConfig)
+    """Shape of the codec."""
+    steps: int = 4000
+    """Steps in all."""
+    adversarial_from: int = 2200
+    """Step from which the encoder stands still and the decoder meets the discriminators."""
+    batch: int = 16
+    """Segments in a batch."""
+    segment_frames: int = 16
+    """Latent frames in a segment."""
+    peak_lr: float = 1.5e-3
+    """Highest learning rate of the reconstruction stage."""
+    adversarial_lr: float = 2e-4
+    """Learning rate of decoder and discriminators in the adversarial stage."""
+    warmup: int = 100
+    """Warm-up steps."""
+    kl_weight: float = 0.03
+    """Weight of the KL divergence per latent value."""
+    ema: float = 0.995
+    """Decay of the moving average of the decoder in the adversarial stage."""
+    seed: int = 0
+    """Seed of everything that is drawn."""
+    checkpoint_every: int = 100
+    """Steps between two checkpoints."""
+
+
+def draw_segments(
+    speech: Sequence[Tensor],
+    sounds: Sequence[Tensor],
+    batch: int,
+    samples: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Draws training segments: speech, sounds and mixtures at random levels and offsets.
+
+    Args:
+        speech: Waveforms (samples,).
+        sounds: Waveforms (samples,).
+        batch: Segments to draw.
+        samples: Their length.
+        generator: Source of randomness.
+
+    Returns:
+        (batch, samples), within +-1.
+    """
+    kinds = torch.rand(batch, generator=generator)
+    levels = 10 ** ((torch.rand(batch, generator=generator) * 16 - 12) / 20)
+    segments = torch.zeros(batch, samples)
+    for i in range(batch):
+        pools = [speech] if kinds[i] < 0.5 else [sounds] if kinds[i] < 0.8 else [speech, sounds]
+        for pool in pools:
+            clip = pool[int(torch.randint(len(pool), (1,), generator=generator))]
+            _place(segments[i], clip, generator)
+        segments[i] *= levels[i]
+    return segments * (0.99 / segments.abs().amax(dim=1, keepdim=True).clamp(min=0.99))
+
+
+def _place(segment: Tensor, clip: Tensor, generator: torch.Generator) -> None:
+    """Adds a clip, or a part of it, to a segment in place, partly before or after its edges."""
+    overlap = min(len(segment), len(clip)) // 2
+    lowest, highest = overlap - len(clip), len(segment) - overlap
+    start = int(torch.randint(lowest, highest + 1, (1,), generator=generator))
+    begin, end = max(0, start), min(len(segment), start + len(clip))
+    segment[begin:end] += clip[begin - start : end - start]
+
+
+class ReconstructionLoss(nn.Module):
+    """Multi-resolution loss: log-mel L1, log-magnitude L1 and spectral convergence."""
+
+    def __init__(self, sample_rate: int) -> None:
+        super().__init__()
+        self.resolutions = RESOLUTIONS
+        for n_fft, mels in RESOLUTIONS:
+            self.register_buffer(f"mel{n_fft}", mel_filters(sample_rate, n_fft, mels))
+            self.register_buffer(f"window{n_fft}", torch.hann_window(n_fft))
+
+    def forward(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Compares (B, samples) waveforms; gives the mel loss and the STFT loss."""
+        mel_loss, stft_loss = output.new_zeros(()), output.new_zeros(())
+        for n_fft, _ in self.resolutions:
+            ours, theirs = self._magnitude(output, n_fft), self._magnitude(target, n_fft)
+            basis = self.get_buffer(f"mel{n_fft}")
+            mel_loss = mel_loss + F.l1_loss(_log(basis @ ours), _log(basis @ theirs))
+            distance = torch.linalg.vector_norm(ours - theirs, dim=(1, 2))
+            norm = torch.linalg.vector_norm(theirs, dim=(1, 2)).clamp(min=1.0)
+            stft_loss = (
+                stft_loss + (distance / norm).mean() + 0.5 * F.l1_loss(_log(ours), _log(theirs))
+            )
+        return mel_loss / len(self.resolutions), stft_loss / len(self.resolutions)
+
+    def _magnitude(self, waveform: Tensor, n_fft: int) -> Tensor:
+        window = self.get_buffer(f"window{n_fft}")
+        spectrum = torch.stft(waveform, n_fft, n_fft // 4, window=window, return_complex=True)
+        return (spectrum.real.square() + spectrum.imag.square() + 1e-8).sqrt()
+
+
+def _log(magnitude: Tensor) -> Tensor:
+    return magnitude.clamp(min=1e-3).log()
+
+
+class CodecTrainer:
+    """The nano codec in training, with all that a checkpoint holds."""
+
+    def __init__(self, recipe: CodecRecipe) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        self.codec = NanoCodec(recipe.model)
+        self.discriminators = Discriminators()
+        self.loss = ReconstructionLoss(recipe.model.sample_rate)
+        self.optimizer = torch.optim.AdamW(
+            self.codec.parameters(), lr=recipe.peak_lr, betas=(0.9, 0.95), weight_decay=0.01
+        )
+        self.judge_optimizer = torch.optim.AdamW(
+            self.discriminators.parameters(), lr=recipe.adversarial_lr, betas=(0.8, 0.99)
+        )
+        self.ema = Ema(self.codec.decoder, recipe.ema)
+
+    def state(self) -> dict[str, object]:
+        """Everything that a resumed run needs."""
+        return {
+            "codec": self.codec.state_dict(),
+            "ema": self.ema.values,
+            "optimizer": self.optimizer.state_dict(),
+            "discriminators": self.discriminators.state_dict(),
+            "judge_optimizer": self.judge_optimizer.state_dict(),
+        }
+
+    def load_state(self, state: dict) -> None:
+        """Takes up a checkpoint's state."""
+        self.codec.load_state_dict(state["codec"])
+        self.ema.values = state["ema"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.discriminators.load_state_dict(state["discriminators"])
+        self.judge_optimizer.load_state_dict(state["judge_optimizer"])
+
+    def reconstruction_step(self, target: Tensor, step: int) -> dict[str, float]:
+        """One step of encoder and decoder on (B, samples)."""
+        recipe = self.recipe
+        rate = learning_rate(
+            step,
+            peak=recipe.peak_lr,
+            warmup=recipe.warmup,
+            total=recipe.adversarial_from,
+            floor=0.05,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        mean, log_variance = self.codec.encoder(target)
+        noise = torch.randn(mean.shape, generator=step_generator(recipe.seed + 1, step))
+        output = self.codec.decoder(mean + noise * (0.5 * log_variance).exp())
+        mel, stft = self.loss(output, target)
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        (mel + 0.5 * stft + recipe.kl_weight * kl).backward()
+        nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
+        self.optimizer.step()
+        self.ema.update(self.codec.decoder, decay=0.98)
+        return {"mel": mel.item(), "stft": stft.item(), "kl": kl.item()}
+
+    def adversarial_step(self, target: Tensor) -> dict[str, float]:
+        """One step of decoder and discriminators on (B, samples), the encoder standing still."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.adversarial_lr
+        with torch.no_grad():
+            mean, _ = self.codec.encoder(target)
+        output = self.codec.decoder(mean)
+        judge_loss = self.discriminators.judge_loss(output.detach(), target)
+        self.judge_optimizer.zero_grad(set_to_none=True)
+        judge_loss.backward()
+        self.judge_optimizer.step()
+
+        mel, stft = self.loss(output, target)
+        fake, fake_features = self.discriminators(output)
+        with torch.no_grad():
+            _, real_features = self.discriminators(target)
+        fooled = sum(((1 - score).square().mean() for score in fake), output.new_zeros(()))
+        fooled = fooled / len(fake)
+        features = feature_loss(fake_features, real_features)
+        self.optimizer.zero_grad(set_to_none=True)
+        (mel + 0.5 * stft + 0.1 * fooled + 0.2 * features).backward()
+        nn.utils.clip_grad_norm_(self.codec.decoder.parameters(), 1.0)
+        self.optimizer.step()
+        self.ema.update(self.codec.decoder)
+        return {
+            "mel": mel.item(),
+            "stft": stft.item(),
+            "judge": judge_loss.item(),
+            "fooled": fooled.item(),
+            "features": features.item(),
+        }
+
+    @torch.no_grad()
+    def measure_latents(self, speech: Sequence[Tensor], sounds: Sequence[Tensor]) -> None:
+        """Sets the codec's per-channel mean and scale from freshly drawn segments."""
+        generator = step_generator(self.recipe.seed + 2, 0)
+        samples = 40 * self.codec.hop
+        waveforms = draw_segments(speech, sounds, 256, samples, generator)
+        means = torch.cat([self.codec.encoder(part)[0] for part in waveforms.split(32)])
+        deviation = means.std(dim=(0, 2))[:, None]
+        # A channel that the encoder hardly uses must not be blown up to full size.
+        self.codec.latent_scale.copy_(deviation.clamp(min=0.3 * float(deviation.median())))
+        self.codec.latent_mean.copy_(means.mean(dim=(0, 2))[:, None])
+
+
+def train_codec(clips: Sequence[Clip], folder: Path, recipe: CodecRecipe) -> NanoCodec:
+    """Trains the nano codec, or goes on with a run that was cut off.
+
+    Args:
+        clips: Training clips, speech and sounds.
+        folder: The run's folder: checkpoints, ``log.jsonl``, samples.
+        recipe: How to train.
+
+    Returns:
+        The codec, its decoder averaged.
+    """
+    torch.set_flush_denormal(True)
+    speech = [clip.waveform for clip in clips if clip.record.kind == "speech"]
+    sounds = [clip.waveform for clip in clips if clip.record.kind == "sound"]
+    trainer = CodecTrainer(recipe)
+    state = load_checkpoint(folder)
+    first = 0
+    if state is not None:
+        trainer.load_state(state)
+        first = state["step"]
+    log, pace = LossLog(folder, first), Pace(first, recipe.steps)
+    for step in range(first, recipe.steps):
+        if step == recipe.adversarial_from:
+            trainer.measure_latents(speech, sounds)
+        generator = step_generator(recipe.seed, step)
+        samples = recipe.segment_frames * recipe.model.frame_hop
+        target = draw_segments(speech, sounds, recipe.batch, samples, generator)
+        if step < recipe.adversarial_from:
+            figures = trainer.reconstruction_step(target, step)
+        else:
+            figures = trainer.adversarial_step(target)
+        log.write(step, **figures)
+        done = step + 1
+        if done % 10 == 0:
+            print(pace.line(done, recipe.batch, **figures), flush=True)
+        if done % recipe.checkpoint_every == 0 or done == recipe.steps:
+            save_checkpoint(folder, done, trainer.state())
+            write_samples(trainer, target, folder / "samples", done)
+    codec = trainer.codec
+    trainer.ema.copy_to(codec.decoder)
+    return codec.eval()
+
+
+@torch.no_grad()
+def write_samples(trainer: CodecTrainer, target: Tensor, folder: Path, step: int) -> None:
+    """Writes the first segments of a batch and their reconstructions, one after the other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mean, _ = trainer.codec.encoder(target[:4])
+    output = trainer.codec.decoder(mean)
+    pairs = torch.stack([target[:4], output], dim=1).reshape(-1)
+    peak = max(1.0, float(pairs.abs().max()))
+    save(folder / f"{step:08d}.wav", pairs / peak, trainer.codec.sample_rate)

@@ -1,0 +1,130 @@
+"""How the variants are trained: one recipe each."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from unison_audio import checkpoint
+from unison_audio.data.shards import read_corpus
+from unison_audio.errors import InputError
+from unison_audio.frozen.codec import load_nano_codec, save_nano_codec
+from unison_audio.frozen.text import TEXT_ENCODERS, CachingTextEncoder
+from unison_audio.tasks.sampler import default_stages
+from unison_audio.training.codec import CodecRecipe, train_codec
+from unison_audio.training.trainer import (
+    BackboneRecipe,
+    BackboneTrainer,
+    ExampleStream,
+    Phase,
+    train_backbone,
+)
+from unison_audio.variants import find_variant
+
+NANO_CODEC = CodecRecipe()
+"""The nano codec: 2,200 steps of reconstruction, then the decoder against discriminators."""
+
+_STAGE1, _STAGE2 = (stage.probabilities for stage in default_stages())
+
+
+def _mostly(share: float, own: Mapping[str, float], rest: Mapping[str, float]) -> dict[str, float]:
+    """Blends a warm-up's own probabilities with those of a stage."""
+    blended = {name: (1 - share) * p for name, p in rest.items()}
+    for name, p in own.items():
+        blended[name] = blended.get(name, 0.0) + share * p
+    return blended
+
+
+_NANO_SECONDS = {
+    "": (2.56, 2.56, 3.84),
+    "zero_shot_tts": (3.84, 3.84, 5.12),
+    "timed": (3.84, 5.12),
+}
+
+NANO = BackboneRecipe(
+    phases=(
+        # Words one by one in short clips first: alignment is learnt where it is easiest.
+        Phase(
+            until_step=1200,
+            probabilities={"tts": 0.75, "t2a": 0.25},
+            seconds={"": (1.28,)},
+            max_words=2,
+        ),
+        Phase(
+            until_step=2800,
+            probabilities=_mostly(0.6, {"tts": 1.0}, _STAGE1),
+            seconds=_NANO_SECONDS,
+        ),
+        Phase(until_step=None, probabilities=_STAGE2, seconds=_NANO_SECONDS),
+    ),
+    frames_per_batch=1280,
+    steps=40_000,
+    peak_lr=1e-3,
+    warmup=300,
+    cooldown=1200,
+    ema_decay=0.98,
+    first_template_probability=0.7,
+)
+"""Nano: a length curriculum, then the paper's two stages; fp32 on a laptop's CPU."""
+
+PAPER = BackboneRecipe(
+    phases=(
+        Phase(until_step=150_000, probabilities=_STAGE1, seconds={"": (10.0,)}),
+        Phase(until_step=None, probabilities=_STAGE2, seconds={"": (10.0,)}),
+    ),
+    frames_per_batch=56 * 430,
+    steps=500_000,
+)
+"""The paper's base training (section 4.1, Table 13)."""
+
+
+def train_nano_codec(corpus: Path, run: Path, *, recipe: CodecRecipe = NANO_CODEC) -> Path:
+    """Trains the nano codec on a corpus; the result is ``run/weights``.
+
+    Args:
+        corpus: What ``unison-audio data nano`` wrote.
+        run: Folder of the run; one that was cut off is gone on with.
+        recipe: How to train.
+    """
+    clips = read_corpus(corpus, recipe.model.sample_rate, split="train")
+    codec = train_codec(clips, run, recipe)
+    save_nano_codec(run / "weights", codec)
+    return run / "weights"
+
+
+def train_nano(
+    corpus: Path,
+    run: Path,
+    *,
+    codec: Path,
+    recipe: BackboneRecipe = NANO,
+    workers: int = 1,
+    dtype: str = "float16",
+) -> Path:
+    """Trains the nano backbone on a corpus; the result, codec included, is ``run/weights``.
+
+    Args:
+        corpus: What ``unison-audio data nano`` wrote.
+        run: Folder of the run; one that was cut off is gone on with.
+        codec: Folder of the codec's weights.
+        recipe: How to train.
+        workers: Processes that make batches ahead.
+        dtype: Type of the stored weights.
+    """
+    if dtype not in ("float16", "float32"):
+        raise InputError(f"The weights' type is {dtype!r}; choose float16 or float32")
+    variant = find_variant("nano")
+    nano_codec = load_nano_codec(codec)
+    text_encoder = CachingTextEncoder(TEXT_ENCODERS[variant.text_encoder](variant.layer_picks))
+    clips = read_corpus(corpus, variant.sample_rate, split="train")
+    stream = ExampleStream(variant, recipe, clips, nano_codec, text_encoder)
+    backbone = train_backbone(BackboneTrainer(stream), run, workers)
+    checkpoint.save(run / "weights", variant, backbone, dtype=getattr(torch, dtype))
+    save_nano_codec(run / "weights", nano_codec)
+    return run / "weights"
+
+
+def with_steps(recipe: BackboneRecipe, steps: int | None) -> BackboneRecipe:
+    """Gives a recipe another number of steps, or leaves it as it is."""
+    return recipe if steps is None else dataclasses.replace(recipe, steps=steps)

@@ -1,0 +1,132 @@
+"""The folder of a training run: checkpoints written whole, the log of losses, exact resume."""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from unison_audio.errors import InputError
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """Makes the generator of one step, so that a resumed run draws what it would have drawn."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) % (1 << 63))
+
+
+def learning_rate(step: int, *, peak: float, warmup: int, total: int, floor: float = 0.02) -> float:
+    """Linear warm-up, then a cosine from ``peak`` down to ``floor * peak`` at ``total`` steps."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
+    """Writes ``checkpoint-<step>.pt`` whole or not at all and removes all but the newest ``keep``.
+
+    Args:
+        folder: The run's folder.
+        step: Steps done.
+        state: Tensors and plain values only, so that it loads without pickled code.
+        keep: How many checkpoints stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"checkpoint-{step:08d}.pt"
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save({"step": step, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    for old in sorted(folder.glob("checkpoint-*.pt"))[:-keep]:
+        old.unlink()
+    return path
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Loads the newest checkpoint of a run, or gives None for a fresh one.
+
+    Raises:
+        InputError: If the newest checkpoint cannot be read.
+    """
+    paths = sorted(folder.glob("checkpoint-*.pt"))
+    if not paths:
+        return None
+    try:
+        return torch.load(paths[-1], map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"The checkpoint {paths[-1]} cannot be read ({error}); delete it to go on from the one "
+            "before, or choose another run folder"
+        ) from error
+
+
+class LossLog:
+    """``log.jsonl``: one line of figures a step; lines past the resumed step are dropped."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "log.jsonl"
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in lines if _step_of(line) < step]
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(line + "\n" for line in kept))
+        partial.replace(self.path)
+        self.file = self.path.open("a", buffering=1)
+
+    def write(self, step: int, **figures: float | str) -> None:
+        """Appends the figures of a step."""
+        self.file.write(json.dumps({"step": step, **figures}) + "\n")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):  # the line that a kill cut in two
+        return math.inf
+
+
+class Pace:
+    """Says how fast a run goes and when it will be done."""
+
+    def __init__(self, step: int, total: int) -> None:
+        self.start, self.first, self.total = time.monotonic(), step, total
+
+    def line(self, step: int, clips: int, **figures: float) -> str:
+        """Formats progress: step, figures, clips per second, time to go."""
+        per_step = (time.monotonic() - self.start) / max(1, step - self.first)
+        left = per_step * (self.total - step)
+        values = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        return (
+            f"step {step}/{self.total}  {values}  {clips / per_step:.1f} clips/s  "
+            f"{per_step:.2f} s/step  ETA {int(left // 3600)}:{int(left % 3600 // 60):02d} h"
+        )
+
+
+class Ema:
+    """Exponential moving average of a module's parameters."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, decay: float | None = None) -> None:
+        """Moves the average towards the module."""
+        rate = 1 - (self.decay if decay is None else decay)
+        parameters = dict(module.named_parameters())
+        names = list(self.values)
+        torch._foreach_lerp_(
+            [self.values[name] for name in names], [parameters[name] for name in names], rate
+        )
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Writes the average into a module of the same shape."""
+        for name, parameter in module.named_parameters():
+            parameter.copy_(self.values[name])
