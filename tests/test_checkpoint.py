@@ -65,6 +65,7 @@ def test_there_and_back(fusion: str, tmp_path: Path) -> None:
     variant, loaded = checkpoint.load(tmp_path)
     assert variant == tiny_variant(fusion)
     assert not loaded.training
+    assert len({p.stat().st_mode for p in tmp_path.iterdir()}) == 1
     assert {p.name for p in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
     for (name, ours), theirs in zip(backbone.named_parameters(), loaded.parameters(), strict=True):
         assert torch.equal(ours, theirs), name

@@ -50,7 +50,7 @@ def test_layer_picks() -> None:
     assert list(VARIANTS["d20-44k"].layer_picks) == d20
     d24 = [layer for layer in range(1, 29) if layer not in (7, 14, 21, 27)]
     assert list(VARIANTS["d24-16k"].layer_picks) == d24
-    assert VARIANTS["nano"].layer_picks == (1, 1, 2, 3, 3, 4, 5, 6)
+    assert VARIANTS["nano"].layer_picks == (1, 1, 2, 3, 4, 5, 6)
     for name in ("s32-16k", "d24-16k-3b"):
         picks, blocks = VARIANTS[name].layer_picks, VARIANTS[name].backbone.blocks
         assert len(picks) == blocks

@@ -72,11 +72,12 @@ def save(
         files = [Path(temporary, WEIGHTS_FILE), Path(temporary, CONFIG_FILE)]
         save_file(weights, files[0], metadata={"format": "pt"})
         files[1].write_text(json.dumps(dataclasses.asdict(variant), indent=2) + "\n", "utf-8")
+        # safetensors lets only the owner read its file; the config's mode follows the umask.
+        files[0].chmod(files[1].stat().st_mode)
         for file in files:
             with file.open("rb") as written:
                 os.fsync(written.fileno())
         for file in files:
-            file.chmod(0o644)
             file.replace(directory / file.name)
 
 
@@ -114,11 +115,12 @@ def load(
     return variant, backbone.eval()
 
 
-def resolve(source: str | os.PathLike[str]) -> Path:
+def resolve(source: str | os.PathLike[str], also: Iterable[str] = ()) -> Path:
     """Find the folder of a checkpoint, downloading it if need be.
 
     Args:
         source: a folder, or `owner/name` of a repository on the Hugging Face hub.
+        also: names of further files to download where the repository has them.
 
     Returns:
         A folder on this machine.
@@ -137,7 +139,8 @@ def resolve(source: str | os.PathLike[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE]))
+        wanted = [CONFIG_FILE, WEIGHTS_FILE, *also]
+        return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # which errors these are depends on the hub client's HTTP library
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise InputError(
@@ -169,15 +172,32 @@ def push_to_hub(
     Raises:
         InputError: as `save` does.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        save(folder, variant, backbone, dtype=dtype)
+        return upload(folder, repo_id, message=f"Upload {variant.name}", private=private)
+
+
+def upload(
+    folder: str | os.PathLike[str], repo_id: str, *, message: str, private: bool = False
+) -> str:
+    """Upload all files of a folder to the Hugging Face hub.
+
+    Args:
+        folder: what to upload.
+        repo_id: `owner/name`; the repository is made if it is missing.
+        message: of the commit.
+        private: whether a new repository is hidden from others.
+
+    Returns:
+        The address of the commit.
+    """
     from huggingface_hub import HfApi
 
     api = HfApi()
-    with tempfile.TemporaryDirectory() as folder:
-        save(folder, variant, backbone, dtype=dtype)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        commit = api.upload_folder(
-            repo_id=repo_id, folder_path=folder, commit_message=f"Upload {variant.name}"
-        )
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    commit = api.upload_folder(
+        repo_id=repo_id, folder_path=os.fspath(folder), commit_message=message
+    )
     return str(commit.commit_url)
 
 

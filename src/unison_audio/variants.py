@@ -49,6 +49,10 @@ class Variant:
     """Samples per latent frame."""
     max_seconds: float
     """The longest sound the variant is made for."""
+    default_seconds: float = 10.0
+    """How long a sound becomes when no duration is asked for."""
+    zero_shot_seconds: float = 10.0
+    """How long the new speech after a reference becomes when no duration is asked for."""
     steps: int = 100
     """Euler steps of sampling when none are asked for."""
     guidance_scale: float = 4.5
@@ -60,9 +64,16 @@ class Variant:
 
     def __post_init__(self) -> None:
         """Refuse values that no variant can have."""
-        for name in ("text_layers", "sample_rate", "hop", "max_seconds", "steps"):
+        positive = ("text_layers", "sample_rate", "hop", "max_seconds", "steps")
+        for name in (*positive, "default_seconds", "zero_shot_seconds"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        for name in ("default_seconds", "zero_shot_seconds"):
+            if getattr(self, name) > self.max_seconds:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}; it must not exceed max_seconds, "
+                    f"{self.max_seconds}."
+                )
         if self.edit_tag_spelling not in EDIT_TAG_SPELLINGS:
             raise InputError(
                 f"edit_tag_spelling is {self.edit_tag_spelling!r}; "
@@ -120,7 +131,7 @@ VARIANTS: dict[str, Variant] = {
                 dim=256,
                 heads=4,
                 rope_dim=48,
-                blocks=8,
+                blocks=7,
                 text_dim=384,
                 embed_kernel=3,
             ),
@@ -130,6 +141,8 @@ VARIANTS: dict[str, Variant] = {
             sample_rate=16_000,
             hop=1024,
             max_seconds=5.12,
+            default_seconds=3.84,
+            zero_shot_seconds=2.56,
         ),
     )
 }

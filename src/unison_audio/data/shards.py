@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,7 +95,7 @@ def read_shard(path: Path, sample_rate: int) -> Iterator[Clip]:
                 )
             record = ClipRecord(**json.loads(sample["json"]))
             yield Clip(record=record, waveform=torch.from_numpy(np.ascontiguousarray(samples)))
-    except (OSError, EOFError, KeyError, TypeError) as error:
+    except (OSError, EOFError, KeyError, TypeError, tarfile.TarError) as error:
         raise InputError(
             f"The shard {path} is damaged ({error}); delete it and build the corpus again"
         ) from error

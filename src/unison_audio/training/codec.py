@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unison_audio.audio import save
 from unison_audio.data.shards import Clip
+from unison_audio.frozen.codec import save_nano_codec
 from unison_audio.frozen.nano_codec import NanoCodec, NanoCodecConfig, mel_filters
 from unison_audio.training.discriminators import Discriminators, feature_loss
 from unison_audio.training.runs import (
@@ -36,7 +37,7 @@ class CodecRecipe:
 
     model: NanoCodecConfig = field(default_factory=NanoCodecConfig)
     """Shape of the codec."""
-    steps: int = 4000
+    steps: int = 6000
     """Steps in all."""
     adversarial_from: int = 2200
     """Step from which the encoder stands still and the decoder meets the discriminators."""
@@ -169,6 +170,13 @@ class CodecTrainer:
         self.discriminators.load_state_dict(state["discriminators"])
         self.judge_optimizer.load_state_dict(state["judge_optimizer"])
 
+    def averaged(self) -> NanoCodec:
+        """Gives a copy of the codec with the averaged decoder."""
+        codec = NanoCodec(self.recipe.model)
+        codec.load_state_dict(self.codec.state_dict())
+        self.ema.copy_to(codec.decoder)
+        return codec.eval().requires_grad_(False)
+
     def reconstruction_step(self, target: Tensor, step: int) -> dict[str, float]:
         """One step of encoder and decoder on (B, samples)."""
         recipe = self.recipe
@@ -193,13 +201,20 @@ class CodecTrainer:
         self.ema.update(self.codec.decoder, decay=0.98)
         return {"mel": mel.item(), "stft": stft.item(), "kl": kl.item()}
 
-    def adversarial_step(self, target: Tensor) -> dict[str, float]:
-        """One step of decoder and discriminators on (B, samples), the encoder standing still."""
+    def adversarial_step(self, target: Tensor, step: int) -> dict[str, float]:
+        """One step of decoder and discriminators on (B, samples), the encoder standing still.
+
+        Latents carry up to the posterior's noise, more in some items than in others: a backbone's
+        latents are not exact either.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.adversarial_lr
         with torch.no_grad():
-            mean, _ = self.codec.encoder(target)
-        output = self.codec.decoder(mean)
+            mean, log_variance = self.codec.encoder(target)
+        generator = step_generator(self.recipe.seed + 1, step)
+        strength = torch.rand(len(mean), 1, 1, generator=generator)
+        noise = strength * torch.randn(mean.shape, generator=generator)
+        output = self.codec.decoder(mean + noise * (0.5 * log_variance).exp())
         judge_loss = self.discriminators.judge_loss(output.detach(), target)
         self.judge_optimizer.zero_grad(set_to_none=True)
         judge_loss.backward()
@@ -243,7 +258,8 @@ def train_codec(clips: Sequence[Clip], folder: Path, recipe: CodecRecipe) -> Nan
 
     Args:
         clips: Training clips, speech and sounds.
-        folder: The run's folder: checkpoints, ``log.jsonl``, samples.
+        folder: The run's folder: checkpoints, ``log.jsonl``, samples and, as soon as the encoder
+            stands still, ``weights``.
         recipe: How to train.
 
     Returns:
@@ -268,7 +284,7 @@ def train_codec(clips: Sequence[Clip], folder: Path, recipe: CodecRecipe) -> Nan
         if step < recipe.adversarial_from:
             figures = trainer.reconstruction_step(target, step)
         else:
-            figures = trainer.adversarial_step(target)
+            figures = trainer.adversarial_step(target, step)
         log.write(step, **figures)
         done = step + 1
         if done % 10 == 0:
@@ -276,9 +292,9 @@ def train_codec(clips: Sequence[Clip], folder: Path, recipe: CodecRecipe) -> Nan
         if done % recipe.checkpoint_every == 0 or done == recipe.steps:
             save_checkpoint(folder, done, trainer.state())
             write_samples(trainer, target, folder / "samples", done)
-    codec = trainer.codec
-    trainer.ema.copy_to(codec.decoder)
-    return codec.eval()
+            if done > recipe.adversarial_from or done == recipe.steps:
+                save_nano_codec(folder / "weights", trainer.averaged())
+    return trainer.averaged()
 
 
 @torch.no_grad()

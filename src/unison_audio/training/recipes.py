@@ -50,11 +50,13 @@ NANO = BackboneRecipe(
             probabilities={"tts": 0.75, "t2a": 0.25},
             seconds={"": (1.28,)},
             max_words=2,
+            t_mean=0.5,
         ),
         Phase(
             until_step=2800,
             probabilities=_mostly(0.6, {"tts": 1.0}, _STAGE1),
             seconds=_NANO_SECONDS,
+            t_mean=0.3,
         ),
         Phase(until_step=None, probabilities=_STAGE2, seconds=_NANO_SECONDS),
     ),
@@ -88,8 +90,7 @@ def train_nano_codec(corpus: Path, run: Path, *, recipe: CodecRecipe = NANO_CODE
         recipe: How to train.
     """
     clips = read_corpus(corpus, recipe.model.sample_rate, split="train")
-    codec = train_codec(clips, run, recipe)
-    save_nano_codec(run / "weights", codec)
+    train_codec(clips, run, recipe)
     return run / "weights"
 
 

@@ -54,6 +54,8 @@ class Phase:
     """Clip lengths by task, drawn evenly; the entry ``""`` serves tasks not named."""
     max_words: int | None = None
     """Longest text in words."""
+    t_mean: float = 0.0
+    """Mean of logit(t); above 0 the noisy end, where words are decided, is seen more often."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,11 +260,17 @@ class BackboneTrainer:
         self.stream.sampler.load_state_dict(self.sampler_state)
         self.stream.first = state["step"]
 
-    def loss(self, example: Example, generator: torch.Generator, text_dropout: float) -> Tensor:
+    def loss(
+        self,
+        example: Example,
+        generator: torch.Generator,
+        text_dropout: float,
+        t_mean: float = 0.0,
+    ) -> Tensor:
         """Noises a batch and measures the velocity's masked error (paper Eq. 3)."""
         z, given = example.z, example.condition
         eps = torch.randn(z.shape, generator=generator)
-        t = flow.sample_t(z.shape[0], generator)
+        t = flow.sample_t(z.shape[0], generator, mean=t_mean)
         hidden_states, mask = flow.drop_text(
             example.text.hidden_states, example.text.mask, generator, text_dropout
         )
@@ -277,7 +285,8 @@ class BackboneTrainer:
             InputError: If the loss is not finite.
         """
         generator = step_generator(self.recipe.seed + 1, step)
-        loss = self.loss(example, generator, self.recipe.text_dropout)
+        t_mean = self.recipe.phase(step).t_mean
+        loss = self.loss(example, generator, self.recipe.text_dropout, t_mean)
         if not math.isfinite(loss.item()):
             raise InputError(
                 f"The loss is {loss.item()} at step {step} ({example.task}); go on from the last "

@@ -1,0 +1,219 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from training.conftest import HashedWords, make_variant
+
+from unison_audio.errors import InputError
+from unison_audio.model import flow
+from unison_audio.tasks.sampler import default_stages
+from unison_audio.training.runs import load_checkpoint
+from unison_audio.training.trainer import (
+    BackboneRecipe,
+    BackboneTrainer,
+    ExampleStream,
+    Phase,
+    train_backbone,
+)
+
+STEPS = 24
+STAGE1, STAGE2 = (stage.probabilities for stage in default_stages())
+RECIPE = BackboneRecipe(
+    phases=(
+        Phase(until_step=4, probabilities={"tts": 1.0}, seconds={"": (1.28,)}, max_words=1),
+        Phase(until_step=8, probabilities=STAGE1, seconds={"": (1.28, 2.56)}),
+        Phase(until_step=None, probabilities=STAGE2, seconds={"": (2.56,)}),
+    ),
+    frames_per_batch=80,
+    steps=STEPS,
+    peak_lr=1e-3,
+    warmup=4,
+    cooldown=6,
+    checkpoint_every=5,
+    sample_every=1000,
+)
+
+
+def make_trainer(clips, codec, recipe=RECIPE):
+    return BackboneTrainer(ExampleStream(make_variant(), recipe, clips, codec, HashedWords()))
+
+
+def losses(folder):
+    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_workers_make_the_same_batches_as_no_worker(clips, codec, tmp_path):
+    train_backbone(make_trainer(clips, codec), tmp_path / "none", workers=0)
+    train_backbone(make_trainer(clips, codec), tmp_path / "one", workers=1)
+    assert len(losses(tmp_path / "none")) == STEPS
+    assert losses(tmp_path / "none") == losses(tmp_path / "one")
+
+
+def test_a_run_in_two_parts_equals_one_run_to_the_bit(clips, codec, tmp_path):
+    whole = train_backbone(make_trainer(clips, codec), tmp_path / "whole")
+    stopped = make_trainer(clips, codec)
+    part = tmp_path / "part"
+    steps_done = 0
+    original = stopped.step
+
+    def until_ten(step, example):
+        nonlocal steps_done
+        if step == 10:
+            raise KeyboardInterrupt
+        steps_done += 1
+        return original(step, example)
+
+    stopped.step = until_ten
+    with pytest.raises(KeyboardInterrupt):
+        train_backbone(stopped, part)
+    assert steps_done == 10
+    resumed = train_backbone(make_trainer(clips, codec), part)
+    assert losses(part) == losses(tmp_path / "whole")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+CHILD = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, sys.argv[2])
+from training.test_trainer import make_trainer
+from training.conftest import make_clips, tiny_codec_config
+from unison_audio.frozen.nano_codec import NanoCodec
+from unison_audio.training.trainer import train_backbone
+torch.manual_seed(0)
+codec = NanoCodec(tiny_codec_config()).eval().requires_grad_(False)
+trainer = make_trainer(make_clips(), codec)
+train_backbone(trainer, Path(sys.argv[1]), workers=int(sys.argv[3]))
+"""
+
+
+def run_child(folder, kill_at_line=None):
+    tests = str(Path(__file__).parents[1])
+    command = [sys.executable, "-c", CHILD, str(folder), tests, "1"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    log = folder / "log.jsonl"
+    while kill_at_line is not None and process.poll() is None:
+        if log.exists() and log.read_text().count("\n") >= kill_at_line:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    return process.wait(timeout=300)
+
+
+def test_a_run_killed_with_sigkill_goes_on_to_the_bit(tmp_path):
+    assert run_child(tmp_path / "whole") == 0
+    assert run_child(tmp_path / "killed", kill_at_line=8) == -signal.SIGKILL
+    assert len(losses(tmp_path / "killed")) < STEPS
+    assert run_child(tmp_path / "killed") == 0
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    ours, theirs = (load_checkpoint(tmp_path / name) for name in ("killed", "whole"))
+    for name, value in theirs["backbone"].items():
+        assert torch.equal(value, ours["backbone"][name]), name
+    for name, value in theirs["ema"].items():
+        assert torch.equal(value, ours["ema"][name]), name
+
+
+def test_sigterm_saves_and_stops(clips, codec, tmp_path):
+    trainer = make_trainer(clips, codec)
+    original = trainer.step
+
+    def ask_to_stop(step, example):
+        if step == 6:
+            signal.raise_signal(signal.SIGTERM)
+        return original(step, example)
+
+    trainer.step = ask_to_stop
+    train_backbone(trainer, tmp_path)
+    assert load_checkpoint(tmp_path)["step"] == 7
+    assert len(losses(tmp_path)) == 7
+
+
+def test_training_brings_the_loss_down_on_a_few_batches(clips, codec):
+    recipe = dataclasses.replace(
+        RECIPE,
+        phases=(Phase(until_step=None, probabilities={"tts": 1.0}, seconds={"": (1.28,)}),),
+        frames_per_batch=160,
+        warmup=10,
+        cooldown=None,
+        steps=150,
+        peak_lr=3e-3,
+    )
+    trainer = make_trainer(clips, codec, recipe)
+    examples = [trainer.stream.encode(trainer.stream.build(step, "tts")) for step in range(3)]
+    first = [trainer.step(step, examples[step % 3])["loss"] for step in range(12)]
+    for step in range(12, 138):
+        trainer.step(step, examples[step % 3])
+    last = [trainer.step(step, examples[step % 3])["loss"] for step in range(138, 150)]
+    assert sum(last) < 0.8 * sum(first)
+
+
+def test_the_reference_is_tagged_two_and_outside_the_loss(clips, codec):
+    trainer = make_trainer(clips, codec)
+    example = trainer.stream.encode(trainer.stream.build(20, "zero_shot_tts"))
+    given = example.condition
+    reference = given.m == 2
+    assert reference.any()
+    assert ((given.m == 0) | reference).all()
+    assert torch.equal(given.loss_mask, (~reference).float())
+    assert (given.z_s * ~reference == 0).all()
+    assert (given.z_s * reference).abs().sum() > 0
+
+    def loss_with(z):
+        changed = dataclasses.replace(example, z=z)
+        torch.nn.init.normal_(trainer.backbone.head.linear.weight)
+        trainer.backbone.head.linear.weight.data.fill_(0.0)
+        return trainer.loss(changed, torch.Generator().manual_seed(0), 0.0)
+
+    moved = example.z + 100.0 * reference
+    # With a zero head the velocity is zero, so only counted frames can change the loss.
+    assert torch.equal(loss_with(example.z), loss_with(moved))
+    assert not torch.equal(loss_with(example.z), loss_with(example.z + 1.0))
+
+
+def test_edits_are_tagged_one_and_generation_has_no_source(clips, codec):
+    trainer = make_trainer(clips, codec)
+    edit = trainer.stream.encode(trainer.stream.build(20, "edit_add")).condition
+    assert (edit.m == 1).all()
+    assert (edit.loss_mask == 1).all()
+    assert edit.z_s.abs().sum() > 0
+    generation = trainer.stream.encode(trainer.stream.build(20, "t2as")).condition
+    assert (generation.m == 0).all()
+    assert (generation.z_s == 0).all()
+
+
+def test_phases_set_tasks_lengths_and_words(clips, codec):
+    trainer = make_trainer(clips, codec)
+    batch = trainer.stream.build(0, trainer.stream.sampler.draw(0))
+    assert batch.task == "tts"
+    assert batch.target.shape == (4, 1.28 * 16_000)
+    assert all(len(detail["text"].split()) == 1 for detail in batch.details)
+    tasks = {trainer.stream.sampler.draw(step) for step in range(4, 8) for _ in range(50)}
+    assert tasks == {name for name, share in STAGE1.items() if share > 0}
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(clips, codec):
+    trainer = make_trainer(clips, codec)
+    example = trainer.stream.encode(trainer.stream.build(0, "tts"))
+    broken = dataclasses.replace(example, z=example.z * float("nan"))
+    with pytest.raises(InputError, match=r"step 3 \(tts\)"):
+        trainer.step(3, broken)
+
+
+def test_text_dropout_is_formed_as_the_unconditional_pass(clips, codec):
+    trainer = make_trainer(clips, codec)
+    example = trainer.stream.encode(trainer.stream.build(20, "tts"))
+    states, mask = flow.drop_text(
+        example.text.hidden_states, example.text.mask, torch.Generator().manual_seed(0), 1.0
+    )
+    assert not mask.any()
+    assert (states == 0).all()
