@@ -1,5 +1,5 @@
 # Two commands: `make demo` hears every task, `make test` checks everything.
-PYTHON ?= python3.11
+PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 

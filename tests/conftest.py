@@ -1,58 +1,14 @@
-"""A checkpoint of nano's kind, small and random, for all tests that run the whole path."""
+"""A tiny checkpoint of nano's kind, for all tests that run the whole path."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
-import torch
+from tiny_unison import StubEncoder, random_backbone, random_codec, tiny_variant
 
 from unison_audio import checkpoint
-from unison_audio.frozen.codec import save_nano_codec
-from unison_audio.frozen.nano_codec import NanoCodec, NanoCodecConfig
-from unison_audio.model.backbone import BackboneConfig, UnisonBackbone
-from unison_audio.variants import VARIANTS, Variant
-
-TINY_CODEC = NanoCodecConfig(
-    latent_channels=8,
-    n_fft=1024,
-    mels=16,
-    widths=(8, 8, 16),
-    encoder_blocks=(1, 1, 1),
-    decoder_widths=(8, 8, 16),
-    decoder_blocks=(1, 1, 1),
-)
-
-
-def tiny_variant() -> Variant:
-    """Nano with a very small backbone that reads the real MiniLM."""
-    small = BackboneConfig(
-        latent_channels=8,
-        dim=32,
-        heads=2,
-        rope_dim=8,
-        blocks=2,
-        text_dim=384,
-        embed_kernel=3,
-    )
-    return dataclasses.replace(VARIANTS["nano"], backbone=small, steps=3)
-
-
-def random_backbone(variant: Variant, seed: int = 0) -> UnisonBackbone:
-    """All weights random, also those that begin at zero, so that every input matters."""
-    torch.manual_seed(seed)
-    backbone = UnisonBackbone(variant.backbone)
-    with torch.no_grad():
-        for weight in backbone.parameters():
-            if not weight.any():
-                weight.normal_(std=0.1)
-    return backbone.eval()
-
-
-def random_codec(seed: int = 1) -> NanoCodec:
-    torch.manual_seed(seed)
-    codec = NanoCodec(TINY_CODEC).eval().requires_grad_(False)
-    codec.decoder.head.bias.data[: TINY_CODEC.n_fft // 2 + 1] -= 2.0  # well below clipping
-    return codec
+from unison_audio.frozen.codec import load_nano_codec, save_nano_codec
+from unison_audio.frozen.text import TEXT_ENCODERS
+from unison_audio.pipeline import Unison
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +19,16 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint.save(folder, variant, random_backbone(variant))
     save_nano_codec(folder, random_codec())
     return folder
+
+
+@pytest.fixture
+def stub_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Unison.from_pretrained` takes the stub for MiniLM."""
+    monkeypatch.setitem(TEXT_ENCODERS, "minilm", StubEncoder)
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_checkpoint: Path) -> Unison:
+    """The tiny checkpoint with the stub for its text encoder."""
+    variant, backbone = checkpoint.load(tiny_checkpoint)
+    return Unison(variant, backbone, load_nano_codec(tiny_checkpoint), StubEncoder())

@@ -76,7 +76,7 @@ def test_latent_frames() -> None:
 def test_nano_is_small_and_of_the_same_kind() -> None:
     nano = VARIANTS["nano"]
     backbone = UnisonBackbone(nano.backbone)
-    assert count(backbone) == 14_981_152
+    assert count(backbone) == 13_369_888
     assert (nano.latent_channels, nano.backbone.head_dim) == (32, 64)
 
 

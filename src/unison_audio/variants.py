@@ -141,7 +141,7 @@ VARIANTS: dict[str, Variant] = {
             sample_rate=16_000,
             hop=1024,
             max_seconds=5.12,
-            default_seconds=3.84,
+            default_seconds=2.56,
             zero_shot_seconds=2.56,
         ),
     )

@@ -133,7 +133,8 @@ def test_sigterm_saves_and_stops(clips, codec, tmp_path):
         return original(step, example)
 
     trainer.step = ask_to_stop
-    train_backbone(trainer, tmp_path)
+    with pytest.raises(KeyboardInterrupt, match="saved at step 7"):
+        train_backbone(trainer, tmp_path)
     assert load_checkpoint(tmp_path)["step"] == 7
     assert len(losses(tmp_path)) == 7
 

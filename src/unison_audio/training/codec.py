@@ -29,6 +29,8 @@ from unison_audio.training.runs import (
 
 RESOLUTIONS = ((2048, 96), (1024, 80), (512, 64), (256, 32))
 """STFT sizes and mel bands of the reconstruction loss."""
+LEAST_SCALE = 0.6
+"""Smallest latent scale, as a share of the largest channel's deviation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +39,9 @@ class CodecRecipe:
 
     model: NanoCodecConfig = field(default_factory=NanoCodecConfig)
     """Shape of the codec."""
-    steps: int = 6000
+    steps: int = 8000
     """Steps in all."""
-    adversarial_from: int = 2200
+    adversarial_from: int = 4200
     """Step from which the encoder stands still and the decoder meets the discriminators."""
     batch: int = 16
     """Segments in a batch."""
@@ -51,7 +53,7 @@ class CodecRecipe:
     """Learning rate of decoder and discriminators in the adversarial stage."""
     warmup: int = 100
     """Warm-up steps."""
-    kl_weight: float = 0.03
+    kl_weight: float = 0.002
     """Weight of the KL divergence per latent value."""
     ema: float = 0.995
     """Decay of the moving average of the decoder in the adversarial stage."""
@@ -248,8 +250,10 @@ class CodecTrainer:
         waveforms = draw_segments(speech, sounds, 256, samples, generator)
         means = torch.cat([self.codec.encoder(part)[0] for part in waveforms.split(32)])
         deviation = means.std(dim=(0, 2))[:, None]
-        # A channel that the encoder hardly uses must not be blown up to full size.
-        self.codec.latent_scale.copy_(deviation.clamp(min=0.3 * float(deviation.median())))
+        # A channel whose mean hardly moves carries no information beside the posterior's noise;
+        # at full size the backbone would spend its capacity on it.
+        floor = LEAST_SCALE * float(deviation.max())
+        self.codec.latent_scale.copy_(deviation.clamp(min=floor))
         self.codec.latent_mean.copy_(means.mean(dim=(0, 2))[:, None])
 
 

@@ -23,7 +23,7 @@ from unison_audio.training.trainer import (
 from unison_audio.variants import find_variant
 
 NANO_CODEC = CodecRecipe()
-"""The nano codec: 2,200 steps of reconstruction, then the decoder against discriminators."""
+"""The nano codec: reconstruction, then the decoder against discriminators."""
 
 _STAGE1, _STAGE2 = (stage.probabilities for stage in default_stages())
 
@@ -38,33 +38,34 @@ def _mostly(share: float, own: Mapping[str, float], rest: Mapping[str, float]) -
 
 _NANO_SECONDS = {
     "": (2.56, 2.56, 3.84),
-    "zero_shot_tts": (3.84, 3.84, 5.12),
-    "timed": (3.84, 5.12),
+    "tts": (1.92, 1.92, 2.56),
+    "zero_shot_tts": (2.56, 3.84),
+    "timed": (3.84, 3.84, 5.12),
 }
 
 NANO = BackboneRecipe(
     phases=(
         # Words one by one in short clips first: alignment is learnt where it is easiest.
         Phase(
-            until_step=1200,
+            until_step=1500,
             probabilities={"tts": 0.75, "t2a": 0.25},
             seconds={"": (1.28,)},
             max_words=2,
             t_mean=0.5,
         ),
         Phase(
-            until_step=2800,
+            until_step=3500,
             probabilities=_mostly(0.6, {"tts": 1.0}, _STAGE1),
             seconds=_NANO_SECONDS,
             t_mean=0.3,
         ),
         Phase(until_step=None, probabilities=_STAGE2, seconds=_NANO_SECONDS),
     ),
-    frames_per_batch=1280,
+    frames_per_batch=960,
     steps=40_000,
     peak_lr=1e-3,
     warmup=300,
-    cooldown=1200,
+    cooldown=800,
     ema_decay=0.98,
     first_template_probability=0.7,
 )

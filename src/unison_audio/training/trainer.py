@@ -374,6 +374,9 @@ def train_backbone(trainer: BackboneTrainer, folder: Path, workers: int = 0) -> 
 
     Returns:
         The backbone with averaged weights.
+
+    Raises:
+        KeyboardInterrupt: If the run was asked to stop (SIGINT, SIGTERM), after it saved.
     """
     torch.set_flush_denormal(True)
     recipe = trainer.recipe
@@ -405,7 +408,7 @@ def train_backbone(trainer: BackboneTrainer, folder: Path, workers: int = 0) -> 
             if done % recipe.checkpoint_every == 0 or done == recipe.steps or stop.asked:
                 save_checkpoint(folder, done, trainer.state())
             if stop.asked:
-                break
+                raise KeyboardInterrupt(f"saved at step {done}")
             if done % recipe.sample_every == 0 or done == recipe.steps:
                 trainer.write_samples(folder / "samples", done)
     finally:

@@ -1,0 +1,330 @@
+"""The command line: thin commands over the library, loaded when they are run.
+
+Mistakes that the caller can mend end with one sentence on stderr and exit code 2.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from unison_audio.errors import InputError
+
+MENDABLE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+"""Exit codes."""
+
+
+def _version() -> str:
+    from unison_audio import __version__
+
+    return __version__
+
+
+app = App(
+    name="unison-audio",
+    help="Generate and edit speech and sound from plain instructions.",
+    version=_version,
+)
+train = App(name="train", help="Train a part of the model; a run that was cut off is gone on with.")
+data = App(name="data", help="Build a training corpus.")
+evaluate = App(name="evaluate", help="Measure a model on held-out items.")
+for group in (train, data, evaluate):
+    app.command(group)
+
+Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+Weights = Annotated[str, Parameter(name=["--variant"])]
+
+
+@app.command
+def generate(
+    instruction: str,
+    /,
+    *,
+    output: Output,
+    source: Path | None = None,
+    reference: Path | None = None,
+    reference_text: str | None = None,
+    duration: float | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    seed: int = 0,
+    variant: Weights = "nano",
+) -> None:
+    """Do what an instruction says and write a sound file.
+
+    Parameters
+    ----------
+    instruction
+        What is to be heard, with the tags that 'unison-audio tasks' lists.
+    output
+        The file to write: wav, flac, ogg or mp3.
+    source
+        The recording to edit.
+    reference
+        The recording whose voice is to speak.
+    reference_text
+        The words of the reference.
+    duration
+        Seconds of the result; by default as the source, or what the variant is at its best with.
+    steps
+        Steps of sampling.
+    guidance
+        How closely the instruction is followed.
+    seed
+        The same seed gives the same sound.
+    variant
+        A variant's name, a checkpoint's folder, or owner/name on the hub.
+    """
+    from unison_audio.app.files import check_sound_file
+    from unison_audio.app.progress import progress
+    from unison_audio.pipeline import Unison
+
+    check_sound_file(output)
+    unison = Unison.from_pretrained(variant)
+    with progress() as show:
+        sound = unison.generate(
+            instruction,
+            source=source,
+            reference=reference,
+            reference_text=reference_text,
+            duration=duration,
+            steps=steps,
+            guidance_scale=guidance,
+            seed=seed,
+            on_step=partial(show, "Sampling"),
+        )
+    sound.save(output)
+
+
+@app.command
+def batch(jobs: Path, /, *, output: Output, variant: Weights = "nano") -> int:
+    """Run many jobs, one JSON object a line.
+
+    Keys: instruction, source, reference, reference_text, duration, steps, guidance, seed, output.
+    Only the instruction is required. Paths are relative to the jobs file. All lines are checked
+    before the first is run. What is complete is not run again.
+
+    Parameters
+    ----------
+    jobs
+        The file, JOBS.jsonl.
+    output
+        The folder to write to; results.jsonl in it lists what was done.
+    variant
+        A variant's name, a checkpoint's folder, or owner/name on the hub.
+    """
+    from unison_audio.app.files import make_folder
+    from unison_audio.app.jobs import read_jobs, run_jobs
+    from unison_audio.app.progress import progress
+    from unison_audio.pipeline import Unison
+
+    if not jobs.is_file():
+        raise InputError(f"There is no file {jobs}; check the path.")
+    unison = Unison.from_pretrained(variant)
+    checked = read_jobs(jobs, unison)
+    make_folder(output)
+    with progress() as show:
+        failed = run_jobs(unison, checked, output, variant, partial(show, "Jobs"))
+    if failed:
+        raise InputError(f"{failed} of {len(checked)} jobs failed; see {output / 'results.jsonl'}.")
+    return 0
+
+
+@app.command
+def tasks() -> None:
+    """List the tasks: how to ask for them, what they take, how often they are trained."""
+    from unison_audio.app.tables import tasks_table
+
+    print(tasks_table())
+
+
+@app.command
+def variants() -> None:
+    """List the variants: size, codec, text encoder, rates."""
+    from unison_audio.app.tables import variants_table
+
+    print(variants_table())
+
+
+@app.command
+def demo(*, output: Output = Path("demo"), variant: Weights = "nano") -> None:
+    """Make one example of every task, with pictures and a page that plays them all.
+
+    Parameters
+    ----------
+    output
+        The folder to write to.
+    variant
+        A variant's name, a checkpoint's folder, or owner/name on the hub.
+    """
+    from unison_audio.app.demo import make_demo
+    from unison_audio.app.progress import progress
+    from unison_audio.pipeline import Unison
+
+    print("Loading the model", file=sys.stderr, flush=True)
+    unison = Unison.from_pretrained(variant)
+    with progress(always=True) as show:
+        page = make_demo(
+            unison,
+            output,
+            on_step=partial(show, "Sampling"),
+            on_picture=partial(show, "Pictures"),
+        )
+    print(f"The page is {page.resolve()}: open it in a browser.")
+
+
+@train.command(name="nano-codec")
+def train_nano_codec(*, corpus: Path, run: Path, steps: int | None = None) -> None:
+    """Train the nano codec; the result is RUN/weights.
+
+    Parameters
+    ----------
+    corpus
+        What 'unison-audio data nano' wrote.
+    run
+        The run's folder.
+    steps
+        Steps in all, if not the recipe's.
+    """
+    import dataclasses
+
+    from unison_audio.training import recipes
+
+    recipe = recipes.NANO_CODEC
+    if steps is not None:
+        recipe = dataclasses.replace(recipe, steps=_at_least_one("steps", steps))
+    print(f"The weights are in {recipes.train_nano_codec(corpus, run, recipe=recipe)}.")
+
+
+@train.command(name="nano")
+def train_nano(
+    *,
+    corpus: Path,
+    run: Path,
+    codec: Path,
+    steps: int | None = None,
+    dtype: str = "float16",
+) -> None:
+    """Train the nano backbone; the result, codec included, is RUN/weights.
+
+    Parameters
+    ----------
+    corpus
+        What 'unison-audio data nano' wrote.
+    run
+        The run's folder.
+    codec
+        The codec's folder, the weights of 'unison-audio train nano-codec'.
+    steps
+        Steps in all, if not the recipe's.
+    dtype
+        Type of the stored weights, float16 or float32.
+    """
+    from unison_audio.training import recipes
+
+    if steps is not None:
+        _at_least_one("steps", steps)
+    recipe = recipes.with_steps(recipes.NANO, steps)
+    weights = recipes.train_nano(corpus, run, codec=codec, recipe=recipe, dtype=dtype)
+    print(f"The weights are in {weights}.")
+
+
+@data.command(name="nano")
+def data_nano(
+    *, out: Path, packages: Path | None = None, workers: int = 2, scale: float = 1.0
+) -> None:
+    """Build nano's corpus from free recordings and synthetic voices, or go on with it.
+
+    Parameters
+    ----------
+    out
+        The folder to write to.
+    packages
+        A folder with Debian packages already fetched.
+    workers
+        Processes.
+    scale
+        Factor on the number of utterances, for a small corpus.
+    """
+    from unison_audio.app.files import make_folder
+    from unison_audio.data.nano_corpus import build
+
+    if not scale > 0:
+        raise InputError(f"scale is {scale}; it must be above 0.")
+    _at_least_one("workers", workers)
+    manifest = build(make_folder(out), packages=packages, workers=workers, scale=scale)
+    print(f"The corpus is listed in {manifest}.")
+
+
+@evaluate.command(name="nano")
+def evaluate_nano(
+    *, corpus: Path, out: Path, items: int | None = None, variant: Weights = "nano"
+) -> None:
+    """Measure nano against its bars on held-out items.
+
+    Parameters
+    ----------
+    corpus
+        What 'unison-audio data nano' wrote.
+    out
+        The folder for the table and the sounds.
+    items
+        Items a test, if not as many as the bars are stated for.
+    variant
+        A variant's name, a checkpoint's folder, or owner/name on the hub.
+    """
+    if items is not None:
+        _at_least_one("items", items)
+    from unison_audio.app.files import make_folder
+    from unison_audio.evaluation import nano
+    from unison_audio.pipeline import Unison
+
+    nano.evaluate_nano(Unison.from_pretrained(variant), corpus, make_folder(out), items)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: The command line without the program's name; by default that of the process.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            result = app(
+                arguments, exit_on_error=False, print_error=False, result_action="return_value"
+            )
+            sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except (InputError, CycloptsError) as error:
+        message = " ".join(str(error).split())
+        print(f"unison-audio: {message}", file=sys.stderr)
+        return MENDABLE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def _show_warning(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+    """One line for the user, without the place in the source."""
+    print(f"unison-audio: note: {message}", file=sys.stderr)
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if value < 1:
+        raise InputError(f"{name} is {value}; it must be at least 1.")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""The demo's examples: one a task, drawn by seed from held-out recordings that are free to share.
+
+They are made once, by `make_inputs` on a corpus of `unison-audio data nano`, and come with the
+package.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unison_audio import audio
+from unison_audio.app.files import make_folder, write_whole
+from unison_audio.data.nano_text import held_out_texts
+from unison_audio.data.pools import MemoryPools
+from unison_audio.data.shards import Clip, ClipRecord, read_corpus
+from unison_audio.tasks.builders import BuilderConfig
+from unison_audio.tasks.pools import SoundClip, SpeechClip
+from unison_audio.tasks.table import TASKS, TaskBatch
+
+JOBS = "jobs.json"
+SAMPLE_RATE = 16_000
+SECONDS, ZERO_SHOT_SECONDS = 3.84, 5.12
+SHARED_LICENCES = ("CC0", "CC-BY-")
+SENTENCES = 160
+"""Held-out texts end with so many sentences; those before are mere sequences of words."""
+
+CONFIG = BuilderConfig(
+    event_snr_db=(3.0, 3.0),
+    speech_snr_db=(10.0, 10.0),
+    t2as_snr_db=(0.0, 0.0),
+    noise_snr_db=(5.0, 5.0),
+    mix_events=(2, 2),
+    timed_events=(2, 2),
+    timed_overlap=0.0,
+    first_template_probability=1.0,
+)
+"""The levels of the paper's test sets, where they are fixed, and the paper's wordings."""
+
+_HEARD: dict[str, tuple[int, int]] = {
+    "zero_shot_tts": (0, 1),
+    "edit_add": (1, 0),
+    "edit_remove": (2, 0),
+    "edit_replace": (2, 0),
+    "speech_insert": (1, 0),
+    "speech_delete": (1, 1),
+    "speech_rewrite": (1, 1),
+    "denoise": (0, 1),
+    "audio_to_speech": (2, 0),
+    "speech_to_audio": (1, 1),
+}
+"""Task -> how many of the sounds and of the utterances drawn, from the first on, are in its input;
+the others are in the target alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One example of a task, as `jobs.json` has it."""
+
+    task: str
+    """A key of `TASKS`."""
+    instruction: str
+    """What is asked for."""
+    source: str | None = None
+    """File of the recording to edit."""
+    reference: str | None = None
+    """File of the recording whose voice is to speak."""
+    reference_text: str | None = None
+    """The words of the reference."""
+    duration: float | None = None
+    """Seconds of the result."""
+    seed: int = 0
+    """Of the noise."""
+    holds: str = ""
+    """What is heard in the source or the reference."""
+    credits: tuple[str, ...] = ()
+    """Origin and licence of every recording in the source or the reference."""
+
+
+def packaged_inputs() -> Path:
+    """The folder of the examples that come with the package."""
+    return Path(str(resources.files("unison_audio.app"))) / "demo_inputs"
+
+
+def read_examples(folder: Path) -> list[Example]:
+    """Read the examples of a folder that `make_inputs` wrote, in the order of the task table."""
+    values = json.loads((folder / JOBS).read_text("utf-8"))
+    return [Example(**{**value, "credits": tuple(value["credits"])}) for value in values]
+
+
+def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[Example]:
+    """Draw one example a task and write its input; run once, the result is kept in the package.
+
+    Texts, sounds and voices are those that training never meets: the splits `heldout`, and
+    `speakers` for the reference of zero-shot speech. Only recordings under CC0, CC-BY and CC-BY-SA
+    and synthetic voices are drawn from.
+
+    Args:
+        corpus: What `unison-audio data nano` wrote.
+        out: Where the FLAC files and `jobs.json` go.
+        seed: Of all draws.
+
+    Returns:
+        The examples.
+    """
+    make_folder(out)
+    sentences = set(held_out_texts()[-SENTENCES:])
+    held_out = [
+        clip for clip in read_corpus(corpus, SAMPLE_RATE, split="heldout") if _shared(clip.record)
+    ]
+    unheard = read_corpus(corpus, SAMPLE_RATE, split="speakers", kind="speech")
+    sounds = [clip for clip in held_out if clip.record.kind == "sound"]
+    used: set[str] = set()
+    pools = TracedPools([*sounds, *_saying(held_out, sentences)], used)
+    voices = TracedPools([*sounds, *_saying(unheard, sentences)], used)
+    generator = torch.Generator().manual_seed(seed)
+    examples = []
+    for name in TASKS:
+        drawn = voices if name == "zero_shot_tts" else pools
+        drawn.drawn_sounds.clear()
+        drawn.drawn_speech.clear()
+        seconds = ZERO_SHOT_SECONDS if name == "zero_shot_tts" else SECONDS
+        built = TASKS[name].build(drawn, 1, seconds, SAMPLE_RATE, generator, "cpu", CONFIG)
+        examples.append(_write(name, built, drawn, out))
+    text = json.dumps([asdict(example) for example in examples], indent=1, ensure_ascii=False)
+    write_whole(out / JOBS, text + "\n")
+    return examples
+
+
+class TracedPools(MemoryPools):
+    """Pools that never give the same label or text twice and remember what they gave.
+
+    Args:
+        clips: What to draw from.
+        used: Labels and texts not to be given; those given are added.
+    """
+
+    def __init__(self, clips: list[Clip], used: set[str]) -> None:
+        super().__init__(clips, SAMPLE_RATE)
+        self.records = {id(clip.waveform): clip.record for clip in clips}
+        self.used = used
+        self.drawn_sounds: list[ClipRecord] = []
+        self.drawn_speech: list[ClipRecord] = []
+
+    def sounds(
+        self,
+        count: int,
+        generator: torch.Generator,
+        *,
+        exclude_labels: list[set[str]] | None = None,
+        max_seconds: float,
+    ) -> list[SoundClip]:
+        """Draw sounds of labels not yet used."""
+        excluded = [
+            self.used | (exclude_labels[i] if exclude_labels else set()) for i in range(count)
+        ]
+        clips = super().sounds(count, generator, exclude_labels=excluded, max_seconds=max_seconds)
+        self.used |= {clip.label for clip in clips}
+        self.drawn_sounds += [self.records[id(clip.waveform)] for clip in clips]
+        return clips
+
+    def speech(
+        self, count: int, generator: torch.Generator, *, max_seconds: float
+    ) -> list[SpeechClip]:
+        """Draw utterances of texts not yet used."""
+        while True:
+            clips = super().speech(count, generator, max_seconds=max_seconds)
+            if self._note(clips):
+                return clips
+
+    def speech_any(
+        self, count: int, generator: torch.Generator, *, max_seconds: float
+    ) -> list[SpeechClip]:
+        """Draw utterances of texts not yet used."""
+        return self.speech(count, generator, max_seconds=max_seconds)
+
+    def speaker_pairs(
+        self, count: int, generator: torch.Generator, *, max_seconds_each: float
+    ) -> list[tuple[SpeechClip, SpeechClip]]:
+        """Draw pairs of texts not yet used."""
+        while True:
+            pairs = super().speaker_pairs(count, generator, max_seconds_each=max_seconds_each)
+            if self._note([clip for pair in pairs for clip in pair]):
+                return pairs
+
+    def noise(self, count: int, generator: torch.Generator, seconds: float) -> list[Tensor]:
+        """Draw noise; recorded noise is remembered among the sounds."""
+        waves = super().noise(count, generator, seconds)
+        self.drawn_sounds += [self.records[id(w)] for w in waves if id(w) in self.records]
+        return waves
+
+    def _note(self, clips: list[SpeechClip]) -> bool:
+        texts = {clip.text for clip in clips}
+        if len(texts) < len(clips) or texts & self.used:
+            return False
+        self.used |= texts
+        self.drawn_speech += [self.records[id(clip.waveform)] for clip in clips]
+        return True
+
+
+def _shared(record: ClipRecord) -> bool:
+    return record.kind == "speech" or record.licence.startswith(SHARED_LICENCES)
+
+
+def _saying(clips: list[Clip], texts: set[str]) -> list[Clip]:
+    return [clip for clip in clips if clip.record.kind == "speech" and clip.record.text in texts]
+
+
+def _write(name: str, built: TaskBatch, drawn: TracedPools, out: Path) -> Example:
+    """Write the input of one example, if it has any."""
+    needs, detail = TASKS[name].needs, built.details[0]
+    sounds, speech = _HEARD.get(name, (0, 0))
+    if name == "denoise":
+        sounds = len(drawn.drawn_sounds)  # recorded noise is, synthetic noise is not
+    credits = [
+        f"{record.label or 'voice ' + record.speaker}: {record.source}, {record.licence}"
+        for record in (*drawn.drawn_speech[:speech], *drawn.drawn_sounds[:sounds])
+    ]
+    common: dict[str, Any] = {"task": name, "credits": tuple(credits)}
+    if built.source is None:
+        return Example(**common, instruction=built.instructions[0], duration=SECONDS)
+    if "reference" in needs:
+        end = round(detail["reference_window"][1] * SAMPLE_RATE)
+        audio.save(out / f"{name}.flac", built.source[0, :end], SAMPLE_RATE)
+        return Example(
+            **common,
+            instruction=TASKS[name].templates[0].format(text=detail["text"]),
+            reference=f"{name}.flac",
+            reference_text=detail["reference_text"],
+            holds=f"a voice saying “{detail['reference_text']}”",
+        )
+    audio.save(out / f"{name}.flac", built.source[0], SAMPLE_RATE)
+    heard = [record.label for record in drawn.drawn_sounds[:sounds]]
+    if name == "denoise":
+        heard = [label + ", as noise" for label in heard] or ["noise"]
+    heard += [f"a voice saying “{record.text}”" for record in drawn.drawn_speech[:speech]]
+    return Example(
+        **common,
+        instruction=built.instructions[0],
+        source=f"{name}.flac",
+        holds=" · ".join(heard),
+    )

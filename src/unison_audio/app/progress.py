@@ -1,0 +1,72 @@
+"""How far a command is, on stderr: bars in a terminal, else nothing or lines."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Show(Protocol):
+    """Called whenever something is done."""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show that of `what` so many are done."""
+
+
+@contextmanager
+def progress(*, always: bool = False) -> Iterator[Show]:
+    """Show the progress of one thing or of several, one after the other.
+
+    Args:
+        always: Where there is no terminal, print a line for every tenth.
+
+    Yields:
+        The function to call.
+    """
+    if not sys.stderr.isatty():
+        yield _Lines() if always else _nothing
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                bars[what] = shown.add_task(what, total=total)
+            shown.update(bars[what], completed=done, total=total)
+
+        yield show
+
+
+class _Lines:
+    """Prints a line for every tenth."""
+
+    def __init__(self) -> None:
+        self.tenths: dict[str, int] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        tenth = done * 10 // total
+        if tenth > self.tenths.get(what, 0):
+            self.tenths[what] = tenth
+            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+
+
+def _nothing(what: str, done: int, total: int) -> None:
+    """Show nothing."""

@@ -1,0 +1,52 @@
+"""The tables that the command line prints: tasks and variants."""
+
+from collections.abc import Sequence
+
+import torch
+
+from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.tasks.sampler import default_stages
+from unison_audio.tasks.table import TASKS
+from unison_audio.variants import VARIANTS, Variant
+
+
+def tasks_table() -> str:
+    """Every task with its form, its inputs and its share of the batches in both stages."""
+    stages = [stage.probabilities for stage in default_stages()]
+    rows: list[tuple[str, ...]] = [("task", "stage 1", "stage 2", "inputs", "instruction")]
+    for name, task in TASKS.items():
+        shares = [f"{stage.get(name, 0.0):.1%}" for stage in stages]
+        inputs = " + ".join(need.replace("_", " ") for need in task.needs)
+        rows.append((name, *shares, inputs or "none", task.templates[0]))
+    return _aligned(rows, right=(1, 2))
+
+
+def variants_table() -> str:
+    """Every variant with its exact number of parameters and its parts."""
+    rows = [
+        ("variant", "parameters", "codec", "text encoder", "sample rate", "frames/s", "longest")
+    ]
+    for name, variant in VARIANTS.items():
+        parts = (f"{parameters(variant):,}", variant.codec, variant.text_encoder)
+        rates = (f"{variant.sample_rate:,} Hz", f"{variant.latent_fps:.3f}")
+        rows.append((name, *parts, *rates, f"{variant.max_seconds} s"))
+    return _aligned(rows, right=(1, 4, 5, 6))
+
+
+def parameters(variant: Variant) -> int:
+    """Count the backbone's trainable parameters without making them."""
+    with torch.device("meta"):
+        return sum(weight.numel() for weight in UnisonBackbone(variant.backbone).parameters())
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> str:
+    """Plain columns, so that the table can be piped into other programs."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if k in right else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
