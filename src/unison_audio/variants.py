@@ -141,6 +141,8 @@ VARIANTS: dict[str, Variant] = {
             sample_rate=16_000,
             hop=1024,
             max_seconds=5.12,
+            steps=32,
+            guidance_scale=3.0,
             default_seconds=2.56,
             zero_shot_seconds=2.56,
         ),

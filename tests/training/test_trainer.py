@@ -13,6 +13,7 @@ from training.conftest import HashedWords, make_variant
 
 from unison_audio.errors import InputError
 from unison_audio.model import flow
+from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.tasks.sampler import default_stages
 from unison_audio.training.runs import load_checkpoint
 from unison_audio.training.trainer import (
@@ -22,6 +23,7 @@ from unison_audio.training.trainer import (
     Phase,
     train_backbone,
 )
+from unison_audio.variants import VARIANTS
 
 STEPS = 24
 STAGE1, STAGE2 = (stage.probabilities for stage in default_stages())
@@ -218,3 +220,16 @@ def test_text_dropout_is_formed_as_the_unconditional_pass(clips, codec):
     )
     assert not mask.any()
     assert (states == 0).all()
+
+
+def test_a_fresh_run_can_start_from_other_weights(clips, codec):
+    trained = make_trainer(clips, codec)
+    for value in trained.backbone.parameters():
+        torch.nn.init.normal_(value)
+    fresh = make_trainer(clips, codec)
+    fresh.start_from(trained.backbone)
+    for name, value in trained.backbone.named_parameters():
+        assert torch.equal(dict(fresh.backbone.named_parameters())[name], value)
+        assert torch.equal(fresh.ema.values[name], value)
+    with pytest.raises(InputError, match="choose a checkpoint of that"):
+        fresh.start_from(UnisonBackbone(VARIANTS["nano"].backbone))

@@ -207,7 +207,9 @@ def train_nano(
     corpus: Path,
     run: Path,
     codec: Path,
+    init: Path | None = None,
     steps: int | None = None,
+    workers: int = 1,
     dtype: str = "float16",
 ) -> None:
     """Train the nano backbone; the result, codec included, is RUN/weights.
@@ -220,8 +222,12 @@ def train_nano(
         The run's folder.
     codec
         The codec's folder, the weights of 'unison-audio train nano-codec'.
+    init
+        A checkpoint's folder whose weights a fresh run starts from.
     steps
         Steps in all, if not the recipe's.
+    workers
+        Processes that make batches ahead; 0 makes them in between.
     dtype
         Type of the stored weights, float16 or float32.
     """
@@ -230,7 +236,9 @@ def train_nano(
     if steps is not None:
         _at_least_one("steps", steps)
     recipe = recipes.with_steps(recipes.NANO, steps)
-    weights = recipes.train_nano(corpus, run, codec=codec, recipe=recipe, dtype=dtype)
+    weights = recipes.train_nano(
+        corpus, run, codec=codec, init=init, recipe=recipe, workers=workers, dtype=dtype
+    )
     print(f"The weights are in {weights}.")
 
 
@@ -263,28 +271,55 @@ def data_nano(
 
 @evaluate.command(name="nano")
 def evaluate_nano(
-    *, corpus: Path, out: Path, items: int | None = None, variant: Weights = "nano"
+    *,
+    corpus: Path,
+    out: Path,
+    variant: Weights = "nano",
+    items: int = 100,
+    tasks: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    seed: int = 0,
+    classifier: Path | None = None,
 ) -> None:
-    """Measure nano against its bars on held-out items.
+    """Measure nano against its bars on held-out items; what was cut off is gone on with.
 
     Parameters
     ----------
     corpus
         What 'unison-audio data nano' wrote.
     out
-        The folder for the table and the sounds.
-    items
-        Items a test, if not as many as the bars are stated for.
+        The folder for the table, the sounds and what the judges heard.
     variant
         A variant's name, a checkpoint's folder, or owner/name on the hub.
+    items
+        Items of a task that has a bar; the others have a quarter of them.
+    tasks
+        Which tasks, or codec; by default all.
+    steps
+        Steps of sampling.
+    guidance
+        How closely the instruction is followed.
+    seed
+        Of the items and of the noise.
+    classifier
+        Folder of the event classifier that judges sounds; trained there where it is missing.
     """
-    if items is not None:
-        _at_least_one("items", items)
     from unison_audio.app.files import make_folder
     from unison_audio.evaluation import nano
     from unison_audio.pipeline import Unison
 
-    nano.evaluate_nano(Unison.from_pretrained(variant), corpus, make_folder(out), items)
+    nano.evaluate_nano(
+        Unison.from_pretrained(variant),
+        corpus,
+        make_folder(out),
+        items=_at_least_one("items", items),
+        steps=steps,
+        guidance_scale=guidance,
+        seed=seed,
+        tasks=tasks,
+        classifier=classifier,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,7 +24,9 @@ from unison_audio.tasks.table import TASKS, TaskBatch
 
 JOBS = "jobs.json"
 SAMPLE_RATE = 16_000
-SECONDS, ZERO_SHOT_SECONDS = 3.84, 5.12
+SECONDS = 2.56
+OTHER_SECONDS = {"timed": 3.84, "zero_shot_tts": 5.12}
+"""Tasks whose examples are longer."""
 SHARED_LICENCES = ("CC0", "CC-BY-")
 SENTENCES = 160
 """Held-out texts end with so many sentences; those before are mere sequences of words."""
@@ -123,9 +125,9 @@ def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[Example]:
         drawn = voices if name == "zero_shot_tts" else pools
         drawn.drawn_sounds.clear()
         drawn.drawn_speech.clear()
-        seconds = ZERO_SHOT_SECONDS if name == "zero_shot_tts" else SECONDS
+        seconds = OTHER_SECONDS.get(name, SECONDS)
         built = TASKS[name].build(drawn, 1, seconds, SAMPLE_RATE, generator, "cpu", CONFIG)
-        examples.append(_write(name, built, drawn, out))
+        examples.append(_write(name, built, drawn, seconds, out))
     text = json.dumps([asdict(example) for example in examples], indent=1, ensure_ascii=False)
     write_whole(out / JOBS, text + "\n")
     return examples
@@ -210,7 +212,7 @@ def _saying(clips: list[Clip], texts: set[str]) -> list[Clip]:
     return [clip for clip in clips if clip.record.kind == "speech" and clip.record.text in texts]
 
 
-def _write(name: str, built: TaskBatch, drawn: TracedPools, out: Path) -> Example:
+def _write(name: str, built: TaskBatch, drawn: TracedPools, seconds: float, out: Path) -> Example:
     """Write the input of one example, if it has any."""
     needs, detail = TASKS[name].needs, built.details[0]
     sounds, speech = _HEARD.get(name, (0, 0))
@@ -222,7 +224,7 @@ def _write(name: str, built: TaskBatch, drawn: TracedPools, out: Path) -> Exampl
     ]
     common: dict[str, Any] = {"task": name, "credits": tuple(credits)}
     if built.source is None:
-        return Example(**common, instruction=built.instructions[0], duration=SECONDS)
+        return Example(**common, instruction=built.instructions[0], duration=seconds)
     if "reference" in needs:
         end = round(detail["reference_window"][1] * SAMPLE_RATE)
         audio.save(out / f"{name}.flac", built.source[0, :end], SAMPLE_RATE)

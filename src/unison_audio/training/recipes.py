@@ -54,7 +54,7 @@ NANO = BackboneRecipe(
             t_mean=0.5,
         ),
         Phase(
-            until_step=3500,
+            until_step=2400,
             probabilities=_mostly(0.6, {"tts": 1.0}, _STAGE1),
             seconds=_NANO_SECONDS,
             t_mean=0.3,
@@ -65,7 +65,7 @@ NANO = BackboneRecipe(
     steps=40_000,
     peak_lr=1e-3,
     warmup=300,
-    cooldown=800,
+    cooldown=550,
     ema_decay=0.98,
     first_template_probability=0.7,
 )
@@ -100,6 +100,7 @@ def train_nano(
     run: Path,
     *,
     codec: Path,
+    init: Path | None = None,
     recipe: BackboneRecipe = NANO,
     workers: int = 1,
     dtype: str = "float16",
@@ -110,6 +111,7 @@ def train_nano(
         corpus: What ``unison-audio data nano`` wrote.
         run: Folder of the run; one that was cut off is gone on with.
         codec: Folder of the codec's weights.
+        init: Folder of a checkpoint whose weights a fresh run starts from.
         recipe: How to train.
         workers: Processes that make batches ahead.
         dtype: Type of the stored weights.
@@ -121,7 +123,10 @@ def train_nano(
     text_encoder = CachingTextEncoder(TEXT_ENCODERS[variant.text_encoder](variant.layer_picks))
     clips = read_corpus(corpus, variant.sample_rate, split="train")
     stream = ExampleStream(variant, recipe, clips, nano_codec, text_encoder)
-    backbone = train_backbone(BackboneTrainer(stream), run, workers)
+    trainer = BackboneTrainer(stream)
+    if init is not None:
+        trainer.start_from(checkpoint.load(init)[1])
+    backbone = train_backbone(trainer, run, workers)
     checkpoint.save(run / "weights", variant, backbone, dtype=getattr(torch, dtype))
     save_nano_codec(run / "weights", nano_codec)
     return run / "weights"

@@ -260,6 +260,20 @@ class BackboneTrainer:
         self.stream.sampler.load_state_dict(self.sampler_state)
         self.stream.first = state["step"]
 
+    def start_from(self, backbone: UnisonBackbone) -> None:
+        """Starts from other weights instead of fresh ones; the optimiser starts anew.
+
+        Raises:
+            InputError: If they are of another shape.
+        """
+        if backbone.config != self.backbone.config:
+            raise InputError(
+                f"The weights to start from are of {backbone.config}; this run trains "
+                f"{self.backbone.config}, so choose a checkpoint of that"
+            )
+        self.backbone.load_state_dict(backbone.state_dict())
+        self.ema = Ema(self.backbone, self.recipe.ema_decay)
+
     def loss(
         self,
         example: Example,
