@@ -34,9 +34,7 @@ def main() -> None:
     for name, points in sorted(read(arguments.run).items()):
         if len(points) < arguments.window:
             continue
-        chunks = [
-            points[i : i + arguments.window] for i in range(0, len(points), arguments.window)
-        ]
+        chunks = [points[i : i + arguments.window] for i in range(0, len(points), arguments.window)]
         steps = [sum(step for step, _ in chunk) / len(chunk) for chunk in chunks]
         losses = [sum(loss for _, loss in chunk) / len(chunk) for chunk in chunks]
         axes.plot(steps, losses, label=name, linewidth=1.2)

