@@ -35,6 +35,8 @@ UTTERANCES_PER_SHARD = 500
 HELD_OUT_UTTERANCES = 40
 """Utterances with held-out texts, per training speaker; held-out speakers get twice as many."""
 SEGMENTS_PER_RECORDING = 4
+ONSET_DB, MARGIN_SECONDS = -55.0, 0.03
+"""Synthetic speech is trimmed at this level, so that soft onsets stay, and has so much silence."""
 LICENCES = {"flite": "BSD-like (flite voices)", "piper": "MIT (piper voice joe)"}
 
 
@@ -189,7 +191,9 @@ def make_speech(voice: Voice, split: str, part: int, count: int) -> Iterator[Cli
     else:
         texts = rng.sample(held_out, count)
     for index, text in enumerate(texts):
-        waveform = _level(trim_silence(speak(text, voice, SAMPLE_RATE), SAMPLE_RATE))
+        spoken = trim_silence(speak(text, voice, SAMPLE_RATE), SAMPLE_RATE, ONSET_DB)
+        margin = round(MARGIN_SECONDS * SAMPLE_RATE)
+        waveform = _level(torch.nn.functional.pad(spoken, (margin, margin)))
         record = ClipRecord(
             key=f"{voice.name}-{split}-{part:02d}-{index:04d}",
             kind="speech",

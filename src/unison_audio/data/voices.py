@@ -38,46 +38,60 @@ class Voice:
     """Factor on the speaking rate."""
 
 
+def _copies(
+    engine: str, voice: str, gender: str, tempo: float, *copies: tuple[str, float, int]
+) -> tuple[Voice, ...]:
+    """Makes speakers out of one voice: (name, shift, training utterances) each."""
+    return tuple(
+        Voice(
+            name=name,
+            engine=engine,
+            voice=voice,
+            gender=gender,
+            tempo=tempo,
+            shift=shift,
+            utterances=utterances,
+        )
+        for name, shift, utterances in copies
+    )
+
+
 VOICES: tuple[Voice, ...] = (
-    Voice(name="slt", engine="flite", voice="slt", gender="female", utterances=3000, tempo=1.1),
-    Voice(
-        name="slt-high",
-        engine="flite",
-        voice="slt",
-        gender="female",
-        shift=1.1,
-        utterances=1500,
-        tempo=1.1,
+    *_copies(
+        "flite",
+        "slt",
+        "female",
+        0.9,
+        ("slt", 1.0, 3000),
+        ("slt-high", 1.1, 1500),
+        ("slt-low", 0.94, 1200),
+        ("slt-mid", 1.05, 0),
+        ("slt-top", 1.16, 0),
     ),
-    Voice(
-        name="slt-low",
-        engine="flite",
-        voice="slt",
-        gender="female",
-        shift=0.94,
-        utterances=1200,
-        tempo=1.1,
+    *_copies(
+        "flite",
+        "rms",
+        "male",
+        0.95,
+        ("rms", 1.0, 2400),
+        ("rms-low", 0.92, 1000),
+        ("rms-high", 1.07, 0),
     ),
-    Voice(name="rms", engine="flite", voice="rms", gender="male", utterances=2400, tempo=1.15),
-    Voice(
-        name="rms-low",
-        engine="flite",
-        voice="rms",
-        gender="male",
-        shift=0.92,
-        utterances=1000,
-        tempo=1.15,
+    *_copies(
+        "piper",
+        "joe",
+        "male",
+        0.75,
+        ("joe", 1.0, 1400),
+        ("joe-low", 0.92, 500),
+        ("joe-high", 1.07, 0),
     ),
-    Voice(name="joe", engine="piper", voice="joe", gender="male", utterances=1400),
-    Voice(name="joe-low", engine="piper", voice="joe", gender="male", shift=0.92, utterances=500),
-    Voice(name="awb", engine="flite", voice="awb", gender="male", utterances=500, tempo=1.1),
-    Voice(name="kal", engine="flite", voice="kal16", gender="male", utterances=600, tempo=1.0),
-    Voice(name="slt-mid", engine="flite", voice="slt", gender="female", shift=1.05, tempo=1.1),
-    Voice(name="slt-top", engine="flite", voice="slt", gender="female", shift=1.16, tempo=1.1),
-    Voice(name="rms-high", engine="flite", voice="rms", gender="male", shift=1.07, tempo=1.15),
-    Voice(name="joe-high", engine="piper", voice="joe", gender="male", shift=1.07),
+    *_copies("flite", "awb", "male", 0.95, ("awb", 1.0, 500)),
+    *_copies("flite", "kal16", "male", 0.85, ("kal", 1.0, 600)),
 )
-"""All synthetic speakers; those without training utterances are the held-out speakers."""
+"""All synthetic speakers; those without training utterances are the held-out speakers.
+
+The tempos leave about six latent frames to a word."""
 
 
 def _flite(text: str, voice: str, stretch: float) -> tuple[np.ndarray, int]:
