@@ -73,6 +73,18 @@ def test_a_corpus_is_read_by_split_and_kind(tmp_path):
     assert [c.record.key for c in read_corpus(tmp_path, 16_000, kind="speech")] == ["four"]
 
 
+def test_a_shard_without_what_is_wanted_is_not_opened(tmp_path):
+    write_shard(tmp_path / "a.tar", [clip("one")], 16_000)
+    (tmp_path / "b.tar").write_bytes(b"no shard at all")
+    shards = {
+        name: {"split": [split]} for name, split in (("a.tar", "train"), ("b.tar", "heldout"))
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps({"shards": shards}))
+    assert len(read_corpus(tmp_path, 16_000, split="train")) == 1
+    with pytest.raises(InputError, match=r"b\.tar"):
+        read_corpus(tmp_path, 16_000, split="heldout")
+
+
 def test_a_folder_without_manifest_says_how_to_build_one(tmp_path):
     with pytest.raises(InputError, match="unison-audio data nano --out"):
         read_manifest(tmp_path)

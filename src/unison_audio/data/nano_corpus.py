@@ -293,6 +293,13 @@ def _manifest(records: dict[str, list[ClipRecord]]) -> dict[str, object]:
         "set_aside": sorted(set(listed) - recorded) if with_recordings else [],
         "totals": {name: {"clips": n, "hours": round(h, 3)} for name, (n, h) in totals.items()},
         "licences": sorted({record.licence for record in every}),
-        "shards": {name: {"clips": len(shard)} for name, shard in sorted(records.items())},
+        "shards": {
+            name: {
+                "clips": len(shard),
+                "kind": sorted({record.kind for record in shard}),
+                "split": sorted({record.split for record in shard}),
+            }
+            for name, shard in sorted(records.items())
+        },
         "clips": [asdict(record) for record in sorted(every, key=lambda record: record.key)],
     }

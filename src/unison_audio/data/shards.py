@@ -115,7 +115,7 @@ def read_corpus(folder: Path, sample_rate: int, **wanted: str) -> list[Clip]:
     shards = read_manifest(folder)["shards"]
     clips = []
     for name, about in sorted(shards.items()):
-        if all(about.get(field, value) == value for field, value in wanted.items()):
+        if all(value in about.get(field, [value]) for field, value in wanted.items()):
             for clip in read_shard(folder / name, sample_rate):
                 if all(getattr(clip.record, field) == value for field, value in wanted.items()):
                     clips.append(clip)
