@@ -27,6 +27,8 @@ NOISY_LABELS = (
     "a jet plane",
 )
 """Sounds that serve as noise beside the synthetic ones."""
+LABEL_AS_CAPTION = 0.6
+"""Probability that a sound is described by its label instead of its own caption."""
 
 
 class SpeechPool:
@@ -137,11 +139,15 @@ class MemoryPools:
         for i in range(count):
             excluded = exclude_labels[i] if exclude_labels else set()
             label = _choose([name for name in self.labels if name not in excluded], generator)
-            clip = _choose(self.by_label[label], generator)
-            by_label = bool(torch.rand((), generator=generator) < 0.6)
-            caption = label if by_label else plain_caption(clip.record.caption) or label
-            drawn.append(SoundClip(waveform=clip.waveform, label=label, caption=caption))
+            drawn.append(self.sound(label, generator))
         return drawn
+
+    def sound(self, label: str, generator: torch.Generator) -> SoundClip:
+        """Draws a sound of one label; its caption is often the label itself."""
+        clip = _choose(self.by_label[label], generator)
+        by_label = bool(torch.rand((), generator=generator) < LABEL_AS_CAPTION)
+        caption = label if by_label else plain_caption(clip.record.caption) or label
+        return SoundClip(waveform=clip.waveform, label=label, caption=caption)
 
     def noise(self, count: int, generator: torch.Generator, seconds: float) -> list[Tensor]:
         """Draws noise: half of it coloured Gaussian, half recordings of wind, rain and the like."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unison_audio.audio import load, save
 from unison_audio.data.nano_text import held_out_texts
-from unison_audio.data.pools import MemoryPools, plain_caption
+from unison_audio.data.pools import MemoryPools
 from unison_audio.data.shards import Clip
 from unison_audio.frozen.codec import AudioCodec
 from unison_audio.tasks.builders import BuilderConfig
@@ -87,11 +87,7 @@ class EvenPools(MemoryPools):
                 self._waiting = [*self._waiting, *(self.labels[k] for k in order)]
             label = next(label for label in self._waiting if label not in excluded)
             self._waiting.remove(label)
-            clips = self.by_label[label]
-            clip = clips[int(torch.randint(len(clips), (), generator=generator))]
-            by_label = bool(torch.rand((), generator=generator) < 0.6)
-            caption = label if by_label else plain_caption(clip.record.caption) or label
-            drawn.append(SoundClip(waveform=clip.waveform, label=label, caption=caption))
+            drawn.append(self.sound(label, generator))
         return drawn
 
 
