@@ -231,11 +231,13 @@ def train_nano(
     dtype
         Type of the stored weights, float16 or float32.
     """
+    import dataclasses
+
     from unison_audio.training import recipes
 
+    recipe = recipes.NANO
     if steps is not None:
-        _at_least_one("steps", steps)
-    recipe = recipes.with_steps(recipes.NANO, steps)
+        recipe = dataclasses.replace(recipe, steps=_at_least_one("steps", steps))
     weights = recipes.train_nano(
         corpus, run, codec=codec, init=init, recipe=recipe, workers=workers, dtype=dtype
     )

@@ -1,6 +1,5 @@
 """How the variants are trained: one recipe each."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -71,16 +70,6 @@ NANO = BackboneRecipe(
 )
 """Nano: a length curriculum, then the paper's two stages; fp32 on a laptop's CPU."""
 
-PAPER = BackboneRecipe(
-    phases=(
-        Phase(until_step=150_000, probabilities=_STAGE1, seconds={"": (10.0,)}),
-        Phase(until_step=None, probabilities=_STAGE2, seconds={"": (10.0,)}),
-    ),
-    frames_per_batch=56 * 430,
-    steps=500_000,
-)
-"""The paper's base training (section 4.1, Table 13)."""
-
 
 def train_nano_codec(corpus: Path, run: Path, *, recipe: CodecRecipe = NANO_CODEC) -> Path:
     """Trains the nano codec on a corpus; the result is ``run/weights``.
@@ -130,8 +119,3 @@ def train_nano(
     checkpoint.save(run / "weights", variant, backbone, dtype=getattr(torch, dtype))
     save_nano_codec(run / "weights", nano_codec)
     return run / "weights"
-
-
-def with_steps(recipe: BackboneRecipe, steps: int | None) -> BackboneRecipe:
-    """Gives a recipe another number of steps, or leaves it as it is."""
-    return recipe if steps is None else dataclasses.replace(recipe, steps=steps)
