@@ -54,6 +54,8 @@ class BlockCodec:
 class Leading(nn.Module):
     """A flow that leads exactly to a goal: z_s itself, or a constant. Notes what it was given."""
 
+    config, dtype = tiny_variant().backbone, torch.float32
+
     def __init__(self, goal: float | None = None) -> None:
         super().__init__()
         self.goal = goal
@@ -62,11 +64,17 @@ class Leading(nn.Module):
     def project_text(self, hidden_states: Any, penultimate: Any = None) -> None:
         return None
 
-    def velocity(self, x: Tensor, t: Tensor, projected: Any, text_mask: Tensor) -> Tensor:
-        z_t, z_s, _ = x.split((1024, 1024, 1), dim=1)
+    def embed(self, x: Tensor) -> Tensor:
         self.seen = x
+        return x.transpose(1, 2)
+
+    def modulations(self, t: Tensor) -> list[tuple[Tensor]]:
+        return [(t[:, None, None],)]
+
+    def decode_tokens(self, audio: Tensor, text: Any, modulations: Any, layout: Any) -> Tensor:
+        z_t, z_s, _ = audio.split((1024, 1024, 1), dim=-1)
         goal = z_s if self.goal is None else torch.full_like(z_s, self.goal)
-        return (z_t - goal) / t[:, None, None]
+        return (z_t - goal) / modulations[0][0]
 
 
 def leading(goal: float | None = None) -> Unison:

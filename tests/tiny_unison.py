@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from unison_audio.frozen.nano_codec import NanoCodec, NanoCodecConfig
-from unison_audio.frozen.text import TextStates
+from unison_audio.frozen.text import TextSetup, TextStates
 from unison_audio.model.backbone import BackboneConfig, UnisonBackbone
 from unison_audio.variants import VARIANTS, Variant
 
@@ -61,8 +61,8 @@ def random_codec(seed: int = 1) -> NanoCodec:
 class StubEncoder:
     """States drawn from the text itself: as fast as nothing, and different for different texts."""
 
-    def __init__(self, picks: Sequence[int] = (1, 6), width: int = 384) -> None:
-        self.layers, self.width = len(picks), width
+    def __init__(self, setup: TextSetup | None = None, width: int = 384) -> None:
+        self.layers, self.width = len(setup.picks) if setup else 2, width
 
     def encode(self, instructions: Sequence[str]) -> TextStates:
         counts = [len(text.split()) for text in instructions]

@@ -101,7 +101,7 @@ def load(
     variant = read_config(directory / CONFIG_FILE)
     path = directory / WEIGHTS_FILE
     try:
-        weights = load_file(path)
+        weights = _fuse_queries(load_file(path))
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; a checkpoint needs it beside its config.") from error
     except (SafetensorError, OSError) as error:
@@ -113,6 +113,22 @@ def load(
     weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
     backbone.load_state_dict(weights, assign=True)
     return variant, backbone.eval()
+
+
+def _fuse_queries(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Bring weights of before the fused query, key and value product to today's names."""
+    renamed = {
+        name.replace(".attention_out.", ".output.attention.")
+        .replace(".audio.mlp_", ".audio.output.mlp_")
+        .replace(".audio.query.", ".audio.query_key_value."): value
+        for name, value in weights.items()
+        if ".audio.key_value." not in name
+    }
+    for name, value in weights.items():
+        if ".audio.key_value." in name:
+            fused = name.replace(".key_value.", ".query_key_value.")
+            renamed[fused] = torch.cat((renamed[fused], value))
+    return renamed
 
 
 def resolve(source: str | os.PathLike[str], also: Iterable[str] = ()) -> Path:
@@ -270,8 +286,8 @@ def _complain(what: str, wrong: Mapping[str, Iterable[str]]) -> None:
         raise InputError(f"{what}; {'; '.join(lists)}.")
 
 
-# Names of the release (right) for the modules here (left). Two on the right are one product here,
-# stacked in this order.
+# Names of the release (right) for the modules here (left). Several on the right are one product
+# here, stacked in this order.
 RELEASE_MODULES = {
     "embed.conv": ("img_in.proj.0.conv",),
     "embed.mlp.gate_value": ("img_in.proj.2.w1.conv", "img_in.proj.2.w3.conv"),
@@ -284,18 +300,19 @@ RELEASE_MODULES = {
 }
 RELEASE_STREAM = {
     "modulation": ("mod.linear",),
-    "query": ("attn_q",),
-    "key_value": ("attn_k", "attn_v"),
     "query_norm": ("attn_q_norm",),
     "key_norm": ("attn_k_norm",),
-    "attention_out": ("attn_proj",),
-    "mlp_in": ("mlp.fc1",),
-    "mlp_out": ("mlp.fc2",),
+    "output.attention": ("attn_proj",),
+    "output.mlp_in": ("mlp.fc1",),
+    "output.mlp_out": ("mlp.fc2",),
+}
+RELEASE_STREAMS: dict[str, tuple[str, dict[str, tuple[str, ...]]]] = {
+    "audio": ("img", RELEASE_STREAM | {"query_key_value": ("attn_q", "attn_k", "attn_v")}),
+    "text": ("txt", RELEASE_STREAM | {"query": ("attn_q",), "key_value": ("attn_k", "attn_v")}),
 }
 RELEASE_SINGLE = {
     "modulation": ("modulation.linear",),
-    "query": ("linear1_q",),
-    "key_value": ("linear1_k", "linear1_v"),
+    "query_key_value": ("linear1_q", "linear1_k", "linear1_v"),
     "query_norm": ("q_norm",),
     "key_norm": ("k_norm",),
     "mlp_in": ("linear1_mlp",),
@@ -313,8 +330,8 @@ def _release_modules(config: BackboneConfig) -> dict[str, tuple[str, ...]]:
             for ours, theirs in RELEASE_SINGLE.items():
                 modules[f"blocks.{k}.{ours}"] = tuple(f"single_blocks.{k}.{x}" for x in theirs)
             continue
-        for stream, prefix in (("audio", "img"), ("text", "txt")):
-            for ours, theirs in RELEASE_STREAM.items():
+        for stream, (prefix, names) in RELEASE_STREAMS.items():
+            for ours, theirs in names.items():
                 modules[f"blocks.{k}.{stream}.{ours}"] = tuple(
                     f"double_blocks.{k}.{prefix}_{x}" for x in theirs
                 )

@@ -16,8 +16,8 @@ from unison_audio.errors import InputError
 from unison_audio.frozen import codec as codecs
 from unison_audio.frozen.codec import CODECS, AudioCodec
 from unison_audio.frozen.nano_codec import NanoCodec
-from unison_audio.frozen.text import TEXT_ENCODERS, TextEncoder
-from unison_audio.model import flow
+from unison_audio.frozen.text import TEXT_ENCODERS, TextEncoder, TextSetup
+from unison_audio.model import sampling
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.request import FADE_IN_SECONDS, PEAK, Request, Sound, check_sampling, prepare
 from unison_audio.sound import Audio
@@ -76,9 +76,9 @@ class Unison:
         encoder = _part(TEXT_ENCODERS, variant.text_encoder, "text encoder", variant)
         load_codec = _part(CODECS, variant.codec, "codec", variant)
         variant, backbone = checkpoint.load(where)
-        codec = load_codec(where)
+        codec = load_codec(where, None)
         _require_codec_of(variant, codec, where)
-        return cls(variant, backbone, codec, encoder(variant.layer_picks), device)
+        return cls(variant, backbone, codec, encoder(TextSetup(picks=variant.layer_picks)), device)
 
     def save_pretrained(
         self, directory: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32
@@ -304,7 +304,7 @@ class Unison:
         text = self.text_encoder.encode(instructions)
         shape = given.z_s.shape[1:]
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
-        z = flow.sample(
+        z = sampling.sample(
             self.backbone,
             given.z_s.to(self.device),
             given.m.to(self.device),
@@ -312,7 +312,7 @@ class Unison:
             text.mask.to(self.device),
             noise=torch.stack(noise).to(self.device),
             steps=steps,
-            guidance_scale=guidance_scale,
+            guidance=sampling.Guidance(scale=guidance_scale),
             on_step=on_step,
         )
         return self.codec.decode(z).float().cpu()

@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from unison_audio.errors import InputError
-from unison_audio.frozen.text import CachingTextEncoder, MiniLmEncoder
+from unison_audio.frozen.text import CachingTextEncoder, MiniLmEncoder, TextSetup
 from unison_audio.variants import VARIANTS
 
 
 @pytest.fixture(scope="module")
 def encoder():
-    return MiniLmEncoder(VARIANTS["nano"].layer_picks)
+    return MiniLmEncoder(TextSetup(picks=VARIANTS["nano"].layer_picks))
 
 
 TEXTS = [

@@ -1,16 +1,12 @@
 """The flow against closed forms of the Euler steps and against the scheduler's own loop."""
 
-import itertools
 from collections.abc import Callable
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from unison_audio.errors import InputError
 from unison_audio.model import flow
-from unison_audio.model.backbone import FUSIONS, BackboneConfig, UnisonBackbone
 
 B, C, FRAMES, TOKENS = 3, 4, 10, 5
 
@@ -109,104 +105,3 @@ def test_dropped_text_is_gone_and_the_rest_untouched() -> None:
     assert torch.equal(dropped_mask[~rows], mask[~rows])
     never, _ = flow.drop_text(states, mask, torch.Generator().manual_seed(0), 0.0)
     assert torch.equal(never, states)
-
-
-def test_text_is_dropped_as_guidance_forms_v0() -> None:
-    field, given = Field(lambda z_t, *_: 0 * z_t), inputs()
-    flow.sample(field, **given, steps=1, guidance_scale=2.0)
-    dropped, mask = flow.drop_text(
-        given["hidden_states"], given["text_mask"], torch.Generator(), probability=1.0
-    )
-    torch.testing.assert_close(
-        field.projections[0], torch.cat((given["hidden_states"], dropped)), atol=0, rtol=0
-    )
-    assert not mask.any()
-
-
-@pytest.mark.parametrize("steps", [1, 2, 7, 100])
-def test_exact_on_a_constant_field(steps: int) -> None:
-    z, given = torch.randn(B, C, FRAMES), inputs()
-    u = given["noise"] - z
-    field = Field(lambda *_: u)
-    sampled = flow.sample(field, **given, steps=steps, guidance_scale=1.0)
-    torch.testing.assert_close(sampled, z, atol=2e-5, rtol=0)
-    assert field.batches == [B] * steps
-    assert field.times == pytest.approx(euler_sigmas(steps)[:-1], abs=1e-6)
-    assert len(field.projections) == 1
-
-
-@pytest.mark.parametrize("steps", [1, 4, 100])
-def test_exact_on_a_linear_field(steps: int) -> None:
-    given, rate = inputs(), 1.7
-    sampled = flow.sample(
-        Field(lambda z_t, *_: rate * z_t), **given, steps=steps, guidance_scale=1.0
-    )
-    sigmas = euler_sigmas(steps)
-    factor = 1.0
-    for now, then in itertools.pairwise(sigmas):
-        factor *= 1 + rate * (then - now)
-    torch.testing.assert_close(sampled, factor * given["noise"], atol=1e-5, rtol=1e-5)
-
-
-def test_guidance_is_one_pass_of_both_and_keeps_source_and_tag() -> None:
-    given, w, steps = inputs(), 4.5, 6
-    field = Field(lambda z_t, t, text, z_s, m: (text * 2.0 + 1.0) * z_s + m)
-    sampled = flow.sample(field, **given, steps=steps, guidance_scale=w)
-    assert field.batches == [2 * B] * steps
-    v0 = given["z_s"] + given["m"]
-    v1 = 3 * given["z_s"] + given["m"]
-    expected = given["noise"] - (v0 + w * (v1 - v0))
-    torch.testing.assert_close(sampled, expected, atol=1e-4, rtol=1e-5)
-
-
-def tiny_backbone(fusion: str) -> UnisonBackbone:
-    torch.manual_seed(0)
-    backbone = UnisonBackbone(
-        BackboneConfig(
-            latent_channels=C, dim=32, heads=2, rope_dim=8, blocks=2, text_dim=8, fusion=fusion
-        )
-    )
-    for parameter in backbone.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return backbone
-
-
-@pytest.mark.parametrize("fusion", FUSIONS)
-@torch.no_grad()
-def test_equals_the_schedulers_own_loop(fusion: str) -> None:
-    """Guidance as two passes, each through `forward`, with diffusers' documented loop."""
-    backbone, given, w = tiny_backbone(fusion), inputs(), 3.0
-    given["text_mask"][1, 3:] = False
-    penultimate = torch.randn(B, TOKENS, 8)
-    scheduler = FlowMatchEulerDiscreteScheduler()
-    scheduler.set_timesteps(9)
-    z = given["noise"]
-    for timestep in scheduler.timesteps:
-        x = torch.cat((z, given["z_s"], given["m"]), dim=1)
-        t = (timestep / 1000).expand(B)
-        states, mask = given["hidden_states"], given["text_mask"]
-        v1 = backbone(x, t, states, mask, penultimate)
-        v0 = backbone(x, t, 0 * states, torch.zeros_like(mask), 0 * penultimate)
-        z = scheduler.step(v0 + w * (v1 - v0), timestep, z).prev_sample
-    sampled = flow.sample(backbone, **given, steps=9, guidance_scale=w, penultimate=penultimate)
-    torch.testing.assert_close(sampled, z, atol=1e-5, rtol=1e-4)
-
-
-def test_inputs_stay_as_they_were_and_progress_is_told() -> None:
-    given = inputs()
-    before = {name: value.clone() for name, value in given.items()}
-    told: list[tuple[int, int]] = []
-    field = Field(lambda z_t, *_: z_t)
-    flow.sample(field, **given, steps=3, on_step=lambda done, steps: told.append((done, steps)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
-    assert all(torch.equal(given[name], value) for name, value in before.items())
-
-
-def test_what_does_not_fit_is_refused() -> None:
-    field, given = Field(lambda z_t, *_: z_t), inputs()
-    with pytest.raises(InputError, match="steps is 0"):
-        flow.sample(field, **given, steps=0)
-    with pytest.raises(InputError, match=r"z_s \(3, 4, 9\)"):
-        flow.sample(field, **{**given, "z_s": given["z_s"][..., :9]})
-    with pytest.raises(InputError, match=r"m of \(3, 1, 10\)"):
-        flow.sample(field, **{**given, "m": given["m"][:, 0]})

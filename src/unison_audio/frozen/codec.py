@@ -86,5 +86,7 @@ def load_nano_codec(folder: Path) -> NanoCodec:
     return codec.eval().requires_grad_(False)
 
 
-CODECS: dict[str, Callable[[Path], AudioCodec]] = {"nano": load_nano_codec}
-"""Audio codecs by name: (folder of the checkpoint) -> codec."""
+CODECS: dict[str, Callable[[Path, Path | None], AudioCodec]] = {
+    "nano": lambda checkpoint, files: load_nano_codec(files or checkpoint),
+}
+"""Audio codecs by name: (checkpoint's folder, folder of the codec's own files or None) -> codec."""

