@@ -17,7 +17,7 @@ ORDER = (
     {"model", "frozen", "tasks", "data"},
     {"variants"},
     {"checkpoint"},
-    {"sound", "request", "pipeline"},
+    {"sound", "settings", "parts", "request", "pipeline"},
     {"training", "evaluation"},
     {"app"},
 )

@@ -2,11 +2,10 @@
 
 import os
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from importlib import resources
+from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, Unpack, overload
 
 import torch
 from torch import Tensor, nn
@@ -14,18 +13,18 @@ from torch import Tensor, nn
 from unison_audio import audio, checkpoint
 from unison_audio.errors import InputError
 from unison_audio.frozen import codec as codecs
-from unison_audio.frozen.codec import CODECS, AudioCodec
+from unison_audio.frozen.codec import AudioCodec
 from unison_audio.frozen.nano_codec import NanoCodec
-from unison_audio.frozen.text import TEXT_ENCODERS, TextEncoder, TextSetup
+from unison_audio.frozen.text import TextEncoder, TextStates
 from unison_audio.model import sampling
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.request import FADE_IN_SECONDS, PEAK, Request, Sound, check_sampling, prepare
+from unison_audio.parts import Loading, Part, open_parts
+from unison_audio.request import FADE_IN_SECONDS, PEAK, Request, Sound, prepare
+from unison_audio.settings import Sampling, SamplingOptions, sampling_for
 from unison_audio.sound import Audio
 from unison_audio.tasks.latents import Condition, condition
 from unison_audio.tasks.table import TASKS, TaskBatch
-from unison_audio.variants import VARIANTS, Variant
-
-T = TypeVar("T")
+from unison_audio.variants import Variant
 
 MAX_BATCH = 16
 """Items that `generate` samples at once."""
@@ -36,49 +35,83 @@ class Unison:
 
     Args:
         variant: What it is.
-        backbone: The trained part.
-        codec: The variant's codec.
-        text_encoder: The variant's text encoder.
-        device: Where the backbone and the codec run.
+        backbone: The trained part, or how it is loaded.
+        codec: The variant's codec, likewise.
+        text_encoder: The variant's text encoder, likewise.
+        device: Where the backbone and the codec run; models given loaded are moved there.
     """
 
     def __init__(
         self,
         variant: Variant,
-        backbone: UnisonBackbone,
-        codec: AudioCodec,
-        text_encoder: TextEncoder,
+        backbone: UnisonBackbone | Part[UnisonBackbone],
+        codec: AudioCodec | Part[AudioCodec],
+        text_encoder: TextEncoder | Part[TextEncoder],
         device: torch.device | str = "cpu",
     ) -> None:
         self.variant, self.device = variant, torch.device(device)
-        self.backbone = backbone.to(self.device).eval()
-        self.codec, self.text_encoder = codec, text_encoder
-        if isinstance(codec, nn.Module):
-            codec.to(self.device)
+        self._backbone = _as_part(backbone, self.device)
+        self._codec = _as_part(codec, self.device)
+        self._text_encoder = _as_part(text_encoder, self.device)
+
+    @property
+    def backbone(self) -> UnisonBackbone:
+        """The trained part."""
+        return self._backbone.get()
+
+    @property
+    def codec(self) -> AudioCodec:
+        """The variant's codec."""
+        return self._codec.get()
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """The variant's text encoder."""
+        return self._text_encoder.get()
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | os.PathLike[str] = "nano", device: torch.device | str = "cpu"
+        cls,
+        name_or_path: str | os.PathLike[str] = "nano",
+        device: torch.device | str = "cpu",
+        *,
+        dtype: torch.dtype | None = None,
+        low_memory: bool | None = None,
+        codec_files: str | os.PathLike[str] | None = None,
+        text_files: str | os.PathLike[str] | None = None,
+        compiled: bool = False,
     ) -> "Unison":
-        """Load a checkpoint with its codec and its text encoder.
+        """Open a checkpoint with its codec and its text encoder.
 
         Args:
             name_or_path: "nano" for the weights that come with the package, a folder, or
                 `owner/name` of a repository on the Hugging Face hub.
             device: Where to run.
+            dtype: Type the backbone computes in; by default bfloat16 on a GPU that has it, and
+                float32 on a CPU.
+            low_memory: One model in memory at a time, a large language model layer by layer from
+                the disk. By default so where they do not fit together.
+            codec_files: Folder of the codec's own files, if they are not to be downloaded.
+            text_files: Folder of the language model, likewise.
+            compiled: Whether the backbone's blocks go through torch.compile.
 
         Raises:
-            InputError: If there is no such checkpoint, it is damaged, or a part that its variant
-                needs is not in this release.
+            InputError: If there is no such checkpoint, it is damaged, a part is not known, or it
+                does not fit into memory.
         """
-        where = _folder(name_or_path)
-        variant = checkpoint.read_config(where / checkpoint.CONFIG_FILE)
-        encoder = _part(TEXT_ENCODERS, variant.text_encoder, "text encoder", variant)
-        load_codec = _part(CODECS, variant.codec, "codec", variant)
-        variant, backbone = checkpoint.load(where)
-        codec = load_codec(where, None)
-        _require_codec_of(variant, codec, where)
-        return cls(variant, backbone, codec, encoder(TextSetup(picks=variant.layer_picks)), device)
+        how = Loading(
+            device=device,
+            dtype=dtype,
+            low_memory=low_memory,
+            codec_files=None if codec_files is None else Path(codec_files),
+            text_files=None if text_files is None else Path(text_files),
+            compiled=compiled,
+        )
+        parts = open_parts(name_or_path, how)
+        unison = cls(parts.variant, parts.backbone, parts.codec, parts.text_encoder, device)
+        if parts.resident:  # what is wrong with a file is said now, not at the first sound
+            unison._backbone.get(), unison._codec.get(), unison._text_encoder.get()
+        return unison
 
     def save_pretrained(
         self, directory: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32
@@ -124,10 +157,9 @@ class Unison:
         reference: Sound | None = ...,
         reference_text: str | None = ...,
         duration: float | None = ...,
-        steps: int | None = ...,
-        guidance_scale: float | None = ...,
         seed: int = ...,
         on_step: Callable[[int, int], None] | None = ...,
+        **options: Unpack[SamplingOptions],
     ) -> Audio: ...
 
     @overload
@@ -139,10 +171,9 @@ class Unison:
         reference: Sound | list[Sound | None] | None = ...,
         reference_text: str | list[str | None] | None = ...,
         duration: float | list[float | None] | None = ...,
-        steps: int | None = ...,
-        guidance_scale: float | None = ...,
         seed: int | list[int] = ...,
         on_step: Callable[[int, int], None] | None = ...,
+        **options: Unpack[SamplingOptions],
     ) -> list[Audio]: ...
 
     def generate(
@@ -153,10 +184,9 @@ class Unison:
         reference: Sound | list[Sound | None] | None = None,
         reference_text: str | list[str | None] | None = None,
         duration: float | list[float | None] | None = None,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
         seed: int | list[int] = 0,
         on_step: Callable[[int, int], None] | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> Audio | list[Audio]:
         """Do what an instruction, or each of several, says.
 
@@ -173,10 +203,9 @@ class Unison:
             reference_text: The words of the reference.
             duration: Seconds of the result, for zero-shot speech of the new speech alone. Without
                 it an edit is as long as its source; anything else has the variant's default.
-            steps: Euler steps; the variant's default if None.
-            guidance_scale: Strength of the guidance (paper section 3.5); likewise.
             seed: Of the noise; the same seed gives the same sound.
             on_step: Called after each step with the steps done and the steps in all.
+            **options: Of sampling, where they are not to be the variant's: see `SamplingOptions`.
 
         Returns:
             The sound, or a list of as many as there are instructions.
@@ -194,128 +223,156 @@ class Unison:
             "duration": _per_item(duration, count, "duration"),
             "seed": _per_item(seed, count, "seed"),
         }
-        requests = [
-            prepare(self.variant, self.codec, text, **{name: v[i] for name, v in inputs.items()})
-            for i, text in enumerate(instructions)
-        ]
-        sounds = self._answer(requests, *self._sampling(steps, guidance_scale), on_step)
+        settings = sampling_for(self.variant, **options)
+        with self._codec.use() as codec:
+            requests = [
+                prepare(self.variant, codec, text, **{name: v[i] for name, v in inputs.items()})
+                for i, text in enumerate(instructions)
+            ]
+            conditions = [self._condition(codec, request) for request in requests]
+        sounds = self._answer(requests, conditions, settings, on_step)
         return sounds[0] if single else sounds
+
+    def check(self, instruction: str, **inputs: Any) -> None:
+        """Refuse what `generate` would refuse, without running it.
+
+        Args:
+            instruction: With the tags of the task table.
+            **inputs: source, reference, reference_text, duration and seed, as for `generate`.
+
+        Raises:
+            InputError: If an input cannot be used, or does not fit the instruction.
+        """
+        with self._codec.use() as codec:
+            prepare(self.variant, codec, instruction, **inputs)
 
     @torch.no_grad()
     def run(
         self,
         batch: TaskBatch,
         *,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
         seed: int = 0,
         on_step: Callable[[int, int], None] | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> Tensor:
         """Do what a built batch asks for, on its waveforms as they are; evaluation calls this.
 
         Args:
             batch: What a task's builder made at the variant's sample rate.
-            steps: Euler steps; the variant's default if None.
-            guidance_scale: Likewise.
             seed: Item i's noise has the seed `seed + i`.
             on_step: Called after each step with the steps done and the steps in all.
+            **options: Of sampling, where they are not to be the variant's: see `SamplingOptions`.
 
         Returns:
             (B, samples) of the target's length, zero-shot's reference region included.
         """
         count, samples = batch.target.shape
-        steps, guidance_scale = self._sampling(steps, guidance_scale)
-        given = condition(
-            self.codec,
-            TASKS[batch.task],
-            self.codec.frames(samples / self.variant.sample_rate),
-            count,
-            batch.source.to(self.device) if batch.source is not None else None,
-            batch.reference_samples,
-        )
+        settings = sampling_for(self.variant, **options)
+        with self._codec.use() as codec:
+            given = condition(
+                codec,
+                TASKS[batch.task],
+                codec.frames(samples / self.variant.sample_rate),
+                count,
+                batch.source.to(self.device) if batch.source is not None else None,
+                batch.reference_samples,
+            )
+        text = self._read(batch.instructions)
         seeds = [seed + i for i in range(count)]
-        return self._sample(given, batch.instructions, seeds, steps, guidance_scale, on_step)[
-            :, :samples
-        ]
-
-    def _sampling(self, steps: int | None, guidance_scale: float | None) -> tuple[int, float]:
-        """Fill in the variant's defaults."""
-        steps = self.variant.steps if steps is None else steps
-        guidance_scale = self.variant.guidance_scale if guidance_scale is None else guidance_scale
-        check_sampling(steps, guidance_scale)
-        return steps, guidance_scale
+        z = self._sample(given, text, seeds, settings, on_step)
+        with self._codec.use() as codec:
+            return codec.decode(z).float().cpu()[:, :samples]
 
     @torch.no_grad()
     def _answer(
         self,
         requests: Sequence[Request],
-        steps: int,
-        guidance_scale: float,
+        conditions: Sequence[Condition],
+        settings: Sampling,
         on_step: Callable[[int, int], None] | None,
     ) -> list[Audio]:
-        """Run requests, those of equal length together, and hand out sounds in their order."""
-        by_frames: defaultdict[int, list[int]] = defaultdict(list)
-        for row, request in enumerate(requests):
-            by_frames[request.layout.frames].append(row)
-        passes = [
-            rows[start : start + MAX_BATCH]
-            for rows in by_frames.values()
-            for start in range(0, len(rows), MAX_BATCH)
-        ]
+        """Run requests in batches of any tasks and lengths, and hand out sounds in their order."""
+        if not requests:
+            return []
+        text = self._read([request.instruction for request in requests])
+        # Neighbours of similar length waste the least; equal lengths share their attention.
+        order = sorted(range(len(requests)), key=lambda row: requests[row].layout.frames)
+        batches = [order[start : start + MAX_BATCH] for start in range(0, len(order), MAX_BATCH)]
+        latents: dict[int, Tensor] = {}
+        with self._backbone.use():
+            for done, rows in enumerate(batches):
+
+                def count(step: int, of: int, done: int = done) -> None:
+                    if on_step is not None:
+                        on_step(done * of + step, len(batches) * of)
+
+                frames = [requests[row].layout.frames for row in rows]
+                z = self._sample(
+                    _pad([conditions[row] for row in rows], max(frames)),
+                    _choose(text, rows),
+                    [requests[row].seed for row in rows],
+                    settings,
+                    count,
+                    frames,
+                )
+                latents |= {row: z[i, :, : frames[i]] for i, row in enumerate(rows)}
         sounds: dict[int, Audio] = {}
-        for done, rows in enumerate(passes):
-
-            def count(step: int, of: int, done: int = done) -> None:
-                if on_step is not None:
-                    on_step(done * of + step, len(passes) * of)
-
-            chosen = [requests[row] for row in rows]
-            waveforms = self._sample(
-                _stack([self._condition(request) for request in chosen]),
-                [request.instruction for request in chosen],
-                [request.seed for request in chosen],
-                steps,
-                guidance_scale,
-                count,
-            )
-            for row, request, waveform in zip(rows, chosen, waveforms, strict=True):
-                sounds[row] = self._finish(request, waveform)
+        with self._codec.use() as codec:
+            for _, same in groupby(order, key=lambda row: requests[row].layout.frames):
+                rows = list(same)
+                for start in range(0, len(rows), MAX_BATCH):
+                    some = rows[start : start + MAX_BATCH]
+                    waveforms = codec.decode(torch.stack([latents[row] for row in some]))
+                    for row, waveform in zip(some, waveforms.float().cpu(), strict=True):
+                        sounds[row] = self._finish(requests[row], waveform)
         return [sounds[row] for row in range(len(requests))]
 
-    def _condition(self, request: Request) -> Condition:
+    @torch.no_grad()
+    def _condition(self, codec: AudioCodec, request: Request) -> Condition:
         """Encode one item by itself, so that it does not depend on its neighbours."""
         layout = request.layout
         if layout.source is None:
-            return condition(self.codec, request.task, layout.frames, 1)
+            return condition(codec, request.task, layout.frames, 1)
         edges = torch.tensor([layout.reference_samples]) if layout.reference_samples else None
         source = layout.source[None].to(self.device)
-        return condition(self.codec, request.task, layout.frames, 1, source, edges)
+        return condition(codec, request.task, layout.frames, 1, source, edges)
+
+    def _read(self, instructions: Sequence[str]) -> TextStates:
+        """Encode instructions."""
+        with self._text_encoder.use() as encoder:
+            return encoder.encode(instructions)
 
     def _sample(
         self,
         given: Condition,
-        instructions: Sequence[str],
+        text: TextStates,
         seeds: Sequence[int],
-        steps: int,
-        guidance_scale: float,
+        settings: Sampling,
         on_step: Callable[[int, int], None] | None,
+        frames: Sequence[int] | None = None,
     ) -> Tensor:
-        """Sample and decode one batch: (B, samples of all frames) on the CPU."""
-        text = self.text_encoder.encode(instructions)
-        shape = given.z_s.shape[1:]
-        noise = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
-        z = sampling.sample(
-            self.backbone,
-            given.z_s.to(self.device),
-            given.m.to(self.device),
-            text.hidden_states.to(self.device),
-            text.mask.to(self.device),
-            noise=torch.stack(noise).to(self.device),
-            steps=steps,
-            guidance=sampling.Guidance(scale=guidance_scale),
-            on_step=on_step,
-        )
-        return self.codec.decode(z).float().cpu()
+        """Sample one batch: latents (B, C, T')."""
+        _, channels, longest = given.z_s.shape
+        noise = torch.zeros(given.z_s.shape)
+        for row, seed in enumerate(seeds):  # an item's noise depends on its own length only
+            length = longest if frames is None else frames[row]
+            generator = torch.Generator().manual_seed(seed)
+            noise[row, :, :length] = torch.randn(channels, length, generator=generator)
+        with self._backbone.use() as backbone:
+            return sampling.sample(
+                backbone,
+                given.z_s.to(self.device),
+                given.m.to(self.device),
+                text.hidden_states.to(self.device) if self.variant.read_layers else None,
+                text.mask.to(self.device),
+                noise=noise.to(self.device),
+                steps=settings.steps,
+                solver=settings.solver,
+                guidance=settings.guidance,
+                penultimate=None if text.penultimate is None else text.penultimate.to(self.device),
+                frames=frames,
+                on_step=on_step,
+            )
 
     def _finish(self, request: Request, waveform: Tensor) -> Audio:
         """Cut out what was asked for, at its level."""
@@ -333,43 +390,13 @@ class Unison:
         )
 
 
-def _folder(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a checkpoint; a variant's name means the weights inside the package."""
-    name = os.fspath(name_or_path)
-    if name not in VARIANTS:
-        return checkpoint.resolve(name, also=(codecs.CONFIG_FILE, codecs.WEIGHTS_FILE))
-    folder = Path(str(resources.files("unison_audio"))) / "weights" / name
-    if folder.is_dir():
-        return folder
-    if name == "nano":
-        raise InputError(
-            f"The weights of nano are not in this installation ({folder}); install the package "
-            "again, or give the folder of a checkpoint."
-        )
-    raise InputError(
-        f"There are no weights of {name} in this release, which runs nano; use nano, or give the "
-        "folder of a checkpoint."
-    )
-
-
-def _part(table: dict[str, T], key: str, what: str, variant: Variant) -> T:
-    if key not in table:
-        raise InputError(
-            f"The {what} {key!r} of variant {variant.name!r} is not in this release, which runs "
-            f"nano; use one of {', '.join(map(repr, table))}."
-        )
-    return table[key]
-
-
-def _require_codec_of(variant: Variant, codec: AudioCodec, folder: Path) -> None:
-    """Refuse a codec whose latents are not the backbone's."""
-    wanted = (variant.sample_rate, variant.latent_channels, variant.hop)
-    found = (codec.sample_rate, codec.channels, codec.hop)
-    if wanted != found:
-        raise InputError(
-            f"The codec in {folder} has sample rate, channels and hop {found} where the model "
-            f"needs {wanted}; take the two from one checkpoint."
-        )
+def _as_part(value: Any, device: torch.device) -> Part[Any]:
+    """A model that is loaded already, or one that will be."""
+    if isinstance(value, Part):
+        return value
+    if isinstance(value, nn.Module):
+        value = value.to(device).eval()
+    return Part(lambda: value)
 
 
 def _per_item(value: Any, count: int | None, name: str) -> list[Any]:
@@ -384,10 +411,21 @@ def _per_item(value: Any, count: int | None, name: str) -> list[Any]:
     return value
 
 
-def _stack(conditions: Sequence[Condition]) -> Condition:
-    """Conditions of one item each -> of a batch."""
-    return Condition(
-        z_s=torch.cat([one.z_s for one in conditions]),
-        m=torch.cat([one.m for one in conditions]),
-        loss_mask=torch.cat([one.loss_mask for one in conditions]),
+def _pad(conditions: Sequence[Condition], frames: int) -> Condition:
+    """Conditions of one item each -> of a batch, padded to a number of frames."""
+
+    def pad(name: str) -> Tensor:
+        rows = [getattr(one, name) for one in conditions]
+        return torch.cat([nn.functional.pad(x, (0, frames - x.shape[-1])) for x in rows])
+
+    return Condition(z_s=pad("z_s"), m=pad("m"), loss_mask=pad("loss_mask"))
+
+
+def _choose(text: TextStates, rows: Sequence[int]) -> TextStates:
+    """Some items' text."""
+    chosen = list(rows)
+    return TextStates(
+        hidden_states=text.hidden_states[chosen],
+        mask=text.mask[chosen],
+        penultimate=None if text.penultimate is None else text.penultimate[chosen],
     )

@@ -23,7 +23,6 @@ Sound: TypeAlias = str | os.PathLike[str] | Audio | tuple[Tensor | np.ndarray, i
 """A file's path, an `Audio`, or (waveform, sample_rate) with (samples,) or (channels, samples)."""
 
 PEAK = 0.99
-MAX_STEPS = 1000
 REFERENCE_SECONDS = 3.0
 LEAST_ZERO_SHOT_SECONDS = 1.0
 FADE_IN_SECONDS = 0.02
@@ -156,18 +155,6 @@ def read_sound(given: Sound, what: str, sample_rate: int, longest: float | None 
         _check_length(waveform.shape[0] / sample_rate, longest, name)
     audio.require_sound(waveform, name)
     return waveform
-
-
-def check_sampling(steps: int, guidance_scale: float) -> None:
-    """Refuse numbers of steps and guidance scales that cannot be sampled with.
-
-    Raises:
-        InputError: If one is out of its range.
-    """
-    if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MAX_STEPS:
-        raise InputError(f"steps is {steps!r}; give a whole number from 1 to {MAX_STEPS}.")
-    if not _is_number(guidance_scale) or not 0 <= guidance_scale <= 100:
-        raise InputError(f"The guidance scale is {guidance_scale!r}; give a number from 0 to 100.")
 
 
 def _edit(

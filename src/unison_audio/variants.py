@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from unison_audio.errors import InputError
-from unison_audio.model.backbone import BackboneConfig
+from unison_audio.model.backbone import FUSIONS, BackboneConfig
+from unison_audio.model.sampling import SOLVERS
 
 EDIT_TAG_SPELLINGS = ("[Edit][Audio]", "[Edit] [Audio]")
 
@@ -54,7 +55,13 @@ class Variant:
     zero_shot_seconds: float = 10.0
     """How long the new speech after a reference becomes when no duration is asked for."""
     steps: int = 100
-    """Euler steps of sampling when none are asked for."""
+    """Steps of sampling when none are asked for."""
+    solver: str = "euler"
+    """Solver of these steps: a name in `unison_audio.model.sampling`."""
+    fast_steps: int = 25
+    """Steps of the fast preset."""
+    fast_solver: str = "unipc"
+    """Solver of the fast preset."""
     guidance_scale: float = 4.5
     """Guidance when none is asked for."""
     edit_tag_spelling: str = "[Edit][Audio]"
@@ -64,7 +71,7 @@ class Variant:
 
     def __post_init__(self) -> None:
         """Refuse values that no variant can have."""
-        positive = ("text_layers", "sample_rate", "hop", "max_seconds", "steps")
+        positive = ("text_layers", "sample_rate", "hop", "max_seconds", "steps", "fast_steps")
         for name in (*positive, "default_seconds", "zero_shot_seconds"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
@@ -74,6 +81,9 @@ class Variant:
                     f"{name} is {getattr(self, name)}; it must not exceed max_seconds, "
                     f"{self.max_seconds}."
                 )
+        for solver in (self.solver, self.fast_solver):
+            if solver not in SOLVERS:
+                raise InputError(f"There is no solver {solver!r}; use one of {', '.join(SOLVERS)}.")
         if self.edit_tag_spelling not in EDIT_TAG_SPELLINGS:
             raise InputError(
                 f"edit_tag_spelling is {self.edit_tag_spelling!r}; "
@@ -89,6 +99,16 @@ class Variant:
     def latent_fps(self) -> float:
         """Latent frames per second."""
         return self.sample_rate / self.hop
+
+    @property
+    def reads_penultimate(self) -> bool:
+        """Whether the fusion reads the text encoder's last layer but one."""
+        return FUSIONS[self.backbone.fusion].persistent
+
+    @property
+    def read_layers(self) -> tuple[int, ...]:
+        """The layer picks that the fusion reads: all, or none."""
+        return self.layer_picks if FUSIONS[self.backbone.fusion].fresh else ()
 
     @property
     def layer_picks(self) -> tuple[int, ...]:
@@ -142,6 +162,7 @@ VARIANTS: dict[str, Variant] = {
             hop=1024,
             max_seconds=5.12,
             steps=32,
+            fast_steps=12,
             guidance_scale=3.0,
             default_seconds=2.56,
             zero_shot_seconds=2.56,

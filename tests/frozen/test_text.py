@@ -2,7 +2,15 @@ import pytest
 import torch
 
 from unison_audio.errors import InputError
-from unison_audio.frozen.text import CachingTextEncoder, MiniLmEncoder, TextSetup
+from unison_audio.frozen.text import (
+    TEXT_ENCODERS,
+    CachingTextEncoder,
+    MiniLmEncoder,
+    TextSetup,
+    TextStates,
+    split,
+    stack,
+)
 from unison_audio.variants import VARIANTS
 
 
@@ -71,3 +79,64 @@ def test_too_long_and_empty_texts_are_refused(encoder):
         encoder.encode(["dog " * 300])
     with pytest.raises(InputError, match="empty"):
         encoder.encode(["  "])
+
+
+def test_the_penultimate_states_are_transformers_last_but_one(encoder):
+    setup = TextSetup(picks=(), penultimate=True)
+    states = TEXT_ENCODERS["minilm"](setup).encode(TEXTS[1:])
+    for row, text in enumerate(TEXTS[1:]):
+        ids = encoder.tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            expected = encoder.model(**ids, output_hidden_states=True).hidden_states[-2][0]
+        tokens = expected.shape[0]
+        assert torch.allclose(states.penultimate[row, :tokens], expected, atol=1e-5)
+        assert not states.penultimate[row, tokens:].any()
+    assert states.hidden_states.shape == (2, 0, *states.penultimate.shape[1:])
+    assert encoder.encode(TEXTS).penultimate is None
+
+
+def test_the_cache_carries_the_penultimate_states():
+    encoder = MiniLmEncoder(TextSetup(picks=(2,), penultimate=True))
+    cached = CachingTextEncoder(encoder)
+    for _ in range(2):
+        states = cached.encode([TEXTS[1], TEXTS[0], TEXTS[1]])
+        for row, text in enumerate([TEXTS[1], TEXTS[0], TEXTS[1]]):
+            alone = encoder.encode([text])
+            tokens = alone.mask.shape[1]
+            assert torch.allclose(states.penultimate[row, :tokens], alone.penultimate, atol=1e-5)
+    (kept,) = {kept.penultimate.untyped_storage().nbytes() for kept in [cached.kept[TEXTS[1]]]}
+    assert kept == cached.kept[TEXTS[1]].penultimate.nbytes  # not a view that keeps the batch
+    both = cached.kept.values()
+    assert cached.used == sum(e.hidden_states.nbytes + e.penultimate.nbytes for e in both)
+
+
+def test_a_system_prompt_is_refused_where_none_is_understood():
+    with pytest.raises(InputError, match="takes no system prompt.*'You listen'"):
+        MiniLmEncoder(TextSetup(picks=(1,), system_prompt="You listen"))
+
+
+def test_split_undoes_stack():
+    parts = [
+        TextStates(
+            hidden_states=torch.full((1, 2, tokens, 3), float(tokens)),
+            mask=torch.ones(1, tokens, dtype=torch.bool),
+            penultimate=torch.full((1, tokens, 3), -1.0),
+        )
+        for tokens in (2, 4, 1)
+    ]
+    batch = stack(parts)
+    assert batch.hidden_states.shape == (3, 2, 4, 3)
+    assert batch.mask.sum(dim=1).tolist() == [2, 4, 1]
+    assert batch.hidden_states.sum() == sum(part.hidden_states.sum() for part in parts)
+    for one, other in zip(split(batch), parts, strict=True):
+        assert torch.equal(one.hidden_states, other.hidden_states)
+        assert torch.equal(one.penultimate, other.penultimate)
+        assert one.mask.all()
+
+
+def test_states_move_and_change_their_type():
+    states = TextStates(
+        hidden_states=torch.ones(1, 2, 3, 4), mask=torch.ones(1, 3).bool(), penultimate=None
+    ).to("meta", torch.bfloat16)
+    assert states.hidden_states.dtype == torch.bfloat16
+    assert (states.mask.device.type, states.mask.dtype) == ("meta", torch.bool)

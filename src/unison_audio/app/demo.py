@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Unpack
 
 from unison_audio import audio
 from unison_audio.app.examples import Example, packaged_inputs, read_examples
@@ -10,6 +11,7 @@ from unison_audio.app.files import make_folder, write_whole
 from unison_audio.app.page import Entry, Track, render_page
 from unison_audio.app.pictures import mel_picture
 from unison_audio.pipeline import Unison
+from unison_audio.settings import SamplingOptions, sampling_for
 from unison_audio.sound import Audio
 
 PAGE = "index.html"
@@ -20,10 +22,9 @@ def make_demo(
     folder: Path,
     *,
     inputs: Path | None = None,
-    steps: int | None = None,
-    guidance_scale: float | None = None,
     on_step: Callable[[int, int], None] | None = None,
     on_picture: Callable[[int, int], None] | None = None,
+    **options: Unpack[SamplingOptions],
 ) -> Path:
     """Run every example and write sounds, pictures and a page that plays them from the disk.
 
@@ -31,10 +32,9 @@ def make_demo(
         unison: What runs them.
         folder: Where to; made if missing.
         inputs: A folder that `make_inputs` wrote; the package's own by default.
-        steps: Euler steps; the variant's default if None.
-        guidance_scale: Likewise.
         on_step: Called after each step of sampling with the steps done and the steps in all.
         on_picture: Called after each example drawn with those done and those in all.
+        **options: Of sampling, where they are not to be the variant's: see `SamplingOptions`.
 
     Returns:
         The page.
@@ -56,23 +56,21 @@ def make_demo(
         reference_text=[example.reference_text for example in examples],
         duration=[example.duration for example in examples],
         seed=[example.seed for example in examples],
-        steps=steps,
-        guidance_scale=guidance_scale,
         on_step=on_step,
+        **options,
     )
     entries = []
     for done, (example, sound) in enumerate(zip(examples, sounds, strict=True), start=1):
         entries.append(_write_entry(example, sound, inputs, folder))
         if on_picture is not None:
             on_picture(done, len(examples))
-    variant = unison.variant
-    scale = variant.guidance_scale if guidance_scale is None else guidance_scale
+    variant, sampling = unison.variant, sampling_for(unison.variant, **options)
     settings = {
         "variant": variant.name,
         "codec": variant.codec,
         "text encoder": variant.text_encoder,
-        "steps": str(variant.steps if steps is None else steps),
-        "guidance": f"{scale:g}",
+        "steps": f"{sampling.steps} ({sampling.solver})",
+        "guidance": f"{sampling.guidance.scale:g}",
         "sample rate": f"{variant.sample_rate:,} Hz",
     }
     write_whole(folder / PAGE, render_page(entries, settings))

@@ -11,7 +11,8 @@ from typing import Any
 from unison_audio.app.files import check_sound_file, write_whole
 from unison_audio.errors import InputError
 from unison_audio.pipeline import Unison
-from unison_audio.request import ShortenedWarning, check_sampling, prepare
+from unison_audio.request import ShortenedWarning
+from unison_audio.settings import SamplingOptions, sampling_for
 
 RESULTS = "results.jsonl"
 KEYS = (
@@ -20,11 +21,16 @@ KEYS = (
     "reference",
     "reference_text",
     "duration",
+    "preset",
     "steps",
+    "solver",
     "guidance",
+    "guidance_interval",
+    "guidance_rescale",
     "seed",
     "output",
 )
+_SAMPLING = tuple(SamplingOptions.__annotations__)
 _TEXTS = ("instruction", "source", "reference", "reference_text", "output")
 
 
@@ -156,6 +162,9 @@ def _read_job(number: int, line: str, folder: Path) -> Job:
     for key in ("source", "reference"):
         if key in values:
             values[key] = str(folder / values[key])
+    interval = values.get("guidance_interval")
+    if interval is not None and (not isinstance(interval, list) or len(interval) != 2):
+        raise InputError(f"guidance_interval is {interval!r}; give two times t, [from, to].")
     return Job(line=number, output=str(Path(output)), asked=values)
 
 
@@ -168,13 +177,10 @@ def _check(job: Job, unison: Unison) -> None:
             f"The output {job.output!r} must end in one of {', '.join(FORMATS)}; rename it."
         )
     inputs = job.inputs()
-    check_sampling(
-        inputs.pop("steps", unison.variant.steps),
-        inputs.pop("guidance_scale", unison.variant.guidance_scale),
-    )
+    sampling_for(unison.variant, **{name: inputs.pop(name) for name in _SAMPLING if name in inputs})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ShortenedWarning)  # it comes again when the job is run
-        prepare(unison.variant, unison.codec, job.asked["instruction"], **inputs)
+        unison.check(job.asked["instruction"], **inputs)
 
 
 def _run(unison: Unison, job: Job, folder: Path) -> dict[str, Any]:

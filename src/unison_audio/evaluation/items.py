@@ -32,7 +32,11 @@ class Model(Protocol):
     """What is evaluated; `pipeline.Unison` is one."""
 
     variant: Variant
-    codec: AudioCodec
+
+    @property
+    def codec(self) -> AudioCodec:
+        """Its codec."""
+        ...
 
     def run(
         self,

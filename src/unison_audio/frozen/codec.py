@@ -86,7 +86,20 @@ def load_nano_codec(folder: Path) -> NanoCodec:
     return codec.eval().requires_grad_(False)
 
 
+def _mmaudio(name: str) -> Callable[[Path, Path | None], AudioCodec]:
+    """How one of MMAudio's codecs is loaded."""
+
+    def load(checkpoint: Path, files: Path | None) -> AudioCodec:
+        from unison_audio.frozen.mmaudio_files import load_mmaudio
+
+        return load_mmaudio(name, files)
+
+    return load
+
+
 CODECS: dict[str, Callable[[Path, Path | None], AudioCodec]] = {
     "nano": lambda checkpoint, files: load_nano_codec(files or checkpoint),
+    "mmaudio-16k": _mmaudio("mmaudio-16k"),
+    "mmaudio-44k": _mmaudio("mmaudio-44k"),
 }
 """Audio codecs by name: (checkpoint's folder, folder of the codec's own files or None) -> codec."""

@@ -34,6 +34,15 @@ class TextStates:
             0 if self.penultimate is None else self.penultimate.nbytes
         )
 
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "TextStates":
+        """The same on another device, or of another type; the mask stays boolean."""
+        penultimate = self.penultimate
+        return TextStates(
+            hidden_states=self.hidden_states.to(device, dtype),
+            mask=self.mask.to(device),
+            penultimate=None if penultimate is None else penultimate.to(device, dtype),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextSetup:
@@ -231,5 +240,18 @@ class CachingTextEncoder:
             self.used -= old.nbytes
 
 
-TEXT_ENCODERS: dict[str, Callable[[TextSetup], TextEncoder]] = {"minilm": MiniLmEncoder}
+def _qwen(hub_name: str) -> Callable[[TextSetup], TextEncoder]:
+    def load(setup: TextSetup) -> TextEncoder:
+        from unison_audio.frozen.qwen import QwenEncoder
+
+        return QwenEncoder(setup, hub_name)
+
+    return load
+
+
+TEXT_ENCODERS: dict[str, Callable[[TextSetup], TextEncoder]] = {
+    "minilm": MiniLmEncoder,
+    "qwen2.5-omni-7b": _qwen("Qwen/Qwen2.5-Omni-7B"),
+    "qwen2.5-omni-3b": _qwen("Qwen/Qwen2.5-Omni-3B"),
+}
 """Text encoders by name: what is wanted -> encoder."""

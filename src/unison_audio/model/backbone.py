@@ -334,6 +334,11 @@ class UnisonBackbone(nn.Module):
         """Type of the weights."""
         return self.embed.conv.weight.dtype
 
+    def compile_blocks(self) -> None:
+        """Send every block through torch.compile; it happens when a block is first run."""
+        for block in self.blocks:
+            block.compile(dynamic=True)
+
     def project_text(
         self, hidden_states: Tensor | None, penultimate: Tensor | None = None
     ) -> ProjectedText:

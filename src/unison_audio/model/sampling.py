@@ -3,6 +3,7 @@
 Flow time t runs from 1 (noise) to 0 (data); shapes and symbols as in `backbone.py`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -53,15 +54,19 @@ class Guidance:
     """How far, from 0 to 1, the result's deviation is brought back to v1's (Lin et al. 2024)."""
 
     def __post_init__(self) -> None:
-        """Refuse an interval or a rescale that cannot be."""
+        """Refuse numbers that cannot be."""
+        if not _is_number(self.scale) or not 0 <= self.scale <= 100:
+            raise InputError(f"The guidance scale is {self.scale!r}; give a number from 0 to 100.")
         low, high = self.interval
-        if not 0 <= low <= high <= 1:
+        if not (_is_number(low) and _is_number(high) and 0 <= low <= high <= 1):
             raise InputError(
-                f"The guidance interval is {low:g} to {high:g}; give two times t with "
+                f"The guidance interval is {low!r} to {high!r}; give two times t with "
                 "0 <= from <= to <= 1 (1 is noise, 0 is data)."
             )
-        if not 0 <= self.rescale <= 1:
-            raise InputError(f"The guidance rescale is {self.rescale}; give a number from 0 to 1.")
+        if not _is_number(self.rescale) or not 0 <= self.rescale <= 1:
+            raise InputError(
+                f"The guidance rescale is {self.rescale!r}; give a number from 0 to 1."
+            )
 
     def at(self, t: float) -> bool:
         """Whether there is guidance at time t."""
@@ -91,6 +96,10 @@ def _deviation(v: Tensor, counted: Tensor | None) -> Tensor:
     total = weight.sum(dim=(1, 2), keepdim=True)
     mean = (v * weight).sum(dim=(1, 2), keepdim=True) / total
     return ((v - mean).square() * weight).sum(dim=(1, 2), keepdim=True).div(total).sqrt()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class Solver:

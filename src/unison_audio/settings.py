@@ -1,0 +1,93 @@
+"""How a run is sampled: a variant's presets, and what a user asks for instead."""
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+from unison_audio.errors import InputError
+from unison_audio.model.sampling import SOLVERS, Guidance
+from unison_audio.variants import Variant
+
+MAX_STEPS = 1000
+PRESETS = ("default", "fast")
+
+
+class SamplingOptions(TypedDict, total=False):
+    """What a user may ask for; None, or nothing, is what the preset has."""
+
+    preset: str | None
+    """One of `PRESETS`; "fast" takes as few steps as lose nothing that can be measured."""
+    steps: int | None
+    """Steps of the solver."""
+    solver: str | None
+    """A name out of `SOLVERS`."""
+    guidance_scale: float | None
+    """Strength of the guidance (paper section 3.5)."""
+    guidance_interval: tuple[float, float] | None
+    """Times t, from and to, between which there is guidance."""
+    guidance_rescale: float | None
+    """How far, from 0 to 1, the deviation of the guided velocity is brought back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Settings of one run, complete and checked."""
+
+    steps: int
+    """Steps of the solver."""
+    solver: str
+    """A name out of `SOLVERS`."""
+    guidance: Guidance
+    """How velocities with and without text are put together."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be sampled with."""
+        steps = self.steps
+        if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MAX_STEPS:
+            raise InputError(f"steps is {steps!r}; give a whole number from 1 to {MAX_STEPS}.")
+        if not isinstance(self.solver, str) or self.solver not in SOLVERS:
+            raise InputError(
+                f"There is no solver {self.solver!r}; use one of {', '.join(SOLVERS)}."
+            )
+
+
+def sampling_for(
+    variant: Variant,
+    *,
+    preset: str | None = None,
+    steps: int | None = None,
+    solver: str | None = None,
+    guidance_scale: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
+    guidance_rescale: float | None = None,
+) -> Sampling:
+    """Fill in what was not asked for from a variant's preset.
+
+    Args:
+        variant: What will run.
+        preset: One of `PRESETS`; the default one if None.
+        steps: As in `SamplingOptions`, and so the others.
+        solver: Likewise.
+        guidance_scale: Likewise.
+        guidance_interval: Likewise.
+        guidance_rescale: Likewise.
+
+    Returns:
+        The settings.
+
+    Raises:
+        InputError: If one is unknown or out of its range.
+    """
+    if preset not in (None, *PRESETS):
+        raise InputError(f"There is no preset {preset!r}; use one of {', '.join(PRESETS)}.")
+    fast = preset == "fast"
+    preset_steps = variant.fast_steps if fast else variant.steps
+    preset_solver = variant.fast_solver if fast else variant.solver
+    return Sampling(
+        steps=preset_steps if steps is None else steps,
+        solver=preset_solver if solver is None else solver,
+        guidance=Guidance(
+            scale=variant.guidance_scale if guidance_scale is None else guidance_scale,
+            interval=(0.0, 1.0) if guidance_interval is None else guidance_interval,
+            rescale=0.0 if guidance_rescale is None else guidance_rescale,
+        ),
+    )
