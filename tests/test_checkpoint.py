@@ -132,7 +132,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"float16: head\.linear\.weight"):
         checkpoint.save(tmp_path / "new", tiny_variant(), backbone, dtype=torch.float16)
     assert not (tmp_path / "new").exists()
-    with pytest.raises(InputError, match="use float32 or float16"):
+    with pytest.raises(InputError, match="use float32, bfloat16 or float16"):
         checkpoint.save(tmp_path / "new", tiny_variant(), backbone, dtype=torch.int8)
 
 

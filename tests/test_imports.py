@@ -17,6 +17,7 @@ ORDER = (
     {"model", "frozen", "tasks", "data"},
     {"variants"},
     {"checkpoint"},
+    {"release"},
     {"sound", "settings", "parts", "request", "pipeline"},
     {"training", "evaluation"},
     {"app"},

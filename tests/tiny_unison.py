@@ -63,17 +63,22 @@ class StubEncoder:
 
     def __init__(self, setup: TextSetup | None = None, width: int = 384) -> None:
         self.layers, self.width = len(setup.picks) if setup else 2, width
+        self.penultimate = setup is not None and setup.penultimate
 
     def encode(self, instructions: Sequence[str]) -> TextStates:
         counts = [len(text.split()) for text in instructions]
-        states = torch.zeros(len(counts), self.layers, max(counts), self.width)
+        states = torch.zeros(len(counts), self.layers + 1, max(counts), self.width)
         mask = torch.arange(max(counts))[None] < torch.tensor(counts)[:, None]
         for row, (text, count) in enumerate(zip(instructions, counts, strict=True)):
             generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
             states[row, :, :count] = torch.randn(
-                self.layers, count, self.width, generator=generator
+                self.layers + 1, count, self.width, generator=generator
             )
-        return TextStates(hidden_states=states, mask=mask)
+        return TextStates(
+            hidden_states=states[:, : self.layers],
+            mask=mask,
+            penultimate=states[:, -1] if self.penultimate else None,
+        )
 
 
 def tone_file(path: Path, seconds: float, rate: int) -> Path:

@@ -23,7 +23,7 @@ from unison_audio.variants import Variant
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-DISK_TYPES = (torch.float32, torch.float16)
+DISK_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def save(
@@ -43,7 +43,7 @@ def save(
         directory: where to; made if missing.
         variant: the configuration to store.
         backbone: the weights to store.
-        dtype: type of the weights in the file, float32 or float16.
+        dtype: type of the weights in the file, float32, bfloat16 or float16.
 
     Raises:
         InputError: if the backbone is not of that variant, the type is another one, or a weight
@@ -55,7 +55,7 @@ def save(
             "save it with the variant it was made from."
         )
     if dtype not in DISK_TYPES:
-        raise InputError(f"Weights cannot be saved as {dtype}; use float32 or float16.")
+        raise InputError(f"Weights cannot be saved as {dtype}; use float32, bfloat16 or float16.")
     weights = {
         name: tensor.detach().to("cpu", dtype).contiguous()
         for name, tensor in backbone.state_dict().items()
@@ -180,7 +180,7 @@ def push_to_hub(
         variant: the configuration to store.
         backbone: the weights to store.
         private: whether a new repository is hidden from others.
-        dtype: type of the weights in the file, float32 or float16.
+        dtype: type of the weights in the file, float32, bfloat16 or float16.
 
     Returns:
         The address of the commit.

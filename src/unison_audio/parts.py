@@ -128,7 +128,7 @@ def open_parts(name_or_path: str | os.PathLike[str], how: Loading) -> Parts:
     new_codec = _row(CODECS, variant.codec, "codec", variant)
     device = torch.device(how.device)
     dtype = how.dtype or (preferred_dtype(device) if device.type != "cpu" else torch.float32)
-    low_memory = plan(variant, where, device, dtype, how.low_memory)
+    low_memory = plan(variant, device, dtype, how.low_memory)
     setup = TextSetup(
         picks=variant.read_layers,
         penultimate=variant.reads_penultimate,
@@ -173,7 +173,6 @@ def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
 
 def plan(
     variant: Variant,
-    where: Path,
     device: torch.device,
     dtype: torch.dtype,
     low_memory: bool | None,
@@ -182,7 +181,6 @@ def plan(
 
     Args:
         variant: What is to run.
-        where: Its checkpoint's folder.
         device: Where it is to run.
         dtype: Type the backbone computes in.
         low_memory: What the user asks for; None decides by the memory there is.
@@ -193,7 +191,7 @@ def plan(
     Raises:
         InputError: If it cannot fit even so; the message says what would.
     """
-    sizes = needed_bytes(variant, where, dtype)
+    sizes = needed_bytes(variant, dtype)
     free = available_memory(device)
     if free is None:
         return bool(low_memory)
@@ -216,7 +214,7 @@ def plan(
     )
 
 
-def needed_bytes(variant: Variant, where: Path, dtype: torch.dtype) -> dict[str, int]:
+def needed_bytes(variant: Variant, dtype: torch.dtype) -> dict[str, int]:
     """Memory of a variant's models: the text encoder's as it runs where memory is short."""
     with torch.device("meta"):
         backbone = UnisonBackbone(variant.backbone)

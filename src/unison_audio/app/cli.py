@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
+from unison_audio.app.options import MachineFlags, SamplingFlags
 from unison_audio.errors import InputError
 
 MENDABLE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
@@ -50,10 +51,10 @@ def generate(
     reference: Path | None = None,
     reference_text: str | None = None,
     duration: float | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
     seed: int = 0,
     variant: Weights = "nano",
+    sampling: SamplingFlags | None = None,
+    machine: MachineFlags | None = None,
 ) -> None:
     """Do what an instruction says and write a sound file.
 
@@ -71,10 +72,6 @@ def generate(
         The words of the reference.
     duration
         Seconds of the result; by default as the source, or what the variant is at its best with.
-    steps
-        Steps of sampling.
-    guidance
-        How closely the instruction is followed.
     seed
         The same seed gives the same sound.
     variant
@@ -82,10 +79,9 @@ def generate(
     """
     from unison_audio.app.files import check_sound_file
     from unison_audio.app.progress import progress
-    from unison_audio.pipeline import Unison
 
     check_sound_file(output)
-    unison = Unison.from_pretrained(variant)
+    unison = (machine or MachineFlags()).open(variant)
     with progress() as show:
         sound = unison.generate(
             instruction,
@@ -93,19 +89,26 @@ def generate(
             reference=reference,
             reference_text=reference_text,
             duration=duration,
-            steps=steps,
-            guidance_scale=guidance,
             seed=seed,
             on_step=partial(show, "Sampling"),
+            **(sampling or SamplingFlags()).options(),
         )
     sound.save(output)
 
 
 @app.command
-def batch(jobs: Path, /, *, output: Output, variant: Weights = "nano") -> int:
+def batch(
+    jobs: Path,
+    /,
+    *,
+    output: Output,
+    variant: Weights = "nano",
+    machine: MachineFlags | None = None,
+) -> int:
     """Run many jobs, one JSON object a line.
 
-    Keys: instruction, source, reference, reference_text, duration, steps, guidance, seed, output.
+    Keys: instruction, source, reference, reference_text, duration, preset, steps, solver, guidance,
+    guidance_interval, guidance_rescale, seed, output.
     Only the instruction is required. Paths are relative to the jobs file. All lines are checked
     before the first is run. What is complete is not run again.
 
@@ -121,11 +124,10 @@ def batch(jobs: Path, /, *, output: Output, variant: Weights = "nano") -> int:
     from unison_audio.app.files import make_folder
     from unison_audio.app.jobs import read_jobs, run_jobs
     from unison_audio.app.progress import progress
-    from unison_audio.pipeline import Unison
 
     if not jobs.is_file():
         raise InputError(f"There is no file {jobs}; check the path.")
-    unison = Unison.from_pretrained(variant)
+    unison = (machine or MachineFlags()).open(variant)
     checked = read_jobs(jobs, unison)
     make_folder(output)
     with progress() as show:
@@ -152,7 +154,13 @@ def variants() -> None:
 
 
 @app.command
-def demo(*, output: Output = Path("demo"), variant: Weights = "nano") -> None:
+def demo(
+    *,
+    output: Output = Path("demo"),
+    variant: Weights = "nano",
+    sampling: SamplingFlags | None = None,
+    machine: MachineFlags | None = None,
+) -> None:
     """Make one example of every task, with pictures and a page that plays them all.
 
     Parameters
@@ -164,18 +172,58 @@ def demo(*, output: Output = Path("demo"), variant: Weights = "nano") -> None:
     """
     from unison_audio.app.demo import make_demo
     from unison_audio.app.progress import progress
-    from unison_audio.pipeline import Unison
 
     print("Loading the model", file=sys.stderr, flush=True)
-    unison = Unison.from_pretrained(variant)
+    unison = (machine or MachineFlags()).open(variant)
     with progress(always=True) as show:
         page = make_demo(
             unison,
             output,
             on_step=partial(show, "Sampling"),
             on_picture=partial(show, "Pictures"),
+            **(sampling or SamplingFlags()).options(),
         )
     print(f"The page is {page.resolve()}: open it in a browser.")
+
+
+@app.command(name="import-release")
+def import_release(
+    weights: str,
+    /,
+    *,
+    variant: Annotated[str, Parameter(name=["--variant"])],
+    output: Output,
+    system_prompt_file: Path | None = None,
+    dtype: str = "float32",
+) -> None:
+    """Make a checkpoint of weights in the UNISON release's layout.
+
+    Parameters
+    ----------
+    weights
+        A .safetensors file, a .pt or .pth file (also one with moving averages inside), or
+        owner/name on the hub, such as jac22/UNISON.
+    variant
+        What the weights are of: one of those that 'unison-audio variants' lists.
+    output
+        The checkpoint's folder.
+    system_prompt_file
+        A text file with the system prompt that the weights were trained with.
+    dtype
+        Type of the stored weights: float32, bfloat16 or float16.
+    """
+    from unison_audio.release import import_release
+
+    found = import_release(
+        weights, variant, output, system_prompt_file=system_prompt_file, dtype=dtype
+    )
+    if not found.system_prompt:
+        print(
+            "unison-audio: note: no system prompt was given; the released weights were trained "
+            "with one, see docs/full-size.md.",
+            file=sys.stderr,
+        )
+    print(f"The checkpoint is in {output}.")
 
 
 @train.command(name="nano-codec")
