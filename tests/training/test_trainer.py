@@ -9,20 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.conftest import HashedWords, make_variant
+from training.conftest import RATE, HashedWords, make_variant
 
 from unison_audio.errors import InputError
 from unison_audio.model import flow
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.tasks.sampler import default_stages
+from unison_audio.training.examples import CorpusInMemory, ExampleStream
+from unison_audio.training.recipe import BackboneRecipe, Phase
 from unison_audio.training.runs import load_checkpoint
-from unison_audio.training.trainer import (
-    BackboneRecipe,
-    BackboneTrainer,
-    ExampleStream,
-    Phase,
-    train_backbone,
-)
+from unison_audio.training.trainer import BackboneTrainer, NotFiniteError, train_backbone
 from unison_audio.variants import VARIANTS
 
 STEPS = 24
@@ -44,7 +40,8 @@ RECIPE = BackboneRecipe(
 
 
 def make_trainer(clips, codec, recipe=RECIPE):
-    return BackboneTrainer(ExampleStream(make_variant(), recipe, clips, codec, HashedWords()))
+    source = CorpusInMemory(clips, RATE)
+    return BackboneTrainer(ExampleStream(make_variant(), recipe, source, codec, HashedWords()))
 
 
 def losses(folder):
@@ -65,12 +62,12 @@ def test_a_run_in_two_parts_equals_one_run_to_the_bit(clips, codec, tmp_path):
     steps_done = 0
     original = stopped.step
 
-    def until_ten(step, example):
+    def until_ten(step, examples):
         nonlocal steps_done
         if step == 10:
             raise KeyboardInterrupt
         steps_done += 1
-        return original(step, example)
+        return original(step, examples)
 
     stopped.step = until_ten
     with pytest.raises(KeyboardInterrupt):
@@ -129,10 +126,10 @@ def test_sigterm_saves_and_stops(clips, codec, tmp_path):
     trainer = make_trainer(clips, codec)
     original = trainer.step
 
-    def ask_to_stop(step, example):
+    def ask_to_stop(step, examples):
         if step == 6:
             signal.raise_signal(signal.SIGTERM)
-        return original(step, example)
+        return original(step, examples)
 
     trainer.step = ask_to_stop
     with pytest.raises(KeyboardInterrupt, match="saved at step 7"):
@@ -153,10 +150,10 @@ def test_training_brings_the_loss_down_on_a_few_batches(clips, codec):
     )
     trainer = make_trainer(clips, codec, recipe)
     examples = [trainer.stream.encode(trainer.stream.build(step, "tts")) for step in range(3)]
-    first = [trainer.step(step, examples[step % 3])["loss"] for step in range(12)]
+    first = [trainer.step(step, [examples[step % 3]])[0]["loss"] for step in range(12)]
     for step in range(12, 138):
-        trainer.step(step, examples[step % 3])
-    last = [trainer.step(step, examples[step % 3])["loss"] for step in range(138, 150)]
+        trainer.step(step, [examples[step % 3]])
+    last = [trainer.step(step, [examples[step % 3]])[0]["loss"] for step in range(138, 150)]
     assert sum(last) < 0.8 * sum(first)
 
 
@@ -208,8 +205,28 @@ def test_a_loss_that_is_not_finite_stops_the_run(clips, codec):
     trainer = make_trainer(clips, codec)
     example = trainer.stream.encode(trainer.stream.build(0, "tts"))
     broken = dataclasses.replace(example, z=example.z * float("nan"))
-    with pytest.raises(InputError, match=r"step 3 \(tts\)"):
-        trainer.step(3, broken)
+    before = {n: p.detach().clone() for n, p in trainer.backbone.named_parameters()}
+    with pytest.raises(NotFiniteError, match=r"nan \(tts\) at step 3"):
+        trainer.step(3, [broken])
+    assert all(torch.equal(p, before[n]) for n, p in trainer.backbone.named_parameters())
+
+
+def test_the_batch_behind_a_loss_that_is_not_finite_is_kept(clips, codec, tmp_path):
+    trainer = make_trainer(clips, codec)
+    encode = trainer.stream.encode
+
+    def broken_later(batch, seconds=None):
+        example = encode(batch, seconds)
+        return dataclasses.replace(example, z=example.z / 0) if example_count() == 7 else example
+
+    made = iter(range(1000))
+    example_count = made.__next__
+    trainer.stream.encode = broken_later
+    with pytest.raises(NotFiniteError, match="step 7"):
+        train_backbone(trainer, tmp_path)
+    kept = torch.load(tmp_path / "not-finite-00000007-0.pt", weights_only=True)
+    assert not kept[0]["z"].isfinite().all()
+    assert load_checkpoint(tmp_path)["step"] == 5
 
 
 def test_text_dropout_is_formed_as_the_unconditional_pass(clips, codec):

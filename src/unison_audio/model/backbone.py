@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from unison_audio.errors import InputError
 from unison_audio.model.layers import (
@@ -311,6 +312,7 @@ class UnisonBackbone(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False  # blocks are computed again in the backward pass, not remembered
         fusion = FUSIONS[config.fusion]
         self.embed = LatentEmbedder(config.latent_channels, config.dim, config.embed_kernel)
         self.time = TimeEmbedder(config.dim)
@@ -398,7 +400,11 @@ class UnisonBackbone(nn.Module):
         """
         persistent, fresh_text = text.persistent, text.fresh or (None,) * len(self.blocks)
         for block, fresh, modulation in zip(self.blocks, fresh_text, modulations, strict=False):
-            audio, persistent = block(audio, persistent, fresh, modulation, layout)
+            given = (audio, persistent, fresh, modulation, layout)
+            if self.recompute and torch.is_grad_enabled():
+                audio, persistent = checkpoint(block, *given, use_reentrant=False)
+            else:
+                audio, persistent = block(*given)
         return self.head(audio, modulations[-1])
 
     def forward(

@@ -20,6 +20,12 @@ class Condition:
     loss_mask: Tensor
     """(B, 1, T') M_loss: 1 on frames to be made, 0 on those of a reference."""
 
+    def to(self, device: torch.device | str) -> "Condition":
+        """The same on another device."""
+        return Condition(
+            z_s=self.z_s.to(device), m=self.m.to(device), loss_mask=self.loss_mask.to(device)
+        )
+
 
 def condition(
     codec: AudioCodec,

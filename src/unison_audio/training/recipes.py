@@ -12,13 +12,9 @@ from unison_audio.frozen.codec import load_nano_codec, save_nano_codec
 from unison_audio.frozen.text import TEXT_ENCODERS, CachingTextEncoder, TextSetup
 from unison_audio.tasks.sampler import default_stages
 from unison_audio.training.codec import CodecRecipe, train_codec
-from unison_audio.training.trainer import (
-    BackboneRecipe,
-    BackboneTrainer,
-    ExampleStream,
-    Phase,
-    train_backbone,
-)
+from unison_audio.training.examples import CorpusInMemory, ExampleStream
+from unison_audio.training.recipe import BackboneRecipe, Phase
+from unison_audio.training.trainer import BackboneTrainer, train_backbone
 from unison_audio.variants import find_variant
 
 NANO_CODEC = CodecRecipe()
@@ -113,7 +109,8 @@ def train_nano(
         TEXT_ENCODERS[variant.text_encoder](TextSetup(picks=variant.layer_picks))
     )
     clips = read_corpus(corpus, variant.sample_rate, split="train")
-    stream = ExampleStream(variant, recipe, clips, nano_codec, text_encoder)
+    source = CorpusInMemory(clips, variant.sample_rate)
+    stream = ExampleStream(variant, recipe, source, nano_codec, text_encoder)
     trainer = BackboneTrainer(stream)
     if init is not None:
         trainer.start_from(checkpoint.load(init)[1])

@@ -1,0 +1,207 @@
+"""The batches of a run: which task, built from which clips, encoded for the backbone.
+
+A batch walks the path that inference walks: builder, codec, text encoder (paper sections 3.6, 3.7).
+Everything it draws comes from a generator of its own, so that a run that was killed goes on to the
+bit, and any number of processes makes the same batches.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from unison_audio.data.pools import MemoryPools
+from unison_audio.data.shards import Clip
+from unison_audio.errors import InputError
+from unison_audio.frozen.codec import AudioCodec
+from unison_audio.frozen.text import TextEncoder, TextStates
+from unison_audio.tasks.builders import BuilderConfig
+from unison_audio.tasks.latents import Condition, condition
+from unison_audio.tasks.pools import Pools
+from unison_audio.tasks.sampler import Stage, TaskSampler
+from unison_audio.tasks.table import TASKS, TaskBatch
+from unison_audio.training.recipe import BackboneRecipe
+from unison_audio.training.runs import step_generator
+from unison_audio.variants import Variant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A batch ready for the backbone."""
+
+    z: Tensor
+    """(B, C, T') clean latents."""
+    condition: Condition
+    """z_s, m and M_loss."""
+    text: TextStates
+    """Hidden states (B, D, N, text_dim), mask (B, N), and penultimate states where wanted."""
+    task: str
+    """The batch's task."""
+    sampler_state: dict[str, Any]
+    """State of the task sampler behind the step that this batch belongs to."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time that synthesis, codec and text encoder took."""
+
+
+class PoolSource(Protocol):
+    """Gives the clips that batches are built from."""
+
+    def pools(self, max_words: int | None) -> Pools:
+        """Pools whose texts have at most so many words."""
+        ...
+
+
+class CorpusInMemory:
+    """Pools over a corpus that fits into memory.
+
+    Args:
+        clips: The clips.
+        sample_rate: Of the clips, in Hz.
+    """
+
+    def __init__(self, clips: Sequence[Clip], sample_rate: int) -> None:
+        self.clips, self.sample_rate = clips, sample_rate
+        self.made: dict[int | None, MemoryPools] = {}
+
+    def pools(self, max_words: int | None) -> MemoryPools:
+        """As in `PoolSource`."""
+        if max_words not in self.made:
+            self.made[max_words] = MemoryPools(self.clips, self.sample_rate, max_words)
+        return self.made[max_words]
+
+
+class ExampleStream(IterableDataset[Example]):
+    """Makes one process' batches of a run in their order, also from several worker processes.
+
+    A step has `batches_per_step` batches; process r of w makes those number r, r + w, ... Every
+    batch is made from its own generator; only the task sampler runs through all of them.
+
+    Args:
+        variant: What is trained.
+        recipe: How.
+        source: Where the clips come from.
+        codec: The variant's codec.
+        text_encoder: The variant's text encoder.
+        device: Where batches are mixed and encoded.
+        rank: Number of this process.
+        world: Processes in all.
+
+    Raises:
+        InputError: If the batches of a step cannot be shared evenly among the processes.
+    """
+
+    def __init__(
+        self,
+        variant: Variant,
+        recipe: BackboneRecipe,
+        source: PoolSource,
+        codec: AudioCodec,
+        text_encoder: TextEncoder,
+        *,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if recipe.batches_per_step % world:
+            raise InputError(
+                f"{recipe.batches_per_step} batches a step cannot be shared by {world} processes; "
+                "choose a multiple of the processes"
+            )
+        self.variant, self.recipe, self.source = variant, recipe, source
+        self.codec, self.text_encoder, self.device = codec, text_encoder, torch.device(device)
+        self.rank, self.world = rank, world
+        stages = tuple(
+            Stage(until_step=phase.until_step, probabilities=dict(phase.probabilities))
+            for phase in recipe.phases
+        )
+        self.sampler = TaskSampler(stages, recipe.seed)
+        self.first = 0
+
+    def __iter__(self) -> Iterator[Example]:
+        """Yields this process' examples of the steps from ``first`` on."""
+        worker = get_worker_info()
+        index, count = (worker.id, worker.num_workers) if worker else (0, 1)
+        if worker:
+            os.nice(5)
+            torch.set_flush_denormal(True)
+        made = 0
+        for step in range(self.first, self.recipe.steps):
+            tasks = self.draw_tasks(step)
+            for number in range(self.rank, len(tasks), self.world):
+                if made % count == index:
+                    yield self.make(step, number, tasks[number])
+                made += 1
+
+    def draw_tasks(self, step: int) -> list[str]:
+        """Draws the tasks of a step's batches, those of other processes too."""
+        return [self.sampler.draw(step) for _ in range(self.recipe.batches_per_step)]
+
+    def make(self, step: int, number: int, task: str) -> Example:
+        """Builds and encodes batch `number` of a step."""
+        began = time.perf_counter()
+        batch = self.build(step, task, number)
+        self._wait()
+        return self.encode(batch, {"synthesis": time.perf_counter() - began})
+
+    def build(self, step: int, task: str, number: int = 0) -> TaskBatch:
+        """Builds a batch of waveforms."""
+        seed_step = step * self.recipe.batches_per_step + number
+        generator = step_generator(self.recipe.seed, seed_step)
+        phase = self.recipe.phase(step)
+        choices = phase.seconds.get(task, phase.seconds.get("", (self.variant.max_seconds,)))
+        seconds = choices[int(torch.randint(len(choices), (1,), generator=generator))]
+        return TASKS[task].build(
+            self.source.pools(phase.max_words),
+            max(1, self.recipe.frames_per_batch // self.codec.frames(seconds)),
+            seconds,
+            self.codec.sample_rate,
+            generator,
+            device=self.device,
+            config=self.builder_config(),
+        )
+
+    def builder_config(self) -> BuilderConfig:
+        """What the builders draw from."""
+        return BuilderConfig(
+            hop=self.codec.hop, first_template_probability=self.recipe.first_template_probability
+        )
+
+    @torch.no_grad()
+    def encode(self, batch: TaskBatch, seconds: dict[str, float] | None = None) -> Example:
+        """Brings a batch of waveforms and instructions to latents and hidden states."""
+        began = time.perf_counter()
+        z = self.codec.encode(batch.target)
+        given = condition(
+            self.codec,
+            TASKS[batch.task],
+            z.shape[-1],
+            z.shape[0],
+            batch.source,
+            batch.reference_samples,
+        )
+        self._wait()
+        encoded = time.perf_counter()
+        text = self.text_encoder.encode(batch.instructions)
+        self._wait()
+        return Example(
+            z=z,
+            condition=given.to(z.device),
+            text=text,
+            task=batch.task,
+            sampler_state=self.sampler.state_dict(),
+            seconds={
+                **(seconds or {}),
+                "codec": encoded - began,
+                "text": time.perf_counter() - encoded,
+            },
+        )
+
+    def _wait(self) -> None:
+        """Lets a GPU finish, so that times are those of the work and not of its launch."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

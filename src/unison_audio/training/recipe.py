@@ -1,0 +1,93 @@
+"""How a backbone is trained: the curriculum, the optimiser, the batch, what is written when."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from unison_audio.errors import InputError
+from unison_audio.training.runs import learning_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of training: which tasks, how long the clips, how many words."""
+
+    until_step: int | None
+    """First step that is no longer part of it; None for the last phase."""
+    probabilities: Mapping[str, float]
+    """Probability of each task."""
+    seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Clip lengths by task, drawn evenly; the entry ``""`` serves tasks not named."""
+    max_words: int | None = None
+    """Longest text in words."""
+    t_mean: float = 0.0
+    """Mean of logit(t); above 0 the noisy end, where words are decided, is seen more often."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneRecipe:
+    """How a backbone is trained (paper Table 13 for the full size)."""
+
+    phases: tuple[Phase, ...]
+    """The curriculum."""
+    frames_per_batch: int
+    """Latent frames in a batch; the number of items follows from their length."""
+    batches_per_step: int = 1
+    """Batches in a step over all processes, each with a task of its own; where there are fewer
+    processes each accumulates the gradients of several."""
+    steps: int
+    """Steps in all."""
+    peak_lr: float = 1e-4
+    """Highest learning rate."""
+    warmup: int = 2000
+    """Warm-up steps."""
+    cooldown: int | None = None
+    """Steps of a linear decay to zero at the end, constant before; None for the cosine."""
+    weight_decay: float = 0.01
+    """On matrices only."""
+    clip_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    ema_decay: float = 0.999
+    """Decay of the moving average of the weights."""
+    ema_every: int = 10
+    """Steps between two updates of the average."""
+    text_dropout: float = 0.1
+    """Probability of training an item without its text."""
+    first_template_probability: float = 0.5
+    """Probability of the paper's own wording."""
+    mixed_precision: str = "no"
+    """Either "no" or "bf16": type of the products; weights and sums stay in float32."""
+    gradient_checkpointing: bool = False
+    """Whether blocks are computed again in the backward pass instead of being remembered."""
+    seed: int = 0
+    """Seed of everything that is drawn."""
+    checkpoint_every: int = 200
+    """Steps between two checkpoints."""
+    keep_checkpoints: int = 2
+    """How many checkpoints stay."""
+    validate_every: int = 1000
+    """Steps between two validations, where there are held-out clips."""
+    sample_every: int = 1000
+    """Steps between two sets of samples on disk."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be."""
+        for name in ("frames_per_batch", "batches_per_step", "steps", "warmup", "ema_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.mixed_precision not in ("no", "bf16"):
+            raise InputError(f"mixed_precision is {self.mixed_precision!r}; use 'no' or 'bf16'")
+
+    def phase(self, step: int) -> Phase:
+        """The phase a step belongs to."""
+        for phase in self.phases:
+            if phase.until_step is None or step < phase.until_step:
+                return phase
+        return self.phases[-1]
+
+    def lr(self, step: int) -> float:
+        """Learning rate of a step."""
+        if self.cooldown is None:
+            return learning_rate(step, peak=self.peak_lr, warmup=self.warmup, total=self.steps)
+        rising = min(1.0, (step + 1) / self.warmup)
+        falling = min(1.0, max(0.0, (self.steps - step) / self.cooldown))
+        return self.peak_lr * rising * falling

@@ -1,0 +1,108 @@
+"""Held-out batches whose loss is followed in training, and samples to listen to."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from unison_audio.audio import save
+from unison_audio.model import sampling
+from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.tasks.table import TASKS
+from unison_audio.training.examples import Example, ExampleStream, PoolSource
+from unison_audio.training.objective import velocity_error
+from unison_audio.training.runs import step_generator
+
+SAMPLE_STEPS = 16
+SAMPLE_GUIDANCE = 3.0
+SAMPLE_SECONDS = 0.75
+"""Share of the variant's longest sound."""
+
+
+class Validation:
+    """Batches of held-out clips, one or more a task, with noise that never changes.
+
+    They are built, encoded and noised by the code that training uses.
+
+    Args:
+        stream: The run's batches, for how they are made.
+        source: Where held-out clips come from.
+        batches: Batches of each task.
+        tasks: Which tasks; those of the recipe's last phase if None.
+    """
+
+    def __init__(
+        self,
+        stream: ExampleStream,
+        source: PoolSource,
+        *,
+        batches: int = 2,
+        tasks: Sequence[str] | None = None,
+    ) -> None:
+        last = stream.recipe.phases[-1].probabilities
+        names = [name for name, share in last.items() if share > 0] if tasks is None else tasks
+        self.recipe = stream.recipe
+        held_out = ExampleStream(
+            stream.variant,
+            stream.recipe,
+            source,
+            stream.codec,
+            stream.text_encoder,
+            device=stream.device,
+            world=1,
+        )
+        step = stream.recipe.steps  # the last phase's lengths and words
+        self.examples: dict[str, list[Example]] = {
+            name: [held_out.encode(held_out.build(step + i, name)) for i in range(batches)]
+            for name in names
+        }
+
+    @torch.no_grad()
+    def losses(self, backbone: UnisonBackbone) -> dict[str, float]:
+        """Mean loss by task, and over all tasks as ``mean``; text is never dropped."""
+        found = {}
+        for name, examples in self.examples.items():
+            total = 0.0
+            for number, example in enumerate(examples):
+                generator = step_generator(self.recipe.seed + 3, number)
+                total += float(velocity_error(backbone, example, generator, 0.0))
+            found[name] = total / len(examples)
+        return {**found, "mean": sum(found.values()) / len(found)}
+
+
+@torch.no_grad()
+def write_samples(
+    backbone: UnisonBackbone, stream: ExampleStream, folder: Path, step: int, count: int = 2
+) -> None:
+    """Writes what averaged weights make of a few instructions, one task after the other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = step_generator(stream.recipe.seed + 2, 0)
+    rate = stream.codec.sample_rate
+    pools = stream.source.pools(None)
+    for task in [name for name, p in stream.recipe.phase(step).probabilities.items() if p > 0]:
+        batch = TASKS[task].build(
+            pools,
+            count,
+            SAMPLE_SECONDS * stream.variant.max_seconds,
+            rate,
+            generator,
+            device=stream.device,
+            config=stream.builder_config(),
+        )
+        example = stream.encode(batch)
+        text = example.text
+        z = sampling.sample(
+            backbone,
+            example.condition.z_s,
+            example.condition.m,
+            text.hidden_states.to(stream.device) if text.hidden_states.shape[1] else None,
+            text.mask.to(stream.device),
+            noise=torch.randn(example.z.shape, generator=generator).to(stream.device),
+            steps=SAMPLE_STEPS,
+            guidance=sampling.Guidance(scale=SAMPLE_GUIDANCE),
+            penultimate=None if text.penultimate is None else text.penultimate.to(stream.device),
+        )
+        waveform = stream.codec.decode(z).float().cpu().reshape(-1)
+        waveform = waveform / max(1.0, float(waveform.abs().max()))
+        save(folder / f"{step:08d}-{task}.wav", waveform, rate)
+        (folder / f"{step:08d}-{task}.txt").write_text("\n".join(batch.instructions) + "\n")

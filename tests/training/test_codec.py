@@ -1,0 +1,97 @@
+import dataclasses
+
+import pytest
+import torch
+from training.conftest import make_clips, tiny_codec_config
+
+from unison_audio.errors import InputError
+from unison_audio.frozen.nano_codec import NanoCodec
+from unison_audio.training.codec import CodecRecipe, CodecTrainer, draw_segments, train_codec
+from unison_audio.training.discriminators import judge_loss
+
+TINY = CodecRecipe(
+    model=tiny_codec_config(),
+    steps=6,
+    adversarial_from=3,
+    batch=2,
+    segment_frames=4,
+    checkpoint_every=2,
+)
+
+
+@pytest.fixture
+def target():
+    waves = [clip.waveform for clip in make_clips()]
+    return draw_segments(waves, waves, 2, 4096, torch.Generator().manual_seed(0))
+
+
+def copied(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def changed(module, before):
+    return {
+        n.split(".")[0] for n, v in module.state_dict().items() if not torch.equal(v, before[n])
+    }
+
+
+def test_an_adversarial_step_moves_decoder_and_discriminators_only(target):
+    trainer = CodecTrainer(TINY)
+    codec, judges = copied(trainer.codec), copied(trainer.discriminators)
+    figures = trainer.adversarial_step(target, 4)
+    assert changed(trainer.codec, codec) == {"decoder"}
+    assert changed(trainer.discriminators, judges) == {"judges"}
+    assert set(figures) == {"mel", "stft", "judge", "fooled", "features"}
+
+
+def test_the_judges_learn_from_their_own_loss_alone(target, monkeypatch):
+    trainer = CodecTrainer(TINY)
+    outputs = []
+    decoder = trainer.codec.decoder
+    forward = decoder.forward
+    monkeypatch.setattr(decoder, "forward", lambda x: outputs.append(forward(x)) or outputs[-1])
+    before = copied(trainer.discriminators)
+    trainer.adversarial_step(target, 4)
+    learnt = [weight.grad.clone() for weight in trainer.discriminators.parameters()]
+    trainer.discriminators.load_state_dict(before)
+    trainer.discriminators.zero_grad()
+    output = outputs[0].detach()
+    judge_loss(trainer.discriminators(target), trainer.discriminators(output)).backward()
+    for ours, weight in zip(learnt, trainer.discriminators.parameters(), strict=True):
+        torch.testing.assert_close(ours, weight.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_the_rate_falls_in_the_adversarial_stage(target):
+    trainer = CodecTrainer(dataclasses.replace(TINY, steps=203, warmup=1))
+    rates = []
+    for step in (3, 103, 203):
+        trainer.adversarial_step(target, step)
+        rates.append(trainer.judge_optimizer.param_groups[0]["lr"])
+        assert trainer.optimizer.param_groups[0]["lr"] == rates[-1]
+    assert rates[0] == pytest.approx(TINY.adversarial_lr)
+    assert rates[1] == pytest.approx(0.525 * TINY.adversarial_lr, rel=0.02)
+    assert rates[2] == pytest.approx(0.05 * TINY.adversarial_lr)
+
+
+def test_other_discriminators_matter_only_once_they_have_learnt():
+    state = {**CodecTrainer(TINY).state(), "discriminators": {"judges.0.weight": torch.ones(3)}}
+    state["codec"] = copied(NanoCodec(tiny_codec_config()))
+    trainer = CodecTrainer(TINY)
+    trainer.load_state({**state, "step": 3})
+    assert not changed(trainer.codec, state["codec"])
+    with pytest.raises(InputError, match=r"step 4 .*new run folder"):
+        trainer.load_state({**state, "step": 4})
+
+
+def test_a_codec_in_use_is_polished_without_moving_its_latents(tmp_path):
+    torch.manual_seed(7)
+    start = NanoCodec(tiny_codec_config())
+    start.latent_mean.fill_(0.25)
+    start.latent_scale.fill_(2.0)
+    before = copied(start)
+    recipe = dataclasses.replace(TINY, adversarial_from=0, steps=3)
+    polished = train_codec(make_clips(), tmp_path, recipe, start)
+    assert changed(polished, before) == {"decoder"}
+    assert (tmp_path / "weights" / "codec.safetensors").is_file()
+    resumed = train_codec(make_clips(), tmp_path, dataclasses.replace(recipe, steps=4), start)
+    assert changed(resumed, copied(polished)) == {"decoder"}  # goes on, not from the start again

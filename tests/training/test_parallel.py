@@ -1,0 +1,201 @@
+"""Several processes against one: the same losses, and states that any number can take up."""
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from training.conftest import RATE, HashedWords, make_clips, make_variant, tiny_codec_config
+
+from unison_audio.errors import InputError
+from unison_audio.frozen.nano_codec import NanoCodec
+from unison_audio.tasks.sampler import default_stages
+from unison_audio.training.examples import CorpusInMemory, ExampleStream
+from unison_audio.training.parallel import Parallel
+from unison_audio.training.recipe import BackboneRecipe, Phase
+from unison_audio.training.runs import load_checkpoint
+from unison_audio.training.trainer import BackboneTrainer, train_backbone
+
+STEPS = 20
+RECIPE = BackboneRecipe(
+    phases=(
+        Phase(
+            until_step=10,
+            probabilities=default_stages()[0].probabilities,
+            seconds={"": (1.28,)},
+        ),
+        Phase(
+            until_step=None,
+            probabilities=default_stages()[1].probabilities,
+            seconds={"": (1.28, 2.56)},
+        ),
+    ),
+    frames_per_batch=80,
+    batches_per_step=2,
+    steps=STEPS,
+    peak_lr=2e-3,
+    warmup=4,
+    ema_every=2,
+    checkpoint_every=10,
+    sample_every=1000,
+)
+
+
+def make_trainer(strategy: str = "ddp", recipe: BackboneRecipe = RECIPE) -> BackboneTrainer:
+    torch.manual_seed(0)
+    codec = NanoCodec(tiny_codec_config()).eval().requires_grad_(False)
+    parallel = Parallel(strategy, cpu=True, mixed_precision=recipe.mixed_precision)
+    stream = ExampleStream(
+        make_variant(),
+        recipe,
+        CorpusInMemory(make_clips(), RATE),
+        codec,
+        HashedWords(),
+        rank=parallel.rank,
+        world=parallel.world,
+    )
+    return BackboneTrainer(stream, parallel)
+
+
+def main(folder: str, strategy: str, steps: str) -> None:
+    """What each of several processes runs; stops early by pretending to be asked to."""
+    torch.set_num_threads(1)
+    trainer = make_trainer(strategy)
+    original = trainer.step
+
+    def until(step, examples):
+        if step == int(steps):
+            raise SystemExit(0)
+        return original(step, examples)
+
+    trainer.step = until  # type: ignore[method-assign]
+    train_backbone(trainer, Path(folder))
+
+
+def run_two(folder: Path, strategy: str, steps: int = STEPS) -> None:
+    """Two processes over gloo, as torchrun starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    tests = str(Path(__file__).parents[1])
+    code = (
+        f"import sys; sys.path.insert(0, {tests!r}); "
+        f"from training.test_parallel import main; main(*sys.argv[1:])"
+    )
+    processes = []
+    for rank in range(2):
+        environment = os.environ | {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": "2",
+            "LOCAL_WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "OMP_NUM_THREADS": "1",
+            "ACCELERATE_USE_CPU": "true",
+        }
+        command = [sys.executable, "-c", code, str(folder), strategy, str(steps)]
+        processes.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=-1)
+        )
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors.decode()[-2000:]
+
+
+def losses(folder: Path) -> list[float]:
+    """All losses, ordered by step and, within a step, by batch."""
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    train_backbone(make_trainer(), folder)
+    return folder
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_follow_one(strategy: str, alone: Path, tmp_path: Path) -> None:
+    run_two(tmp_path, strategy)
+    found, expected = losses(tmp_path), losses(alone)
+    assert len(found) == len(expected) == 2 * STEPS
+    assert found == pytest.approx(expected, rel=1e-4)
+    ours, theirs = load_checkpoint(tmp_path), load_checkpoint(alone)
+    for part in ("backbone", "ema"):
+        for name, value in theirs[part].items():
+            torch.testing.assert_close(ours[part][name], value, atol=2e-4, rtol=1e-3)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(alone: Path, tmp_path: Path) -> None:
+    run_two(tmp_path, "fsdp", steps=10)  # stops behind its checkpoint at step 10
+    assert load_checkpoint(tmp_path)["step"] == 10
+    train_backbone(make_trainer(), tmp_path)
+    assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-4)
+
+
+def test_accumulation_is_as_one_large_batch() -> None:
+    trainer = make_trainer()
+    examples = [trainer.stream.encode(trainer.stream.build(3, "tts", n)) for n in range(2)]
+    trainer.step(3, examples)
+    accumulated = {
+        n: p.grad.clone() for n, p in trainer.backbone.named_parameters() if p.requires_grad
+    }
+    fresh = make_trainer()
+    gradients: dict[str, torch.Tensor] = {}
+    for number, example in enumerate(examples):
+        generator = torch.Generator().manual_seed((1 * 1_000_003 + 6 + number) % (1 << 63))
+        fresh.loss(example, generator, RECIPE.text_dropout).backward()
+    gradients = {n: p.grad / 2 for n, p in fresh.backbone.named_parameters() if p.requires_grad}
+    norm = torch.sqrt(sum(g.square().sum() for g in gradients.values()))
+    for name, value in gradients.items():
+        clipped = value * min(1.0, RECIPE.clip_norm / float(norm))
+        torch.testing.assert_close(accumulated[name], clipped, atol=1e-6, rtol=1e-3)
+
+
+def test_recomputed_blocks_give_the_same_gradients() -> None:
+    plain = make_trainer()
+    again = make_trainer(recipe=dataclasses.replace(RECIPE, gradient_checkpointing=True))
+    example = plain.stream.encode(plain.stream.build(3, "tts"))
+    for trainer in (plain, again):
+        torch.nn.init.normal_(trainer.backbone.head.linear.weight, generator=_seeded())
+        trainer.loss(example, _seeded(), 0.0).backward()
+    theirs = dict(again.backbone.named_parameters())
+    for name, parameter in plain.backbone.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(theirs[name].grad, parameter.grad)
+
+
+def test_bf16_products_leave_weights_in_float32() -> None:
+    trainer = make_trainer(recipe=dataclasses.replace(RECIPE, mixed_precision="bf16"))
+    exact = make_trainer()
+    example = trainer.stream.encode(trainer.stream.build(3, "tts"))
+    found = trainer.step(3, [example])[0]["loss"]
+    assert found == pytest.approx(exact.step(3, [example])[0]["loss"], rel=0.03)
+    assert all(p.dtype == torch.float32 for p in trainer.backbone.parameters())
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(InputError, match="strategy is 'magic'; use one of ddp, fsdp"):
+        Parallel("magic", cpu=True)
+    with pytest.raises(InputError, match="no tracker 'paper'"):
+        Parallel(cpu=True, trackers=["paper"])
+    with pytest.raises(InputError, match="2 batches a step cannot be shared by 3 processes"):
+        ExampleStream(
+            make_variant(),
+            RECIPE,
+            CorpusInMemory([], RATE),
+            NanoCodec(tiny_codec_config()),
+            HashedWords(),
+            world=3,
+        )
+
+
+def _seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(5)
