@@ -10,7 +10,7 @@ setup: $(VENV)/ready
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[evaluation,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[evaluation,training,dev]'
 	touch $@
 
 demo: setup

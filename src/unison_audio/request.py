@@ -171,7 +171,8 @@ def _edit(
         )
     level, peak = float(audio.rms(waveform)), float(waveform.abs().max())
     gain = min(task.source_rms / level, PEAK / peak)
-    frames = codec.frames(samples / variant.sample_rate)
+    # Whole frames around the source: some codecs would leave out what is less than one at its end.
+    frames = codec.frames(-(-samples // codec.hop) * codec.hop / variant.sample_rate)
     total = max(frames * codec.hop, length)
     return Layout(
         frames=frames,

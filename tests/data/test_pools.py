@@ -56,8 +56,22 @@ def test_the_same_generator_gives_the_same_draw(pools):
 def test_nothing_short_enough_is_an_error(pools):
     with pytest.raises(InputError, match=r"no utterance of at most 0\.01 s"):
         pools.speech(1, generator(), max_seconds=0.01)
-    with pytest.raises(InputError, match="0 utterances"):
-        MemoryPools([clip for clip in make_clips() if clip.record.kind == "sound"], RATE)
+    sounds = MemoryPools([clip for clip in make_clips() if clip.record.kind == "sound"], RATE)
+    with pytest.raises(InputError, match="no utterance"):
+        sounds.speech(1, generator(), max_seconds=1.0)
+    speech = MemoryPools([clip for clip in make_clips() if clip.record.kind == "speech"], RATE)
+    with pytest.raises(InputError, match="sounds of 0 kinds, and another kind is needed"):
+        speech.sounds(1, generator(), max_seconds=1.0)
+    with pytest.raises(InputError, match="neither speech nor sound"):
+        MemoryPools([], RATE)
+
+
+def test_labels_are_drawn_by_their_weights():
+    weights = {"a beep": 3.0, "a buzz": 1.0}
+    pools = MemoryPools(make_clips(), RATE, label_weights=weights)
+    drawn = [clip.label for clip in pools.sounds(400, generator(), max_seconds=1.0)]
+    assert set(drawn) == set(weights)
+    assert abs(drawn.count("a beep") / 400 - 0.75) < 0.07
 
 
 def test_coloured_noise_falls_off_as_asked():

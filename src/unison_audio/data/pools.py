@@ -1,7 +1,7 @@
 """Pools of clips in memory, from which the tasks' builders draw."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -62,13 +62,18 @@ class MemoryPools:
         clips: The clips of one or more splits.
         sample_rate: Of the clips, in Hz.
         max_words: Only utterances of so few words, or all.
+        label_weights: How often each label is drawn, relatively; evenly if None.
 
     Raises:
-        InputError: If there is no speech or no sound among the clips.
+        InputError: If there is neither speech nor sound among the clips.
     """
 
     def __init__(
-        self, clips: Sequence[Clip], sample_rate: int, max_words: int | None = None
+        self,
+        clips: Sequence[Clip],
+        sample_rate: int,
+        max_words: int | None = None,
+        label_weights: Mapping[str, float] | None = None,
     ) -> None:
         self.sample_rate = sample_rate
         speech = [clip for clip in clips if clip.record.kind == "speech"]
@@ -86,11 +91,9 @@ class MemoryPools:
         self.labels = sorted(by_label)
         self.by_label = dict(by_label)
         self.noisy = [label for label in NOISY_LABELS if label in by_label]
-        if not self.spoken.clips or not self.labels:
-            raise InputError(
-                f"The corpus gives {len(self.spoken.clips)} utterances and {len(self.labels)} "
-                "kinds of sound where at least one of each is needed; build it again"
-            )
+        self.label_weights = label_weights
+        if not self.any_speech.clips and not self.labels:
+            raise InputError("There is neither speech nor sound among the clips; build them again")
 
     def speech(
         self, count: int, generator: torch.Generator, *, max_seconds: float
@@ -138,9 +141,21 @@ class MemoryPools:
         drawn = []
         for i in range(count):
             excluded = exclude_labels[i] if exclude_labels else set()
-            label = _choose([name for name in self.labels if name not in excluded], generator)
-            drawn.append(self.sound(label, generator))
+            drawn.append(self.sound(self._label(excluded, generator), generator))
         return drawn
+
+    def _label(self, excluded: set[str], generator: torch.Generator) -> str:
+        """Draws a label that is not excluded."""
+        labels = [name for name in self.labels if name not in excluded]
+        if not labels:
+            raise InputError(
+                f"The clips have sounds of {len(self.labels)} kinds, and another kind is needed; "
+                "add some, or leave out tasks that need more than one"
+            )
+        if self.label_weights is None:
+            return _choose(labels, generator)
+        weights = torch.tensor([self.label_weights.get(name, 0.0) for name in labels])
+        return labels[int(torch.multinomial(weights, 1, generator=generator))]
 
     def sound(self, label: str, generator: torch.Generator) -> SoundClip:
         """Draws a sound of one label; its caption is often the label itself."""

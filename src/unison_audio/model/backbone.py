@@ -273,8 +273,9 @@ class SingleBlock(nn.Module):
         shift, scale, gate = modulations[0].chunk(3, dim=-1)
         normed = modulate(audio, shift, scale)  # (B, T', d)
         q, k, v = self.query_key_value(normed).unflatten(-1, (3, -1, self.head_dim)).unbind(-3)
-        weight, bias = self.query_key_value.weight[dim:], self.query_key_value.bias[dim:]
-        text = F.linear(modulate(fresh, shift, scale), weight, bias)  # (B, N, 2d)
+        text = _last_rows(
+            self.query_key_value, modulate(fresh, shift, scale), 2 * dim
+        )  # (B, N, 2d)
         text_k, text_v = text.unflatten(-1, (2, -1, self.head_dim)).unbind(-3)
         q, k = layout.rotate(self.query_norm(q)), layout.rotate(self.key_norm(k))
         attended, _ = layout.attend((q, k, v), (None, self.key_norm(text_k), text_v))
@@ -298,6 +299,13 @@ class Head(nn.Module):
         """(B, T', d) -> (B, T', C)."""
         shift, scale = modulations[0].chunk(2, dim=-1)
         return self.linear(modulate(audio, shift, scale))
+
+
+def _last_rows(linear: nn.Linear, x: Tensor, count: int) -> Tensor:
+    """The last `count` outputs of a product, without computing the others."""
+    if type(linear) is not nn.Linear:  # something stands beside it, such as an adapter
+        return linear(x)[..., -count:]
+    return F.linear(x, linear.weight[-count:], linear.bias[-count:])
 
 
 def _zeroed(linear: nn.Linear) -> nn.Linear:

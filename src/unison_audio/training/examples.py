@@ -7,7 +7,7 @@ bit, and any number of processes makes the same batches.
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -62,16 +62,24 @@ class CorpusInMemory:
     Args:
         clips: The clips.
         sample_rate: Of the clips, in Hz.
+        label_weights: How often each label of a sound is drawn, relatively; evenly if None.
     """
 
-    def __init__(self, clips: Sequence[Clip], sample_rate: int) -> None:
-        self.clips, self.sample_rate = clips, sample_rate
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        sample_rate: int,
+        label_weights: Mapping[str, float] | None = None,
+    ) -> None:
+        self.clips, self.sample_rate, self.label_weights = clips, sample_rate, label_weights
         self.made: dict[int | None, MemoryPools] = {}
 
     def pools(self, max_words: int | None) -> MemoryPools:
         """As in `PoolSource`."""
         if max_words not in self.made:
-            self.made[max_words] = MemoryPools(self.clips, self.sample_rate, max_words)
+            self.made[max_words] = MemoryPools(
+                self.clips, self.sample_rate, max_words, self.label_weights
+            )
         return self.made[max_words]
 
 

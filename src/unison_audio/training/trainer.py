@@ -8,7 +8,7 @@ import json
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -49,20 +49,20 @@ class BackboneTrainer:
     Args:
         stream: Where the batches come from.
         parallel: The processes of the run; one if None.
-        backbone: What is trained instead of a fresh backbone of the variant, such as one with
-            adapters.
+        make: Makes what is trained, where that is not a fresh backbone of the variant.
     """
 
     def __init__(
         self,
         stream: ExampleStream,
         parallel: Parallel | None = None,
-        backbone: UnisonBackbone | None = None,
+        make: Callable[[], UnisonBackbone] | None = None,
     ) -> None:
         self.stream, self.recipe = stream, stream.recipe
         self.parallel = parallel or Parallel(cpu=True)
         torch.manual_seed(self.recipe.seed)
-        backbone = UnisonBackbone(stream.variant.backbone) if backbone is None else backbone
+        self.make = make or (lambda: UnisonBackbone(stream.variant.backbone))
+        backbone = self.make()
         backbone.recompute = self.recipe.gradient_checkpointing
         self.model = self.parallel.wrap(backbone)
         trained = [p for p in self.backbone.parameters() if p.requires_grad]
@@ -127,7 +127,7 @@ class BackboneTrainer:
 
     def averaged(self) -> UnisonBackbone:
         """A copy of the backbone with averaged weights, whole; every process must ask for it."""
-        copy = UnisonBackbone(self.backbone.config)
+        copy = self.make()
         copy.load_state_dict({name: whole(value) for name, value in self.ema.values.items()})
         return copy.to(self.parallel.device).eval().requires_grad_(False)
 

@@ -1,0 +1,142 @@
+"""Fine-tuning a checkpoint on a user's own clips, whole or through adapters."""
+
+import copy
+from pathlib import Path
+
+import torch
+
+from unison_audio import checkpoint
+from unison_audio.data.shards import Clip, read_corpus
+from unison_audio.errors import InputError
+from unison_audio.frozen.codec import save_nano_codec
+from unison_audio.frozen.nano_codec import NanoCodec
+from unison_audio.frozen.text import CachingTextEncoder
+from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.parts import Loading, Parts, open_parts
+from unison_audio.tasks.table import TASKS
+from unison_audio.training.examples import CorpusInMemory
+from unison_audio.training.lora import add_adapters, merge_adapters
+from unison_audio.training.own_clips import OwnClips, OwnClipStream, read_own_clips
+from unison_audio.training.parallel import Parallel
+from unison_audio.training.recipe import BackboneRecipe, Phase
+from unison_audio.training.trainer import BackboneTrainer, train_backbone
+
+METHODS = ("lora", "full")
+RATES = {"lora": 1e-3, "full": 1e-4}
+
+
+def finetune(
+    name_or_path: str,
+    examples: Path,
+    run: Path,
+    *,
+    method: str = "lora",
+    rank: int = 16,
+    steps: int = 200,
+    learning_rate: float | None = None,
+    items: int = 8,
+    corpus: Path | None = None,
+    own_share: float = 0.5,
+    parallel: Parallel | None = None,
+    dtype: str = "float32",
+) -> Path:
+    """Fine-tunes; the result, an ordinary checkpoint, is ``run/weights``.
+
+    Args:
+        name_or_path: What to begin with: a variant's name, a checkpoint's folder, or the hub's.
+        examples: The list of own clips, see `read_own_clips`.
+        run: Folder of the run; one that was cut off is gone on with.
+        method: "lora", whose adapters are merged at the end, or "full".
+        rank: Of the adapters.
+        steps: In all.
+        learning_rate: The highest; by default what suits the method.
+        items: Clips in a batch, of the longest own clip's length.
+        corpus: What ``unison-audio data`` wrote: its clips join the own ones, so that what was
+            known is not forgotten and new sounds meet others.
+        own_share: With a corpus, the share of the sounds that are own ones.
+        parallel: The processes of the run; one if None.
+        dtype: Type of the stored weights.
+
+    Raises:
+        InputError: If something cannot be used.
+    """
+    if method not in METHODS:
+        raise InputError(f"The method is {method!r}; use one of {', '.join(METHODS)}.")
+    parallel = parallel or Parallel(cpu=True)
+    parts = open_parts(name_or_path, Loading(device=parallel.device, low_memory=False))
+    variant, codec = parts.variant, parts.codec.get()
+    own = read_own_clips(examples, variant, codec.hop)
+    clips, shares, weights = own.clips, own.tasks(), None
+    if corpus is not None:
+        others = read_corpus(corpus, variant.sample_rate, split="train")
+        weights = _label_weights(own.clips, others, own_share)
+        clips = own.clips + others
+        shares = {name: task.stage2_probability for name, task in TASKS.items()}
+    seconds = (_longest(own, variant.default_seconds, variant.sample_rate),)
+    recipe = BackboneRecipe(
+        phases=(Phase(until_step=None, probabilities=shares, seconds={"": seconds}),),
+        frames_per_batch=items * codec.frames(max(seconds)),
+        batches_per_step=parallel.world,
+        steps=steps,
+        peak_lr=RATES[method] if learning_rate is None else learning_rate,
+        warmup=max(1, steps // 20),
+        cooldown=max(1, steps // 3),
+        ema_decay=0.98,
+        ema_every=1,
+        first_template_probability=0.7,
+        checkpoint_every=100,
+        sample_every=steps + 1,
+    )
+    stream = OwnClipStream(
+        own.pairs,
+        variant,
+        recipe,
+        CorpusInMemory(clips, variant.sample_rate, weights),
+        codec,
+        CachingTextEncoder(parts.text_encoder.get()),
+        device=parallel.device,
+        rank=parallel.rank,
+        world=parallel.world,
+    )
+
+    def make() -> UnisonBackbone:
+        backbone = copy.deepcopy(parts.backbone.get()).float().train()
+        if method == "lora":
+            torch.manual_seed(recipe.seed)
+            add_adapters(backbone, rank)
+        return backbone
+
+    tuned = train_backbone(BackboneTrainer(stream, parallel, make), run)
+    if method == "lora":
+        merge_adapters(tuned)
+    if parallel.main:
+        _save(run / "weights", tuned, parts, dtype)
+    parallel.wait()
+    return run / "weights"
+
+
+def _longest(own: OwnClips, least: float, sample_rate: int) -> float:
+    """Seconds of the longest own clip, and at least what the variant makes by default."""
+    lengths = [len(clip.waveform) for clip in own.clips] + [len(one.target) for one in own.pairs]
+    return max(least, max(lengths) / sample_rate)
+
+
+def _label_weights(own: list[Clip], others: list[Clip], share: float) -> dict[str, float]:
+    """Weights of the labels that give own sounds together their share of the draws."""
+    if not 0 < share < 1:
+        raise InputError(f"The share of own sounds is {share}; give a number between 0 and 1.")
+    mine = {clip.record.label for clip in own if clip.record.kind == "sound"}
+    rest = {clip.record.label for clip in others if clip.record.kind == "sound"} - mine
+    weights = {label: share / len(mine) for label in mine}
+    return weights | {label: (1 - share if mine else 1.0) / len(rest) for label in rest}
+
+
+def _save(folder: Path, backbone: UnisonBackbone, parts: Parts, dtype: str) -> None:
+    """Writes an ordinary checkpoint, the codec included where it belongs to one."""
+    types = {str(each).removeprefix("torch."): each for each in checkpoint.DISK_TYPES}
+    if dtype not in types:
+        raise InputError(f"The weights' type is {dtype!r}; use one of {', '.join(types)}.")
+    checkpoint.save(folder, parts.variant, backbone, dtype=types[dtype])
+    codec = parts.codec.get()
+    if isinstance(codec, NanoCodec):
+        save_nano_codec(folder, codec)

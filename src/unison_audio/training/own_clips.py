@@ -1,0 +1,234 @@
+"""A user's own clips for fine-tuning: reading the list, and batches out of it.
+
+Each line of the list is an object with `audio` and one of these:
+
+* `caption`, or `label` (as in "Add {label}"): a sound, from which the builders make what they can.
+* `text`, with `gender` and perhaps `speaker`: an utterance, likewise.
+* `instruction`, with `source` for edits: the audio is what the instruction is to give, as it is.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from unison_audio import audio
+from unison_audio.data.pools import plain_caption
+from unison_audio.data.shards import Clip, ClipRecord
+from unison_audio.errors import InputError
+from unison_audio.request import PEAK
+from unison_audio.tasks.instructions import parse_instruction, respell
+from unison_audio.tasks.table import TASKS, TaskBatch
+from unison_audio.training.examples import ExampleStream
+from unison_audio.training.runs import step_generator
+from unison_audio.variants import Variant
+
+KEYS = ("audio", "caption", "label", "text", "gender", "speaker", "instruction", "source")
+GENDERS = ("male", "female")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """An instruction and what it is to give."""
+
+    task: str
+    """The task that it asks for."""
+    instruction: str
+    """As the model reads it."""
+    target: Tensor
+    """(samples,) whole latent frames, at model level."""
+    source: Tensor | None
+    """(samples,) what is edited, likewise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnClips:
+    """What a list gives."""
+
+    clips: list[Clip]
+    """Sounds and utterances for the builders."""
+    pairs: list[Pair]
+    """Instructions with their results."""
+
+    def tasks(self) -> dict[str, float]:
+        """The tasks that can be trained with these alone, with their shares."""
+        labels = {clip.record.label for clip in self.clips if clip.record.kind == "sound"}
+        spoken = [clip.record for clip in self.clips if clip.record.text]
+        speakers = [record.speaker for record in spoken if record.speaker]
+        can = {pair.task for pair in self.pairs}
+        if labels:
+            can.add("t2a")
+        if len(labels) >= 2:
+            can |= {"edit_add", "edit_remove"}
+        if len(labels) >= 3:
+            can |= {"t2a_mix", "timed", "edit_replace"}
+        if spoken:
+            can |= {"tts", "denoise"}
+        if len(speakers) > len(set(speakers)):
+            can.add("zero_shot_tts")
+        if spoken and labels:
+            can |= {"t2as", "speech_insert", "speech_delete"}
+        if spoken and len(labels) >= 2:
+            can |= {"audio_to_speech", "speech_to_audio"}
+        if len(spoken) >= 2 and labels:
+            can.add("speech_rewrite")
+        shares = {name: TASKS[name].stage2_probability for name in TASKS if name in can}
+        total = sum(shares.values())
+        return {name: share / total for name, share in shares.items()}
+
+
+def read_own_clips(path: Path, variant: Variant, hop: int) -> OwnClips:
+    """Reads and checks a list of own clips.
+
+    Args:
+        path: A JSONL file; paths in it are relative to its folder.
+        variant: What is fine-tuned.
+        hop: Samples of a latent frame.
+
+    Raises:
+        InputError: If a line cannot be used; the message begins with the line's number.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}; check the path.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text ({error}); give a JSONL file.") from error
+    clips: list[Clip] = []
+    pairs: list[Pair] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = _row(line)
+            if "instruction" in row:
+                pairs.append(_pair(row, path.parent, variant, hop))
+            else:
+                clips.append(_clip(row, path.parent, variant, f"{number:06d}"))
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}") from error
+    if not clips and not pairs:
+        raise InputError(f"{path} holds no clips; write one JSON object a line.")
+    return OwnClips(clips=clips, pairs=pairs)
+
+
+class OwnClipStream(ExampleStream):
+    """Batches of own clips: of pairs where a task has any, else from the builders.
+
+    Args:
+        pairs: Instructions with their results.
+        **others: As for `ExampleStream`.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], *args: Any, **others: Any) -> None:
+        super().__init__(*args, **others)
+        self.by_task: defaultdict[str, list[Pair]] = defaultdict(list)
+        for pair in pairs:
+            self.by_task[pair.task].append(pair)
+
+    def build(self, step: int, task: str, number: int = 0) -> TaskBatch:
+        """Builds a batch of waveforms; pairs of one length, some of them more than once."""
+        pairs = self.by_task.get(task)
+        if not pairs:
+            return super().build(step, task, number)
+        seed_step = step * self.recipe.batches_per_step + number
+        generator = step_generator(self.recipe.seed, seed_step)
+        first = pairs[int(torch.randint(len(pairs), (1,), generator=generator))]
+        alike = [pair for pair in pairs if len(pair.target) == len(first.target)]
+        frames = len(first.target) // self.codec.hop
+        count = max(1, self.recipe.frames_per_batch // frames)
+        rows = torch.randint(len(alike), (count,), generator=generator).tolist()
+        chosen = [alike[row] for row in rows]
+        sources = [pair.source for pair in chosen if pair.source is not None]
+        return TaskBatch(
+            task=task,
+            instructions=[pair.instruction for pair in chosen],
+            target=torch.stack([pair.target for pair in chosen]).to(self.device),
+            source=torch.stack(sources).to(self.device) if sources else None,
+            reference_samples=None,
+            details=[{} for _ in chosen],
+        )
+
+
+def _row(line: str) -> dict[str, str]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"This is not JSON ({error}); write one object a line.") from error
+    if not isinstance(row, dict):
+        raise InputError(f"This is {type(row).__name__}, not an object; write {{...}}.")
+    row = {key: value for key, value in row.items() if value is not None}
+    unknown = [key for key in row if key not in KEYS]
+    if unknown:
+        raise InputError(f"Unknown: {', '.join(unknown)}; the keys are {', '.join(KEYS)}.")
+    for key, value in row.items():
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(f"{key} is {value!r}; it must be a text.")
+    if "audio" not in row:
+        raise InputError("There is no audio; add the path of a recording.")
+    kinds = [key for key in ("caption", "text", "instruction") if key in row]
+    if len(kinds) != 1 and not (not kinds and "label" in row):
+        raise InputError("Give a caption (or label), a text, or an instruction: one of them.")
+    return row
+
+
+def _load(folder: Path, name: str, variant: Variant) -> Tensor:
+    path = folder / name
+    seconds = audio.seconds(path)
+    if seconds > variant.max_seconds + 1e-6:
+        raise InputError(
+            f"{path} is {seconds:.2f} s long where {variant.name} takes at most "
+            f"{variant.max_seconds} s; cut it."
+        )
+    waveform = audio.load(path, sample_rate=variant.sample_rate)
+    audio.require_sound(waveform, str(path))
+    return waveform
+
+
+def _clip(row: dict[str, str], folder: Path, variant: Variant, key: str) -> Clip:
+    spoken = "text" in row
+    if spoken and row.get("gender") not in GENDERS:
+        raise InputError(f"The gender is {row.get('gender')!r}; give male or female.")
+    waveform = _load(folder, row["audio"], variant)
+    label = row.get("label") or plain_caption(row.get("caption", ""))
+    record = ClipRecord(
+        key=key,
+        kind="speech" if spoken else "sound",
+        split="train",
+        seconds=len(waveform) / variant.sample_rate,
+        licence="",
+        source=row["audio"],
+        text=row.get("text", ""),
+        speaker=row.get("speaker", ""),
+        gender=row.get("gender", ""),
+        label="" if spoken else label,
+        caption="" if spoken else row.get("caption", label),
+    )
+    return Clip(record=record, waveform=waveform)
+
+
+def _pair(row: dict[str, str], folder: Path, variant: Variant, hop: int) -> Pair:
+    name = parse_instruction(row["instruction"], "source" in row, False)
+    target = _load(folder, row["audio"], variant)
+    source = _load(folder, row["source"], variant) if "source" in row else None
+    loud = target if source is None else source
+    level = TASKS[name].source_rms / float(audio.rms(loud))
+    peak = max(float(wave.abs().max()) for wave in (target, source) if wave is not None)
+    gain = min(level, PEAK / peak)
+    samples = -(-max(len(target), 0 if source is None else len(source)) // hop) * hop
+
+    def fit(wave: Tensor) -> Tensor:
+        return pad(wave * gain, (0, samples - len(wave)))
+
+    return Pair(
+        task=name,
+        instruction=respell(row["instruction"].strip(), variant.edit_tag_spelling),
+        target=fit(target),
+        source=None if source is None else fit(source),
+    )

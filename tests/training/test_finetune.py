@@ -1,0 +1,195 @@
+"""Fine-tuning on a user's own clips: the list, the adapters, the checkpoint that comes out."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tiny_unison import RATE, random_backbone, tiny_variant
+
+from unison_audio import checkpoint
+from unison_audio.data.pools import MemoryPools
+from unison_audio.errors import InputError
+from unison_audio.model.backbone import FUSIONS, BackboneConfig, UnisonBackbone
+from unison_audio.pipeline import Unison
+from unison_audio.tasks.table import TASKS
+from unison_audio.training.finetune import finetune
+from unison_audio.training.lora import add_adapters, merge_adapters
+from unison_audio.training.own_clips import OwnClips, read_own_clips
+
+
+def tone(folder: Path, name: str, pitch: float, seconds: float = 0.6) -> str:
+    time = np.arange(round(seconds * RATE)) / RATE
+    soundfile.write(folder / name, 0.2 * np.sin(2 * np.pi * pitch * time), RATE)
+    return name
+
+
+def write_list(folder: Path, rows: list[dict[str, str]]) -> Path:
+    path = folder / "own.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Two sounds, two utterances of one speaker, an edit."""
+    return write_list(
+        tmp_path,
+        [
+            {"audio": tone(tmp_path, "a.wav", 440), "caption": "A theremin plays."},
+            {"audio": tone(tmp_path, "b.flac", 660), "label": "a kazoo"},
+            {
+                "audio": tone(tmp_path, "c.wav", 220),
+                "text": "red dog",
+                "gender": "male",
+                "speaker": "me",
+            },
+            {
+                "audio": tone(tmp_path, "d.wav", 200),
+                "text": "go",
+                "gender": "male",
+                "speaker": "me",
+            },
+            {
+                "audio": tone(tmp_path, "e.wav", 330, 0.5),
+                "source": tone(tmp_path, "f.wav", 350, 0.7),
+                "instruction": "[Edit] [Audio] Remove the buzz",
+            },
+        ],
+    )
+
+
+def test_what_a_list_gives(own: Path) -> None:
+    found = read_own_clips(own, tiny_variant(), 1024)
+    assert [clip.record.label for clip in found.clips] == ["a theremin plays", "a kazoo", "", ""]
+    assert found.clips[0].record.caption == "A theremin plays."
+    (pair,) = found.pairs
+    assert (pair.task, pair.instruction) == ("edit_remove", "[Edit][Audio] Remove the buzz")
+    assert pair.source is not None
+    assert pair.target.shape == pair.source.shape == (11 * 1024,)
+    assert float(pair.source[: round(0.7 * RATE)].square().mean().sqrt()) == pytest.approx(
+        0.1, rel=1e-3
+    )
+    assert not pair.target[round(0.5 * RATE) :].any()
+    tasks = found.tasks()
+    assert sum(tasks.values()) == pytest.approx(1.0)
+    assert {"tts", "zero_shot_tts", "t2a", "edit_remove", "speech_rewrite"} <= tasks.keys()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_every_task_that_is_named_can_be_built(own: Path, count: int) -> None:
+    clips = read_own_clips(own, tiny_variant(), 1024).clips
+    sounds = [
+        dataclasses.replace(clip, record=dataclasses.replace(clip.record, label=f"kind {i}"))
+        for i, clip in enumerate(clips[:1] * count)
+    ]
+    tasks = OwnClips(clips=sounds + clips[2:], pairs=[]).tasks()
+    pools = MemoryPools(sounds + clips[2:], RATE)
+    assert len(tasks) == {1: 8, 2: 12, 3: 15, 5: 15}[count]
+    for seed in range(3):
+        for name in tasks:
+            generator = torch.Generator().manual_seed(seed)
+            TASKS[name].build(pools, 4, 2.56, RATE, generator)
+
+
+def test_one_kind_of_sound_trains_only_that(tmp_path: Path) -> None:
+    rows = [{"audio": tone(tmp_path, f"{i}.wav", 400 + i), "label": "a kazoo"} for i in range(3)]
+    found = read_own_clips(write_list(tmp_path, rows), tiny_variant(), 1024)
+    assert found.tasks() == {"t2a": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"caption": "x"}, "line 1: There is no audio"),
+        ({"audio": "a.wav"}, "Give a caption"),
+        ({"audio": "a.wav", "caption": "x", "text": "y"}, "one of them"),
+        ({"audio": "a.wav", "text": "y"}, "gender is None; give male or female"),
+        ({"audio": "a.wav", "captoin": "x"}, "Unknown: captoin"),
+        ({"audio": "none.wav", "caption": "x"}, r"none\.wav"),
+        ({"audio": "long.wav", "caption": "x"}, r"6\.00 s long where nano takes at most 5\.12"),
+        ({"audio": "a.wav", "instruction": "sing"}, "does not begin with a tag"),
+        ({"audio": "a.wav", "instruction": "[Edit][Audio] Remove rain"}, "needs a source"),
+        ({"audio": "a.wav", "caption": ""}, "caption is ''"),
+    ],
+)
+def test_lines_that_cannot_be_used(row: dict[str, str], message: str, tmp_path: Path) -> None:
+    tone(tmp_path, "a.wav", 440)
+    tone(tmp_path, "long.wav", 440, 6.0)
+    with pytest.raises(InputError, match=message):
+        read_own_clips(write_list(tmp_path, [row]), tiny_variant(), 1024)
+
+
+def tiny_backbone(fusion: str) -> UnisonBackbone:
+    torch.manual_seed(0)
+    backbone = UnisonBackbone(
+        BackboneConfig(
+            latent_channels=4, dim=32, heads=2, rope_dim=8, blocks=2, text_dim=8, fusion=fusion
+        )
+    )
+    for parameter in backbone.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return backbone
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_merged_adapters_compute_the_same(fusion: str) -> None:
+    backbone = tiny_backbone(fusion)
+    names = set(backbone.state_dict())
+    given = {
+        "x": torch.randn(2, 9, 11),
+        "t": torch.rand(2),
+        "hidden_states": torch.randn(2, 2, 5, 8),
+        "text_mask": torch.ones(2, 5, dtype=torch.bool),
+        "penultimate": torch.randn(2, 5, 8),
+    }
+    before = backbone(**given)
+    add_adapters(backbone, rank=4)
+    torch.testing.assert_close(backbone(**given), before)  # adapters begin at zero
+    trained = [name for name, p in backbone.named_parameters() if p.requires_grad]
+    assert trained
+    assert all("lora_" in name for name in trained)
+    backbone(**given).square().sum().backward()
+    assert all(p.grad is not None for p in backbone.parameters() if p.requires_grad)
+    for name, parameter in backbone.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    adapted = backbone(**given)
+    assert not torch.allclose(adapted, before, atol=1e-3)
+    merge_adapters(backbone)
+    assert set(backbone.state_dict()) == names
+    torch.testing.assert_close(backbone(**given), adapted, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_result_is_an_ordinary_checkpoint(
+    method: str, own: Path, tiny_checkpoint: Path, stub_text: None, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    weights = finetune(str(tiny_checkpoint), own, run, method=method, steps=6, items=2, rank=2)
+    tuned, before = checkpoint.load(weights)[1], random_backbone(tiny_variant())
+    changed = [
+        name
+        for name, value in before.state_dict().items()
+        if not torch.equal(value, tuned.state_dict()[name])
+    ]
+    if method == "lora":
+        assert changed
+        assert all(name.startswith("blocks.") and "modulation" not in name for name in changed)
+    else:
+        assert {"embed.conv.weight", "head.linear.weight"} <= set(changed)
+    sound = Unison.from_pretrained(weights).generate("[Audio] a kazoo", duration=1.0)
+    assert sound.seconds == 1.0
+    tasks = {json.loads(line)["task"] for line in (run / "log.jsonl").read_text().splitlines()}
+    assert tasks <= read_own_clips(own, tiny_variant(), 1024).tasks().keys()
+
+
+def test_what_cannot_be_is_refused(own: Path, tiny_checkpoint: Path, stub_text: None) -> None:
+    run = own.parent / "run"
+    with pytest.raises(InputError, match="method is 'magic'; use one of lora, full"):
+        finetune(str(tiny_checkpoint), own, run, method="magic")
+    with pytest.raises(InputError, match="rank is 0"):
+        finetune(str(tiny_checkpoint), own, run, rank=0, steps=1)
