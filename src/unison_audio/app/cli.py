@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -290,6 +290,147 @@ def train_nano(
         corpus, run, codec=codec, init=init, recipe=recipe, workers=workers, dtype=dtype
     )
     print(f"The weights are in {weights}.")
+
+
+@app.command
+def finetune(
+    examples: Path,
+    /,
+    *,
+    run: Path,
+    variant: Weights = "nano",
+    method: Literal["lora", "full"] = "lora",
+    rank: int = 16,
+    steps: int = 200,
+    learning_rate: float | None = None,
+    items: int = 8,
+    corpus: Path | None = None,
+    own_share: float = 0.5,
+    strategy: Literal["ddp", "fsdp"] = "ddp",
+    cpu: bool = False,
+    dtype: str = "float32",
+) -> None:
+    """Fine-tune a checkpoint on your own clips; the result is RUN/weights.
+
+    Each line of EXAMPLES is a JSON object with "audio" and one of: "caption" or "label" (a sound),
+    "text" with "gender" (speech), "instruction" with, for edits, "source" (a result as it is to
+    be).
+
+    Parameters
+    ----------
+
+    Examples:
+        The list, EXAMPLES.jsonl; paths in it are relative to its folder.
+    run
+        The run's folder; one that was cut off is gone on with.
+    variant
+        What to begin with: a variant's name, a checkpoint's folder, or owner/name on the hub.
+    method
+        lora trains small matrices beside the others and adds them in at the end; full trains all.
+    rank
+        Of lora's matrices.
+    steps
+        Steps in all.
+    learning_rate
+        The highest; by default what suits the method.
+    items
+        Clips in a batch.
+    corpus
+        What 'unison-audio data' wrote, to learn the new beside the known.
+    own_share
+        With a corpus, the share of the sounds that are your own.
+    strategy
+        With several processes: ddp copies the backbone, fsdp cuts it in pieces.
+    cpu
+        Stay on the CPU where there is a GPU.
+    dtype
+        Type of the stored weights: float32, bfloat16 or float16.
+    """
+    from unison_audio.training.finetune import finetune as run_finetune
+    from unison_audio.training.parallel import Parallel
+
+    weights = run_finetune(
+        variant,
+        examples,
+        run,
+        method=method,
+        rank=rank,
+        steps=_at_least_one("steps", steps),
+        learning_rate=learning_rate,
+        items=_at_least_one("items", items),
+        corpus=corpus,
+        own_share=own_share,
+        parallel=Parallel(strategy, cpu=cpu),
+        dtype=dtype,
+    )
+    print(f"The weights are in {weights}.")
+
+
+@app.command
+def plan(
+    *,
+    variant: str,
+    gpus: int = 8,
+    batch: int = 56,
+    seconds: float = 10.0,
+    steps: int = 300_000,
+    throughput: float = 150.0,
+    measure: bool = False,
+    strategy: Literal["ddp", "fsdp"] = "ddp",
+    mixed_precision: Literal["bf16", "no"] = "bf16",
+    gradient_checkpointing: bool = False,
+    accumulate: int = 1,
+) -> None:
+    """Say what a training run takes: parameters, memory by part, work, days.
+
+    Parameters
+    ----------
+    variant
+        One of those that 'unison-audio variants' lists.
+    gpus
+        Devices.
+    batch
+        Items on a device at a time.
+    seconds
+        Length of the clips.
+    steps
+        Of the run. The paper gives 150,000 for its first stage, and no number in all.
+    throughput
+        What a device reaches, in 10^12 operations a second.
+    measure
+        Measure that on this machine instead.
+    strategy
+        ddp copies the backbone to every device, fsdp cuts it in pieces.
+    mixed_precision
+        Type of the products.
+    gradient_checkpointing
+        Compute blocks again in the backward pass instead of remembering them.
+    accumulate
+        Batches of a device in a step.
+    """
+    import torch
+
+    from unison_audio.app.tables import plan_table
+    from unison_audio.training.plan import measure_tflops, plan_training
+    from unison_audio.variants import find_variant
+
+    found = find_variant(variant)
+    if measure:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        throughput = measure_tflops(found, device, seconds=seconds)
+    made = plan_training(
+        found,
+        devices=gpus,
+        batch=batch,
+        seconds=seconds,
+        steps=steps,
+        tflops=throughput,
+        strategy=strategy,
+        mixed_precision=mixed_precision,
+        gradient_checkpointing=gradient_checkpointing,
+        accumulate=accumulate,
+    )
+    print(plan_table(made, throughput, steps))
 
 
 @data.command(name="nano")

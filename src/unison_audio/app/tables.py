@@ -1,6 +1,7 @@
 """The tables that the command line prints: tasks and variants."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -8,6 +9,9 @@ from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.tasks.sampler import default_stages
 from unison_audio.tasks.table import TASKS
 from unison_audio.variants import VARIANTS, Variant
+
+if TYPE_CHECKING:
+    from unison_audio.training.plan import Plan
 
 
 def tasks_table() -> str:
@@ -31,6 +35,27 @@ def variants_table() -> str:
         rates = (f"{variant.sample_rate:,} Hz", f"{variant.latent_fps:.3f}")
         rows.append((name, *parts, *rates, f"{variant.max_seconds} s"))
     return _aligned(rows, right=(1, 4, 5, 6))
+
+
+def plan_table(plan: "Plan", tflops: float, steps: int) -> str:
+    """What a training run takes: memory of one device by part, work of a step by part, days."""
+    memory = [("memory on each device", "GB")]
+    memory += [(part, f"{amount / 1e9:.2f}") for part, amount in plan.memory.items()]
+    memory.append(("together", f"{sum(plan.memory.values()) / 1e9:.2f}"))
+    work = [("work of a step", "10^12 operations")]
+    work += [(part, f"{amount / 1e12:.2f}") for part, amount in plan.flop_by_part.items()]
+    work.append(("together", f"{plan.step_flop / 1e12:.2f}"))
+    lines = [
+        f"{plan.parameters:,} parameters",
+        "",
+        _aligned(memory, right=(1,)),
+        "",
+        _aligned(work, right=(1,)),
+        "",
+        f"{plan.clips_per_step:,} clips a step; at {tflops:.3g} x 10^12 operations a second and "
+        f"device {plan.seconds_per_step:.3g} s a step, {plan.days:.3g} days for {steps:,} steps.",
+    ]
+    return "\n".join(lines)
 
 
 def parameters(variant: Variant) -> int:

@@ -1,0 +1,171 @@
+"""Seconds of computing per second of sound, beside two well-known models, on the same machine.
+
+    python benchmarks/side_by_side.py
+    python benchmarks/side_by_side.py --models d24-16k --fast-steps 20 --repetitions 3
+
+Every model has its true size and random fp32 weights (`true_size.py`), and its pipeline's own
+default steps, guidance and length; one item at a time. All steps of a model cost the same, so one
+is timed and the table multiplies. What the columns hold:
+
+    text       the text encoders, once. Of Qwen2.5-Omni's 28 equal layers one is timed, with its
+               weights in memory; reading 13 GiB of them from the disk comes on top. AudioLDM 2's
+               GPT-2, eight positions long, is left out.
+    step       the network as its pipeline calls it, both halves of guidance.
+    sampling   all steps, and for this project what is prepared once a run.
+    decoder    latent to waveform; where so marked from a part of it, since all is convolutions.
+"""
+
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import cyclopts
+import torch
+import true_size
+from machine import describe, matrix_product_gflops
+
+from unison_audio.settings import sampling_for
+from unison_audio.variants import VARIANTS
+
+COLUMNS = (
+    "model",
+    "defaults",
+    "network",
+    "sound, s",
+    "text, s",
+    "step, s",
+    "sampling, s",
+    "decoder, s",
+    "total, s",
+    "per second of sound",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What one model took, in seconds."""
+
+    name: str
+    defaults: str
+    """Steps, guidance and solver."""
+    parameters: int
+    """Of the network that each step runs."""
+    sound: float
+    """Length of what it makes."""
+    text: float
+    step: float
+    sampling: float
+    decoder: float
+    part: int = 1
+    """The decoder's time was taken from 1/part of its work."""
+
+    @property
+    def total(self) -> float:
+        return self.text + self.sampling + self.decoder
+
+    def row(self) -> str:
+        share = f" (from 1/{self.part})" if self.part > 1 else ""
+        cells = [self.name, self.defaults, f"{self.parameters / 1e6:.0f} M", f"{self.sound:.1f}"]
+        cells += [f"{self.text:.1f}", f"{self.step:.2f}", f"{self.sampling:.0f}"]
+        cells += [f"{self.decoder:.1f}{share}", f"{self.total:.0f}"]
+        return f"| {' | '.join(cells)} | **{self.total / self.sound:.1f}** |"
+
+
+def stable_audio(repetitions: int) -> Timing:
+    """Stable Audio Open 1.0, whose pipeline always computes its whole length."""
+    step, parameters = true_size.stable_audio_step(repetitions)
+    part = 16
+    return Timing(
+        name="Stable Audio Open 1.0",
+        defaults="100 steps, guidance 7, cosine DPM-Solver++",
+        parameters=parameters,
+        sound=true_size.STABLE_AUDIO_FRAMES * 2048 / 44100,
+        text=true_size.stable_audio_text(repetitions),
+        step=step,
+        sampling=100 * step,
+        decoder=true_size.stable_audio_decoder(repetitions, part),
+        part=part,
+    )
+
+
+def audioldm2(repetitions: int) -> Timing:
+    """AudioLDM 2, its smaller model."""
+    step, parameters = true_size.audioldm2_step(repetitions)
+    return Timing(
+        name="AudioLDM 2",
+        defaults="200 steps, guidance 3.5, DDIM",
+        parameters=parameters,
+        sound=true_size.AUDIOLDM2_FRAMES * 4 * 160 / 16000,
+        text=true_size.audioldm2_text(repetitions),
+        step=step,
+        sampling=200 * step,
+        decoder=true_size.audioldm2_decoder(repetitions),
+    )
+
+
+def unison(
+    name: str, repetitions: int, fast_steps: int | None, fast_solver: str | None
+) -> Iterator[Timing]:
+    """One of this project's variants, once a preset."""
+    variant, part = VARIANTS[name], 5
+    if variant.text_encoder != "qwen2.5-omni-7b":
+        sys.exit(f"{name} reads {variant.text_encoder}; only qwen2.5-omni-7b is timed here.")
+    samplings = {
+        "default": sampling_for(variant),
+        "fast": sampling_for(variant, preset="fast", steps=fast_steps, solver=fast_solver),
+    }
+    found, parameters = true_size.unison_sampling(variant, samplings, repetitions)
+    gc.collect()
+    text = true_size.unison_text(variant.text_layers, repetitions)
+    decoder = true_size.unison_decoder(variant, repetitions, part)
+    for preset, (step, calls, sampling) in found.items():
+        chosen = samplings[preset]
+        calls_text = "" if calls == chosen.steps else f" ({calls} calls)"
+        yield Timing(
+            name=f"{name}, {preset}",
+            defaults=f"{chosen.steps} steps{calls_text}, guidance {chosen.guidance.scale:g}, "
+            f"{chosen.solver}",
+            parameters=parameters,
+            sound=variant.default_seconds,
+            text=text,
+            step=step,
+            sampling=sampling,
+            decoder=decoder,
+            part=part,
+        )
+
+
+PEERS: dict[str, Callable[[int], Timing]] = {"stable-audio": stable_audio, "audioldm2": audioldm2}
+DEFAULT_MODELS = (*PEERS, "d24-16k", "d20-44k")
+
+
+@torch.inference_mode()
+def main(
+    models: tuple[str, ...] = DEFAULT_MODELS,
+    repetitions: int = 1,
+    fast_steps: int | None = None,
+    fast_solver: str | None = None,
+) -> None:
+    """Time the models one after the other and print a table.
+
+    Args:
+        models: stable-audio, audioldm2, or variants of this project with the 7B text encoder.
+        repetitions: How often each part is timed; the median counts.
+        fast_steps: Of the fast preset; the variant's if not given.
+        fast_solver: Likewise.
+    """
+    torch.set_flush_denormal(True)
+    print(f"{describe()}; fp32 product of 4096: {matrix_product_gflops():.1f} GFLOP/s\n")
+    print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|", flush=True)
+    for name in models:
+        peer = PEERS.get(name)
+        timings = unison(name, repetitions, fast_steps, fast_solver)
+        for timing in timings if peer is None else [peer(repetitions)]:
+            print(timing.row(), flush=True)
+        gc.collect()
+    print("\nStable Audio Open computes its whole length whatever duration is asked for.")
+
+
+if __name__ == "__main__":
+    cyclopts.run(main)
