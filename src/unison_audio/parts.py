@@ -153,13 +153,19 @@ def open_parts(name_or_path: str | os.PathLike[str], how: Loading) -> Parts:
 
 
 def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a checkpoint; a variant's name means the weights that came with the package."""
+    """The folder of a checkpoint.
+
+    A variant's name means the weights that came with the package; where none did, a folder of that
+    name.
+    """
     name = os.fspath(name_or_path)
     if name not in VARIANTS:
         return checkpoint.resolve(name, also=(codecs.CONFIG_FILE, codecs.WEIGHTS_FILE))
     folder = Path(str(resources.files("unison_audio"))) / "weights" / name
     if folder.is_dir():
         return folder
+    if Path(name).is_dir():
+        return Path(name)
     if name == "nano":
         raise InputError(
             f"The weights of nano are not in this installation ({folder}); install the package "
