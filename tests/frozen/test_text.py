@@ -111,7 +111,7 @@ def test_the_cache_carries_the_penultimate_states():
 
 
 def test_a_system_prompt_is_refused_where_none_is_understood():
-    with pytest.raises(InputError, match="takes no system prompt.*'You listen'"):
+    with pytest.raises(InputError, match=r"takes no system prompt.*'You listen'"):
         MiniLmEncoder(TextSetup(picks=(1,), system_prompt="You listen"))
 
 

