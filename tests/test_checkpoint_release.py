@@ -1,11 +1,11 @@
 """The release's weights through the importer, against the release's own outputs."""
 
-import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from independent_backbone import Size, draw_state
 from safetensors import safe_open
 from torch import Tensor
 
@@ -23,64 +23,10 @@ def tiny_config(fusion: str) -> BackboneConfig:
     )
 
 
-def release_shapes(fusion: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the release's weights at the golden size, written out by hand."""
-    c, d, hidden, text, head = 4, 64, 256, 48, 32
-
-    def linear(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
-        return {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
-
-    shapes: dict[str, tuple[int, ...]] = {
-        "img_in.proj.0.conv.weight": (d, 2 * c + 1, 7),
-        "img_in.proj.0.conv.bias": (d,),
-        "img_in.proj.2.w1.conv.weight": (hidden, d, 7),
-        "img_in.proj.2.w2.conv.weight": (d, hidden, 7),
-        "img_in.proj.2.w3.conv.weight": (hidden, d, 7),
-        **linear("time_in.mlp.0", d, 256),
-        **linear("time_in.mlp.2", d, d),
-        **linear("final_layer.linear", c, d),
-        **linear("final_layer.adaLN_modulation.1", 2 * d, d),
-    }
-    if fusion in ("L", "OL"):
-        shapes |= linear("omni_last_proj", d, text)
-    for k in range(3):
-        if fusion != "L":
-            shapes |= linear(f"deep_fusion_projs.{k}", d, text)
-        if fusion == "S":
-            block = f"single_blocks.{k}"
-            for part in "qkv":
-                shapes |= linear(f"{block}.linear1_{part}", d, d)
-            shapes |= linear(f"{block}.linear1_mlp", 4 * d, d)
-            shapes |= linear(f"{block}.linear2.fc", d, 5 * d)
-            shapes |= linear(f"{block}.modulation.linear", 3 * d, d)
-            shapes |= {f"{block}.{part}_norm.weight": (head,) for part in "qk"}
-            continue
-        for stream in ("img", "txt"):
-            block = f"double_blocks.{k}.{stream}"
-            has_output = stream == "img" or fusion != "O"
-            shapes |= linear(f"{block}_mod.linear", (6 if has_output else 2) * d, d)
-            for part in "qkv":
-                shapes |= linear(f"{block}_attn_{part}", d, d)
-            shapes |= {f"{block}_attn_{part}_norm.weight": (head,) for part in "qk"}
-            if has_output:
-                shapes |= linear(f"{block}_attn_proj", d, d)
-                shapes |= linear(f"{block}_mlp.fc1", 4 * d, d)
-                shapes |= linear(f"{block}_mlp.fc2", d, 4 * d)
-    return shapes
-
-
-def golden_weight(name: str, shape: tuple[int, ...]) -> Tensor:
-    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()) + 1)
-    w = torch.randn(shape, generator=generator)
-    if "norm" in name:
-        return 1 + 0.1 * w
-    if len(shape) == 1:
-        return 0.02 * w
-    return w / w[0].numel() ** 0.5
-
-
 def golden_state(fusion: str) -> dict[str, Tensor]:
-    return {name: golden_weight(name, shape) for name, shape in release_shapes(fusion).items()}
+    """Weights under the release's names at the golden size."""
+    size = Size(channels=4, blocks=3, text_dim=48, fusion=fusion, width=64, heads=2, rope_dim=24)
+    return draw_state(size)
 
 
 def golden_backbone(fusion: str) -> UnisonBackbone:
