@@ -129,15 +129,7 @@ def open_parts(name_or_path: str | os.PathLike[str], how: Loading) -> Parts:
     device = torch.device(how.device)
     dtype = how.dtype or (preferred_dtype(device) if device.type != "cpu" else torch.float32)
     low_memory = plan(variant, device, dtype, how.low_memory)
-    setup = TextSetup(
-        picks=variant.read_layers,
-        penultimate=variant.reads_penultimate,
-        system_prompt=variant.system_prompt,
-        files=how.text_files,
-        device=device,
-        streamed=True if low_memory else None,
-        cache=cache_folder() / "text",
-    )
+    setup = _text_setup(variant, how, device, streamed=True if low_memory else None)
     return Parts(
         variant=variant,
         backbone=Part(
@@ -149,6 +141,41 @@ def open_parts(name_or_path: str | os.PathLike[str], how: Loading) -> Parts:
         ),
         text_encoder=Part(partial(new_text, setup), keep=not low_memory),
         resident=not low_memory,
+    )
+
+
+def open_frozen(
+    variant: Variant, how: Loading, checkpoint_folder: Path = Path()
+) -> tuple[AudioCodec, TextEncoder]:
+    """The codec and the text encoder of a variant alone, resident: what training needs.
+
+    Args:
+        variant: Whose.
+        how: Where they are to run, and where their files are.
+        checkpoint_folder: Where a codec lies that has no files of its own.
+
+    Raises:
+        InputError: If a file is missing or damaged.
+    """
+    new_text = _row(TEXT_ENCODERS, variant.text_encoder, "text encoder", variant)
+    new_codec = _row(CODECS, variant.codec, "codec", variant)
+    device = torch.device(how.device)
+    codec = _load_codec(new_codec, variant, checkpoint_folder, how.codec_files, device)
+    return codec, new_text(_text_setup(variant, how, device, streamed=None))
+
+
+def _text_setup(
+    variant: Variant, how: Loading, device: torch.device, *, streamed: bool | None
+) -> TextSetup:
+    """What a variant asks of its text encoder."""
+    return TextSetup(
+        picks=variant.read_layers,
+        penultimate=variant.reads_penultimate,
+        system_prompt=variant.system_prompt,
+        files=how.text_files,
+        device=device,
+        streamed=streamed,
+        cache=cache_folder() / "text",
     )
 
 

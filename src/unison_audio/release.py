@@ -50,7 +50,7 @@ def import_release(
         raise InputError(f"The weights' type is {dtype!r}; use one of {', '.join(types)}.")
     found = find_variant(variant)
     if system_prompt_file is not None:
-        found = dataclasses.replace(found, system_prompt=_read_prompt(system_prompt_file))
+        found = dataclasses.replace(found, system_prompt=read_prompt(system_prompt_file))
     state = checkpoint.import_release_state(_read(weights), found.backbone)
     with torch.device("meta"):
         backbone = UnisonBackbone(found.backbone)
@@ -86,7 +86,12 @@ def _read(weights: str | os.PathLike[str]) -> Mapping[str, Any]:
     return state
 
 
-def _read_prompt(path: Path) -> str:
+def read_prompt(path: Path) -> str:
+    """Read a system prompt from a text file; line ends at its end are left out.
+
+    Raises:
+        InputError: If it is missing, empty or no text.
+    """
     try:
         prompt = path.read_text("utf-8").rstrip("\n")
     except FileNotFoundError as error:

@@ -5,16 +5,14 @@ from pathlib import Path
 
 import torch
 
-from unison_audio import checkpoint
 from unison_audio.data.shards import Clip, read_corpus
 from unison_audio.errors import InputError
-from unison_audio.frozen.codec import save_nano_codec
-from unison_audio.frozen.nano_codec import NanoCodec
 from unison_audio.frozen.text import CachingTextEncoder
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.parts import Loading, Parts, open_parts
+from unison_audio.parts import Loading, open_parts
 from unison_audio.tasks.table import TASKS
 from unison_audio.training.examples import CorpusInMemory
+from unison_audio.training.full import disk_type, save_weights
 from unison_audio.training.lora import add_adapters, merge_adapters
 from unison_audio.training.own_clips import OwnClips, OwnClipStream, read_own_clips
 from unison_audio.training.parallel import Parallel
@@ -60,6 +58,7 @@ def finetune(
     Raises:
         InputError: If something cannot be used.
     """
+    disk_type(dtype)
     if method not in METHODS:
         raise InputError(f"The method is {method!r}; use one of {', '.join(METHODS)}.")
     parallel = parallel or Parallel(cpu=True)
@@ -110,7 +109,7 @@ def finetune(
     if method == "lora":
         merge_adapters(tuned)
     if parallel.main:
-        _save(run / "weights", tuned, parts, dtype)
+        save_weights(run / "weights", variant, tuned, codec, dtype)
     parallel.wait()
     return run / "weights"
 
@@ -129,14 +128,3 @@ def _label_weights(own: list[Clip], others: list[Clip], share: float) -> dict[st
     rest = {clip.record.label for clip in others if clip.record.kind == "sound"} - mine
     weights = {label: share / len(mine) for label in mine}
     return weights | {label: (1 - share if mine else 1.0) / len(rest) for label in rest}
-
-
-def _save(folder: Path, backbone: UnisonBackbone, parts: Parts, dtype: str) -> None:
-    """Writes an ordinary checkpoint, the codec included where it belongs to one."""
-    types = {str(each).removeprefix("torch."): each for each in checkpoint.DISK_TYPES}
-    if dtype not in types:
-        raise InputError(f"The weights' type is {dtype!r}; use one of {', '.join(types)}.")
-    checkpoint.save(folder, parts.variant, backbone, dtype=types[dtype])
-    codec = parts.codec.get()
-    if isinstance(codec, NanoCodec):
-        save_nano_codec(folder, codec)

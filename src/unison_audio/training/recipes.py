@@ -1,6 +1,7 @@
 """How the variants are trained: one recipe each."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -10,12 +11,12 @@ from unison_audio.data.shards import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.frozen.codec import load_nano_codec, save_nano_codec
 from unison_audio.frozen.text import TEXT_ENCODERS, CachingTextEncoder, TextSetup
-from unison_audio.tasks.sampler import default_stages
+from unison_audio.tasks.sampler import STAGE1_STEPS, default_stages
 from unison_audio.training.codec import CodecRecipe, train_codec
 from unison_audio.training.examples import CorpusInMemory, ExampleStream
 from unison_audio.training.recipe import BackboneRecipe, Phase
 from unison_audio.training.trainer import BackboneTrainer, train_backbone
-from unison_audio.variants import find_variant
+from unison_audio.variants import Variant, find_variant
 
 NANO_CODEC = CodecRecipe()
 """The nano codec: reconstruction, then the decoder against discriminators."""
@@ -65,6 +66,68 @@ NANO = BackboneRecipe(
     first_template_probability=0.7,
 )
 """Nano: a length curriculum, then the paper's two stages; fp32 on a laptop's CPU."""
+
+
+PAPER_ITEMS = 56
+"""Clips in a batch on one device (paper Table 13)."""
+
+
+def base_recipe(variant: Variant, frames: Callable[[float], int]) -> BackboneRecipe:
+    """The paper's base model: clips of 10 s, 150,000 steps of generation, then every task.
+
+    The paper does not say how many steps there are in all; 300,000 is this project's choice.
+
+    Args:
+        variant: What is trained.
+        frames: Latent frames of so many seconds.
+    """
+    seconds = min(10.0, variant.max_seconds)
+    return BackboneRecipe(
+        phases=(
+            Phase(until_step=STAGE1_STEPS, probabilities=_STAGE1, seconds={"": (seconds,)}),
+            Phase(until_step=None, probabilities=_STAGE2, seconds={"": (seconds,)}),
+        ),
+        frames_per_batch=PAPER_ITEMS * frames(seconds),
+        steps=2 * STAGE1_STEPS,
+        mixed_precision="bf16",
+        checkpoint_every=1000,
+        sample_every=5000,
+    )
+
+
+def long_speech_recipe(variant: Variant, frames: Callable[[float], int]) -> BackboneRecipe:
+    """The paper's fine-tune to 22 s, for long speech only; begin it with a base model's weights.
+
+    Length of the run, learning rate and the number of clips in a batch are this project's choice:
+    as many latent frames as in the base model's batches.
+
+    Args:
+        variant: What is trained.
+        frames: Latent frames of so many seconds.
+    """
+    spoken = {name: _STAGE1[name] for name in ("tts", "zero_shot_tts")}
+    total = sum(spoken.values())
+    base = base_recipe(variant, frames)
+    return dataclasses.replace(
+        base,
+        phases=(
+            Phase(
+                until_step=None,
+                probabilities={name: share / total for name, share in spoken.items()},
+                seconds={"": (variant.max_seconds,)},
+            ),
+        ),
+        steps=20_000,
+        peak_lr=5e-5,
+        warmup=500,
+    )
+
+
+FULL_RECIPES: dict[str, Callable[[Variant, Callable[[float], int]], BackboneRecipe]] = {
+    "base": base_recipe,
+    "long-speech": long_speech_recipe,
+}
+"""Recipes of the full-size variants by name."""
 
 
 def train_nano_codec(corpus: Path, run: Path, *, recipe: CodecRecipe = NANO_CODEC) -> Path:

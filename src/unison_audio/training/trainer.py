@@ -92,7 +92,13 @@ class BackboneTrainer:
             "ema": {name: whole(value) for name, value in self.ema.values.items()},
             "optimizer": optimizer,
             "sampler": self.sampler_state,
+            "source": self.parallel.objects(self._source_state()),
         }
+
+    def _source_state(self) -> Any:
+        """Where this process is in its corpora; None where they are in memory."""
+        saved = getattr(self.stream.source, "state_dict", None)
+        return None if saved is None else saved()
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes up a checkpoint's state, also one of another number of processes."""
@@ -101,6 +107,13 @@ class BackboneTrainer:
         self.sampler_state = state["sampler"]
         self.stream.sampler.load_state_dict(self.sampler_state)
         self.stream.first = state["step"]
+        places = [place for place in state.get("source", []) if place is not None]
+        if places:
+            # Of as many processes each goes on where it was; of another number all share the rest.
+            same = len(places) == self.parallel.world
+            self.stream.source.load_state_dict(  # type: ignore[attr-defined]
+                places[self.parallel.rank] if same else places
+            )
 
     def start_from(self, backbone: UnisonBackbone) -> None:
         """Starts from other weights instead of fresh ones; the optimiser starts anew.
