@@ -13,6 +13,7 @@ import soundfile
 import torch
 import webdataset
 
+from unison_audio.data.caption_filters import ZERO_SHOT_SECONDS
 from unison_audio.errors import InputError
 
 
@@ -42,6 +43,17 @@ class ClipRecord:
     """Event label that fits into "Add ..."."""
     caption: str = ""
     """A sentence on what is heard."""
+    language: str = ""
+    """Of the text or the caption: ``en``, ``zh`` or another code; empty where nobody said."""
+    sample_rate: int = 0
+    """Of the recording in the shard, in Hz; 0 in corpora of one rate, such as nano's."""
+    channels: int = 1
+    """Of the recording in the shard."""
+
+    @property
+    def zero_shot(self) -> bool:
+        """Whether it is long enough to give a reference and a target (paper, appendix C)."""
+        return self.kind == "speech" and bool(self.text) and self.seconds >= ZERO_SHOT_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,202 @@
+"""Encoded recordings: examining one to its last sample, and cutting pieces out as FLAC."""
+
+import dataclasses
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from unison_audio.audio import SILENCE_RMS
+from unison_audio.errors import InputError
+
+SUFFIXES = {
+    "WAV": "wav",
+    "WAVEX": "wav",
+    "RF64": "wav",
+    "FLAC": "flac",
+    "MP3": "mp3",
+    "OGG": "ogg",
+}
+"""libsndfile's containers that go into a shard as they are, and the suffix they get there."""
+FOREIGN = frozenset({".m4a", ".aac", ".mp4", ".webm", ".mkv", ".wma"})
+"""Suffixes of what libsndfile cannot read; PyAV (FFmpeg) does."""
+_BLOCK = 1 << 18
+_STREAMED_SIZE = 0x7FFFF000  # a WAV from a pipe cannot know its length and claims this or more
+_SHORT_SECONDS, _SHORT_SHARE = 0.1, 0.01
+"""An mp3's length is an estimate: only more than this is missing samples."""
+_FINE_SUBTYPES = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE"})
+
+
+class UnreadableAudioError(Exception):
+    """A recording that is damaged; the message is the reason."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a recording says of itself."""
+
+    suffix: str
+    """Of its container in a shard; empty if it has to be encoded anew."""
+
+    frames: int
+    """Samples per channel; for mp3 an estimate."""
+
+    sample_rate: int
+    """In Hz."""
+
+    channels: int
+    """Channels."""
+
+    @property
+    def seconds(self) -> float:
+        """Length."""
+        return self.frames / self.sample_rate
+
+
+class Recording:
+    """An open recording.
+
+    Args:
+        source: The file, or its bytes.
+        name: Its name; the suffix tells what libsndfile cannot read.
+
+    Raises:
+        UnreadableAudioError: If it is no recording that can be decoded.
+        InputError: If PyAV is needed and missing.
+    """
+
+    def __init__(self, source: Path | bytes, name: str) -> None:
+        self._foreign: tuple[np.ndarray, int] | None = None
+        if Path(name).suffix.lower() in FOREIGN:
+            samples, rate = self._foreign = _decode_foreign(source, name)
+            self.header = Header(
+                suffix="", frames=len(samples), sample_rate=rate, channels=samples.shape[1]
+            )
+            self._subtype = "PCM_16"
+            return
+        with _reasons():
+            file = source if isinstance(source, Path) else io.BytesIO(source)
+            self._file = soundfile.SoundFile(file)
+            self.header = Header(
+                suffix=SUFFIXES.get(self._file.format, ""),
+                frames=self._file.frames,
+                sample_rate=self._file.samplerate,
+                channels=self._file.channels,
+            )
+            self._subtype = "PCM_24" if self._file.subtype in _FINE_SUBTYPES else "PCM_16"
+        if not self.header.frames:
+            raise UnreadableAudioError("no samples")
+        if self.header.suffix == "wav" and _wav_is_short(source):
+            raise UnreadableAudioError("ends before the length its header states")
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._foreign is None:
+            self._file.close()
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Decodes samples.
+
+        Returns:
+            (frames, channels) float32; fewer than asked for at the end of the file.
+        """
+        if self._foreign is not None:
+            return self._foreign[0][start:stop]
+        with _reasons():
+            if self._file.tell() != start:
+                self._file.seek(start)
+            return self._file.read(stop - start, dtype="float32", always_2d=True)
+
+    def examine(self) -> tuple[int, bool]:
+        """Decodes it all.
+
+        Returns:
+            (frames, whether it is digital silence throughout).
+
+        Raises:
+            UnreadableAudioError: If it cannot be decoded to its end, or has samples that are not
+                finite.
+        """
+        frames, silent = 0, True
+        while len(block := self.read(frames, frames + _BLOCK)):
+            low, high = float(block.min()), float(block.max())
+            if not np.isfinite(low) or not np.isfinite(high):
+                raise UnreadableAudioError("samples that are not finite")
+            silent = silent and max(-low, high) < SILENCE_RMS
+            frames += len(block)
+        missing = (self.header.frames - frames) / self.header.sample_rate
+        if missing > max(_SHORT_SECONDS, _SHORT_SHARE * self.header.seconds):
+            raise UnreadableAudioError(
+                f"ends after {frames / self.header.sample_rate:.2f} of {self.header.seconds:.2f} s"
+            )
+        return frames, silent
+
+    def cut(self, start: int, stop: int) -> tuple[bytes, int, bool]:
+        """Cuts a piece out.
+
+        Returns:
+            (FLAC, frames, whether it is digital silence).
+
+        Raises:
+            UnreadableAudioError: As in ``examine``.
+        """
+        samples = self.read(start, stop)
+        peak = float(np.abs(samples).max(initial=0.0))
+        if not np.isfinite(peak):
+            raise UnreadableAudioError("samples that are not finite")
+        if peak > 1.0:  # lossy codings overshoot; FLAC would clip that
+            samples = samples / peak
+        encoded = io.BytesIO()
+        soundfile.write(encoded, samples, self.header.sample_rate, self._subtype, format="FLAC")
+        return encoded.getvalue(), len(samples), peak < SILENCE_RMS
+
+
+def _wav_is_short(source: Path | bytes) -> bool:
+    # libsndfile reads what is there, so that words would be missing from the end of the text.
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            head, size = file.read(8), source.stat().st_size
+    else:
+        head, size = source[:8], len(source)
+    stated = int.from_bytes(head[4:8], "little")
+    return head[:4] == b"RIFF" and size + 1 < stated + 8 and stated < _STREAMED_SIZE
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    try:
+        yield
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(getattr(error, "error_string", error)).strip()
+        raise UnreadableAudioError(f"cannot be decoded ({reason})") from error
+
+
+def _decode_foreign(source: Path | bytes, name: str) -> tuple[np.ndarray, int]:
+    try:
+        import av
+    except ModuleNotFoundError:
+        raise InputError(
+            f"{name} can only be read with the package av, which is missing; install it with: "
+            "pip install av"
+        ) from None
+    try:
+        with av.open(str(source) if isinstance(source, Path) else io.BytesIO(source)) as container:
+            if not container.streams.audio:
+                raise UnreadableAudioError("no audio stream")
+            assert isinstance(container, av.container.InputContainer)
+            stream = container.streams.audio[0]
+            planar = av.AudioResampler(format="fltp")
+            blocks = [
+                block.to_ndarray().T
+                for frame in container.decode(stream)
+                for block in planar.resample(frame)
+            ]
+            rate = int(stream.rate)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise UnreadableAudioError(f"cannot be decoded ({error})") from error
+    if not blocks:
+        raise UnreadableAudioError("no samples")
+    return np.concatenate(blocks), rate
