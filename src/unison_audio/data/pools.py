@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unison_audio.data.shards import Clip
+from unison_audio.data.shards import Clip, ClipRecord
 from unison_audio.errors import InputError
 from unison_audio.tasks.pools import SoundClip, SpeechClip
 
@@ -125,7 +125,7 @@ class MemoryPools:
         for index in chosen.tolist():
             size, pool = sizes[names[index]], self.speakers[names[index]]
             first, second = torch.randperm(size, generator=generator)[:2].tolist()
-            pairs.append((_speech_clip(pool.clips[first]), _speech_clip(pool.clips[second])))
+            pairs.append((speech_clip(pool.clips[first]), speech_clip(pool.clips[second])))
         return pairs
 
     def sounds(
@@ -153,29 +153,18 @@ class MemoryPools:
                 "add some, or leave out tasks that need more than one"
             )
         if self.label_weights is None:
-            return _choose(labels, generator)
+            return choose(labels, generator)
         weights = torch.tensor([self.label_weights.get(name, 0.0) for name in labels])
         return labels[int(torch.multinomial(weights, 1, generator=generator))]
 
     def sound(self, label: str, generator: torch.Generator) -> SoundClip:
         """Draws a sound of one label; its caption is often the label itself."""
-        clip = _choose(self.by_label[label], generator)
-        by_label = bool(torch.rand((), generator=generator) < LABEL_AS_CAPTION)
-        caption = label if by_label else plain_caption(clip.record.caption) or label
-        return SoundClip(waveform=clip.waveform, label=label, caption=caption)
+        return sound_clip(choose(self.by_label[label], generator), generator)
 
     def noise(self, count: int, generator: torch.Generator, seconds: float) -> list[Tensor]:
         """Draws noise: half of it coloured Gaussian, half recordings of wind, rain and the like."""
         samples = round(seconds * self.sample_rate)
-        drawn = []
-        for _ in range(count):
-            recorded, slope = torch.rand(2, generator=generator).tolist()
-            if recorded < 0.5 and self.noisy:
-                label = _choose(self.noisy, generator)
-                drawn.append(_choose(self.by_label[label], generator).waveform)
-            else:
-                drawn.append(coloured_noise(samples, 2.0 * slope, generator))
-        return drawn
+        return draw_noise(count, samples, generator, self.by_label, self.noisy)
 
     def _speech(
         self, pool: SpeechPool, count: int, generator: torch.Generator, max_seconds: float
@@ -186,7 +175,34 @@ class MemoryPools:
                 f"The corpus has no utterance of at most {max_seconds:.2f} s; take longer clips"
             )
         chosen = torch.randint(size, (count,), generator=generator)
-        return [_speech_clip(pool.clips[index]) for index in chosen.tolist()]
+        return [speech_clip(pool.clips[index]) for index in chosen.tolist()]
+
+
+def draw_noise(
+    count: int,
+    samples: int,
+    generator: torch.Generator,
+    by_label: Mapping[str, Sequence[Clip]],
+    noisy: Sequence[str],
+) -> list[Tensor]:
+    """Draws noise: half of it coloured Gaussian, half recordings, where there are some.
+
+    Args:
+        count: How many.
+        samples: Of the coloured ones.
+        generator: Draws.
+        by_label: Recordings of each label.
+        noisy: The labels that serve as noise; each is drawn as often.
+    """
+    drawn = []
+    for _ in range(count):
+        recorded, slope = torch.rand(2, generator=generator).tolist()
+        if recorded < 0.5 and noisy:
+            label = choose(noisy, generator)
+            drawn.append(choose(by_label[label], generator).waveform)
+        else:
+            drawn.append(coloured_noise(samples, 2.0 * slope, generator))
+    return drawn
 
 
 def plain_caption(caption: str) -> str:
@@ -207,11 +223,26 @@ def coloured_noise(samples: int, slope: float, generator: torch.Generator) -> Te
     return 0.1 * noise / noise.square().mean().sqrt()
 
 
-def _choose(items: Sequence[T], generator: torch.Generator) -> T:
+def choose(items: Sequence[T], generator: torch.Generator) -> T:
+    """Draws one of some things."""
     return items[int(torch.randint(len(items), (1,), generator=generator))]
 
 
-def _speech_clip(clip: Clip) -> SpeechClip:
+def label_of(record: ClipRecord) -> str:
+    """A sound's label; what its caption says where nobody gave it one."""
+    return record.label or plain_caption(record.caption)
+
+
+def sound_clip(clip: Clip, generator: torch.Generator) -> SoundClip:
+    """A sound for the builders; its caption is often the label itself."""
+    label = label_of(clip.record)
+    by_label = bool(torch.rand((), generator=generator) < LABEL_AS_CAPTION)
+    caption = label if by_label else plain_caption(clip.record.caption) or label
+    return SoundClip(waveform=clip.waveform, label=label, caption=caption)
+
+
+def speech_clip(clip: Clip) -> SpeechClip:
+    """An utterance for the builders."""
     record = clip.record
     return SpeechClip(
         waveform=clip.waveform, text=record.text, gender=record.gender, speaker=record.speaker

@@ -1,0 +1,166 @@
+"""Walking through a shard of a large corpus: its samples in order, from any of them on.
+
+Interrupted transfers are taken up again; what cannot be had is told as a number of clips lost.
+"""
+
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO
+
+from webdataset.tariterators import base_plus_ext
+
+from unison_audio.data.corpus_index import is_url, open_url
+
+UNREADABLE = "shard cannot be read"
+CUT_SHORT = "shard cut short"
+RETRY_SECONDS = (0.5, 1.5)
+"""Waits before a shard that failed is tried again."""
+_DRAIN = 1 << 16
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The files of one clip, undecoded."""
+
+    ordinal: int
+    """Place in the shard, from 0."""
+    files: dict[str, bytes]
+    """Content by suffix, such as ``flac`` and ``json``."""
+
+
+class LostClipsError(Exception):
+    """A shard, or the rest of one, that cannot be had."""
+
+    def __init__(self, reason: str, first: int, detail: str) -> None:
+        self.reason, self.first = reason, first
+        super().__init__(detail)
+
+
+def read_samples(
+    url: str, clips: int, *, first: int = 0, share: tuple[int, int] = (0, 1), patient: bool = True
+) -> Iterator[Sample]:
+    """Yields the samples of a shard in their order.
+
+    Args:
+        url: The shard.
+        clips: How many it should hold.
+        first: Ordinal of the first sample wanted.
+        share: (i, n) for samples whose ordinal leaves i when divided by n; the others are passed
+            over.
+        patient: Whether to try again, after a while, what cannot be read.
+
+    Raises:
+        LostClipsError: After the last whole sample, if some are missing.
+    """
+    reached = first
+    waits = iter(RETRY_SECONDS if patient else ())
+    while True:
+        try:
+            for sample in _walk(url, clips, reached, share):
+                if sample.files:
+                    yield sample
+                    waits = iter(RETRY_SECONDS if patient else ())
+                reached = sample.ordinal + 1
+            if reached < clips:
+                raise LostClipsError(
+                    CUT_SHORT, reached, f"it ends after {reached} of {clips} clips"
+                )
+            return
+        except tarfile.TarError as error:
+            raise LostClipsError(CUT_SHORT, reached, str(error)) from error
+        except OSError as error:
+            wait = next(waits, None)
+            if wait is None:
+                raise LostClipsError(UNREADABLE, reached, str(error)) from error
+            time.sleep(wait)
+
+
+def _walk(url: str, clips: int, first: int, share: tuple[int, int]) -> Iterator[Sample]:
+    """Yields samples once; those not wanted come without files."""
+    source = open_url(url)
+    try:
+        stream = _Forward(source) if is_url(url) else source
+        try:
+            yield from _samples(stream, clips, first, share)
+        except tarfile.TarError:
+            if is_url(url):
+                _finish(source)  # whether the transfer broke off rather than the shard
+            raise
+        if is_url(url):
+            _finish(source)
+    finally:
+        with suppress(OSError):  # a program whose output nobody wants any more
+            source.close()
+
+
+def _finish(source: IO[bytes]) -> None:
+    """Reads to the end and has the program's success checked."""
+    while source.read(_DRAIN):
+        pass
+    source.close()
+
+
+def _samples(
+    stream: "IO[bytes] | _Forward", clips: int, first: int, share: tuple[int, int]
+) -> Iterator[Sample]:
+    archive = tarfile.TarFile(fileobj=stream)  # type: ignore[arg-type]
+    part, parts = share
+    ordinal, key = -1, None
+    files: dict[str, bytes] = {}
+    broken_off = None
+    while True:
+        try:
+            member = archive.next()
+        except tarfile.TarError as error:
+            broken_off, member = error, None
+        if member is None:
+            break
+        archive.members = []  # type: ignore[attr-defined]  # it would remember them all
+        prefix, suffix = base_plus_ext(member.name)
+        if not member.isreg() or prefix is None:
+            continue
+        if prefix != key:
+            if key is not None:
+                yield Sample(ordinal, files)
+            key, ordinal, files = prefix, ordinal + 1, {}
+        if ordinal >= first and ordinal % parts == part:
+            content = stream.read(member.size)
+            if len(content) < member.size:
+                raise tarfile.ReadError(f"{member.name} has {len(content)} of {member.size} bytes")
+            files[suffix.lower()] = content
+    # Where more should follow, the last sample may be the one that the break went through.
+    if key is not None and (not files or _is_whole(files) or ordinal + 1 >= clips):
+        yield Sample(ordinal, files)
+    if broken_off is not None:
+        raise broken_off
+
+
+def _is_whole(files: dict[str, bytes]) -> bool:
+    """Whether a sample has its record and its sound."""
+    return "json" in files and len(files) > 1
+
+
+class _Forward:
+    """A stream that can be read forwards only, with what ``tarfile`` needs to skip members."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source, self._position = source, 0
+
+    def read(self, size: int) -> bytes:
+        """Reads up to so many bytes."""
+        content = self._source.read(size)
+        self._position += len(content)
+        return content
+
+    def tell(self) -> int:
+        """Bytes read so far."""
+        return self._position
+
+    def seek(self, position: int) -> None:
+        """Reads on up to a position, or to the end."""
+        assert position >= self._position, "a stream has no way back"
+        while position > self._position and self.read(min(_DRAIN, position - self._position)):
+            pass

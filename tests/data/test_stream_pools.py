@@ -1,0 +1,225 @@
+import itertools
+import json
+from collections import Counter
+
+import pytest
+import torch
+from data.stream_files import RATE, sample, write_corpus
+
+from unison_audio.data.stream_pools import StreamPools, open_pools
+from unison_audio.data.streaming import ClipStream
+from unison_audio.errors import InputError
+from unison_audio.tasks.builders import BuilderConfig
+from unison_audio.tasks.table import TASKS
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+LABELS = ("a beep", "a buzz", "wind blowing", "thunder, rain", "a horn")
+UTTERANCES = 40
+
+
+def write_speech(folder):
+    """Every third utterance without words; four speakers and one unknown; 0.3 to 1.08 s."""
+    clips = [
+        sample(
+            f"utterance-{i:02d}",
+            kind="speech",
+            seconds=0.3 + 0.02 * i,
+            text="" if i % 3 == 2 else f"words number {i}",
+            speaker=f"speaker-{i % 5}" if i % 5 else "",
+            gender=("male", "female")[i % 2],
+        )
+        for i in range(UTTERANCES)
+    ]
+    return write_corpus(folder, [clips[:20], clips[20:]], "spoken", kinds=["speech"])
+
+
+def write_sounds(folder):
+    """Six of each label, the last two labels without caption, and six with a caption alone."""
+    clips = [
+        sample(
+            f"sound-{i:02d}",
+            seconds=0.4,
+            label=LABELS[i % 5],
+            caption="" if i % 5 > 2 else f"Something like {LABELS[i % 5]}.",
+        )
+        for i in range(30)
+    ]
+    clips += [sample(f"told-{i}", seconds=0.4, label="", caption=f"A car {i}.") for i in range(6)]
+    return write_corpus(folder, [clips[:18], clips[18:]], "heard", kinds=["sound"])
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpora")
+    return write_speech(folder / "speech"), write_sounds(folder / "sound")
+
+
+def make(corpora, **options):
+    settings = {"sample_rate": RATE, "max_seconds": 1.0, "pair_seconds": 0.5, **options}
+    return open_pools(corpora, **settings)
+
+
+def generator(seed=3):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("held_seconds", [8.0, 1000.0])
+def test_utterances_with_words_come_at_most_once_an_epoch_and_all_of_them(corpora, held_seconds):
+    pools, drawn = make(corpora, held_seconds=held_seconds), generator()
+    counts = Counter(pools.speech(1, drawn, max_seconds=2.0)[0].text for _ in range(200))
+    short = [i for i in range(UTTERANCES) if i % 3 != 2 and 0.3 + 0.02 * i <= 1.0]
+    assert set(counts) == {f"words number {i}" for i in short}
+    begun = 1 + pools.windows["speech"].stream.mark().positions[0].passes[0].epoch
+    assert max(counts.values()) <= begun
+    assert min(counts.values()) >= begun / 4
+
+
+def test_speech_keeps_to_the_longest_length_and_to_the_most_words(corpora):
+    pools = make(corpora)
+    drawn = pools.speech(50, generator(), max_seconds=0.6)
+    assert max(len(clip.waveform) for clip in drawn) <= 0.6 * RATE
+    assert all(clip.text for clip in drawn)
+    assert not all(clip.text for clip in pools.speech_any(50, generator(), max_seconds=0.6))
+    assert pools.pools(3).speech(5, generator(), max_seconds=1.0)
+    with pytest.raises(InputError, match="no utterance with its words"):
+        pools.pools(2).speech(5, generator(), max_seconds=1.0)
+
+
+def test_pairs_are_two_long_utterances_of_one_known_speaker(corpora):
+    pools = make(corpora)
+    targets = Counter()
+    for reference, target in pools.speaker_pairs(120, generator(), max_seconds_each=0.9):
+        assert reference.speaker == target.speaker != ""
+        assert reference.text != target.text
+        assert reference.text
+        for clip in (reference, target):
+            assert 0.5 * RATE <= len(clip.waveform) <= 0.9 * RATE
+        targets[target.text] += 1
+    assert max(targets.values()) - min(targets.values()) <= 4
+    with pytest.raises(InputError, match=r"at least 0\.50 s cannot be of at most 0\.40 s"):
+        pools.speaker_pairs(1, generator(), max_seconds_each=0.4)
+    with pytest.raises(InputError, match="no two utterances of one speaker"):
+        pools.speaker_pairs(1, generator(), max_seconds_each=0.501)
+
+
+def test_sounds_of_all_labels_come_and_never_an_excluded_one(corpora):
+    pools = make(corpora)
+    drawn = pools.sounds(72, generator(), max_seconds=1.0)
+    counts = Counter(sound.label for sound in drawn)
+    assert set(counts) == {*LABELS, *(f"a car {i}" for i in range(6))}
+    for sound in drawn:
+        told = {sound.label, f"something like {sound.label}"}
+        assert sound.caption in told
+    excluded = [{"a beep", "a buzz"}, set(LABELS)] * 20
+    others = pools.sounds(40, generator(), exclude_labels=excluded, max_seconds=1.0)
+    assert all(s.label not in no for s, no in zip(others, excluded, strict=True))
+    everything = [set(counts)]
+    with pytest.raises(InputError, match="no sound other than"):
+        pools.sounds(1, generator(), exclude_labels=everything, max_seconds=1.0)
+
+
+def test_noise_is_recorded_or_coloured(corpora):
+    pools = make(corpora)
+    recorded = {
+        sound.waveform.numpy().tobytes(): sound.label
+        for sound in pools.sounds(200, generator(), max_seconds=1.0)
+    }
+    drawn = pools.noise(100, generator(), 0.7)
+    found = Counter(recorded.get(wave.numpy().tobytes()) for wave in drawn)
+    assert set(found) == {None, "wind blowing", "thunder, rain"}
+    assert 30 <= found[None] <= 70
+    lengths = {len(wave) for wave in drawn if wave.numpy().tobytes() not in recorded}
+    assert lengths == {round(0.7 * RATE)}
+
+
+def draws(pools, seed):
+    """What several draws give, as comparable values."""
+    g = generator(seed)
+    pairs = pools.speaker_pairs(3, g, max_seconds_each=0.9)
+    spoken = [
+        *pools.speech(4, g, max_seconds=0.8),
+        *pools.speech_any(4, g, max_seconds=1.0),
+        *itertools.chain(*pairs),
+    ]
+    heard = pools.sounds(5, g, exclude_labels=[{"a beep"}] * 5, max_seconds=1.0)
+    waves = [clip.waveform for clip in (*spoken, *heard)] + pools.noise(3, g, 0.5)
+    return [wave.numpy().tobytes() for wave in waves] + [sound.caption for sound in heard]
+
+
+@pytest.mark.parametrize("held_seconds", [8.0, 1000.0])
+@pytest.mark.parametrize("before", [0, 1, 7])
+def test_pools_go_on_from_their_state_to_the_sample(corpora, held_seconds, before):
+    whole = make(corpora, held_seconds=held_seconds)
+    for seed in range(before):
+        draws(whole, seed)
+    state = json.loads(json.dumps(whole.state_dict()))
+    rest = [draws(whole, seed) for seed in range(20, 26)]
+    resumed = make(corpora, held_seconds=held_seconds)
+    resumed.load_state_dict(state)
+    if before:
+        assert json.loads(json.dumps(resumed.state_dict())) == state
+    assert [draws(resumed, seed) for seed in range(20, 26)] == rest
+    assert resumed.state_dict() == whole.state_dict()
+
+
+def test_pools_with_worker_processes_go_on_to_the_sample(corpora):
+    whole = make(corpora, held_seconds=8.0, workers=2)
+    draws(whole, 0)
+    state = whole.state_dict()
+    rest = draws(whole, 1)
+    whole.close()
+    resumed = make(corpora, held_seconds=8.0, workers=2)
+    resumed.load_state_dict(state)
+    assert draws(resumed, 1) == rest
+    resumed.close()
+
+
+def test_pools_go_on_with_another_number_of_ranks(corpora):
+    states = []
+    for rank in range(2):
+        pools = make(corpora, held_seconds=6.0, rank=rank, world=2)
+        draws(pools, 0)
+        states.append(pools.state_dict())
+    alone = make(corpora, held_seconds=6.0)
+    alone.load_state_dict(states)
+    assert draws(alone, 1)
+    assert not alone.windows["speech"].stream.exact
+
+
+def test_a_window_holds_no_more_than_it_may(corpora):
+    pools = make(corpora, held_seconds=5.0)
+    for seed in range(10):
+        draws(pools, seed)
+        for window in pools.windows.values():
+            held = list(window)
+            seconds = sum(len(one.clip.waveform) for one in held) / RATE
+            assert seconds == pytest.approx(window.seconds)
+            assert seconds <= 5.0
+            assert len(window.state_dict()["held"]) < 60
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_is_built_from_them(corpora, task):
+    config = BuilderConfig(hop=64, onset_seconds=(0.0, 0.05))
+    batch = TASKS[task].build(make(corpora), 4, 2.0, RATE, generator(), config=config)
+    assert batch.target.shape == (4, 2 * RATE)
+    assert batch.target.isfinite().all()
+    assert all(batch.instructions)
+
+
+def test_what_is_not_there_is_named(corpora, tmp_path):
+    speech, sound = corpora
+    with pytest.raises(InputError, match="hold no sound, which the task needs"):
+        make([speech]).sounds(1, generator(), max_seconds=1.0)
+    assert len(make([speech]).noise(4, generator(), 0.1)) == 4
+    with pytest.raises(InputError, match="hold no speech"):
+        make([sound]).speech(1, generator(), max_seconds=1.0)
+    with pytest.raises(InputError, match="neither speech nor sound of the split 'heldout'"):
+        make([write_corpus(tmp_path, [[sample("a")]], splits=["train"])], split="heldout")
+    with pytest.raises(InputError, match="none of the stream of speech"):
+        make(corpora).load_state_dict({"sound": {}})
+    rates = [
+        ClipStream([folder], sample_rate=rate) for folder, rate in zip(corpora, (8, 9), strict=True)
+    ]
+    with pytest.raises(InputError, match=r"sample rates \[8, 9\]"):
+        StreamPools(*rates)
