@@ -1,13 +1,85 @@
-"""Small discriminators for the nano codec: multi-period and multi-resolution STFT."""
+"""Small discriminators for the nano codec: bands of complex spectra, and waveforms by period.
+
+All convolutions run over time alone, with the bins of a band, or nothing, as input channels: on a
+processor they cost a fifth of convolutions over time and frequency.
+"""
 
 import itertools
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PERIODS = (2, 3, 5, 7)
-RESOLUTIONS = (1024, 512, 256)
+
+@dataclass(frozen=True, kw_only=True)
+class BandShape:
+    """Shape of a `BandDiscriminator`."""
+
+    n_fft: int
+    """STFT size; the hop is a quarter of it."""
+    bands: int
+    """Bands of equal width; their number divides ``n_fft // 2``."""
+    width: int
+    """Channels of a band."""
+    layers: int
+    """Convolutions before the score, each with twice the reach of the one before."""
+
+
+BANDS = (
+    BandShape(n_fft=1024, bands=8, width=32, layers=3),
+    BandShape(n_fft=512, bands=4, width=48, layers=3),
+    BandShape(n_fft=256, bands=2, width=48, layers=2),
+)
+PERIODS = (3, 5, 7)
+COMPRESSION = 0.3
+"""Power to which magnitudes are raised, so that what is quiet is judged too."""
+
+Judgement = tuple[Tensor, list[Tensor]]
+"""Scores, and the features of every layer."""
+
+
+class BandDiscriminator(nn.Module):
+    """Judges each band of a complex spectrum by itself, magnitudes and phases together."""
+
+    window: Tensor
+
+    def __init__(self, shape: BandShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.register_buffer("window", torch.hann_window(shape.n_fft), persistent=False)
+        bins = shape.n_fft // 2 // shape.bands
+        widths = [2 * bins, *([shape.width] * shape.layers)]
+        self.layers = nn.ModuleList(
+            nn.Conv1d(
+                a * shape.bands,
+                b * shape.bands,
+                3,
+                padding=2**i,
+                dilation=2**i,
+                groups=shape.bands,
+            )
+            for i, (a, b) in enumerate(itertools.pairwise(widths))
+        )
+        self.last = nn.Conv1d(
+            shape.width * shape.bands, shape.bands, 3, padding=1, groups=shape.bands
+        )
+
+    def forward(self, waveform: Tensor) -> Judgement:
+        """Judges (B, samples); the scores are (B, bands, T)."""
+        return _run(self.layers, self.last, self.spectrum(waveform))
+
+    def spectrum(self, waveform: Tensor) -> Tensor:
+        """Real and imaginary parts with compressed magnitudes, (B, bands * 2 * bins, T)."""
+        n_fft, bands = self.shape.n_fft, self.shape.bands
+        spectrum = torch.stft(waveform, n_fft, n_fft // 4, window=self.window, return_complex=True)[
+            :, 1:
+        ]  # the constant is left out
+        real, imaginary = spectrum.real, spectrum.imag
+        power = real.square() + imaginary.square() + 1e-6
+        gain = power.pow((COMPRESSION - 1) / 2)
+        parts = torch.stack([real * gain, imaginary * gain], dim=1)  # (B, 2, n_fft / 2, T)
+        return parts.unflatten(2, (bands, -1)).transpose(1, 2).flatten(1, 3)
 
 
 class PeriodDiscriminator(nn.Module):
@@ -16,44 +88,20 @@ class PeriodDiscriminator(nn.Module):
     def __init__(self, period: int) -> None:
         super().__init__()
         self.period = period
-        widths = (1, 12, 24, 48, 48)
+        widths = (1, 8, 24, 48)
         self.layers = nn.ModuleList(
-            nn.Conv2d(a, b, (5, 1), (3, 1), padding=(2, 0)) for a, b in itertools.pairwise(widths)
+            nn.Conv1d(a, b, 5, 3, padding=2) for a, b in itertools.pairwise(widths)
         )
-        self.last = nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0))
+        self.last = nn.Conv1d(widths[-1], 1, 3, padding=1)
 
-    def forward(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Judges (B, samples); gives scores and the features of every layer."""
+    def forward(self, waveform: Tensor) -> Judgement:
+        """Judges (B, samples); the scores are (B * period, 1, T)."""
         padded = F.pad(waveform, (0, -waveform.shape[-1] % self.period))
-        return _run(self.layers, self.last, padded.view(len(padded), 1, -1, self.period))
+        rows = padded.unflatten(1, (-1, self.period)).transpose(1, 2).flatten(0, 1)
+        return _run(self.layers, self.last, rows[:, None])
 
 
-class ResolutionDiscriminator(nn.Module):
-    """Judges a log-magnitude spectrogram of one resolution (UnivNet, Jang et al. 2021)."""
-
-    window: Tensor
-
-    def __init__(self, n_fft: int) -> None:
-        super().__init__()
-        self.n_fft = n_fft
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        widths, strides = (1, 12, 12, 24, 24), ((2, 1), (2, 2), (2, 1), (2, 2))
-        self.layers = nn.ModuleList(
-            nn.Conv2d(widths[i], widths[i + 1], (5, 3), strides[i], padding=(2, 1))
-            for i in range(4)
-        )
-        self.last = nn.Conv2d(widths[-1], 1, 3, padding=1)
-
-    def forward(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Judges (B, samples); gives scores and the features of every layer."""
-        spectrum = torch.stft(
-            waveform, self.n_fft, self.n_fft // 4, window=self.window, return_complex=True
-        )
-        magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-8).sqrt()
-        return _run(self.layers, self.last, magnitude.clamp(min=1e-3).log()[:, None])
-
-
-def _run(layers: nn.ModuleList, last: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+def _run(layers: nn.ModuleList, last: nn.Module, x: Tensor) -> Judgement:
     features = []
     for layer in layers:
         x = F.leaky_relu(layer(x), 0.1)
@@ -62,36 +110,42 @@ def _run(layers: nn.ModuleList, last: nn.Module, x: Tensor) -> tuple[Tensor, lis
 
 
 class Discriminators(nn.Module):
-    """All discriminators together, with least-squares losses."""
+    """All discriminators together."""
 
     def __init__(self) -> None:
         super().__init__()
         self.judges = nn.ModuleList(
-            [PeriodDiscriminator(period) for period in PERIODS]
-            + [ResolutionDiscriminator(n_fft) for n_fft in RESOLUTIONS]
+            [BandDiscriminator(shape) for shape in BANDS]
+            + [PeriodDiscriminator(period) for period in PERIODS]
         )
 
-    def forward(self, waveform: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
-        """Judges (B, samples); gives a score and the features of each discriminator."""
-        judged = [judge(waveform) for judge in self.judges]
-        return [scores for scores, _ in judged], [features for _, features in judged]
-
-    def judge_loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Least-squares loss that scores targets 1 and outputs 0."""
-        scores, _ = self(torch.cat([target, output]))
-        total = output.new_zeros(())
-        for score in scores:
-            real, fake = score.chunk(2)
-            total = total + (1 - real).square().mean() + fake.square().mean()
-        return total / len(scores)
+    def forward(self, waveform: Tensor) -> list[Judgement]:
+        """Judges (B, samples)."""
+        return [judge(waveform) for judge in self.judges]
 
 
-def feature_loss(ours: list[list[Tensor]], theirs: list[list[Tensor]]) -> Tensor:
-    """Mean L1 distance of features, each layer relative to the size of the target's."""
-    total = ours[0][0].new_zeros(())
-    count = 0
-    for our_layers, their_layers in zip(ours, theirs, strict=True):
-        for our, their in zip(our_layers, their_layers, strict=True):
-            total = total + F.l1_loss(our, their) / their.abs().mean().clamp(min=1e-3)
-            count += 1
-    return total / count
+def judge_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:
+    """Least-squares loss that scores recordings 1 and outputs 0, the mean over discriminators."""
+    losses = [
+        (1 - ours).square().mean() + theirs.square().mean()
+        for (ours, _), (theirs, _) in zip(real, fake, strict=True)
+    ]
+    return torch.stack(losses).mean()
+
+
+def fooling_loss(fake: list[Judgement]) -> Tensor:
+    """Least-squares loss that wants outputs scored 1, the mean over discriminators."""
+    return torch.stack([(1 - scores).square().mean() for scores, _ in fake]).mean()
+
+
+def feature_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:
+    """Mean L1 distance of features, each layer relative to the size of the recording's.
+
+    Gradients reach the outputs' features alone.
+    """
+    losses = []
+    for (_, theirs), (_, ours) in zip(real, fake, strict=True):
+        for their, our in zip(theirs, ours, strict=True):
+            their = their.detach()
+            losses.append(F.l1_loss(our, their) / their.abs().mean().clamp(min=1e-3))
+    return torch.stack(losses).mean()
