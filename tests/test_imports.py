@@ -13,7 +13,7 @@ import unison_audio
 SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
-    {"audio"},
+    {"audio", "jsonl"},
     {"model", "frozen", "tasks", "data"},
     {"variants"},
     {"checkpoint"},

@@ -10,6 +10,7 @@ from typing import Any
 
 from unison_audio.app.files import check_sound_file, write_whole
 from unison_audio.errors import InputError
+from unison_audio.jsonl import read_rows
 from unison_audio.pipeline import Unison
 from unison_audio.request import ShortenedWarning
 from unison_audio.settings import SamplingOptions, sampling_for
@@ -68,32 +69,20 @@ def read_jobs(path: Path, unison: Unison) -> list[Job]:
     Raises:
         InputError: If a line cannot be run; the message begins with the line's number.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}; check the path.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text ({error}); give a JSONL file.") from error
-    jobs: list[Job] = []
     names: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            job = _read_job(number, line, path.parent.resolve())
-            if job.output in names:
-                raise InputError(
-                    f"The output {job.output!r} is also that of line {names[job.output]}; "
-                    "give each its own."
-                )
-            _check(job, unison)
-        except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}") from error
+
+    def read(number: int, values: dict[str, Any]) -> Job:
+        job = _read_job(number, values, path.parent.resolve())
+        if job.output in names:
+            raise InputError(
+                f"The output {job.output!r} is also that of line {names[job.output]}; "
+                "give each its own."
+            )
+        _check(job, unison)
         names[job.output] = number
-        jobs.append(job)
-    if not jobs:
-        raise InputError(f"{path} holds no jobs; write one JSON object a line.")
-    return jobs
+        return job
+
+    return read_rows(path, KEYS, "jobs", read)
 
 
 def run_jobs(
@@ -140,17 +129,7 @@ def run_jobs(
     return failed
 
 
-def _read_job(number: int, line: str, folder: Path) -> Job:
-    try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"This is not JSON ({error}); write one object a line.") from error
-    if not isinstance(values, dict):
-        raise InputError(f"This is {type(values).__name__}, not an object; write {{...}}.")
-    unknown = [key for key in values if key not in KEYS]
-    if unknown:
-        raise InputError(f"Unknown: {', '.join(unknown)}; the keys are {', '.join(KEYS)}.")
-    values = {key: value for key, value in values.items() if value is not None}
+def _read_job(number: int, values: dict[str, Any], folder: Path) -> Job:
     if "instruction" not in values:
         raise InputError("There is no instruction; add one.")
     for key in _TEXTS:

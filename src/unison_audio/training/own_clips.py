@@ -7,7 +7,6 @@ Each line of the list is an object with `audio` and one of these:
 * `instruction`, with `source` for edits: the audio is what the instruction is to give, as it is.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from unison_audio import audio
 from unison_audio.data.pools import plain_caption
 from unison_audio.data.shards import Clip, ClipRecord
 from unison_audio.errors import InputError
+from unison_audio.jsonl import read_rows
 from unison_audio.request import PEAK
 from unison_audio.tasks.instructions import parse_instruction, respell
 from unison_audio.tasks.table import TASKS, TaskBatch
@@ -94,28 +94,18 @@ def read_own_clips(path: Path, variant: Variant, hop: int) -> OwnClips:
     Raises:
         InputError: If a line cannot be used; the message begins with the line's number.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}; check the path.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text ({error}); give a JSONL file.") from error
-    clips: list[Clip] = []
-    pairs: list[Pair] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = _row(line)
-            if "instruction" in row:
-                pairs.append(_pair(row, path.parent, variant, hop))
-            else:
-                clips.append(_clip(row, path.parent, variant, f"{number:06d}"))
-        except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}") from error
-    if not clips and not pairs:
-        raise InputError(f"{path} holds no clips; write one JSON object a line.")
-    return OwnClips(clips=clips, pairs=pairs)
+
+    def read(number: int, row: dict[str, Any]) -> Clip | Pair:
+        _check_row(row)
+        if "instruction" in row:
+            return _pair(row, path.parent, variant, hop)
+        return _clip(row, path.parent, variant, f"{number:06d}")
+
+    rows = read_rows(path, KEYS, "clips", read)
+    return OwnClips(
+        clips=[row for row in rows if isinstance(row, Clip)],
+        pairs=[row for row in rows if isinstance(row, Pair)],
+    )
 
 
 class OwnClipStream(ExampleStream):
@@ -156,17 +146,8 @@ class OwnClipStream(ExampleStream):
         )
 
 
-def _row(line: str) -> dict[str, str]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"This is not JSON ({error}); write one object a line.") from error
-    if not isinstance(row, dict):
-        raise InputError(f"This is {type(row).__name__}, not an object; write {{...}}.")
-    row = {key: value for key, value in row.items() if value is not None}
-    unknown = [key for key in row if key not in KEYS]
-    if unknown:
-        raise InputError(f"Unknown: {', '.join(unknown)}; the keys are {', '.join(KEYS)}.")
+def _check_row(row: dict[str, Any]) -> None:
+    """Refuses a row whose keys do not say one thing."""
     for key, value in row.items():
         if not isinstance(value, str) or not value.strip():
             raise InputError(f"{key} is {value!r}; it must be a text.")
@@ -175,7 +156,6 @@ def _row(line: str) -> dict[str, str]:
     kinds = [key for key in ("caption", "text", "instruction") if key in row]
     if len(kinds) != 1 and not (not kinds and "label" in row):
         raise InputError("Give a caption (or label), a text, or an instruction: one of them.")
-    return row
 
 
 def _load(folder: Path, name: str, variant: Variant) -> Tensor:

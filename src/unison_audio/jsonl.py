@@ -1,0 +1,59 @@
+"""Lists that users write: one JSON object a line, each mistake named with its line."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from unison_audio.errors import InputError
+
+T = TypeVar("T")
+
+
+def read_rows(
+    path: Path, keys: Sequence[str], what: str, read: Callable[[int, dict[str, Any]], T]
+) -> list[T]:
+    """Reads a JSONL file; empty lines are passed over, and keys whose value is null.
+
+    Args:
+        path: The file.
+        keys: The keys that an object may have.
+        what: What the lines are, for the message of a file without any.
+        read: Called with a line's number, from 1, and its object; what it raises as `InputError`
+            is raised with the file and the line before it.
+
+    Returns:
+        What `read` gave for each line.
+
+    Raises:
+        InputError: If the file cannot be read, holds nothing, or a line cannot be used.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}; check the path.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text ({error}); give a JSONL file.") from error
+    rows: list[T] = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                rows.append(read(number, _object(line, keys)))
+            except InputError as error:
+                raise InputError(f"{path}, line {number}: {error}") from error
+    if not rows:
+        raise InputError(f"{path} holds no {what}; write one JSON object a line.")
+    return rows
+
+
+def _object(line: str, keys: Sequence[str]) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"This is not JSON ({error}); write one object a line.") from error
+    if not isinstance(values, dict):
+        raise InputError(f"This is {type(values).__name__}, not an object; write {{...}}.")
+    unknown = [key for key in values if key not in keys]
+    if unknown:
+        raise InputError(f"Unknown: {', '.join(unknown)}; the keys are {', '.join(keys)}.")
+    return {key: value for key, value in values.items() if value is not None}
