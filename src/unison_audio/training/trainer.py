@@ -109,11 +109,8 @@ class BackboneTrainer:
         self.stream.first = state["step"]
         places = [place for place in state.get("source", []) if place is not None]
         if places:
-            # Of as many processes each goes on where it was; of another number all share the rest.
-            same = len(places) == self.parallel.world
-            self.stream.source.load_state_dict(  # type: ignore[attr-defined]
-                places[self.parallel.rank] if same else places
-            )
+            # Each process finds its own place, or shares what is left where their number changed.
+            self.stream.source.load_state_dict(places)  # type: ignore[attr-defined]
 
     def start_from(self, backbone: UnisonBackbone) -> None:
         """Starts from other weights instead of fresh ones; the optimiser starts anew.
@@ -304,27 +301,35 @@ def train_backbone(
                     print(pace.line(done, each, loss=mean, norm=norm), flush=True)
                     parallel.log(_figures(everyone, shares.taken(), recipe.lr(step)), done)
             asked = any(parallel.objects(stop.asked)) if parallel.world > 1 else stop.asked
-            if done % recipe.checkpoint_every == 0 or done == recipe.steps or asked:
+            last = done == recipe.steps
+            scheduled = done % recipe.sample_every == 0
+            if scheduled:  # before saving, since it draws from the pools: a resumed run does not
+                _sample(trainer, folder, done)
+            if done % recipe.checkpoint_every == 0 or last or asked:
                 saved = trainer.state()
                 if parallel.main:
                     save_checkpoint(folder, done, saved, recipe.keep_checkpoints)
                 parallel.wait()
             if asked:
                 raise KeyboardInterrupt(f"saved at step {done}")
-            last = done == recipe.steps
             if validation is not None and (done % recipe.validate_every == 0 or last):
                 figures = validation.losses(trainer.averaged())
                 if log is not None:
                     _note_validation(folder, done, figures)
                     parallel.log({f"validation/{k}": v for k, v in figures.items()}, done)
-            if done % recipe.sample_every == 0 or last:
-                averaged = trainer.averaged()
-                if parallel.main:
-                    write_samples(averaged, trainer.stream, folder / "samples", done)
-                parallel.wait()
+            if last and not scheduled:  # after saving: a longer run would not have drawn here
+                _sample(trainer, folder, done)
     finally:
         stop.restore()
     return trainer.averaged()
+
+
+def _sample(trainer: BackboneTrainer, folder: Path, step: int) -> None:
+    """Writes samples of the averaged weights; every process must take part."""
+    averaged = trainer.averaged()
+    if trainer.parallel.main:
+        write_samples(averaged, trainer.stream, folder / "samples", step)
+    trainer.parallel.wait()
 
 
 class Shares:
