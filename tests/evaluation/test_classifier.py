@@ -1,7 +1,9 @@
+import dataclasses
 import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from unison_audio.data.shards import Clip, ClipRecord
 from unison_audio.errors import InputError
@@ -13,10 +15,12 @@ from unison_audio.evaluation.classifier import (
     log_mel,
     mel_power,
     save_classifier,
+    what_is_new,
 )
 from unison_audio.evaluation.classifier_training import (
     ClassifierRecipe,
     Scenes,
+    smear,
     train_classifier,
 )
 
@@ -42,7 +46,7 @@ def clip(kind, wave, label="", key="k"):
         split="train",
         seconds=len(wave) / RATE,
         licence="CC0-1.0",
-        source="made",
+        source=f"made-{'abcd'[int(key[-1])]}" if key[-1].isdigit() else "made",
         label=label,
     )
     return Clip(record=record, waveform=wave)
@@ -78,8 +82,42 @@ def test_hears_both_events_of_a_mix_and_leaves_the_base_out(judge):
     mix = (tone(150.0) + tone(1500.0))[None]
     ranks = [judge.ranks(mix, RATE, [label])[0] for label in LABELS]
     assert ranks[2] == 3
-    assert judge.ranks(mix, RATE, ["a low hum"], ["a whistle"]) == [1]
-    assert judge.ranks(mix, RATE, ["a whistle"], ["a low hum"]) == [1]
+    assert judge.ranks(mix, RATE, ["a low hum"], [["a whistle"]]) == [1]
+    assert judge.ranks(mix, RATE, ["a whistle"], [["a low hum", "a bell"]]) == [1]
+
+
+def test_says_which_labels_it_can_tell(clips, judge):
+    assert set(judge.config.told) == set(LABELS)
+    generator = torch.Generator().manual_seed(1)
+    vague = [
+        clip("sound", 0.1 * torch.randn(4000, generator=generator), label, f"x{k}")
+        for label in ("a", "b", "c", "d", "e", "f", "g", "h")
+        for k in range(4)
+    ]
+    recipe = dataclasses.replace(TINY, steps=1, encoded_steps=0)
+    told = train_classifier([*clips, *vague], RATE, BandEncoder(), recipe).config.told
+    assert set(told) >= set(LABELS)
+    assert len(told) < 3 + 6  # noise has no kinds; three guesses of eleven are right at times
+
+
+def test_hears_what_an_edit_added():
+    base, event = tone(150.0, 1.0), F.pad(tone(1500.0, 0.4), (0, RATE - round(0.4 * RATE)))
+    new = what_is_new((base + event)[None], base[None])[0]
+    assert float((new - event).square().mean()) < 0.05 * float(event.square().mean())
+    assert float(what_is_new(base[None], base[None]).abs().max()) == 0.0
+
+
+def test_smearing_keeps_level_and_place(clips):
+    wave = F.pad(tone(600.0, 0.5), (0, RATE // 2))[None]
+    smeared = smear(wave, RATE, torch.Generator().manual_seed(0))
+    assert smeared.shape == wave.shape
+    assert not torch.allclose(smeared, wave, atol=1e-2)
+    inside, outside = (
+        smeared[0, : RATE // 2].square().sum(),
+        smeared[0, -RATE // 4 :].square().sum(),
+    )
+    assert 0.3 < float(inside / wave.square().sum()) < 3
+    assert float(outside) < 0.05 * float(inside)
 
 
 def test_the_level_does_not_matter(judge):

@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from unison_audio.audio import resample
 from unison_audio.errors import InputError
+from unison_audio.evaluation.encoders import Encoder
 from unison_audio.frozen.nano_codec import mel_filters
 
 CONFIG_FILE = "classifier.json"
@@ -32,6 +32,8 @@ class ClassifierConfig:
 
     labels: tuple[str, ...]
     """What it tells apart; one more output, the last, stands for speech."""
+    told: tuple[str, ...] = ()
+    """Those that it can tell on recordings of families it has not heard."""
     sample_rate: int = 16_000
     """Of the waveforms, in Hz."""
     n_fft: int = 512
@@ -50,14 +52,6 @@ class ClassifierConfig:
     """What the encoder gives for a recording."""
     hidden: int = 256
     """Width of the perceptron over these."""
-
-
-class Encoder(Protocol):
-    """A model of others that describes recordings; `judges.FreeRecogniser` is one."""
-
-    def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
-        """Describes a waveform (samples,) by a vector (features,)."""
-        ...
 
 
 def mel_power(waveform: Tensor, config: ClassifierConfig) -> Tensor:
@@ -162,7 +156,7 @@ class EventClassifier:
         waveform: Tensor,
         sample_rate: int,
         labels: Sequence[str],
-        beside: Sequence[str] = (),
+        beside: Sequence[Sequence[str]] = (),
     ) -> list[int]:
         """Ranks one label an item among all labels; 1 is the best.
 
@@ -170,13 +164,14 @@ class EventClassifier:
             waveform: (B, samples).
             sample_rate: In Hz.
             labels: One an item.
-            beside: Labels, one an item or none, that are known to sound too and do not count.
+            beside: For each item, or for none, the labels that are known to sound too and do not
+                count.
 
         Raises:
             InputError: If a label is none of the classifier's.
         """
         known = {label: index for index, label in enumerate(self.config.labels)}
-        missing = sorted({*labels, *beside} - known.keys())
+        missing = sorted({*labels, *(name for names in beside for name in names)} - known.keys())
         if missing:
             raise InputError(
                 f"The classifier does not know {missing[0]!r}; delete its folder so that it is "
@@ -185,9 +180,33 @@ class EventClassifier:
         scores = self.scores(waveform, sample_rate)
         own = scores.gather(1, torch.tensor([[known[label]] for label in labels]))
         better = scores > own
-        for row, label in zip(better, beside, strict=False):
-            row[known[label]] = False
+        for row, names in zip(better, beside, strict=False):
+            for name in names:
+                row[known[name]] = False
         return (1 + better.sum(dim=1)).tolist()
+
+
+def what_is_new(output: Tensor, source: Tensor, n_fft: int = 1024) -> Tensor:
+    """Takes what an edit left as it was out of its output, by spectral subtraction.
+
+    Args:
+        output: (B, samples).
+        source: (B, samples), what was edited.
+        n_fft: STFT size; the hop is a quarter of it.
+
+    Returns:
+        (B, samples): the output where, in time and frequency, it has more power than the source.
+    """
+    window = torch.hann_window(n_fft)
+    ours, theirs = (
+        torch.stft(wave, n_fft, n_fft // 4, window=window, return_complex=True)
+        for wave in (output, source)
+    )
+    power, before = (
+        F.avg_pool2d(spectrum.abs().square()[:, None], 3, 1, 1)[:, 0] for spectrum in (ours, theirs)
+    )  # neighbours together, since noise made anew differs bin by bin
+    gain = (1 - 2 * before / power.clamp_min(1e-12)).clamp_min(0).sqrt()
+    return torch.istft(ours * gain, n_fft, n_fft // 4, window=window, length=output.shape[1])
 
 
 def save_classifier(folder: Path, judge: EventClassifier) -> None:
@@ -216,6 +235,7 @@ def load_classifier(folder: Path, encoder: Encoder) -> EventClassifier:
             **{
                 **stored,
                 "labels": tuple(stored["labels"]),
+                "told": tuple(stored["told"]),
                 "widths": tuple(stored["widths"]),
                 "strides": tuple((rows, columns) for rows, columns in stored["strides"]),
             }

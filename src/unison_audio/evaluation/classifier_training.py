@@ -1,6 +1,8 @@
 """Training the judge of sound events: scenes of real clips, and the steps over them."""
 
+import dataclasses
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,11 +20,12 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.classifier import (
     ClassifierConfig,
     ClassifierNet,
-    Encoder,
     EventClassifier,
     log_mel,
     mel_power,
 )
+from unison_audio.evaluation.encoders import Encoder
+from unison_audio.frozen.nano_codec import mel_filters
 from unison_audio.tasks import scene
 
 T = TypeVar("T")
@@ -36,9 +39,16 @@ class ClassifierRecipe:
     """Steps of the convolutions."""
     batch: int = 32
     """Scenes in a step."""
-    encoded_steps: int = 70
+    encoded_steps: int = 40
     """So many first batches also go through the encoder; from these, and from the clips by
     themselves, the perceptron learns."""
+    alone: float = 0.75
+    """Share of clips by themselves, all labels alike, in what the perceptron sees."""
+    folds: int = 4
+    """Parts of the clips, families of takes kept together, in finding out which labels can be
+    told."""
+    told: float = 0.5
+    """A label can be told if this share of clips of unheard families has it in the top 3."""
     seconds: tuple[float, ...] = (1.92, 2.56)
     """Lengths of scenes, one drawn a step."""
     peak_lr: float = 2e-3
@@ -47,12 +57,14 @@ class ClassifierRecipe:
     """Of AdamW."""
     speeds: tuple[float, ...] = (0.93, 1.0, 1.08)
     """Playback rates of the clips."""
-    second_event: float = 0.35
+    second_event: float = 0.4
     """Probability of a second event in a scene."""
     speech: float = 0.25
     """Probability of speech in a scene."""
     noise: float = 0.3
     """Probability of broadband noise in a scene."""
+    smeared: float = 0.4
+    """Probability that a scene is smeared as by a lossy codec; it is nobody's in particular."""
     perceptron_steps: int = 700
     """Steps of the perceptron."""
     seed: int = 0
@@ -82,13 +94,16 @@ class Scenes:
         self.recipe, self.sample_rate = recipe, sample_rate
         self.outputs = len(labels) + 1
         self.by_label: defaultdict[int, list[list[Tensor]]] = defaultdict(list)
+        self.families: defaultdict[int, list[str]] = defaultdict(list)
         for clip in clips:
             if clip.record.kind == "sound":
                 versions = [
                     resample(clip.waveform, round(sample_rate * speed), sample_rate)
                     for speed in recipe.speeds
                 ]
-                self.by_label[labels.index(clip.record.label)].append(versions)
+                label = labels.index(clip.record.label)
+                self.by_label[label].append(versions)
+                self.families[label].append(re.sub(r"\d+", "", clip.record.source))
         self.speech = [clip.waveform for clip in clips if clip.record.kind == "speech"]
         self.labels = sorted(self.by_label)
         if not self.labels:
@@ -120,15 +135,17 @@ class Scenes:
             if noisy < self.recipe.noise:
                 slope = 2.0 * float(torch.rand((), generator=generator))
                 wave += coloured_noise(samples, slope, generator) * _gain(-35.0, -5.0, generator)
+        chosen = torch.rand(len(waves), generator=generator) < self.recipe.smeared
+        if chosen.any():
+            waves[chosen] = smear(waves[chosen], self.sample_rate, generator)
         return normalize_rms(waves), targets / targets.sum(dim=1, keepdim=True)
 
-    def alone(self, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Gives every clip by itself, at most so long, with its target (labels + 1,)."""
+    def alone(self, samples: int) -> Iterator[tuple[Tensor, int, str]]:
+        """Gives every clip by itself, at most so long, with its label and its family of takes."""
         for label, clips in self.by_label.items():
-            target = F.one_hot(torch.tensor(label), self.outputs).float()
-            for versions in clips:
+            for versions, family in zip(clips, self.families[label], strict=True):
                 clip = versions[len(versions) // 2][:samples]
-                yield F.pad(clip, (0, max(0, samples // 2 - len(clip)))), target
+                yield F.pad(clip, (0, max(0, samples // 2 - len(clip)))), label, family
 
     def _laid(
         self, clip: Tensor, samples: int, generator: torch.Generator, loop: bool = True
@@ -141,6 +158,28 @@ class Scenes:
             length = scene.integer(len(cut), samples, generator)
             cut = scene.repeat(cut, length, gap=gap, fade=fade, whole=True)
         return scene.place(cut, samples, scene.integer(0, samples - len(cut), generator), fade)
+
+
+def smear(waveform: Tensor, sample_rate: int, generator: torch.Generator) -> Tensor:
+    """Smears waveforms (B, samples) as vocoders do: coarse bands, and phases that are partly lost.
+
+    Args:
+        waveform: What to smear.
+        sample_rate: In Hz.
+        generator: Draws the bands' number and how much of magnitudes and phases is lost.
+    """
+    n_fft, mels = 1024, scene.integer(40, 90, generator)
+    window = torch.hann_window(n_fft)
+    spectrum = torch.stft(waveform, n_fft, n_fft // 4, window=window, return_complex=True)
+    filters = mel_filters(sample_rate, n_fft, mels)  # (mels, bins)
+    bands = filters @ spectrum.abs() / filters.sum(dim=1, keepdim=True).clamp_min(1e-3)
+    coarse = filters.T @ bands / filters.sum(dim=0)[:, None].clamp_min(1e-3)
+    keep = torch.rand(len(waveform), 1, 1, generator=generator)
+    magnitude = torch.lerp(coarse, spectrum.abs(), keep)
+    lost = math.pi * torch.rand(len(waveform), 1, 1, generator=generator)
+    turn = lost * (2 * torch.rand(spectrum.shape, generator=generator) - 1)
+    smeared = torch.polar(magnitude, spectrum.angle() + turn)
+    return torch.istft(smeared, n_fft, n_fft // 4, window=window, length=waveform.shape[1])
 
 
 def train_classifier(
@@ -164,8 +203,7 @@ def train_classifier(
     labels = tuple(sorted({clip.record.label for clip in clips if clip.record.kind == "sound"}))
     scenes = Scenes(clips, labels, sample_rate, recipe)
     generator = torch.Generator().manual_seed(recipe.seed)
-    features: list[Tensor] = []
-    targets: list[Tensor] = []
+    mixed: list[tuple[Tensor, Tensor]] = []
     with torch.random.fork_rng(devices=[]), Progress() as progress:
         torch.manual_seed(recipe.seed)
         size = len(encoder.features(torch.zeros(sample_rate), sample_rate))
@@ -177,32 +215,114 @@ def train_classifier(
             seconds = _choose(recipe.seconds, generator)
             waves, target = scenes.draw(round(seconds * sample_rate), generator)
             if step < recipe.encoded_steps:
-                features += [encoder.features(wave, sample_rate) for wave in waves]
-                targets += list(target)
+                mixed += [
+                    (encoder.features(wave, sample_rate), wanted)
+                    for wave, wanted in zip(waves, target, strict=True)
+                ]
             logits = net.see(_disturbed(mel_power(waves, config), generator))
             loss = F.cross_entropy(logits, target, label_smoothing=0.05)
             _update(optimizer, loss, recipe.peak_lr * _schedule(step, recipe.steps))
             progress.update(bar, advance=1, description=f"event classifier {loss.item():.2f}")
-        for wave, target in scenes.alone(round(max(recipe.seconds) * sample_rate)):
-            features.append(encoder.features(wave, sample_rate))
-            targets.append(target)
-        _train_perceptron(net, torch.stack(features), torch.stack(targets), recipe, generator)
+        alone = Alone.of(scenes, encoder, sample_rate, generator)
+        told = _told(alone, config, recipe, generator)
+        config = dataclasses.replace(
+            config, told=tuple(label for label, known in zip(labels, told, strict=True) if known)
+        )
+        _train_perceptron(net, alone, mixed, recipe, generator)
     return EventClassifier(config, net, encoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alone:
+    """What the encoder gives for the clips by themselves, each plain and smeared."""
+
+    features: Tensor
+    """(2 N, features); the plain ones first."""
+    labels: Tensor
+    """(2 N,)."""
+    families: tuple[str, ...]
+    """Families of takes, 2 N."""
+
+    @classmethod
+    def of(
+        cls, scenes: Scenes, encoder: Encoder, sample_rate: int, generator: torch.Generator
+    ) -> "Alone":
+        """Encodes all clips of the scenes."""
+        plain, smeared, labels, families = [], [], [], []
+        for wave, label, family in scenes.alone(round(max(scenes.recipe.seconds) * sample_rate)):
+            plain.append(encoder.features(wave, sample_rate))
+            again = smear(wave[None], sample_rate, generator)[0]
+            smeared.append(encoder.features(again, sample_rate))
+            labels.append(label)
+            families.append(family)
+        return cls(
+            features=torch.stack([*plain, *smeared]),
+            labels=torch.tensor([*labels, *labels]),
+            families=(*families, *families),
+        )
+
+    def subset(self, chosen: Tensor) -> "Alone":
+        """Those that are marked in (2 N,)."""
+        kept = [f for f, keep in zip(self.families, chosen.tolist(), strict=True) if keep]
+        return Alone(
+            features=self.features[chosen], labels=self.labels[chosen], families=tuple(kept)
+        )
+
+
+def _told(
+    alone: Alone, config: ClassifierConfig, recipe: ClassifierRecipe, generator: torch.Generator
+) -> list[bool]:
+    """Finds out by cross-validation which labels are told on clips of unheard families.
+
+    Only clips of the training split take part, and only the perceptron judges.
+    """
+    names = sorted(set(alone.families))
+    order = torch.randperm(len(names), generator=generator).tolist()
+    fold_of = {names[index]: place % recipe.folds for place, index in enumerate(order)}
+    folds = torch.tensor([fold_of[family] for family in alone.families])
+    right = torch.zeros(len(alone.labels), dtype=torch.bool)
+    for fold in range(recipe.folds):
+        out = folds == fold
+        if not out.any() or out.all():
+            continue
+        net = ClassifierNet(config).train()
+        _train_perceptron(net, alone.subset(~out), [], recipe, generator)
+        with torch.no_grad():
+            scores = net.eval().hear(alone.features[out])[:, :-1]
+        own = scores.gather(1, alone.labels[out][:, None])
+        right[out] = (scores > own).sum(dim=1) < 3
+    plain = torch.arange(len(right)) < len(right) // 2
+    return [
+        bool(right[plain & (alone.labels == label)].float().mean() >= recipe.told)
+        for label in range(len(config.labels))
+    ]
 
 
 def _train_perceptron(
     net: ClassifierNet,
-    features: Tensor,
-    targets: Tensor,
+    alone: Alone,
+    mixed: Sequence[tuple[Tensor, Tensor]],
     recipe: ClassifierRecipe,
     generator: torch.Generator,
 ) -> None:
-    """Trains the part over the encoder's features (N, features), blending pairs of scenes."""
+    """Trains the part over the encoder's features, blending pairs."""
+    outputs = len(net.perceptron[-1].bias)  # type: ignore[arg-type]
+    features = torch.cat([alone.features, *(heard[None] for heard, _ in mixed)])
+    one_hot = F.one_hot(alone.labels, outputs).float()
+    targets = torch.cat([one_hot, *(target[None] for _, target in mixed)])
+    rarity = 1.0 / torch.bincount(alone.labels, minlength=outputs)[alone.labels]
+    weights = torch.cat(
+        [
+            rarity / rarity.sum() * recipe.alone,
+            torch.full((len(mixed),), (1 - recipe.alone) / max(1, len(mixed))),
+        ]
+    )
     net.feature_mean.copy_(features.mean(dim=0))
     net.feature_scale.copy_(features.std(dim=0).clamp_min(1e-5))
     optimizer = _optimizer(net, recipe)
     for step in range(recipe.perceptron_steps):
-        first, second = torch.randint(len(features), (2, 128), generator=generator)
+        drawn = torch.multinomial(weights, 2 * 128, replacement=True, generator=generator)
+        first, second = drawn.view(2, 128)
         share = torch.rand(128, 1, generator=generator) ** 3  # mostly the first alone
         blended = torch.lerp(features[first], features[second], share / 2)
         target = torch.lerp(targets[first], targets[second], share / 2)

@@ -26,6 +26,9 @@ CHUNK = 10
 """Items generated together; what is on disk after a kill are whole chunks."""
 SECONDS = {"": 2.56, "zero_shot_tts": 3.84, "timed": 5.12}
 """Length of the items by task; the entry ``""`` serves tasks not named."""
+FLOOR_DBFS = -70.0
+"""RMS of the noise that lies under every source and target, as under any recording. In digital
+silence a log-spectral distance would weigh what nobody can hear more than what everybody hears."""
 
 
 class Model(Protocol):
@@ -113,13 +116,20 @@ def evaluation_config(codec: AudioCodec) -> BuilderConfig:
         t2as_snr_db=(0.0, 0.0),
         event_snr_db=(-3.0, 3.0),
         noise_snr_db=(5.0, 5.0),
+        peak=0.98,  # leaves room for the noise floor
         first_template_probability=1.0,
         hop=codec.hop,
     )
 
 
 def build_items(
-    task: str, clips: Sequence[Clip], codec: AudioCodec, count: int, seed: int, longest: float
+    task: str,
+    clips: Sequence[Clip],
+    codec: AudioCodec,
+    count: int,
+    seed: int,
+    longest: float,
+    labels: Sequence[str] | None = None,
 ) -> list[TaskBatch]:
     """Builds the items of a task from held-out clips, in chunks.
 
@@ -133,9 +143,14 @@ def build_items(
         count: Items.
         seed: The same one gives the same items.
         longest: Seconds that an item may last at most.
+        labels: Kinds of sound to use; all if None.
     """
     split = "speakers" if task == "zero_shot_tts" else "heldout"
-    sounds = [clip for clip in clips if clip.record.kind == "sound"]
+    sounds = [
+        clip
+        for clip in clips
+        if clip.record.kind == "sound" and (labels is None or clip.record.label in labels)
+    ]
     speech = [c for c in clips if c.record.kind == "speech" and c.record.split == split]
     parts: list[tuple[list[Clip], int]] = [(speech, count)]
     if task == "tts":
@@ -165,7 +180,20 @@ def build_items(
             )
             for start in range(0, share, CHUNK)
         ]
-    return chunks
+    return [with_floor(chunk, 1000 * seed + number) for number, chunk in enumerate(chunks)]
+
+
+def with_floor(batch: TaskBatch, seed: int) -> TaskBatch:
+    """Lays white noise of `FLOOR_DBFS` under a batch, the same under an item's source and target.
+
+    Args:
+        batch: What was built.
+        seed: Of the noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    floor = 10 ** (FLOOR_DBFS / 20) * torch.randn(batch.target.shape, generator=generator)
+    source = batch.source + floor if batch.source is not None else None
+    return dataclasses.replace(batch, target=batch.target + floor, source=source)
 
 
 def fingerprint(model: Model, **settings: Any) -> str:

@@ -1,0 +1,87 @@
+"""The bars that nano is measured against: which figure must reach, or may exceed, how much."""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from unison_audio.evaluation.report import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One bar; exactly one of the two is set."""
+
+    at_least: float | None = None
+    """What the value must reach."""
+    above_truth: float | None = None
+    """By how much the value may exceed the ground truth's."""
+
+
+WORDS = "word error rate"
+NEARER = "nearer to the target than the source"
+GENDER = "gender"
+CLASS = "asked class in the top 3"
+ALL_CLASSES = "every asked class in the top 3"
+ADDED = "added class in the top 3 of what is new"
+HALF = "at least half of the words"
+QUALITY_LOST = "DNSMOS lost"
+OWN_VOICE = "voice nearest to its own reference"
+CONTRAST = "dB of windows above pauses"
+IN_WINDOW = "class in the top 3 in its window"
+REMOVED = "removed speech"
+SDR_GAIN = "dB of SI-SDR gained"
+BOTH = "both halves"
+
+FIRST: dict[tuple[str, str], Bar] = {
+    ("codec", WORDS): Bar(above_truth=0.05),
+    ("tts", WORDS): Bar(above_truth=0.25),
+    ("tts", GENDER): Bar(at_least=0.9),
+    ("t2a", CLASS): Bar(at_least=0.6),
+    ("edit_add", ADDED): Bar(at_least=0.5),
+    ("edit_remove", NEARER): Bar(at_least=0.75),
+    ("speech_insert", HALF): Bar(at_least=0.5),
+    ("speech_delete", NEARER): Bar(at_least=0.75),
+    ("denoise", NEARER): Bar(at_least=0.75),
+}
+"""What a first model is held to."""
+
+FINAL: dict[tuple[str, str], Bar] = {
+    ("codec", WORDS): Bar(above_truth=0.015),
+    ("codec", QUALITY_LOST): Bar(above_truth=0.3),
+    ("tts", WORDS): Bar(above_truth=0.05),
+    ("tts", GENDER): Bar(at_least=0.99),
+    ("zero_shot_tts", WORDS): Bar(above_truth=0.08),
+    ("zero_shot_tts", OWN_VOICE): Bar(at_least=0.85),
+    ("t2as", WORDS): Bar(above_truth=0.12),
+    ("t2as", CLASS): Bar(at_least=0.8),
+    ("t2a", CLASS): Bar(at_least=0.9),
+    ("t2a_mix", ALL_CLASSES): Bar(at_least=0.7),
+    ("timed", CONTRAST): Bar(at_least=10.0),
+    ("timed", IN_WINDOW): Bar(at_least=0.75),
+    ("edit_add", ADDED): Bar(at_least=0.85),
+    ("edit_add", NEARER): Bar(at_least=0.95),
+    ("edit_replace", ADDED): Bar(at_least=0.85),
+    ("edit_replace", NEARER): Bar(at_least=0.95),
+    ("edit_remove", NEARER): Bar(at_least=0.97),
+    ("speech_delete", NEARER): Bar(at_least=0.97),
+    ("speech_delete", REMOVED): Bar(at_least=0.95),
+    ("denoise", NEARER): Bar(at_least=0.97),
+    ("denoise", SDR_GAIN): Bar(at_least=6.0),
+    ("speech_insert", WORDS): Bar(above_truth=0.1),
+    ("speech_insert", NEARER): Bar(at_least=0.95),
+    ("speech_rewrite", WORDS): Bar(above_truth=0.1),
+    ("speech_rewrite", NEARER): Bar(at_least=0.95),
+    ("audio_to_speech", BOTH): Bar(at_least=0.75),
+    ("speech_to_audio", BOTH): Bar(at_least=0.75),
+}
+"""What nano is meant to reach."""
+
+BARS = {"first": FIRST, "final": FINAL}
+
+
+def with_bars(rows: Iterable[Row], bars: dict[tuple[str, str], Bar]) -> list[Row]:
+    """Puts bars to the rows that have one, by task and measure."""
+    return [
+        dataclasses.replace(row, **dataclasses.asdict(bars.get((row.task, row.measure), Bar())))
+        for row in rows
+    ]
