@@ -13,7 +13,7 @@ import unison_audio
 SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
-    {"audio", "jsonl"},
+    {"audio", "jsonl", "keeping"},
     {"model", "frozen", "tasks", "data"},
     {"variants"},
     {"checkpoint"},

@@ -16,8 +16,10 @@ from unison_audio.frozen import codec as codecs
 from unison_audio.frozen.codec import AudioCodec
 from unison_audio.frozen.nano_codec import NanoCodec
 from unison_audio.frozen.text import TextEncoder, TextStates
+from unison_audio.keeping import keep_source
 from unison_audio.model import sampling
 from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.sampling import Guidance
 from unison_audio.parts import Loading, Part, open_parts
 from unison_audio.request import FADE_IN_SECONDS, PEAK, Request, Sound, prepare
 from unison_audio.settings import Sampling, SamplingOptions, sampling_for
@@ -279,9 +281,15 @@ class Unison:
             )
         text = self._read(batch.instructions)
         seeds = [seed + i for i in range(count)]
-        z = self._sample(given, text, seeds, settings, on_step)
+        task = TASKS[batch.task]
+        guidance = settings.guidance_of(task)
+        z = self._sample(given, text, seeds, settings, guidance, on_step)
         with self._codec.use() as codec:
-            return codec.decode(z).float().cpu()[:, :samples]
+            sound = codec.decode(z).float().cpu()[:, :samples]
+            if batch.source is None or not settings.keeps(task):
+                return sound
+            again = codec.decode(given.z_s).float().cpu()[:, :samples]
+        return keep_source(batch.source.cpu(), again, sound, adds=task.adds)
 
     @torch.no_grad()
     def _answer(
@@ -297,7 +305,13 @@ class Unison:
         text = self._read([request.instruction for request in requests])
         # Neighbours of similar length waste the least; equal lengths share their attention.
         order = sorted(range(len(requests)), key=lambda row: requests[row].layout.frames)
-        batches = [order[start : start + MAX_BATCH] for start in range(0, len(order), MAX_BATCH)]
+        guidances = [settings.guidance_of(request.task) for request in requests]
+        batches = [
+            rows[start : start + MAX_BATCH]
+            for guidance in dict.fromkeys(guidances)
+            for rows in [[row for row in order if guidances[row] == guidance]]
+            for start in range(0, len(rows), MAX_BATCH)
+        ]
         latents: dict[int, Tensor] = {}
         with self._backbone.use():
             for done, rows in enumerate(batches):
@@ -312,6 +326,7 @@ class Unison:
                     _choose(text, rows),
                     [requests[row].seed for row in rows],
                     settings,
+                    guidances[rows[0]],
                     count,
                     frames,
                 )
@@ -322,9 +337,13 @@ class Unison:
                 rows = list(same)
                 for start in range(0, len(rows), MAX_BATCH):
                     some = rows[start : start + MAX_BATCH]
-                    waveforms = codec.decode(torch.stack([latents[row] for row in some]))
-                    for row, waveform in zip(some, waveforms.float().cpu(), strict=True):
-                        sounds[row] = self._finish(requests[row], waveform)
+                    waveforms = codec.decode(torch.stack([latents[row] for row in some])).float()
+                    for row, waveform in zip(some, waveforms.cpu(), strict=True):
+                        request = requests[row]
+                        if settings.keeps(request.task):
+                            again = codec.decode(conditions[row].z_s).float().cpu()
+                            waveform = _keep(request, again, waveform)
+                        sounds[row] = self._finish(request, waveform)
         return [sounds[row] for row in range(len(requests))]
 
     @torch.no_grad()
@@ -348,6 +367,7 @@ class Unison:
         text: TextStates,
         seeds: Sequence[int],
         settings: Sampling,
+        guidance: Guidance,
         on_step: Callable[[int, int], None] | None,
         frames: Sequence[int] | None = None,
     ) -> Tensor:
@@ -368,7 +388,7 @@ class Unison:
                 noise=noise.to(self.device),
                 steps=settings.steps,
                 solver=settings.solver,
-                guidance=settings.guidance,
+                guidance=guidance,
                 penultimate=None if text.penultimate is None else text.penultimate.to(self.device),
                 frames=frames,
                 on_step=on_step,
@@ -397,6 +417,16 @@ def _as_part(value: Any, device: torch.device) -> Part[Any]:
     if isinstance(value, nn.Module):
         value = value.to(device).eval()
     return Part(lambda: value)
+
+
+def _keep(request: Request, source_again: Tensor, waveform: Tensor) -> Tensor:
+    """An edit's result (samples,) made of its source."""
+    source = request.layout.source
+    if source is None:
+        raise AssertionError("an edit has a source")
+    length = min(len(source), len(waveform))
+    parts = (source, source_again[0], waveform)
+    return keep_source(*(part[None, :length] for part in parts), adds=request.task.adds)[0]
 
 
 def _per_item(value: Any, count: int | None, name: str) -> list[Any]:

@@ -5,6 +5,7 @@ from typing import TypedDict
 
 from unison_audio.errors import InputError
 from unison_audio.model.sampling import SOLVERS, Guidance
+from unison_audio.tasks.table import EDITING, Task
 from unison_audio.variants import Variant
 
 MAX_STEPS = 1000
@@ -26,6 +27,8 @@ class SamplingOptions(TypedDict, total=False):
     """Times t, from and to, between which there is guidance."""
     guidance_rescale: float | None
     """How far, from 0 to 1, the deviation of the guided velocity is brought back."""
+    keep_source: bool | None
+    """Whether an edit is done to the recording itself (`keeping.keep_source`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,10 @@ class Sampling:
     """A name out of `SOLVERS`."""
     guidance: Guidance
     """How velocities with and without text are put together."""
+    edit_guidance: Guidance
+    """Likewise, in edits."""
+    keep_source: bool
+    """Whether an edit is done to the recording itself."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled with."""
@@ -48,6 +55,16 @@ class Sampling:
             raise InputError(
                 f"There is no solver {self.solver!r}; use one of {', '.join(SOLVERS)}."
             )
+        if not isinstance(self.keep_source, bool):
+            raise InputError(f"keep_source is {self.keep_source!r}; give true or false.")
+
+    def guidance_of(self, task: Task) -> Guidance:
+        """The guidance of a task."""
+        return self.edit_guidance if task.tag == EDITING else self.guidance
+
+    def keeps(self, task: Task) -> bool:
+        """Whether a task's result is made of its source."""
+        return self.keep_source and task.tag == EDITING
 
 
 def sampling_for(
@@ -59,6 +76,7 @@ def sampling_for(
     guidance_scale: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
     guidance_rescale: float | None = None,
+    keep_source: bool | None = None,
 ) -> Sampling:
     """Fill in what was not asked for from a variant's preset.
 
@@ -70,6 +88,7 @@ def sampling_for(
         guidance_scale: Likewise.
         guidance_interval: Likewise.
         guidance_rescale: Likewise.
+        keep_source: Likewise.
 
     Returns:
         The settings.
@@ -82,12 +101,18 @@ def sampling_for(
     fast = preset == "fast"
     preset_steps = variant.fast_steps if fast else variant.steps
     preset_solver = variant.fast_solver if fast else variant.solver
+    guidance, edit_guidance = (
+        Guidance(
+            scale=scale if guidance_scale is None else guidance_scale,
+            interval=(0.0, 1.0) if guidance_interval is None else guidance_interval,
+            rescale=0.0 if guidance_rescale is None else guidance_rescale,
+        )
+        for scale in (variant.guidance_scale, variant.edit_guidance_scale)
+    )
     return Sampling(
         steps=preset_steps if steps is None else steps,
         solver=preset_solver if solver is None else solver,
-        guidance=Guidance(
-            scale=variant.guidance_scale if guidance_scale is None else guidance_scale,
-            interval=(0.0, 1.0) if guidance_interval is None else guidance_interval,
-            rescale=0.0 if guidance_rescale is None else guidance_rescale,
-        ),
+        guidance=guidance,
+        edit_guidance=edit_guidance,
+        keep_source=variant.keep_source if keep_source is None else keep_source,
     )

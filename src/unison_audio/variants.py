@@ -64,6 +64,11 @@ class Variant:
     """Solver of the fast preset."""
     guidance_scale: float = 4.5
     """Guidance when none is asked for."""
+    edit_guidance_scale: float = 4.5
+    """Likewise in edits, where less of it leaves more of the source alone."""
+    keep_source: bool = False
+    """Whether edits are done to the recording itself (`unison_audio.keeping`); the paper gives out
+    what the codec decodes."""
     edit_tag_spelling: str = "[Edit][Audio]"
     """How the weights saw the tags of edits in training: `[Edit][Audio]` or `[Edit] [Audio]`."""
     system_prompt: str = ""
@@ -164,6 +169,8 @@ VARIANTS: dict[str, Variant] = {
             steps=32,
             fast_steps=12,
             guidance_scale=3.0,
+            edit_guidance_scale=1.5,
+            keep_source=True,
             default_seconds=2.56,
             zero_shot_seconds=2.56,
         ),

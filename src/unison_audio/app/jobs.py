@@ -28,6 +28,7 @@ KEYS = (
     "guidance",
     "guidance_interval",
     "guidance_rescale",
+    "keep_source",
     "seed",
     "output",
 )

@@ -28,6 +28,8 @@ class SamplingFlags:
     """Guidance only between two times, from and to, of 1 (noise) down to 0."""
     guidance_rescale: float | None = None
     """How far, from 0 to 1, guidance's gain in loudness is taken back."""
+    keep_source: bool | None = None
+    """Edit the recording itself, so that what is not edited stays as it is."""
 
     def options(self) -> "SamplingOptions":
         """As the library takes them."""
@@ -38,6 +40,7 @@ class SamplingFlags:
             "guidance_scale": self.guidance,
             "guidance_interval": self.guidance_interval,
             "guidance_rescale": self.guidance_rescale,
+            "keep_source": self.keep_source,
         }
 
 

@@ -15,6 +15,9 @@ from unison_audio.tasks import builders, editing, templates
 from unison_audio.tasks.builders import BuilderConfig, Built, Draw
 from unison_audio.tasks.pools import Pools
 
+EDITING = 1
+"""The tag of edits."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskBatch:
@@ -67,6 +70,9 @@ class Task:
 
     metrics: tuple[str, ...]
     """What it is judged by (paper §4.2)."""
+
+    adds: bool = True
+    """Whether its targets hold something that its sources lack."""
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -141,16 +147,18 @@ def _edit(
     builder: Callable[[Draw], Built],
     metrics: tuple[str, ...],
     source_rms: float = 0.1,
+    adds: bool = True,
 ) -> Task:
     return Task(
         name=name,
-        tag=1,
+        tag=EDITING,
         needs=("source",),
         stage1=False,
         stage2_probability=probability,
         builder=builder,
         metrics=metrics,
         source_rms=source_rms,
+        adds=adds,
     )
 
 
@@ -178,12 +186,12 @@ TASKS: dict[str, Task] = {
         _generation("t2as", 0.08, builders.t2as, ("wer", "clap", "lsd")),
         _generation("timed", 0.04, builders.timed, ("segment_clap", "clap")),
         _edit("edit_add", 0.04, editing.edit_add, _EDIT),
-        _edit("edit_remove", 0.04, editing.edit_remove, _EDIT),
+        _edit("edit_remove", 0.04, editing.edit_remove, _EDIT, adds=False),
         _edit("edit_replace", 0.03, editing.edit_replace, _EDIT),
         _edit("speech_insert", 0.04, editing.speech_insert, _SPOKEN, _BACKGROUND_RMS),
-        _edit("speech_delete", 0.03, editing.speech_delete, ("clap", "lsd", "removal")),
+        _edit("speech_delete", 0.03, editing.speech_delete, ("clap", "lsd", "removal"), adds=False),
         _edit("speech_rewrite", 0.04, editing.speech_rewrite, _SPOKEN),
-        _edit("denoise", 0.04, editing.denoise, ("wer", "lsd")),
+        _edit("denoise", 0.04, editing.denoise, ("wer", "lsd"), adds=False),
         _edit("audio_to_speech", 0.02, editing.audio_to_speech, _SPOKEN, _EVENT_SCENE_RMS),
         _edit("speech_to_audio", 0.02, editing.speech_to_audio, ("clap", "lsd", "removal")),
     )
