@@ -3,25 +3,39 @@
 import dataclasses
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+from qwen_files import WIDTH, write_qwen
 from training.conftest import RATE, HashedWords, make_clips, make_variant, tiny_codec_config
 
 from unison_audio.errors import InputError
 from unison_audio.frozen.nano_codec import NanoCodec
+from unison_audio.frozen.qwen import QwenEncoder
+from unison_audio.frozen.sharded import SharedLayers
+from unison_audio.frozen.text import TextEncoder, TextSetup
 from unison_audio.tasks.sampler import default_stages
+from unison_audio.training import validation
 from unison_audio.training.examples import CorpusInMemory, ExampleStream
 from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipe import BackboneRecipe, Phase
 from unison_audio.training.runs import load_checkpoint
 from unison_audio.training.trainer import BackboneTrainer, train_backbone
+from unison_audio.training.validation import Validation
 
 STEPS = 20
+PICKS = (2, 4)
+TEXTS = (
+    '[Speech] A female voice saying "the red dog runs home"',
+    "[Audio] rain",
+    "[Audio] a dog barking and a door closing while the rain falls",
+)
 RECIPE = BackboneRecipe(
     phases=(
         Phase(
@@ -46,46 +60,65 @@ RECIPE = BackboneRecipe(
 )
 
 
-def make_trainer(strategy: str = "ddp", recipe: BackboneRecipe = RECIPE) -> BackboneTrainer:
+def make_trainer(
+    strategy: str = "ddp", recipe: BackboneRecipe = RECIPE, qwen: Path | None = None
+) -> BackboneTrainer:
     torch.manual_seed(0)
     codec = NanoCodec(tiny_codec_config()).eval().requires_grad_(False)
     parallel = Parallel(strategy, cpu=True, mixed_precision=recipe.mixed_precision)
+    variant = make_variant()
+    text_encoder: TextEncoder = HashedWords()
+    if qwen is not None:
+        small = dataclasses.replace(variant.backbone, text_dim=WIDTH)
+        variant = dataclasses.replace(variant, backbone=small)
+        text_encoder = parallel.share(make_qwen(qwen))
     stream = ExampleStream(
-        make_variant(),
+        variant,
         recipe,
         CorpusInMemory(make_clips(), RATE),
         codec,
-        HashedWords(),
+        text_encoder,
         rank=parallel.rank,
         world=parallel.world,
     )
     return BackboneTrainer(stream, parallel)
 
 
-def main(folder: str, strategy: str, steps: str) -> None:
-    """What each of several processes runs; stops early by pretending to be asked to."""
+def make_qwen(files: Path) -> QwenEncoder:
+    return QwenEncoder(TextSetup(picks=PICKS, files=files, dtype=torch.float32), "none")
+
+
+def train(trainer: BackboneTrainer, folder: Path) -> None:
+    held_out = Validation(trainer.stream, trainer.stream.source, batches=1, tasks=("tts", "t2as"))
+    with mock.patch.object(validation, "SAMPLE_STEPS", 1):
+        train_backbone(trainer, folder, validation=held_out)
+
+
+def main(folder: Path, qwen: Path) -> None:
+    """What each of two processes does; one start of them serves all the tests."""
     torch.set_num_threads(1)
-    trainer = make_trainer(strategy)
-    original = trainer.step
+    train(make_trainer("ddp", qwen=qwen), folder / "ddp")
+    sharded = make_trainer("fsdp", qwen=qwen)
+    train(sharded, folder / "fsdp")
+    train(make_trainer("fsdp", qwen=qwen), folder / "resumed")
+    encoder = sharded.stream.text_encoder
+    rank = sharded.parallel.rank
+    encoder.encode(TEXTS[:2])  # both have these from now on
+    seen = encoder.encode(TEXTS if rank == 0 else TEXTS[:2])  # the other one has nothing new
+    layers = encoder.encoder.layers
+    assert isinstance(layers, SharedLayers)
+    torch.save({"states": seen.hidden_states, "bytes": layers.nbytes}, folder / f"{rank}.pt")
 
-    def until(step, examples):
-        if step == int(steps):
-            raise SystemExit(0)
-        return original(step, examples)
 
-    trainer.step = until  # type: ignore[method-assign]
-    train_backbone(trainer, Path(folder))
-
-
-def run_two(folder: Path, strategy: str, steps: int = STEPS) -> None:
+def run_two(folder: Path, qwen: Path) -> None:
     """Two processes over gloo, as torchrun starts them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     tests = str(Path(__file__).parents[1])
     code = (
-        f"import sys; sys.path.insert(0, {tests!r}); "
-        f"from training.test_parallel import main; main(*sys.argv[1:])"
+        f"import sys; sys.path.insert(0, {tests!r}); from pathlib import Path; "
+        f"from training.test_parallel import main; main(*map(Path, sys.argv[1:]))"
     )
     processes = []
     for rank in range(2):
@@ -99,7 +132,7 @@ def run_two(folder: Path, strategy: str, steps: int = STEPS) -> None:
             "OMP_NUM_THREADS": "1",
             "ACCELERATE_USE_CPU": "true",
         }
-        command = [sys.executable, "-c", code, str(folder), strategy, str(steps)]
+        command = [sys.executable, "-c", code, str(folder), str(qwen)]
         processes.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=-1)
         )
@@ -115,29 +148,67 @@ def losses(folder: Path) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("alone")
-    train_backbone(make_trainer(), folder)
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("qwen")
+    write_qwen(folder)
     return folder
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_follow_one(strategy: str, alone: Path, tmp_path: Path) -> None:
-    run_two(tmp_path, strategy)
-    found, expected = losses(tmp_path), losses(alone)
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, qwen: Path) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    train(make_trainer(qwen=qwen), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory, qwen: Path, alone: Path) -> Path:
+    folder = tmp_path_factory.mktemp("together")
+    (folder / "resumed").mkdir()
+    for name in ("checkpoint-00000010.pt", "log.jsonl"):
+        shutil.copy(alone / name, folder / "resumed")
+    run_two(folder, qwen)
+    return folder
+
+
+@pytest.mark.parametrize("run", ["ddp", "fsdp", "resumed"])
+def test_two_processes_follow_one(run: str, alone: Path, together: Path) -> None:
+    """From the beginning, and from the middle of one process' run."""
+    found, expected = losses(together / run), losses(alone)
     assert len(found) == len(expected) == 2 * STEPS
     assert found == pytest.approx(expected, rel=1e-4)
-    ours, theirs = load_checkpoint(tmp_path), load_checkpoint(alone)
+    ours, theirs = load_checkpoint(together / run), load_checkpoint(alone)
     for part in ("backbone", "ema"):
         for name, value in theirs[part].items():
             torch.testing.assert_close(ours[part][name], value, atol=2e-4, rtol=1e-3)
+    ours, theirs = (
+        json.loads((at / "validation.jsonl").read_text()) for at in (together / run, alone)
+    )
+    assert ours == pytest.approx(theirs, rel=1e-4)
+    assert {path.name for path in (together / run / "samples").iterdir()} == {
+        path.name for path in (alone / "samples").iterdir()
+    }
 
 
-def test_a_run_goes_on_with_another_number_of_processes(alone: Path, tmp_path: Path) -> None:
-    run_two(tmp_path, "fsdp", steps=10)  # stops behind its checkpoint at step 10
-    assert load_checkpoint(tmp_path)["step"] == 10
-    train_backbone(make_trainer(), tmp_path)
+@pytest.mark.parametrize("run", ["ddp", "fsdp"])
+def test_one_process_goes_on_where_two_were(
+    run: str, alone: Path, together: Path, qwen: Path, tmp_path: Path
+) -> None:
+    for name in ("checkpoint-00000010.pt", "log.jsonl"):
+        shutil.copy(together / run / name, tmp_path)
+    train(make_trainer(qwen=qwen), tmp_path)
     assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-4)
+
+
+def test_the_language_model_is_spread_over_processes(together: Path, qwen: Path) -> None:
+    parts = [torch.load(together / f"{rank}.pt") for rank in range(2)]
+    whole = make_qwen(qwen)
+    expected = whole.encode(TEXTS).hidden_states
+    torch.testing.assert_close(parts[0]["states"], expected)
+    longest = parts[1]["states"].shape[2]
+    torch.testing.assert_close(parts[1]["states"], expected[:2, :, :longest])
+    everything = sum(p.nbytes for layer in whole.layers.modules for p in layer.parameters())
+    assert [part["bytes"] for part in parts] == [everything // 2] * 2
 
 
 def test_accumulation_is_as_one_large_batch() -> None:

@@ -33,6 +33,8 @@ def test_memory_follows_the_parameters_and_the_strategy() -> None:
     fsdp = plan_training(D24, **common, strategy="fsdp")
     for part in ("weights", "gradients", "optimiser", "average"):
         assert fsdp.memory[part] == ddp.memory[part] // 8
+    text = ddp.memory["text encoder"]  # an eighth of it, and two of 28 layers whole
+    assert fsdp.memory["text encoder"] == pytest.approx(text / 8 + text * 2 / 28)
     again = plan_training(D24, **common, gradient_checkpointing=True)
     assert again.memory["activations"] < 0.1 * ddp.memory["activations"]
     assert again.flop_by_part["backbone"] == pytest.approx(4 / 3 * ddp.flop_by_part["backbone"])

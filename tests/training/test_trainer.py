@@ -1,11 +1,6 @@
 import dataclasses
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -77,49 +72,6 @@ def test_a_run_in_two_parts_equals_one_run_to_the_bit(clips, codec, tmp_path):
     assert losses(part) == losses(tmp_path / "whole")
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-
-
-CHILD = """
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, sys.argv[2])
-from training.test_trainer import make_trainer
-from training.conftest import make_clips, tiny_codec_config
-from unison_audio.frozen.nano_codec import NanoCodec
-from unison_audio.training.trainer import train_backbone
-torch.manual_seed(0)
-codec = NanoCodec(tiny_codec_config()).eval().requires_grad_(False)
-trainer = make_trainer(make_clips(), codec)
-train_backbone(trainer, Path(sys.argv[1]), workers=int(sys.argv[3]))
-"""
-
-
-def run_child(folder, kill_at_line=None):
-    tests = str(Path(__file__).parents[1])
-    command = [sys.executable, "-c", CHILD, str(folder), tests, "1"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    log = folder / "log.jsonl"
-    while kill_at_line is not None and process.poll() is None:
-        if log.exists() and log.read_text().count("\n") >= kill_at_line:
-            os.killpg(process.pid, signal.SIGKILL)
-            break
-        time.sleep(0.005)
-    return process.wait(timeout=300)
-
-
-def test_a_run_killed_with_sigkill_goes_on_to_the_bit(tmp_path):
-    assert run_child(tmp_path / "whole") == 0
-    assert run_child(tmp_path / "killed", kill_at_line=8) == -signal.SIGKILL
-    assert len(losses(tmp_path / "killed")) < STEPS
-    assert run_child(tmp_path / "killed") == 0
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
-    ours, theirs = (load_checkpoint(tmp_path / name) for name in ("killed", "whole"))
-    for name, value in theirs["backbone"].items():
-        assert torch.equal(value, ours["backbone"][name]), name
-    for name, value in theirs["ema"].items():
-        assert torch.equal(value, ours["ema"][name]), name
 
 
 def test_sigterm_saves_and_stops(clips, codec, tmp_path):
@@ -227,6 +179,53 @@ def test_the_batch_behind_a_loss_that_is_not_finite_is_kept(clips, codec, tmp_pa
     kept = torch.load(tmp_path / "not-finite-00000007-0.pt", weights_only=True)
     assert not kept[0]["z"].isfinite().all()
     assert load_checkpoint(tmp_path)["step"] == 5
+
+
+def test_a_waveform_that_is_not_finite_is_told_from_a_loss_that_runs_away(clips, codec, tmp_path):
+    broken = clips[25].waveform.clone()  # a sound: the first steps train on speech alone
+    broken[700] = torch.nan
+    spoilt = [*clips[:25], dataclasses.replace(clips[25], waveform=broken), *clips[26:]]
+    with pytest.raises(NotFiniteError, match=r"at step \d+; what the clips, .* saved batch"):
+        train_backbone(make_trainer(spoilt, codec), tmp_path)
+    (kept,) = tmp_path.glob("not-finite-*-0.pt")
+    step = int(kept.stem.split("-")[2])
+    assert step >= 4  # the first step that trains on sounds
+    saved = load_checkpoint(tmp_path)
+    assert saved is None or saved["step"] == step - step % 5
+
+
+def test_the_finite_part_of_a_failed_step_is_told_as_such(clips, codec):
+    example = make_trainer(clips, codec).stream.encode
+    batch = make_trainer(clips, codec).stream.build(0, "tts")
+    error = NotFiniteError(3, [example(batch)], [0.5])
+    assert "0.5 (tts) here and not finite on another process" in str(error)
+
+
+def test_the_average_moves_every_tenth_step(clips, codec):
+    trainer = make_trainer(clips, codec)
+    assert trainer.recipe.ema_every == 10
+    example = trainer.stream.encode(trainer.stream.build(0, "tts"))
+    name = "head.linear.weight"
+    weight = trainer.backbone.get_parameter(name)
+    expected = weight.detach().clone()
+    for step in range(20):
+        trainer.step(step, [example])
+        if step in (9, 19):
+            updates = (step + 1) // 10
+            decay = min(trainer.recipe.ema_decay, (1 + updates) / (10 + updates))
+            expected = decay * expected + (1 - decay) * weight.detach()
+        torch.testing.assert_close(trainer.ema.values[name], expected)
+    assert not torch.equal(expected, weight)
+
+
+def test_weights_decay_and_biases_do_not(clips, codec):
+    trainer = make_trainer(clips, codec)
+    decayed, kept = (group["params"] for group in trainer.optimizer.param_groups)
+    assert [g["weight_decay"] for g in trainer.optimizer.param_groups] == [0.01, 0.0]
+    assert {p.ndim for p in kept} == {1}
+    assert min(p.ndim for p in decayed) == 2
+    trained = [p for p in trainer.backbone.parameters() if p.requires_grad]
+    assert {*map(id, decayed), *map(id, kept)} == {*map(id, trained)}
 
 
 def test_text_dropout_is_formed_as_the_unconditional_pass(clips, codec):

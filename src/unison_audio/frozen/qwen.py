@@ -7,10 +7,10 @@ layer that is asked for.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,11 @@ from unison_audio.frozen.shards import INDEX_FILE, Shards, shards_of
 from unison_audio.frozen.streaming import Layers, check_shapes, fill
 from unison_audio.frozen.text import MAX_TOKENS, TextSetup, TextStates, split, stack
 from unison_audio.frozen.text_cache import StateCache
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+    from unison_audio.frozen.sharded import SharedLayers
 
 PREFIX = "thinker.model."
 CONFIG_FILE = "config.json"
@@ -78,9 +83,10 @@ class QwenEncoder:
         if streamed is None:
             needed = sum(weight.numel() for weight in model.layers[:last].parameters())
             streamed = not self._has_room(needed * self.dtype.itemsize)
-        self.layers = Layers(
+        self.layers: Layers | SharedLayers = Layers(
             model.layers[:last], self.shards, self.device, self.dtype, streamed=streamed
         )
+        self._asked: Callable[[bool], bool] = bool  # nobody else has a say
         self.norm = self._final_norm(model.norm) if last == count else None
         # Built anew: its buffers are in no file, and on the meta device they have no values.
         self.rotary = type(model.rotary_emb)(config=self.config).to(self.device)
@@ -91,6 +97,21 @@ class QwenEncoder:
     def streamed(self) -> bool:
         """Whether the layers are read anew for every call."""
         return self.layers.streamed
+
+    def share(self, mesh: "DeviceMesh") -> None:
+        """Keeps only this process' part of the layers' weights.
+
+        From now on `encode` is for all processes at once: those that have nothing to encode call
+        it with no instruction.
+
+        Args:
+            mesh: The processes, in one dimension.
+        """
+        from unison_audio.frozen.sharded import SharedLayers
+
+        assert isinstance(self.layers, Layers)
+        self.layers = SharedLayers(self.layers, mesh)
+        self._asked = self.layers.asked
 
     @torch.inference_mode()
     def encode(self, instructions: Sequence[str]) -> TextStates:
@@ -108,7 +129,7 @@ class QwenEncoder:
                 if found := self.cache.find(self._key(text)):
                     known[text] = found.to(self.device, self._states_dtype)
             new = [text for text in new if text not in known]
-        if new:
+        if self._asked(bool(new)):
             states = self._compute(new)
             parts = dict(zip(new, split(states), strict=True))
             if self.cache:
@@ -117,7 +138,7 @@ class QwenEncoder:
             if new == texts:  # nothing to put together: save the memory
                 return states
             known |= parts
-        return stack([known[text] for text in texts])
+        return stack([known[text] for text in texts]) if texts else self._empty_states([])
 
     def _compute(self, texts: Sequence[Sequence[int]]) -> TextStates:
         """Takes texts, given as tokens, through the layers."""
@@ -161,7 +182,7 @@ class QwenEncoder:
         return torch.float32 if self.device.type == "cpu" else self.dtype
 
     def _empty_states(self, lengths: Sequence[int]) -> TextStates:
-        rows, longest, width = len(lengths), max(lengths), self.config.hidden_size
+        rows, longest, width = len(lengths), max(lengths, default=0), self.config.hidden_size
         hidden = torch.zeros(
             rows,
             len(self.setup.picks),

@@ -208,10 +208,15 @@ class CachingTextEncoder:
     Args:
         encoder: What encodes new instructions.
         budget_bytes: Memory for kept states; the longest unused go first.
+        shared: Whether the encoder belongs to several processes together. Then every call goes
+            through to it, with no instruction where all are known here.
     """
 
-    def __init__(self, encoder: TextEncoder, budget_bytes: int = 4 << 30) -> None:
+    def __init__(
+        self, encoder: TextEncoder, budget_bytes: int = 4 << 30, *, shared: bool = False
+    ) -> None:
         self.encoder, self.budget, self.used = encoder, budget_bytes, 0
+        self.shared = shared
         self.kept: OrderedDict[str, TextStates] = OrderedDict()
 
     def encode(self, instructions: Sequence[str]) -> TextStates:
@@ -222,7 +227,7 @@ class CachingTextEncoder:
                 self.kept.move_to_end(text)
                 known[text] = self.kept[text]
         new = [text for text in dict.fromkeys(instructions) if text not in known]
-        if new:
+        if new or self.shared:
             for text, states in zip(new, split(self.encoder.encode(new)), strict=True):
                 known[text] = stack([states])  # a copy, so that the batch's memory is let go
                 self._keep(text, known[text])

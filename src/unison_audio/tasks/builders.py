@@ -74,6 +74,12 @@ class BuilderConfig:
     reference_silence_seconds: float = 0.1
     """Zero-shot: least silence between reference and target."""
 
+    floor_dbfs: tuple[float, float] | None = None
+    """Edits: RMS of the noise under source and target, as under any recording; None for none."""
+
+    floor_probability: float = 0.6
+    """Edits: probability that a batch has such noise."""
+
     hop: int = 1024
     """Zero-shot: samples of a latent frame; the target begins on a frame's edge."""
 
@@ -210,8 +216,30 @@ def events(draw: Draw, clips: Sequence[Tensor]) -> list[Tensor]:
     return made
 
 
+def with_floor(built: Built, draw: Draw) -> Built:
+    """Lays noise under a batch of edits, the same under an item's source and target.
+
+    Args:
+        built: What was built.
+        draw: Its draws; the configuration has a level.
+
+    Returns:
+        The batch with noise of levels of its own, or as it was.
+    """
+    config, generator = draw.config, draw.generator
+    if config.floor_dbfs is None or built.source is None:
+        return built
+    if float(torch.rand((), generator=generator)) >= config.floor_probability:
+        return built
+    low, high = config.floor_dbfs
+    level = low + (high - low) * torch.rand((len(built.target), 1), generator=generator)
+    noise = 10 ** (level / 20) * torch.randn(built.target.shape, generator=generator)
+    noise = noise.to(built.target.device)
+    return dataclasses.replace(built, target=built.target + noise, source=built.source + noise)
+
+
 def tts(draw: Draw) -> Built:
-    """A voice of a gender says a text, from a small random onset on."""
+    """A voice, of a gender where it is known, says a text, from a small random onset on."""
     config = draw.config
     room = draw.seconds - config.onset_seconds[1]
     clips = draw.pools.speech(draw.batch, draw.generator, max_seconds=room)

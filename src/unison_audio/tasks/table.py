@@ -111,6 +111,8 @@ class Task:
             config=config,
         )
         built = self.builder(draw)
+        if self.tag == EDITING and config.floor_dbfs is not None:
+            built = builders.with_floor(built, draw)
         wordings = templates.choose(
             self.templates, config.first_template_probability, batch, generator
         )

@@ -176,7 +176,9 @@ class ExampleStream(IterableDataset[Example]):
     def builder_config(self) -> BuilderConfig:
         """What the builders draw from."""
         return BuilderConfig(
-            hop=self.codec.hop, first_template_probability=self.recipe.first_template_probability
+            hop=self.codec.hop,
+            first_template_probability=self.recipe.first_template_probability,
+            floor_dbfs=self.recipe.floor_dbfs,
         )
 
     @torch.no_grad()

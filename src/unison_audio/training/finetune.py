@@ -7,7 +7,6 @@ import torch
 
 from unison_audio.data.shards import Clip, read_corpus
 from unison_audio.errors import InputError
-from unison_audio.frozen.text import CachingTextEncoder
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.parts import Loading, open_parts
 from unison_audio.tasks.table import TASKS
@@ -92,7 +91,7 @@ def finetune(
         recipe,
         CorpusInMemory(clips, variant.sample_rate, weights),
         codec,
-        CachingTextEncoder(parts.text_encoder.get()),
+        parallel.share(parts.text_encoder.get()),
         device=parallel.device,
         rank=parallel.rank,
         world=parallel.world,

@@ -11,7 +11,6 @@ from unison_audio.data.stream_pools import open_pools
 from unison_audio.errors import InputError
 from unison_audio.frozen.codec import AudioCodec, save_nano_codec
 from unison_audio.frozen.nano_codec import NanoCodec
-from unison_audio.frozen.text import CachingTextEncoder
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.parts import Loading, open_frozen
 from unison_audio.training.examples import ExampleStream
@@ -97,7 +96,7 @@ def train_variant(
         plan,
         pools,
         codec,
-        CachingTextEncoder(text_encoder),
+        parallel.share(text_encoder),
         device=parallel.device,
         rank=parallel.rank,
         world=parallel.world,

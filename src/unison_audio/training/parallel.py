@@ -12,20 +12,27 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_state_dict,
     set_state_dict,
 )
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from unison_audio.errors import InputError
+from unison_audio.frozen.qwen import QwenEncoder
+from unison_audio.frozen.text import CachingTextEncoder, TextEncoder
 from unison_audio.model.backbone import UnisonBackbone
 
 STRATEGIES = ("ddp", "fsdp")
-TRACKERS = ("tensorboard", "wandb")
+TRACKERS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+"""Where figures can go, and the package that it takes."""
+PROJECT = "unison-audio"
+"""What trackers know the runs under."""
 
 
 class Parallel:
@@ -56,15 +63,21 @@ class Parallel:
         for name in trackers:
             if name not in TRACKERS:
                 raise InputError(f"There is no tracker {name!r}; use one of {', '.join(TRACKERS)}.")
-        self.strategy, self.mixed_precision = strategy, mixed_precision
-        try:
-            self.accelerator = Accelerator(
-                cpu=cpu or not torch.cuda.is_available(),
-                log_with=list(trackers) or None,
-                project_dir=folder,
-            )
-        except ValueError as error:  # a tracker that is not installed
-            raise InputError(f"{error}; install it, or leave the tracker out.") from error
+        installed = {str(name) for name in get_available_trackers()}
+        for name in trackers:
+            if name not in installed:
+                raise InputError(
+                    f"The tracker {name} is not installed; install {TRACKERS[name]}, or leave the "
+                    "tracker out."
+                )
+        if "tensorboard" in trackers and folder is None:
+            raise InputError("TensorBoard needs a folder for its figures; give the run's folder.")
+        self.strategy, self.mixed_precision, self.folder = strategy, mixed_precision, folder
+        self.accelerator = Accelerator(
+            cpu=cpu or not torch.cuda.is_available(),
+            log_with=list(trackers) or None,
+            project_dir=folder,
+        )
         self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
 
@@ -80,11 +93,26 @@ class Parallel:
                 reduce_dtype=torch.float32,
                 cast_forward_inputs=False,  # flow times would lose their digits
             )
-            mesh = dist.device_mesh.init_device_mesh(self.device.type, (self.world,))
+            mesh = self._mesh()
             for part in _pieces(backbone):
                 fully_shard(part, mesh=mesh, mp_policy=policy)
             return backbone
         return self.accelerator.prepare_model(backbone)
+
+    def share(self, encoder: TextEncoder) -> CachingTextEncoder:
+        """The text encoder as this run uses it: what it gave is kept within a budget.
+
+        With "fsdp" a large language model is spread over the processes. Then every process must
+        encode as often as the others, and none in a worker process.
+        """
+        if self.strategy == "fsdp" and self.world > 1 and isinstance(encoder, QwenEncoder):
+            encoder.share(self._mesh())
+            return CachingTextEncoder(encoder, shared=True)
+        return CachingTextEncoder(encoder)
+
+    def _mesh(self) -> DeviceMesh:
+        """All processes, one beside the other."""
+        return init_device_mesh(self.device.type, (self.world,))
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -126,9 +154,23 @@ class Parallel:
         """Until every process is here."""
         self.accelerator.wait_for_everyone()
 
+    @contextmanager
+    def tracking(self, settings: Mapping[str, str | float]) -> Iterator[None]:
+        """Trackers are told of a run with these settings, and of its end."""
+        if self.main:
+            where = {"wandb": {"dir": self.folder}}
+            self.accelerator.init_trackers(PROJECT, config=dict(settings), init_kwargs=where)
+        try:
+            yield
+        finally:
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
+            self.accelerator.trackers = []
+
     def log(self, figures: Mapping[str, float], step: int) -> None:
-        """Sends figures to the trackers."""
-        self.accelerator.log(dict(figures), step=step)
+        """Sends figures to the trackers; for the first process alone."""
+        for tracker in self.accelerator.trackers:
+            tracker.log(dict(figures), step=step)
 
 
 def _pieces(backbone: UnisonBackbone) -> list[nn.Module]:

@@ -24,6 +24,10 @@ from unison_audio.variants import Variant
 BACKWARD_FACTOR = 3
 """Forward and backward together against the forward alone: each product becomes three."""
 TEXT_PARAMETERS = {"qwen2.5-omni-7b": 7.07e9, "qwen2.5-omni-3b": 3.09e9, "minilm": 2.3e7}
+TEXT_LAYERS = {"qwen2.5-omni-7b": 28, "qwen2.5-omni-3b": 36}
+"""Layers of those that "fsdp" spreads over the devices."""
+LAYERS_AT_ONCE = 2
+"""Whole layers there are then at a time: the one that runs and the one on its way."""
 CHAT_TOKENS = 64
 """Tokens of an instruction with its system prompt."""
 
@@ -101,7 +105,9 @@ def plan_training(
     else:
         flop_factor = BACKWARD_FACTOR
     text = TEXT_PARAMETERS[variant.text_encoder]
-    text_bytes = text * (2 if half else 4) / shared
+    text_bytes = text * (2 if half else 4)
+    if shared > 1 and (layers := TEXT_LAYERS.get(variant.text_encoder)):
+        text_bytes = text_bytes / shared + text_bytes * LAYERS_AT_ONCE / layers
     memory = {
         "weights": 4 * parameters // shared,
         "gradients": 4 * parameters // shared,

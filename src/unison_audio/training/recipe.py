@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from unison_audio.errors import InputError
+from unison_audio.tasks.table import EDITING, TASKS
 from unison_audio.training.runs import learning_rate
 
 
@@ -21,6 +22,12 @@ class Phase:
     """Longest text in words."""
     t_mean: float = 0.0
     """Mean of logit(t); above 0 the noisy end, where words are decided, is seen more often."""
+    t_mean_edits: float = 0.0
+    """Likewise in edits, where the noisy end decides how truly the source is taken over."""
+
+    def t_mean_of(self, task: str) -> float:
+        """Mean of logit(t) for a task."""
+        return self.t_mean_edits if TASKS[task].tag == EDITING else self.t_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +61,8 @@ class BackboneRecipe:
     """Probability of training an item without its text."""
     first_template_probability: float = 0.5
     """Probability of the paper's own wording."""
+    floor_dbfs: tuple[float, float] | None = None
+    """Level of the noise under edits, as the builders take it."""
     mixed_precision: str = "no"
     """Either "no" or "bf16": type of the products; weights and sums stay in float32."""
     gradient_checkpointing: bool = False

@@ -1,16 +1,24 @@
 """The folder of a training run: checkpoints written whole, the log of losses, exact resume."""
 
+import errno
 import json
 import math
 import os
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
 
 from unison_audio.errors import InputError
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space left, no quota left, and the largest file that is allowed."""
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -34,18 +42,46 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 
         step: Steps done.
         state: Tensors and plain values only, so that it loads without pickled code.
         keep: How many checkpoints stay.
+
+    Raises:
+        OSError: If it cannot be written; older ones are then as they were.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"checkpoint-{step:08d}.pt"
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save({"step": step, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("wb") as file:
+            torch.save({"step": step, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        partial.unlink(missing_ok=True)  # on a full disk half a checkpoint helps nobody
+        raise
     partial.replace(path)
-    for old in sorted(folder.glob("checkpoint-*.pt"))[:-keep]:
+    left_behind = folder.glob("checkpoint-*.partial")  # by a kill while it was written
+    for old in (*sorted(folder.glob("checkpoint-*.pt"))[:-keep], *left_behind):
         old.unlink()
     return path
+
+
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Says in one sentence that the disk is full, and what becomes of the run.
+
+    Raises:
+        InputError: If it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        saved = sorted(folder.glob("checkpoint-*.pt"))
+        where = f"step {int(saved[-1].stem.split('-')[1])}" if saved else "the beginning"
+        raise InputError(
+            f"The disk with {folder} is full ({error.strerror}); make room on it and give the same "
+            f"command again: the run goes on from {where}"
+        ) from error
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -89,6 +125,22 @@ def _step_of(line: str) -> float:
         return json.loads(line)["step"]
     except (ValueError, KeyError):  # the line that a kill cut in two
         return math.inf
+
+
+class StopRequest:
+    """Notes SIGTERM and SIGINT, so that a run saves before it ends."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def restore(self) -> None:
+        """Leaves the signals to whom they belonged before."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
 
 class Pace:

@@ -4,13 +4,12 @@ A step is the paper's (sections 3.5 and 3.7, Table 13). A run may have any numbe
 state is saved whole, and goes on exactly where it was.
 """
 
-import json
-import signal
+import dataclasses
+import math
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.training.examples import Example, ExampleStream
+from unison_audio.training.figures import Shares, note_validation, printed, tracked
 from unison_audio.training.objective import velocity_error
 from unison_audio.training.parallel import (
     Parallel,
@@ -34,6 +34,8 @@ from unison_audio.training.runs import (
     Ema,
     LossLog,
     Pace,
+    StopRequest,
+    full_disk_told,
     load_checkpoint,
     save_checkpoint,
     step_generator,
@@ -100,6 +102,11 @@ class BackboneTrainer:
         saved = getattr(self.stream.source, "state_dict", None)
         return None if saved is None else saved()
 
+    @property
+    def skipped(self) -> Counter[str]:
+        """Clips of this process' corpora that could not be used, by reason."""
+        return Counter(getattr(self.stream.source, "skipped", {}))
+
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes up a checkpoint's state, also one of another number of processes."""
         scatter_state(self.model, self.optimizer, state["backbone"], state["optimizer"])
@@ -158,7 +165,7 @@ class BackboneTrainer:
             NotFiniteError: If a loss is not finite, before anything is changed.
         """
         recipe, parallel = self.recipe, self.parallel
-        t_mean = recipe.phase(step).t_mean
+        phase = recipe.phase(step)
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
         for number, example in enumerate(examples):
@@ -166,6 +173,7 @@ class BackboneTrainer:
             generator = step_generator(recipe.seed + 1, index)
             with parallel.accumulating(self.model, number == len(examples) - 1):
                 with parallel.computing():
+                    t_mean = phase.t_mean_of(example.task)
                     loss = self.loss(example, generator, recipe.text_dropout, t_mean)
                 (loss / len(examples)).backward()
             losses.append(loss.detach().float())
@@ -190,17 +198,28 @@ class BackboneTrainer:
 
 
 class NotFiniteError(InputError):
-    """A loss that is not finite, with the batches behind it."""
+    """A loss that is not finite, with the batches behind it.
+
+    Args:
+        step: At which.
+        examples: This process' batches.
+        losses: Their losses; they may all be finite where another process' are not.
+    """
 
     def __init__(self, step: int, examples: Sequence[Example], losses: Sequence[float]) -> None:
         self.step, self.examples = step, examples
         found = ", ".join(
             f"{loss} ({example.task})" for loss, example in zip(losses, examples, strict=True)
         )
-        super().__init__(
-            f"The loss is {found} at step {step}; go on from the last checkpoint with a lower "
-            "learning rate"
-        )
+        cure = "go on from the last checkpoint with a lower learning rate"
+        if all(map(math.isfinite, losses)):
+            found += " here and not finite on another process"
+        elif not all(map(_finite, examples)):
+            cure = (
+                "what the clips, the codec or the text encoder gave is not finite already; look "
+                "into the saved batch"
+            )
+        super().__init__(f"The loss is {found} at step {step}; {cure}")
 
     def save(self, folder: Path, rank: int) -> Path:
         """Writes the batches for inspection; gives the file."""
@@ -219,19 +238,10 @@ class NotFiniteError(InputError):
         return path
 
 
-class _StopRequest:
-    """Notes SIGTERM and SIGINT, so that a run saves before it ends."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-
-    def restore(self) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+def _finite(example: Example) -> bool:
+    """Whether what a batch gives the backbone is finite."""
+    parts = (example.z, example.condition.z_s, example.text.hidden_states, example.text.penultimate)
+    return all(bool(part.isfinite().all()) for part in parts if part is not None)
 
 
 def train_backbone(
@@ -255,17 +265,29 @@ def train_backbone(
     Raises:
         KeyboardInterrupt: If the run was asked to stop (SIGINT, SIGTERM), after it saved.
         NotFiniteError: If a loss is not finite; the batches are then in the run's folder.
+        InputError: If the disk is full; the checkpoints before are as they were.
     """
     torch.set_flush_denormal(True)
-    recipe, parallel = trainer.recipe, trainer.parallel
     folder.mkdir(parents=True, exist_ok=True)
+    plain = (bool, int, float, str)
+    settings = {k: v for k, v in dataclasses.asdict(trainer.recipe).items() if type(v) in plain}
+    with full_disk_told(folder), trainer.parallel.tracking(settings):
+        _train(trainer, folder, workers, validation)
+    return trainer.averaged()
+
+
+def _train(
+    trainer: BackboneTrainer, folder: Path, workers: int, validation: Validation | None
+) -> None:
+    """The loop of `train_backbone`."""
+    recipe, parallel = trainer.recipe, trainer.parallel
     state = load_checkpoint(folder)
     first = 0
     if state is not None:
         trainer.load_state(state)
         first = state["step"]
     log = LossLog(folder, first) if parallel.main else None
-    pace, stop = Pace(first, recipe.steps), _StopRequest()
+    pace, stop = Pace(first, recipe.steps), StopRequest()
     examples = iter(
         DataLoader(
             trainer.stream,
@@ -275,6 +297,7 @@ def train_backbone(
         )
     )
     recent: list[float] = []
+    untold: list[dict[str, float | str]] = []
     clips = 0
     mine = recipe.batches_per_step // parallel.world
     shares = Shares()
@@ -291,80 +314,55 @@ def train_backbone(
             everyone = [row for some in parallel.objects(rows) for row in some]
             done = step + 1
             recent = [*recent[-99:], *(float(row["loss"]) for row in everyone)]
+            untold += everyone
             clips += sum(int(row["items"]) for row in everyone)
             if log is not None:
                 for row in everyone:
                     log.write(step, **row)
-                if done % PRINT_EVERY == 0:
-                    mean, norm = sum(recent) / len(recent), float(rows[0]["norm"])
-                    each = clips // (done - first)
-                    print(pace.line(done, each, loss=mean, norm=norm), flush=True)
-                    parallel.log(_figures(everyone, shares.taken(), recipe.lr(step)), done)
+            if done % PRINT_EVERY == 0:
+                skipped = sum(parallel.objects(trainer.skipped), Counter[str]())
+                taken, mean, norm = shares.taken(), sum(recent) / len(recent), rows[0]["norm"]
+                if parallel.main:
+                    line = pace.line(done, clips // (done - first), loss=mean, norm=float(norm))
+                    print(f"{line}  {printed(taken, skipped)}", flush=True)
+                    parallel.log(tracked(untold, taken, skipped, recipe.lr(step)), done)
+                untold = []
             asked = any(parallel.objects(stop.asked)) if parallel.world > 1 else stop.asked
             last = done == recipe.steps
             scheduled = done % recipe.sample_every == 0
             if scheduled:  # before saving, since it draws from the pools: a resumed run does not
                 _sample(trainer, folder, done)
             if done % recipe.checkpoint_every == 0 or last or asked:
-                saved = trainer.state()
-                if parallel.main:
-                    save_checkpoint(folder, done, saved, recipe.keep_checkpoints)
-                parallel.wait()
+                _save(trainer, folder, done)
             if asked:
                 raise KeyboardInterrupt(f"saved at step {done}")
             if validation is not None and (done % recipe.validate_every == 0 or last):
                 figures = validation.losses(trainer.averaged())
                 if log is not None:
-                    _note_validation(folder, done, figures)
+                    note_validation(folder, done, figures)
                     parallel.log({f"validation/{k}": v for k, v in figures.items()}, done)
             if last and not scheduled:  # after saving: a longer run would not have drawn here
                 _sample(trainer, folder, done)
     finally:
         stop.restore()
-    return trainer.averaged()
+
+
+def _save(trainer: BackboneTrainer, folder: Path, step: int) -> None:
+    """Writes a checkpoint; what goes wrong with it does so on every process."""
+    state, failure = trainer.state(), None
+    if trainer.parallel.main:
+        try:
+            save_checkpoint(folder, step, state, trainer.recipe.keep_checkpoints)
+        except OSError as error:
+            failure = error
+    for each in trainer.parallel.objects(failure):
+        if each is not None:
+            raise each
 
 
 def _sample(trainer: BackboneTrainer, folder: Path, step: int) -> None:
     """Writes samples of the averaged weights; every process must take part."""
     averaged = trainer.averaged()
-    if trainer.parallel.main:
-        write_samples(averaged, trainer.stream, folder / "samples", step)
+    where = folder / "samples" if trainer.parallel.main else None
+    write_samples(averaged, trainer.stream, where, step)
     trainer.parallel.wait()
-
-
-class Shares:
-    """Which part of a step goes into making its batches, and into the backbone."""
-
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-
-    def add(self, examples: Sequence[Example], backbone: float) -> None:
-        """Adds a step's times."""
-        for example in examples:
-            for part, spent in example.seconds.items():
-                self.seconds[part] += spent
-        self.seconds["backbone"] += backbone
-
-    def taken(self) -> dict[str, float]:
-        """Each part's share since the last call."""
-        total = sum(self.seconds.values()) or 1.0
-        shares = {f"share/{part}": spent / total for part, spent in self.seconds.items()}
-        self.seconds.clear()
-        return shares
-
-
-def _figures(
-    rows: Sequence[Mapping[str, float | str]], shares: Mapping[str, float], rate: float
-) -> dict[str, float]:
-    """What trackers are told."""
-    by_task: defaultdict[str, list[float]] = defaultdict(list)
-    for row in rows:
-        by_task[str(row["task"])].append(float(row["loss"]))
-    losses = {f"loss/{task}": sum(found) / len(found) for task, found in by_task.items()}
-    return {**losses, **shares, "learning_rate": rate, "gradient_norm": float(rows[0]["norm"])}
-
-
-def _note_validation(folder: Path, step: int, figures: Mapping[str, float]) -> None:
-    """One line of ``validation.jsonl``."""
-    with (folder / "validation.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, **figures}) + "\n")

@@ -72,10 +72,24 @@ class Validation:
 
 @torch.no_grad()
 def write_samples(
-    backbone: UnisonBackbone, stream: ExampleStream, folder: Path, step: int, count: int = 2
+    backbone: UnisonBackbone,
+    stream: ExampleStream,
+    folder: Path | None,
+    step: int,
+    count: int = 2,
 ) -> None:
-    """Writes what averaged weights make of a few instructions, one task after the other."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes what averaged weights make of a few instructions, one task after the other.
+
+    Args:
+        backbone: With averaged weights.
+        stream: The run's batches, for how they are made.
+        folder: Where to write; None for processes that only take part in the encoding of texts,
+            since the text encoder may be spread over all of them.
+        step: Steps done.
+        count: Sounds of each task.
+    """
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     generator = step_generator(stream.recipe.seed + 2, 0)
     rate = stream.codec.sample_rate
     pools = stream.source.pools(None)
@@ -90,6 +104,8 @@ def write_samples(
             config=stream.builder_config(),
         )
         example = stream.encode(batch)
+        if folder is None:
+            continue
         text = example.text
         z = sampling.sample(
             backbone,
