@@ -1,7 +1,6 @@
 """Measures computed from waveforms and texts alone: distances, word error rates, pitch."""
 
 import math
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from unison_audio.audio import SILENCE_RMS, rms
 from unison_audio.errors import InputError
+from unison_audio.evaluation.text_normalization import seed_tts
 from unison_audio.frozen.nano_codec import mel_filters
 
 LSD_N_FFT = 2048
@@ -22,23 +22,24 @@ F0_RANGE = (60.0, 400.0)
 """Hz between which `median_f0` looks."""
 
 
-def lsd(reference: Tensor, estimate: Tensor, sample_rate: int) -> Tensor:
+def lsd(reference: Tensor, estimate: Tensor, sample_rate: int, *, eps: float = LSD_EPS) -> Tensor:
     """Log-spectral distance (paper §4.2).
 
     The mean over frames of the root of the mean over bins of `log10(ref^2 / est^2)^2`: n_fft 2048,
-    a Hann window, a hop of 10 ms, `LSD_EPS` added to both powers. The paper measures at 44.1 kHz.
+    a Hann window, a hop of 10 ms, `eps` added to both powers. The paper measures at 44.1 kHz.
 
     Args:
         reference: (B, samples).
         estimate: (B, samples).
         sample_rate: In Hz.
+        eps: Power of a bin that is next to silence.
 
     Returns:
         (B,); 0 for equal waveforms.
     """
     _require_equal_shapes(reference, estimate)
     log_powers = [_power(wave, LSD_N_FFT, sample_rate // 100) for wave in (reference, estimate)]
-    a, b = ((power + LSD_EPS).log10() for power in log_powers)  # (B, bins, T)
+    a, b = ((power + eps).log10() for power in log_powers)  # (B, bins, T)
     return (a - b).square().mean(dim=1).sqrt().mean(dim=1)
 
 
@@ -86,22 +87,22 @@ def si_sdr(reference: Tensor, estimate: Tensor) -> Tensor:
     return 10.0 * (projected.square().sum(dim=-1).clamp_min(1e-12) / error).log10()
 
 
-def normalize_text(text: str) -> str:
-    """Normalises English as Seed-TTS does: lower case, no punctuation but the apostrophe."""
-    spaced = re.sub(r"[^\w\s']|_", " ", text.lower().replace("’", "'"))
-    return " ".join(spaced.split())
-
-
-def word_error_rate(reference: str, hypothesis: str) -> float:
+def word_error_rate(reference: str, hypothesis: str, language: str = "en") -> float:
     """Word error rate of one utterance: substitutions, deletions and insertions over its words.
 
-    Both texts are normalised first; the rate can exceed 1. Rates of a set are averaged over its
-    utterances (spec of Seed-TTS).
+    Both texts are normalised by `seed_tts` first; in Chinese the words are characters. The rate
+    can exceed 1. Rates of a set are averaged over its utterances, as Seed-TTS does.
+
+    Args:
+        reference: What was to be said.
+        hypothesis: What was heard.
+        language: Of both, ``en`` or ``zh``.
 
     Raises:
-        InputError: If the reference holds no word, or the package jiwer is missing.
+        InputError: If the reference holds no word, the language is another one, or the package
+            jiwer is missing.
     """
-    return _aligned(reference, hypothesis).wer
+    return _aligned(reference, hypothesis, language).wer
 
 
 def word_recall(reference: str, hypothesis: str) -> float:
@@ -236,7 +237,7 @@ def _require_equal_shapes(reference: Tensor, estimate: Tensor) -> None:
         )
 
 
-def _aligned(reference: str, hypothesis: str) -> Any:
+def _aligned(reference: str, hypothesis: str, language: str = "en") -> Any:
     try:
         import jiwer
     except ModuleNotFoundError:
@@ -244,7 +245,7 @@ def _aligned(reference: str, hypothesis: str) -> Any:
             "The package jiwer is missing; install the judges with: "
             "pip install 'unison-audio[evaluation]'"
         ) from None
-    words = normalize_text(reference)
+    words = seed_tts(reference, language)
     if not words:
         raise InputError(f"The reference text {reference!r} holds no word; give what is said")
-    return jiwer.process_words(words, normalize_text(hypothesis))
+    return jiwer.process_words(words, seed_tts(hypothesis, language))
