@@ -14,7 +14,7 @@ from unison_audio import audio
 from unison_audio.app import cli
 from unison_audio.app.examples import packaged_inputs, read_examples
 from unison_audio.app.page import TITLES, Entry, Track, render_page
-from unison_audio.app.pictures import BANDS, log_mel, mel_picture
+from unison_audio.app.pictures import mel_picture
 from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.tasks.table import TASKS
 
@@ -122,14 +122,6 @@ def test_the_page_escapes_what_it_is_given() -> None:
 
 def test_pictures() -> None:
     time = torch.arange(RATE) / RATE
-    levels = log_mel(torch.sin(2 * math.pi * 1000 * time), RATE)
-    assert levels.shape[0] == BANDS
-    middle = levels[:, levels.shape[1] // 2]
-    mel = 2595 * math.log10(1 + 1000 / 700)
-    top = 2595 * math.log10(1 + 8000 / 700)
-    assert int(middle.argmax()) == pytest.approx(mel / top * (BANDS + 1) - 1, abs=1.0)
-    assert float(middle.max()) == pytest.approx(0.0, abs=4.0)
-    assert float(log_mel(torch.zeros(RATE), RATE).max()) == -120.0
     picture = mel_picture(torch.sin(2 * math.pi * 1000 * time), RATE)
     assert picture[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = struct.unpack(">II", picture[16:24])
