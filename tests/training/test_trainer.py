@@ -6,7 +6,7 @@ import pytest
 import torch
 from training.conftest import RATE, HashedWords, make_variant
 
-from unison_audio.errors import InputError
+from unison_audio.errors import InputError, TextError
 from unison_audio.model import flow
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.tasks.sampler import default_stages
@@ -249,3 +249,33 @@ def test_a_fresh_run_can_start_from_other_weights(clips, codec):
         assert torch.equal(fresh.ema.values[name], value)
     with pytest.raises(InputError, match="choose a checkpoint of that"):
         fresh.start_from(UnisonBackbone(VARIANTS["nano"].backbone))
+
+
+class Forgetful(HashedWords):
+    """Cannot read some instructions."""
+
+    def __init__(self, unreadable: str) -> None:
+        self.unreadable = unreadable
+
+    def encode(self, instructions):
+        if any(self.unreadable in text for text in instructions):
+            raise TextError(f"cannot read {self.unreadable}")
+        return super().encode(instructions)
+
+
+def test_a_batch_with_an_instruction_that_cannot_be_read_is_drawn_anew(clips, codec):
+    trainer = make_trainer(clips, codec)
+    stream = trainer.stream
+    first = stream.build(0, "t2a").instructions
+    again = stream.build(0, "t2a", attempt=1).instructions
+    only_first = next(text for text in first if text not in again)
+    stream.text_encoder = Forgetful(only_first)
+    example = stream.make(0, 0, "t2a")
+    assert example.redraws == 1
+    expected = stream.encode(stream.build(0, "t2a", attempt=1))
+    assert torch.equal(example.text.hidden_states, expected.text.hidden_states)
+    trainer.step(0, [example])
+    assert trainer.skipped == {"whole batches with an instruction that cannot be read": 1}
+    stream.text_encoder = Forgetful("[Audio]")
+    with pytest.raises(InputError, match=r"10 batches of t2a in a row .* filter the captions"):
+        stream.make(0, 0, "t2a")

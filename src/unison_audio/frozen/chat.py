@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from unison_audio.errors import InputError
+from unison_audio.errors import InputError, TextError
 from unison_audio.frozen.quiet import quiet_transformers
 
 MARKS = ("<|im_start|>", "<|im_end|>")
@@ -44,10 +44,10 @@ class ChatPrompt:
                 is too long together with the system turn, or changes how that is tokenized.
         """
         if not instruction.strip():
-            raise InputError("The instruction is empty; say what is to be heard")
+            raise TextError("The instruction is empty; say what is to be heard")
         for mark in self.tokenizer.all_special_tokens:
             if mark in instruction:
-                raise InputError(
+                raise TextError(
                     f"The instruction has {mark!r} in it, which means something else to the text "
                     f"encoder; leave it out: {instruction[:60]!r}"
                 )
@@ -60,7 +60,7 @@ class ChatPrompt:
         system = len(self.system_tokens)
         tokens = self._tokens(text if self._stated else text.removeprefix(self._system_text))
         if len(tokens) > self.max_tokens:
-            raise InputError(
+            raise TextError(
                 f"The instruction has {len(tokens)} tokens, {system} of them the system prompt's, "
                 f"where at most {self.max_tokens} are understood; "
                 f"shorten it: {instruction[:60]!r}..."

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from unison_audio.errors import InputError
+from unison_audio.errors import InputError, TextError
 from unison_audio.frozen.quiet import quiet_transformers
 
 MINILM_HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -165,10 +165,10 @@ def _by_length(
     groups: dict[int, tuple[list[list[int]], list[int]]] = {}
     for row, text in enumerate(instructions):
         if not text.strip():
-            raise InputError("The instruction is empty; say what is to be heard")
+            raise TextError("The instruction is empty; say what is to be heard")
         ids = encoder.tokenizer(text, truncation=False, verbose=False)["input_ids"]
         if len(ids) > MAX_TOKENS:
-            raise InputError(
+            raise TextError(
                 f"The instruction has {len(ids)} tokens where at most {MAX_TOKENS} are understood; "
                 f"shorten it: {text[:60]!r}..."
             )

@@ -5,6 +5,7 @@ Everything it draws comes from a generator of its own, so that a run that was ki
 bit, and any number of processes makes the same batches.
 """
 
+import dataclasses
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from unison_audio.data.pools import MemoryPools
 from unison_audio.data.shards import Clip
-from unison_audio.errors import InputError
+from unison_audio.errors import InputError, TextError
 from unison_audio.frozen.codec import AudioCodec
 from unison_audio.frozen.text import TextEncoder, TextStates
 from unison_audio.tasks.builders import BuilderConfig
@@ -46,6 +47,8 @@ class Example:
     """State of the task sampler behind the step that this batch belongs to."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time that synthesis, codec and text encoder took."""
+    redraws: int = 0
+    """Batches thrown away before this one, because an instruction could not be read."""
 
 
 class PoolSource(Protocol):
@@ -54,6 +57,12 @@ class PoolSource(Protocol):
     def pools(self, max_words: int | None) -> Pools:
         """Pools whose texts have at most so many words."""
         ...
+
+
+REDRAWS = 10
+"""Batches built at most until each of one's instructions can be read."""
+REDRAW_SEEDS = 7919
+"""Between the seeds of two attempts at a batch."""
 
 
 class CorpusInMemory:
@@ -150,16 +159,33 @@ class ExampleStream(IterableDataset[Example]):
         return [self.sampler.draw(step) for _ in range(self.recipe.batches_per_step)]
 
     def make(self, step: int, number: int, task: str) -> Example:
-        """Builds and encodes batch `number` of a step."""
-        began = time.perf_counter()
-        batch = self.build(step, task, number)
-        self._wait()
-        return self.encode(batch, {"synthesis": time.perf_counter() - began})
+        """Builds and encodes batch `number` of a step.
 
-    def build(self, step: int, task: str, number: int = 0) -> TaskBatch:
-        """Builds a batch of waveforms."""
+        A batch with an instruction that the text encoder cannot read, such as one with a very long
+        caption, is built anew from another draw.
+
+        Raises:
+            InputError: If `REDRAWS` batches in a row had such an instruction.
+        """
+        for attempt in range(REDRAWS):
+            began = time.perf_counter()
+            batch = self.build(step, task, number, attempt)
+            self._wait()
+            synthesis = time.perf_counter() - began
+            try:
+                example = self.encode(batch, {"synthesis": synthesis})
+                return dataclasses.replace(example, redraws=attempt)
+            except TextError as error:
+                last = error
+        raise InputError(
+            f"{REDRAWS} batches of {task} in a row had an instruction that the text encoder cannot "
+            f"read; filter the captions of the corpus ({last})"
+        )
+
+    def build(self, step: int, task: str, number: int = 0, attempt: int = 0) -> TaskBatch:
+        """Builds a batch of waveforms; each attempt is another draw."""
         seed_step = step * self.recipe.batches_per_step + number
-        generator = step_generator(self.recipe.seed, seed_step)
+        generator = step_generator(self.recipe.seed + REDRAW_SEEDS * attempt, seed_step)
         phase = self.recipe.phase(step)
         choices = phase.seconds.get(task, phase.seconds.get("", (self.variant.max_seconds,)))
         seconds = choices[int(torch.randint(len(choices), (1,), generator=generator))]

@@ -25,7 +25,7 @@ from unison_audio.jsonl import read_rows
 from unison_audio.request import PEAK
 from unison_audio.tasks.instructions import parse_instruction, respell
 from unison_audio.tasks.table import TASKS, TaskBatch
-from unison_audio.training.examples import ExampleStream
+from unison_audio.training.examples import REDRAW_SEEDS, ExampleStream
 from unison_audio.training.runs import step_generator
 from unison_audio.variants import Variant
 
@@ -122,13 +122,13 @@ class OwnClipStream(ExampleStream):
         for pair in pairs:
             self.by_task[pair.task].append(pair)
 
-    def build(self, step: int, task: str, number: int = 0) -> TaskBatch:
+    def build(self, step: int, task: str, number: int = 0, attempt: int = 0) -> TaskBatch:
         """Builds a batch of waveforms; pairs of one length, some of them more than once."""
         pairs = self.by_task.get(task)
         if not pairs:
-            return super().build(step, task, number)
+            return super().build(step, task, number, attempt)
         seed_step = step * self.recipe.batches_per_step + number
-        generator = step_generator(self.recipe.seed, seed_step)
+        generator = step_generator(self.recipe.seed + REDRAW_SEEDS * attempt, seed_step)
         first = pairs[int(torch.randint(len(pairs), (1,), generator=generator))]
         alike = [pair for pair in pairs if len(pair.target) == len(first.target)]
         frames = len(first.target) // self.codec.hop

@@ -80,6 +80,7 @@ class BackboneTrainer:
         )
         self.ema = Ema(self.backbone, self.recipe.ema_decay)
         self.sampler_state = stream.sampler.state_dict()
+        self.redraws = 0
 
     @property
     def backbone(self) -> UnisonBackbone:
@@ -104,8 +105,11 @@ class BackboneTrainer:
 
     @property
     def skipped(self) -> Counter[str]:
-        """Clips of this process' corpora that could not be used, by reason."""
-        return Counter(getattr(self.stream.source, "skipped", {}))
+        """What of this process' corpora could not be used, by reason."""
+        clips = Counter(getattr(self.stream.source, "skipped", {}))
+        if self.redraws:
+            clips["whole batches with an instruction that cannot be read"] = self.redraws
+        return clips
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes up a checkpoint's state, also one of another number of processes."""
@@ -176,6 +180,7 @@ class BackboneTrainer:
                     t_mean = phase.t_mean_of(example.task)
                     loss = self.loss(example, generator, recipe.text_dropout, t_mean)
                 (loss / len(examples)).backward()
+            self.redraws += example.redraws
             losses.append(loss.detach().float())
         mine = torch.stack(losses)
         everyone = parallel.together(mine)
