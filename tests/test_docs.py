@@ -10,7 +10,7 @@ import pytest
 from unison_audio.app import cli
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = ("full-size.md",)
+ELSEWHERE = ("full-size.md", "training.md")
 """Pages whose commands a test of their own runs, with models that the others do not need."""
 PAGES = [
     ROOT / "README.md",

@@ -1,5 +1,6 @@
 import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from data import published
 from data.published import encoded, put, put_tar, read_index, read_shards, recording
 
 from unison_audio.data.corpora import CORPORA
+from unison_audio.data.corpora.speech import is_held_out
 from unison_audio.data.ingest import ingest
 from unison_audio.data.shards import ClipRecord
 from unison_audio.errors import InputError
@@ -57,7 +59,7 @@ def test_libritts_gives_texts_speakers_and_genders(tmp_path):
         "train": {"clips": 2, "hours": round(5 / 3600, 4)},
     }
     assert index["zero_shot"]["clips"] == 2  # of 1.5, 3.5 and 5.5 s
-    assert [entry["splits"] for entry in index["shards"]] == [["speakers"], ["train"]]
+    assert [entry["splits"] for entry in index["shards"]] == [["train"], ["speakers"]]
 
 
 def test_libritts_without_genders_and_with_a_text_missing(tmp_path):
@@ -105,6 +107,34 @@ def test_emilia_reads_either_order_and_names_halves_and_bad_json(tmp_path):
     assert reasons["EN-B000000.tar!EN_3"] == "no audio beside it"
     assert reasons["EN-B000000.tar!EN_4"] == "no json beside it"
     assert reasons["EN-B000000.tar!EN_5.mp3"] == "1.00 s long where 7.50 are stated"
+
+
+def test_emilia_holds_some_speakers_out_in_shards_of_their_own(tmp_path):
+    heard, unheard = "EN_B00000_S00000", "EN_B00000_S00037"  # settled once and for all
+    assert [is_held_out(speaker) for speaker in (heard, unheard)] == [False, True]
+    share = sum(is_held_out(f"ZH_B00001_S{number:05d}") for number in range(20_000)) / 20_000
+    assert abs(share - 1 / 200) < 3 * (1 / 200 / 20_000) ** 0.5
+    pairs = []
+    for number, speaker in enumerate((heard, unheard, heard, unheard)):
+        pairs += published.emilia_pair(f"{speaker}_W{number:06d}", "Words.", 1.0, take=number)
+    path = put_tar(tmp_path / "in/EN/EN-B000000.tar", pairs)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(f"{unheard}_W000003.mp3".encode()) + 2000])
+    clips, index = shards_of("emilia-en", tmp_path / "in", tmp_path / "out")
+    assert {key: record["split"] for key, (record, _, _) in clips.items()} == {
+        f"{heard}_W000000": "train",
+        f"{heard}_W000002": "train",
+        f"{unheard}_W000001": "speakers",
+    }
+    assert [entry["splits"] for entry in index["shards"]] == [["train"], ["speakers"]]
+    tar = "EN/EN-B000000.tar"  # both passes find it damaged, one says so
+    assert [entry["file"] for entry in index["broken"]] == [tar, f"{tar}!{unheard}_W000003.mp3"]
+
+
+def test_a_limit_is_spent_on_training_clips_first(tmp_path):
+    published.libritts(tmp_path / "in")
+    clips, _ = shards_of("libritts", tmp_path / "in", tmp_path / "out", limit=1)
+    assert [record["split"] for record, _, _ in clips.values()] == ["train"]
 
 
 def test_wenetspeech_segments_are_cut_to_the_sample(tmp_path):
@@ -213,6 +243,13 @@ def test_video_is_decoded_and_becomes_flac(tmp_path):
     assert abs(len(heard) - len(samples)) <= 3 * 1024  # AAC's padding
     spectra = [np.abs(np.fft.rfft(x[: 30 * 1024], 1 << 15)) for x in (heard, samples)]
     assert np.corrcoef(*spectra)[0, 1] > 0.9
+
+
+def test_video_without_pyav_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    published.vggsound(tmp_path / "in", (".mp4", b"a video"))
+    with pytest.raises(InputError, match=r"mp4 can only be .* pip install 'unison-audio\[av\]'"):
+        ingest("vggsound", tmp_path / "in", tmp_path / "out", workers=1)
 
 
 def test_audiocaps_takes_its_names_and_cuts_whole_videos(tmp_path):

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+from data import published
 from data.published import (
     emilia_pair,
     emilia_tar,
@@ -17,6 +18,7 @@ from data.published import (
     recording,
 )
 
+from unison_audio.data import ingest_part
 from unison_audio.data.ingest import ingest
 from unison_audio.errors import InputError
 
@@ -161,6 +163,32 @@ def test_a_corrupt_mp3_in_a_tar_is_set_aside(tmp_path):
     _, broken = result("emilia-en", tmp_path / "in", tmp_path / "out", good=good)
     (file,) = broken
     assert file == f"EN-B000000.tar!{names[2].removesuffix('.json')}.mp3"
+
+
+@pytest.mark.parametrize(
+    ("name", "gone", "good"),
+    [
+        (
+            "libritts",
+            "LibriTTS/train-clean-100/19/198/19_198_000000_000000.wav",
+            ("19_198_000002_000001", "84_121123_000007_000001"),
+        ),
+        ("emilia-en", "EN-B000000.tar", ("EN_B00001_S00000_W000000",)),
+    ],
+)
+def test_what_vanishes_while_the_corpus_is_read_is_listed(tmp_path, monkeypatch, name, gone, good):
+    root, run = tmp_path / "in", ingest_part.run_part
+    published.libritts(root)
+    put_tar(root / "EN-B000000.tar", emilia_pair("EN_B00000_S00000_W000000", "On.", 1.0))
+    put_tar(root / "EN-B000001.tar", emilia_pair("EN_B00001_S00000_W000000", "On.", 1.0))
+
+    def run_without(*args):
+        (root / gone).unlink(missing_ok=True)
+        run(*args)
+
+    monkeypatch.setattr("unison_audio.data.ingest.run_part", run_without)
+    removed, broken = result(name, root, tmp_path / "out", good=good)
+    assert (removed, list(broken)) == ({}, [gone])
 
 
 def test_nothing_usable_is_an_error_that_says_why(tmp_path):

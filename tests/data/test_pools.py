@@ -1,8 +1,11 @@
+import dataclasses
+
 import pytest
 import torch
 from training.conftest import RATE, make_clips
 
 from unison_audio.data.pools import MemoryPools, coloured_noise, plain_caption
+from unison_audio.data.shards import Clip
 from unison_audio.errors import InputError
 
 
@@ -72,6 +75,17 @@ def test_labels_are_drawn_by_their_weights():
     drawn = [clip.label for clip in pools.sounds(400, generator(), max_seconds=1.0)]
     assert set(drawn) == set(weights)
     assert abs(drawn.count("a beep") / 400 - 0.75) < 0.07
+
+
+def test_a_sound_without_a_label_goes_by_what_its_caption_says():
+    record = dataclasses.replace(make_clips()[-1].record, label="", caption="A gong is struck.")
+    clip = Clip(record=record, waveform=torch.ones(100))
+    pools = MemoryPools([clip], RATE)
+    assert pools.labels == ["a gong is struck"]
+    (drawn,) = pools.sounds(1, generator(), max_seconds=1.0)
+    assert drawn.label == "a gong is struck"
+    with pytest.raises(InputError, match="another kind is needed"):
+        pools.sounds(1, generator(), exclude_labels=[{"a gong is struck"}], max_seconds=1.0)
 
 
 def test_coloured_noise_falls_off_as_asked():

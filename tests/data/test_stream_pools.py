@@ -174,6 +174,15 @@ def test_pools_with_worker_processes_go_on_to_the_sample(corpora):
     resumed.close()
 
 
+@pytest.mark.parametrize(
+    ("workers", "shares"), [(0, (0, 0)), (1, (1, 0)), (2, (1, 1)), (5, (3, 2))]
+)
+def test_workers_are_those_of_both_kinds_together(corpora, workers, shares):
+    windows = make(corpora, workers=workers).windows
+    assert tuple(windows[kind].stream.workers for kind in ("speech", "sound")) == shares
+    assert make(corpora[1:], workers=workers).windows["sound"].stream.workers == workers
+
+
 def test_pools_go_on_with_another_number_of_ranks(corpora):
     states = []
     for rank in range(2):

@@ -204,6 +204,25 @@ def test_other_kinds_splits_and_lengths_are_left_out(tmp_path):
     assert set(take(open_stream(tmp_path, split="heldout"), 3)) == {"held-1"}
 
 
+def test_unheard_voices_are_held_out_too(tmp_path):
+    heard = [sample("heard", split="train")]
+    unheard = [sample("clip", split="heldout"), sample("voice", split="speakers")]
+    write_corpus(tmp_path, [heard, unheard])
+    index = json.loads((tmp_path / "index.json").read_text())
+    for entry, splits in zip(index["shards"], (["train"], ["heldout", "speakers"]), strict=True):
+        entry["splits"] = splits
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    for split, expected in (
+        ("train", {"heard"}),
+        ("heldout", {"clip", "voice"}),
+        ("speakers", {"voice"}),
+        (None, {"heard", "clip", "voice"}),
+    ):
+        stream = open_stream(tmp_path, split=split)
+        assert len(stream.plan.indexes[0].names) == 1 + (split is None)
+        assert set(take(stream, 12)) == expected
+
+
 def test_broken_clips_are_counted_and_told_once_a_shard(tmp_path):
     good = [sample(f"good-{i}") for i in range(3)]
     bad = [

@@ -43,9 +43,19 @@ def test_every_wording_is_read_as_its_task(name, wording, spelling):
     assert read(name, f"  {text.upper()}\n") == name
 
 
+@pytest.mark.parametrize(("name", "wording"), WORDINGS)
+def test_wordings_without_gender_are_read_as_the_same_task(name, wording):
+    if "{gender}" in wording:
+        text = render(wording, {**FIELDS, "gender": ""})
+        assert not {"male", "female"} & set(text.lower().split())
+        assert "  " not in text
+        assert read(name, text) == name
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("tts", '[Speech] A voice saying "go"'),
         ("tts", "[Speech] a man shouts “stop”"),
         ("tts", '[Speech] "remove [Audio] this"'),
         ("t2as", '[Speech] A voice saying "go" [Audio] rain'),

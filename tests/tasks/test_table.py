@@ -1,10 +1,11 @@
+import dataclasses
 import math
 import string
 
 import pytest
 
 from unison_audio.tasks.table import TASKS
-from unison_audio.tasks.templates import TEMPLATES, render
+from unison_audio.tasks.templates import TEMPLATES, WITHOUT_GENDER, render
 
 # spec §6, written out a second time: name -> (tag, stage 1, share in stage 2, first wording)
 SPEC = {
@@ -98,3 +99,46 @@ def test_render_repeats_what_follows_the_tag_for_a_timeline():
     assert render(capital, {"events": events}) == (
         "[Audio] A dog barking from 0.5s to 2.0s. Rain from 1.5s to 3.0s."
     )
+
+
+def test_a_gender_that_nobody_knows_is_not_spoken_of():
+    gendered = [wording for pool in TEMPLATES.values() for wording in pool if "{gender}" in wording]
+    assert set(WITHOUT_GENDER) == set(gendered)
+    assert len(set(WITHOUT_GENDER.values())) == len(gendered)
+    for wording, plain in WITHOUT_GENDER.items():
+        assert wording.split('"')[1] == plain.split('"')[1] == "{text}"
+        assert wording.partition(" [Audio]")[2] == plain.partition(" [Audio]")[2]
+    said = {"text": "go", "caption": "rain"}
+    first = TEMPLATES["tts"][0]
+    assert render(first, {**said, "gender": ""}) == '[Speech] A voice saying "go"'
+    assert render(first, {**said, "gender": "male"}) == '[Speech] A male voice saying "go"'
+    assert render(TEMPLATES["t2as"][0], {**said, "gender": ""}) == (
+        '[Speech] A voice saying "go" [Audio] rain'
+    )
+
+
+class Unknown:
+    """Pools whose odd speakers' gender nobody wrote down."""
+
+    def __init__(self, pools):
+        self.pools = pools
+
+    def __getattr__(self, name):
+        return getattr(self.pools, name)
+
+    def speech(self, count, generator, *, max_seconds):
+        clips = self.pools.speech(count, generator, max_seconds=max_seconds)
+        return [dataclasses.replace(c, gender=c.gender.replace("female", "")) for c in clips]
+
+
+@pytest.mark.parametrize("task", ["tts", "t2as"])
+def test_only_items_without_gender_get_the_wordings_without(task, build, pools):
+    known = build(task, batch=32)
+    batch = build(task, batch=32, source_of_clips=Unknown(pools))
+    genders = [detail["gender"] for detail in batch.details]
+    assert set(genders) == {"male", ""}
+    for gender, ours, theirs in zip(genders, batch.instructions, known.instructions, strict=True):
+        assert ("male" in ours) is bool(gender)
+        assert (ours == theirs) is bool(gender)
+        assert "  " not in ours
+    assert (batch.target == known.target).all()

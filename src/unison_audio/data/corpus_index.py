@@ -5,11 +5,12 @@ import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from webdataset.gopen import gopen
 
+from unison_audio.data.shards import in_split
 from unison_audio.errors import InputError
 
 INDEX_FILE = "index.json"
@@ -80,7 +81,7 @@ def read_index(
     Args:
         location: The corpus' folder, its ``index.json``, or the URL of either.
         kind: Only shards with ``speech`` or with ``sound``; all if None.
-        split: Only shards with clips of this split; all if None.
+        split: Only shards with clips of this split, as `in_split` takes it; all if None.
 
     Raises:
         InputError: If there is no index that can be read.
@@ -106,7 +107,8 @@ def read_index(
         wanted = [
             (str(shard["name"]).encode(), int(shard["clips"]))
             for shard in index["shards"]
-            if _has(shard, "kinds", kind) and _has(shard, "splits", split)
+            if kind in (None, *shard.get("kinds", [kind]))
+            and any(in_split(one, split) for one in shard.get("splits", [split or ""]))
         ]
         name = str(index["corpus"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -122,8 +124,3 @@ def read_index(
         names=np.array(names, dtype=bytes),
         clips=np.array([clips for _, clips in wanted], dtype=np.int64),
     )
-
-
-def _has(shard: dict[str, Any], field: str, wanted: str | None) -> bool:
-    """Whether a shard may hold what is wanted; an index need not say."""
-    return wanted is None or wanted in shard.get(field, [wanted])

@@ -180,7 +180,7 @@ def _decode_foreign(source: Path | bytes, name: str) -> tuple[np.ndarray, int]:
     except ModuleNotFoundError:
         raise InputError(
             f"{name} can only be read with the package av, which is missing; install it with: "
-            "pip install av"
+            "pip install 'unison-audio[av]'"
         ) from None
     try:
         with av.open(str(source) if isinstance(source, Path) else io.BytesIO(source)) as container:

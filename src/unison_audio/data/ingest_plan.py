@@ -148,7 +148,10 @@ class Plan:
         least, most = PART_CLIPS
         clips = min(max(least, units * clips_per_unit // PARTS), most)
         size = max(1, clips // clips_per_unit)
-        found = self._connection.execute("select n, split, weight from units order by split, n")
+        # Training clips first, so that a small limit is not spent on what is held out.
+        found = self._connection.execute(
+            "select n, split, weight from units order by split = 'train' desc, split, n"
+        )
         part: list[Any] = []
         counts: dict[str, int] = {}
         inside = 0

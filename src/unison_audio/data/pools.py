@@ -87,7 +87,7 @@ class MemoryPools:
         by_label: defaultdict[str, list[Clip]] = defaultdict(list)
         for clip in clips:
             if clip.record.kind == "sound":
-                by_label[clip.record.label].append(clip)
+                by_label[label_of(clip.record)].append(clip)
         self.labels = sorted(by_label)
         self.by_label = dict(by_label)
         self.noisy = [label for label in NOISY_LABELS if label in by_label]

@@ -26,7 +26,8 @@ class ClipRecord:
     kind: str
     """``speech`` or ``sound``."""
     split: str
-    """``train``, ``heldout`` (unheard texts or clips) or ``speakers`` (unheard voices)."""
+    """``train``, ``heldout`` (unheard texts or clips) or ``speakers`` (unheard voices, held out as
+    well)."""
     seconds: float
     """Length."""
     licence: str
@@ -54,6 +55,16 @@ class ClipRecord:
     def zero_shot(self) -> bool:
         """Whether it is long enough to give a reference and a target (paper, appendix C)."""
         return self.kind == "speech" and bool(self.text) and self.seconds >= ZERO_SHOT_SECONDS
+
+
+def in_split(split: str, wanted: str | None) -> bool:
+    """Whether a clip of a split is wanted.
+
+    Args:
+        split: The clip's.
+        wanted: One of a clip's splits; ``heldout`` takes unheard voices too, None takes all.
+    """
+    return wanted in (None, split) or (wanted == "heldout" and split == "speakers")
 
 
 @dataclass(frozen=True, kw_only=True)

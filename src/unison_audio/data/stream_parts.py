@@ -19,7 +19,7 @@ from unison_audio.data.corpus_pass import (
     generator_of,
 )
 from unison_audio.data.decoding import BrokenClipError, decode
-from unison_audio.data.shards import ClipRecord
+from unison_audio.data.shards import ClipRecord, in_split
 from unison_audio.errors import InputError
 
 BROKEN_RECORD = "broken record"
@@ -169,7 +169,7 @@ def _use(plan: Plan, number: int, raw: RawClip) -> Decoded | None:
     """Decodes a sample; None if it is not of the wanted kind or split."""
     files = raw.sample.files
     record = read_record(files.get("json", b""))
-    if plan.kind not in (None, record.kind) or plan.split not in (None, record.split):
+    if plan.kind not in (None, record.kind) or not in_split(record.split, plan.split):
         return None
     crop = None
     if plan.max_seconds is not None and record.seconds > plan.max_seconds:

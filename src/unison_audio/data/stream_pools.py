@@ -267,40 +267,46 @@ def open_pools(
         sample_rate: Of the codec, in Hz.
         max_seconds: Of the longest clip trained on. Longer utterances are left out, of longer
             sounds a stretch is taken.
-        split: Which clips.
+        split: Which clips: ``train``, or ``heldout``, what no training hears.
         held_seconds: As in `StreamPools`.
         pair_seconds: As in `StreamPools`.
         rank: Number of this process.
         world: Processes in all.
-        workers: Processes that decode speech for this one, and as many that decode sounds.
+        workers: Processes that decode for this one, shared by speech and sounds, speech getting the
+            odd one; what is left without any is decoded in between.
         seed: Of all that is drawn.
 
     Raises:
         InputError: If an index cannot be read, or there is neither speech nor sound.
     """
-    streams: dict[str, ClipStream | None] = {"speech": None, "sound": None}
-    for kind in streams:
-        if any(read_index(corpus, kind=kind, split=split).clips.sum() for corpus in corpora):
-            streams[kind] = ClipStream(
-                corpora,
-                sample_rate=sample_rate,
-                kind=kind,
-                split=split,
-                max_seconds=max_seconds,
-                crop=kind == "sound",
-                rank=rank,
-                world=world,
-                workers=workers,
-                seed=seed,
-            )
-    if not any(streams.values()):
+    kinds = [
+        kind
+        for kind in ("speech", "sound")
+        if any(read_index(corpus, kind=kind, split=split).clips.sum() for corpus in corpora)
+    ]
+    if not kinds:
         raise InputError(
             f"There is neither speech nor sound of the split {split!r} in "
-            f"{', '.join(map(str, corpora)) or 'no corpus'}; build the corpora again"
+            f"{', '.join(map(str, corpora)) or 'no corpus'}; add a corpus that has some"
         )
+    streams = {
+        kind: ClipStream(
+            corpora,
+            sample_rate=sample_rate,
+            kind=kind,
+            split=split,
+            max_seconds=max_seconds,
+            crop=kind == "sound",
+            rank=rank,
+            world=world,
+            workers=len(range(number, workers, len(kinds))),
+            seed=seed,
+        )
+        for number, kind in enumerate(kinds)
+    }
     return StreamPools(
-        streams["speech"],
-        streams["sound"],
+        streams.get("speech"),
+        streams.get("sound"),
         held_seconds=held_seconds,
         pair_seconds=pair_seconds,
     )

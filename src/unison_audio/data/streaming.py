@@ -46,7 +46,7 @@ class ClipStream:
             those without clips of the kind are left out.
         sample_rate: Of the waveforms, in Hz.
         kind: Only ``speech`` or only ``sound``; both if None.
-        split: Only clips of this split; all if None.
+        split: Only clips of this split, as `in_split` takes it; all if None.
         max_seconds: Longest clip; None for any.
         crop: Whether longer clips give a stretch of that length, drawn at random, of which alone
             is decoded; otherwise they are left out, and counted.

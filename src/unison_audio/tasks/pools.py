@@ -18,7 +18,7 @@ class SpeechClip:
     """The words; may be empty where `Pools.speech_any` gave it."""
 
     gender: str
-    """"male" or "female"."""
+    """"male", "female", or empty where nobody said."""
 
     speaker: str
     """Who speaks; equal for equal voices."""

@@ -111,17 +111,41 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 """Task -> its wordings."""
 
+WITHOUT_GENDER: dict[str, str] = {
+    '[Speech] A {gender} voice saying "{text}"': '[Speech] A voice saying "{text}"',
+    '[Speech] A {gender} voice says "{text}"': '[Speech] A voice says "{text}"',
+    '[Speech] A {gender} speaker says "{text}"': '[Speech] A speaker says "{text}"',
+    '[Speech] "{text}", spoken by a {gender} voice': '[Speech] "{text}", spoken by a voice',
+    '[Speech] Say "{text}" in a {gender} voice': '[Speech] Say "{text}"',
+    '[Speech] A {gender} voice saying "{text}" [Audio] {caption}': (
+        '[Speech] A voice saying "{text}" [Audio] {caption}'
+    ),
+    '[Speech] A {gender} voice says "{text}" [Audio] {caption}': (
+        '[Speech] A voice says "{text}" [Audio] {caption}'
+    ),
+    '[Speech] A {gender} speaker says "{text}" [Audio] {caption} in the background': (
+        '[Speech] A speaker says "{text}" [Audio] {caption} in the background'
+    ),
+    '[Speech] Say "{text}" in a {gender} voice [Audio] in the background {caption}': (
+        '[Speech] Say "{text}" [Audio] in the background {caption}'
+    ),
+}
+"""Each wording that names a gender -> what is said where nobody knows it (Emilia, WenetSpeech)."""
+
 
 def render(template: str, fields: Mapping[str, Any]) -> str:
     """Put fields into a template.
 
     Args:
         template: One of `TEMPLATES`.
-        fields: Name -> text; for a timeline "events", a list of such mappings.
+        fields: Name -> text; for a timeline "events", a list of such mappings. Where "gender" is
+            empty the template of `WITHOUT_GENDER` takes this one's place.
 
     Returns:
         The instruction.
     """
+    if not fields.get("gender", "known"):
+        template = WITHOUT_GENDER.get(template, template)
     if "events" not in fields:
         return _fill(template, fields)
     tag, sentence = template.split("] ", 1)

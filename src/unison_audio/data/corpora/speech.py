@@ -1,5 +1,6 @@
 """Readers of LibriTTS and Emilia."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,8 @@ from unison_audio.data.corpora.source import Rows, Skipped, SourceClip, Unit
 from unison_audio.errors import InputError
 
 _GENDERS = {"F": "female", "M": "male"}
+HELD_OUT_SHARE = 200
+"""One of so many speakers of Emilia is held out; its publishers divide nothing off."""
 
 
 def libritts_units(root: Path, rows: Rows) -> Iterator[Unit | Skipped]:
@@ -81,6 +84,8 @@ def emilia_units(language: str) -> Callable[[Path, Rows], Iterator[Unit | Skippe
     archives of the same names: the root says whether they are read, too. The older layout, a folder
     ``EN_B00000/EN_B00000_S00000/mp3`` with ``EN_B00000.jsonl``, can be read as ``folder``.
 
+    Some speakers are held out (`is_held_out`), in shards of their own: an archive is two units.
+
     Args:
         language: ``en`` or ``zh``.
     """
@@ -91,8 +96,10 @@ def emilia_units(language: str) -> Callable[[Path, Rows], Iterator[Unit | Skippe
         found = False
         for path in walk(root, lambda name: name.startswith(prefix) and name.endswith(".tar")):
             found = True
-            file = relative(path, root)
-            yield Unit(key=file, payload={"tar": file}, weight=float(path.stat().st_size))
+            file, size = relative(path, root), float(path.stat().st_size)
+            for split, weight in (("train", size), ("speakers", size / HELD_OUT_SHARE)):
+                payload = {"tar": file, "split": split}
+                yield Unit(key=f"{file} {split}", payload=payload, split=split, weight=weight)
         if not found:
             raise InputError(
                 f"There is no {prefix}*.tar under {root}; fetch the folder "
@@ -102,9 +109,22 @@ def emilia_units(language: str) -> Callable[[Path, Rows], Iterator[Unit | Skippe
     return units
 
 
+def is_held_out(speaker: str) -> bool:
+    """Whether an Emilia speaker is held out: a matter of the name alone, hence always the same."""
+    digest = hashlib.sha256(speaker.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") % HELD_OUT_SHARE == 0
+
+
 def emilia_clips(root: Path, payload: dict[str, Any], rows: Rows) -> Iterator[SourceClip | Skipped]:
-    """Reads the pairs of one archive, whichever of the two comes first."""
+    """Reads the pairs of one archive that are of one split; problems count with the training's."""
     del rows
+    for clip in _emilia_pairs(root, payload):
+        if payload["split"] == (clip.split if isinstance(clip, SourceClip) else "train"):
+            yield clip
+
+
+def _emilia_pairs(root: Path, payload: dict[str, Any]) -> Iterator[SourceClip | Skipped]:
+    """Reads the pairs of one archive, whichever of the two comes first."""
     stem, suffix = "", ""
     audio: bytes | Callable[[], bytes] | None = None
     about: bytes | None = None
@@ -155,6 +175,7 @@ def _emilia_clip(
         file=file,
         audio=(lambda: audio) if isinstance(audio, bytes) else audio,
         kind="speech",
+        split="speakers" if is_held_out(speaker or stem) else "train",
         text=text,
         speaker=speaker,
         language=str(fields.get("language") or ""),
