@@ -11,6 +11,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[evaluation,training,dev]'
+	$(BIN)/pip install --quiet --no-deps aisfx resemblyzer
 	touch $@
 
 demo: setup

@@ -121,10 +121,11 @@ def unison(
     decoder = true_size.unison_decoder(variant, repetitions, part)
     for preset, (step, calls, sampling) in found.items():
         chosen = samplings[preset]
-        calls_text = "" if calls == chosen.steps else f" ({calls} calls)"
+        pace = chosen.generation
+        calls_text = "" if calls == pace.steps else f" ({calls} calls)"
         yield Timing(
             name=f"{name}, {preset}",
-            defaults=f"{chosen.steps} steps{calls_text}, guidance {chosen.guidance.scale:g}, "
+            defaults=f"{pace.steps} steps{calls_text}, guidance {pace.guidance.scale:g}, "
             f"{chosen.solver}",
             parameters=parameters,
             sound=variant.default_seconds,

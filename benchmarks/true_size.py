@@ -273,10 +273,10 @@ def unison_sampling(
     PreparedRun(backbone, **given, times=torch.ones(1)).velocities(z_t, 0, guided=True)
 
     def run(sampling: Sampling) -> tuple[float, int, float]:
-        times = Solver(sampling.solver, sampling.steps).times
+        times = Solver(sampling.solver, sampling.generation.steps).times
         prepared: list[PreparedRun] = []
         once = seconds(lambda: prepared.append(PreparedRun(backbone, **given, times=times)))
-        guided = [sampling.guidance.at(t) for t in times.tolist()]
+        guided = [sampling.generation.guidance.at(t) for t in times.tolist()]
         cost = {
             both: timed(lambda b=both: prepared[0].velocities(z_t, 0, guided=b)[0], repetitions)
             for both in sorted(set(guided))

@@ -7,6 +7,7 @@ import pytest
 
 from unison_audio.errors import InputError
 from unison_audio.settings import sampling_for
+from unison_audio.tasks.table import TASKS
 from unison_audio.variants import VARIANTS
 
 NANO = VARIANTS["nano"]
@@ -15,18 +16,43 @@ NANO = VARIANTS["nano"]
 def test_the_default_is_the_variants_own() -> None:
     for variant in VARIANTS.values():
         found = sampling_for(variant)
-        assert (found.steps, found.solver) == (variant.steps, variant.solver)
-        assert found.guidance.scale == variant.guidance_scale
-        assert (found.guidance.interval, found.guidance.rescale) == ((0.0, 1.0), 0.0)
+        assert (found.generation.steps, found.solver) == (variant.steps, variant.solver)
+        for pace, scale in (
+            (found.generation, variant.guidance_scale),
+            (found.addition, variant.edit_guidance_scale),
+            (found.removal, variant.removal_guidance_scale),
+        ):
+            guidance = pace.guidance
+            assert (guidance.scale, guidance.interval, guidance.rescale) == (scale, (0.0, 1.0), 0.0)
+        assert found.keep_source == variant.keep_source
         assert sampling_for(variant, preset="default") == found
     paper = sampling_for(VARIANTS["d20-44k"])
-    assert (paper.steps, paper.solver, paper.guidance.scale) == (100, "euler", 4.5)
+    for pace in (paper.generation, paper.addition, paper.removal):
+        assert (pace.steps, paper.solver, pace.guidance.scale) == (100, "euler", 4.5)
+    assert not paper.keep_source
+
+
+def test_each_kind_of_task_has_its_pace() -> None:
+    found = sampling_for(NANO)
+    for name, pace in (
+        ("tts", found.generation),
+        ("zero_shot_tts", found.generation),
+        ("edit_add", found.addition),
+        ("speech_rewrite", found.addition),
+        ("edit_remove", found.removal),
+        ("speech_delete", found.removal),
+        ("denoise", found.removal),
+    ):
+        assert found.pace(TASKS[name]) == pace
+        assert found.keeps(TASKS[name]) == name.startswith(("edit", "speech", "denoise"))
+    assert found.removal.steps == NANO.removal_steps < found.generation.steps
 
 
 def test_fast_takes_fewer_steps_and_what_is_asked_for_wins() -> None:
     fast = sampling_for(NANO, preset="fast")
-    assert (fast.steps, fast.solver) == (NANO.fast_steps, NANO.fast_solver)
-    assert fast.steps < NANO.steps
+    assert (fast.generation.steps, fast.solver) == (NANO.fast_steps, NANO.fast_solver)
+    assert fast.generation.steps < NANO.steps
+    assert fast.removal.steps == min(NANO.fast_steps, NANO.removal_steps)
     asked: dict[str, Any] = {
         "steps": 7,
         "solver": "heun",
@@ -35,9 +61,11 @@ def test_fast_takes_fewer_steps_and_what_is_asked_for_wins() -> None:
         "guidance_rescale": 0.5,
     }
     found = sampling_for(NANO, preset="fast", **asked)
-    assert (found.steps, found.solver) == (7, "heun")
-    guidance = found.guidance
-    assert (guidance.scale, guidance.interval, guidance.rescale) == (2.0, (0.1, 0.9), 0.5)
+    assert found.solver == "heun"
+    for pace in (found.generation, found.addition, found.removal):
+        assert pace.steps == 7
+        guidance = pace.guidance
+        assert (guidance.scale, guidance.interval, guidance.rescale) == (2.0, (0.1, 0.9), 0.5)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +79,7 @@ def test_fast_takes_fewer_steps_and_what_is_asked_for_wins() -> None:
         ({"guidance_interval": (0.8, 0.2)}, "0.8 to 0.2"),
         ({"guidance_interval": (0.0, float("nan"))}, "nan"),
         ({"guidance_rescale": 2}, "rescale is 2"),
+        ({"keep_source": 1}, "keep_source is 1; give true or false"),
     ],
 )
 def test_what_cannot_be_is_refused(asked: dict[str, Any], message: str) -> None:

@@ -19,10 +19,9 @@ from unison_audio.frozen.text import TextEncoder, TextStates
 from unison_audio.keeping import keep_source
 from unison_audio.model import sampling
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.model.sampling import Guidance
 from unison_audio.parts import Loading, Part, open_parts
 from unison_audio.request import FADE_IN_SECONDS, PEAK, Request, Sound, prepare
-from unison_audio.settings import Sampling, SamplingOptions, sampling_for
+from unison_audio.settings import Pace, Sampling, SamplingOptions, sampling_for
 from unison_audio.sound import Audio
 from unison_audio.tasks.latents import Condition, condition
 from unison_audio.tasks.table import TASKS, TaskBatch
@@ -282,8 +281,7 @@ class Unison:
         text = self._read(batch.instructions)
         seeds = [seed + i for i in range(count)]
         task = TASKS[batch.task]
-        guidance = settings.guidance_of(task)
-        z = self._sample(given, text, seeds, settings, guidance, on_step)
+        z = self._sample(given, text, seeds, settings.solver, settings.pace(task), on_step)
         with self._codec.use() as codec:
             sound = codec.decode(z).float().cpu()[:, :samples]
             if batch.source is None or not settings.keeps(task):
@@ -305,31 +303,33 @@ class Unison:
         text = self._read([request.instruction for request in requests])
         # Neighbours of similar length waste the least; equal lengths share their attention.
         order = sorted(range(len(requests)), key=lambda row: requests[row].layout.frames)
-        guidances = [settings.guidance_of(request.task) for request in requests]
+        paces = [settings.pace(request.task) for request in requests]
         batches = [
             rows[start : start + MAX_BATCH]
-            for guidance in dict.fromkeys(guidances)
-            for rows in [[row for row in order if guidances[row] == guidance]]
+            for pace in dict.fromkeys(paces)
+            for rows in [[row for row in order if paces[row] == pace]]
             for start in range(0, len(rows), MAX_BATCH)
         ]
         latents: dict[int, Tensor] = {}
+        total, before = sum(paces[rows[0]].steps for rows in batches), 0
         with self._backbone.use():
-            for done, rows in enumerate(batches):
+            for rows in batches:
 
-                def count(step: int, of: int, done: int = done) -> None:
+                def count(step: int, of: int, before: int = before) -> None:
                     if on_step is not None:
-                        on_step(done * of + step, len(batches) * of)
+                        on_step(before + step, total)
 
                 frames = [requests[row].layout.frames for row in rows]
                 z = self._sample(
                     _pad([conditions[row] for row in rows], max(frames)),
                     _choose(text, rows),
                     [requests[row].seed for row in rows],
-                    settings,
-                    guidances[rows[0]],
+                    settings.solver,
+                    paces[rows[0]],
                     count,
                     frames,
                 )
+                before += paces[rows[0]].steps
                 latents |= {row: z[i, :, : frames[i]] for i, row in enumerate(rows)}
         sounds: dict[int, Audio] = {}
         with self._codec.use() as codec:
@@ -366,8 +366,8 @@ class Unison:
         given: Condition,
         text: TextStates,
         seeds: Sequence[int],
-        settings: Sampling,
-        guidance: Guidance,
+        solver: str,
+        pace: Pace,
         on_step: Callable[[int, int], None] | None,
         frames: Sequence[int] | None = None,
     ) -> Tensor:
@@ -386,9 +386,9 @@ class Unison:
                 text.hidden_states.to(self.device) if self.variant.read_layers else None,
                 text.mask.to(self.device),
                 noise=noise.to(self.device),
-                steps=settings.steps,
-                solver=settings.solver,
-                guidance=guidance,
+                steps=pace.steps,
+                solver=solver,
+                guidance=pace.guidance,
                 penultimate=None if text.penultimate is None else text.penultimate.to(self.device),
                 frames=frames,
                 on_step=on_step,

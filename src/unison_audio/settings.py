@@ -32,25 +32,38 @@ class SamplingOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """Settings of one run, complete and checked."""
+class Pace:
+    """How many steps are taken, and how strongly the text leads."""
 
     steps: int
     """Steps of the solver."""
-    solver: str
-    """A name out of `SOLVERS`."""
     guidance: Guidance
     """How velocities with and without text are put together."""
-    edit_guidance: Guidance
-    """Likewise, in edits."""
-    keep_source: bool
-    """Whether an edit is done to the recording itself."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled with."""
         steps = self.steps
         if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MAX_STEPS:
             raise InputError(f"steps is {steps!r}; give a whole number from 1 to {MAX_STEPS}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Settings of one run, complete and checked."""
+
+    solver: str
+    """A name out of `SOLVERS`."""
+    generation: Pace
+    """Of tasks without a source to edit."""
+    addition: Pace
+    """Of edits that add something."""
+    removal: Pace
+    """Of edits that only take something away."""
+    keep_source: bool
+    """Whether an edit is done to the recording itself."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be sampled with."""
         if not isinstance(self.solver, str) or self.solver not in SOLVERS:
             raise InputError(
                 f"There is no solver {self.solver!r}; use one of {', '.join(SOLVERS)}."
@@ -58,9 +71,11 @@ class Sampling:
         if not isinstance(self.keep_source, bool):
             raise InputError(f"keep_source is {self.keep_source!r}; give true or false.")
 
-    def guidance_of(self, task: Task) -> Guidance:
-        """The guidance of a task."""
-        return self.edit_guidance if task.tag == EDITING else self.guidance
+    def pace(self, task: Task) -> Pace:
+        """The pace of a task."""
+        if task.tag != EDITING:
+            return self.generation
+        return self.addition if task.adds else self.removal
 
     def keeps(self, task: Task) -> bool:
         """Whether a task's result is made of its source."""
@@ -101,18 +116,21 @@ def sampling_for(
     fast = preset == "fast"
     preset_steps = variant.fast_steps if fast else variant.steps
     preset_solver = variant.fast_solver if fast else variant.solver
-    guidance, edit_guidance = (
-        Guidance(
-            scale=scale if guidance_scale is None else guidance_scale,
-            interval=(0.0, 1.0) if guidance_interval is None else guidance_interval,
-            rescale=0.0 if guidance_rescale is None else guidance_rescale,
+
+    def pace(own_steps: int, own_scale: float) -> Pace:
+        return Pace(
+            steps=own_steps if steps is None else steps,
+            guidance=Guidance(
+                scale=own_scale if guidance_scale is None else guidance_scale,
+                interval=(0.0, 1.0) if guidance_interval is None else guidance_interval,
+                rescale=0.0 if guidance_rescale is None else guidance_rescale,
+            ),
         )
-        for scale in (variant.guidance_scale, variant.edit_guidance_scale)
-    )
+
     return Sampling(
-        steps=preset_steps if steps is None else steps,
         solver=preset_solver if solver is None else solver,
-        guidance=guidance,
-        edit_guidance=edit_guidance,
+        generation=pace(preset_steps, variant.guidance_scale),
+        addition=pace(preset_steps, variant.edit_guidance_scale),
+        removal=pace(min(preset_steps, variant.removal_steps), variant.removal_guidance_scale),
         keep_source=variant.keep_source if keep_source is None else keep_source,
     )

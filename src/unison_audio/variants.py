@@ -65,7 +65,11 @@ class Variant:
     guidance_scale: float = 4.5
     """Guidance when none is asked for."""
     edit_guidance_scale: float = 4.5
-    """Likewise in edits, where less of it leaves more of the source alone."""
+    """Likewise in edits that add something; less of it leaves more of the source alone."""
+    removal_guidance_scale: float = 4.5
+    """Likewise in edits that only take something away."""
+    removal_steps: int = 100
+    """Steps of those: with few of them, what is left alone varies less from noise to noise."""
     keep_source: bool = False
     """Whether edits are done to the recording itself (`unison_audio.keeping`); the paper gives out
     what the codec decodes."""
@@ -77,7 +81,7 @@ class Variant:
     def __post_init__(self) -> None:
         """Refuse values that no variant can have."""
         positive = ("text_layers", "sample_rate", "hop", "max_seconds", "steps", "fast_steps")
-        for name in (*positive, "default_seconds", "zero_shot_seconds"):
+        for name in (*positive, "removal_steps", "default_seconds", "zero_shot_seconds"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
         for name in ("default_seconds", "zero_shot_seconds"):
@@ -169,7 +173,9 @@ VARIANTS: dict[str, Variant] = {
             steps=32,
             fast_steps=12,
             guidance_scale=3.0,
-            edit_guidance_scale=1.5,
+            edit_guidance_scale=2.0,
+            removal_guidance_scale=1.0,
+            removal_steps=8,
             keep_source=True,
             default_seconds=2.56,
             zero_shot_seconds=2.56,

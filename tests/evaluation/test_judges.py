@@ -104,3 +104,22 @@ def test_nothing_is_judged_twice(tmp_path):
     again = RememberingRecogniser(judge, tmp_path / "heard.json")
     assert again.transcribe(b, RATE) == "word 2"
     assert again.transcribe(b, 8000) == "word 3"
+
+
+def test_processes_share_what_was_heard(tmp_path):
+    class Constant:
+        def __init__(self, name, word):
+            self.name, self.word = name, word
+
+        def transcribe(self, waveform, sample_rate):
+            return self.word
+
+    path, wave = tmp_path / "heard.json", torch.zeros(10)
+    first = RememberingRecogniser(Constant("a", "red"), path)
+    second = RememberingRecogniser(Constant("b", "blue"), path)
+    for judge in (first, second):
+        judge.transcribe(wave, RATE)
+    for judge in (first, second):
+        judge.write()
+    assert RememberingRecogniser(Constant("a", "wrong"), path).transcribe(wave, RATE) == "red"
+    assert RememberingRecogniser(Constant("b", "wrong"), path).transcribe(wave, RATE) == "blue"

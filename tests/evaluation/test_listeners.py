@@ -12,6 +12,7 @@ from unison_audio.evaluation.listeners import (
     VoiceListener,
     nearest_is_own,
     package_folder,
+    require_packages,
 )
 
 RATE = 16_000
@@ -82,11 +83,25 @@ def test_own_voice_must_be_nearest():
 def test_missing_packages_are_named(monkeypatch):
     with pytest.raises(InputError, match=r"no_such_package.*unison-audio\[evaluation\]"):
         package_folder("no_such_package")
-    with pytest.raises(InputError, match=r"pip install --no-deps aisfx"):
-        package_folder("no_such_package", "pip install --no-deps aisfx")
+    for name in ("aisfx", "resemblyzer"):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(InputError, match=rf"{name}.*pip install --no-deps aisfx resemblyzer"):
+            package_folder(name)
     monkeypatch.setitem(sys.modules, "silero_vad", None)
     with pytest.raises(InputError, match="silero"):
         PresenceListener().seconds(torch.zeros(RATE), RATE)
+
+
+def test_all_missing_packages_are_named_at_once(monkeypatch):
+    for name in listeners.PACKAGES:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError) as raised:
+        require_packages()
+    message = str(raised.value)
+    assert all(name in message for name in listeners.PACKAGES)
+    assert message.endswith(
+        "pip install 'unison-audio[evaluation]' && pip install --no-deps aisfx resemblyzer"
+    )
 
 
 def _need(package):

@@ -13,8 +13,8 @@ from unison_audio.data.nano_text import held_out_texts
 from unison_audio.data.shards import Clip, ClipRecord, write_shard
 from unison_audio.errors import InputError
 from unison_audio.evaluation import items as items_module
-from unison_audio.evaluation import nano
-from unison_audio.evaluation.bars import CONTRAST, FINAL, HALF, NEARER, SDR_GAIN, WORDS
+from unison_audio.evaluation import nano, sound_classes
+from unison_audio.evaluation.bars import CONTRAST, FINAL, FIRST, HALF, NEARER, SDR_GAIN, WORDS
 from unison_audio.evaluation.classifier_training import ClassifierRecipe
 from unison_audio.evaluation.metrics import median_f0
 from unison_audio.tasks.table import TASKS, TaskBatch
@@ -22,6 +22,7 @@ from unison_audio.variants import VARIANTS
 
 RATE = 8000
 LABELS = {"a low hum": 400.0, "a bell": 900.0, "a whistle": 1600.0, "an alarm": 2600.0}
+UNJUDGED = "a murmur"
 SEQUENCES = [t for t in held_out_texts(sentences=0) if 2 <= len(t.split()) <= 5][:6]
 SENTENCES = held_out_texts()[-6:]
 RECIPE = ClassifierRecipe(
@@ -107,7 +108,7 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     clips = []
     for split in ("train", "heldout"):
-        for label, frequency in LABELS.items():
+        for label, frequency in [*LABELS.items(), (UNJUDGED, 405.0)]:
             for k in range(3):
                 time = torch.arange(round((0.7 + 0.2 * k) * RATE)) / RATE
                 wave = 0.2 * torch.sin(2 * math.pi * frequency * (1 + 0.02 * k) * time)
@@ -167,6 +168,8 @@ def stubs(monkeypatch):
     monkeypatch.setattr(nano, "VocabularyRecogniser", NoiseRecogniser)
     monkeypatch.setattr(nano, "SoundEncoder", BandEncoder)
     monkeypatch.setattr(nano, "JointEncoder", lambda encoders: encoders[0])
+    monkeypatch.setattr(nano, "require_packages", lambda: None)
+    monkeypatch.setattr(sound_classes, "NOT_JUDGED", frozenset({UNJUDGED}))
     for listener in ("QualityListener", "PresenceListener", "VoiceListener"):
         monkeypatch.setattr(nano, listener, StubListener)
 
@@ -205,7 +208,14 @@ def test_a_model_that_gives_the_target_meets_every_bar(measure, tmp_path):
     timed = {row["measure"]: row for row in result["rows"] if row["task"] == "timed"}
     assert timed["energy inside the windows"]["value"] > 0.99
     assert timed[CONTRAST]["value"] > 30  # the noise floor lies 50 dB below
-    assert "| tts | word error rate |" in (tmp_path / "nano.md").read_text()
+    page = (tmp_path / "nano.md").read_text()
+    assert "| tts | word error rate |" in page
+    assert f"Of {len(FINAL)} final bars measured, {len(FINAL)} are met." in page
+    assert f"Of {len(FIRST)} first bars measured, {len(FIRST)} are met." in page
+    judge = result["about"]["judges"]["classifier"]
+    assert (judge["labels"], judge["classes"], set(judge["by_class"])) == (5, 4, set(LABELS))
+    asked = "".join(path.read_text() for path in (tmp_path / "items/t2a").glob("*.txt"))
+    assert UNJUDGED not in asked
     assert (tmp_path / "items/edit_add/000-source.flac").is_file()
 
 
@@ -221,6 +231,7 @@ def test_a_model_that_gives_the_source_misses_the_bars(measure, tmp_path):
     rows = barred(measure(Oracle(knows=False), tmp_path, tasks=tasks))
     assert set(rows) == {key for key in FINAL if key[0] in tasks}
     assert not any(row["met"] for row in rows.values())
+    assert "missed: tts, word error rate (" in (tmp_path / title_of(tasks)).read_text()
     nearer = [row["value"] for (_, name), row in rows.items() if name.startswith("nearer")]
     assert nearer == [0.0] * 4  # a copy is not nearer than what it copies
 
@@ -244,6 +255,37 @@ def test_goes_on_after_a_kill_and_repeats_nothing(measure, tmp_path, monkeypatch
     assert len(model.calls) == 4
 
 
+def title_of(tasks):
+    return f"{'-'.join(['nano', *(task for task in TASKS if task in tasks)])}.md"
+
+
+def test_runs_of_different_tasks_are_put_together(measure, tmp_path):
+    expected = measure(Oracle(knows=True), tmp_path / "whole", tasks=["tts", "denoise", "t2a"])
+    model = Oracle(knows=True)
+    for tasks in (["denoise"], ["tts", "t2a"]):
+        measure(model, tmp_path / "parts", tasks=tasks)
+    made = list(model.calls)
+    result = measure(model, tmp_path / "parts", tasks=["t2a", "tts", "denoise"])
+    assert model.calls == made
+    assert same(result) == same(expected)
+    (tmp_path / "parts/items/denoise/000-output.flac").unlink()  # scores are kept by themselves
+    again = measure(model, tmp_path / "parts", tasks=["denoise", "codec"])
+    assert {row["task"] for row in again["rows"]} == {"denoise", "codec"}
+    assert model.calls == made
+
+
+def test_new_scoring_code_scores_again(measure, tmp_path, monkeypatch):
+    model = Oracle(knows=True)
+    scored = []
+    monkeypatch.setitem(nano.SCORERS, "denoise", lambda scorer: scored.append(scorer) or [])
+    measure(model, tmp_path, tasks=["denoise"])
+    measure(model, tmp_path, tasks=["denoise"])
+    assert len(scored) == 1
+    monkeypatch.setattr(nano, "SCORING", ("metrics",))
+    measure(model, tmp_path, tasks=["denoise"])
+    assert (len(scored), len(model.calls)) == (2, 1)
+
+
 def same(result):
     return [row for row in result["rows"] if not row["measure"].startswith("computing")]
 
@@ -265,9 +307,19 @@ def test_items_are_those_of_evaluation(corpus):
     assert [d["snr_db"] for d in build("t2as").details] == [0.0] * 8
     assert [d["speech_snr_db"] for d in build("speech_insert").details] == [10.0] * 8
     labels = [detail["labels"][0] for detail in build("t2a").details]
-    assert sorted(labels) == sorted(2 * list(LABELS))
+    assert {labels.count(label) for label in (*LABELS, UNJUDGED)} <= {1, 2}  # in turn
     assert torch.equal(build("edit_add").target, build("edit_add").target)
     assert not torch.equal(build("edit_add").target, build("edit_add", seed=1).target)
+
+
+def test_no_scene_holds_two_sounds_of_one_class(corpus, monkeypatch):
+    from unison_audio.data.shards import read_corpus
+
+    monkeypatch.setattr(sound_classes, "MERGED", {"a bell": "metal", "an alarm": "metal"})
+    clips = read_corpus(corpus, RATE, split="heldout")
+    chunks = items_module.build_items("t2a_mix", clips, PlainCodec(), 12, 0, 5.12)
+    for detail in items_module.join(chunks).details:
+        assert not {"a bell", "an alarm"} <= set(detail["labels"])
 
 
 def test_a_noise_floor_lies_under_source_and_target():

@@ -107,7 +107,7 @@ def test_one_kind_of_sound_trains_only_that(tmp_path: Path) -> None:
         ({"caption": "x"}, "line 1: There is no audio"),
         ({"audio": "a.wav"}, "Give a caption"),
         ({"audio": "a.wav", "caption": "x", "text": "y"}, "one of them"),
-        ({"audio": "a.wav", "text": "y"}, "gender is None; give male or female"),
+        ({"audio": "a.wav", "text": "y", "gender": "x"}, "gender is 'x'; give male or female, or"),
         ({"audio": "a.wav", "captoin": "x"}, "Unknown: captoin"),
         ({"audio": "none.wav", "caption": "x"}, r"none\.wav"),
         ({"audio": "long.wav", "caption": "x"}, r"6\.00 s long where nano takes at most 5\.12"),

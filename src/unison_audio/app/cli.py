@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
+from unison_audio.app.evaluation_commands import evaluate
 from unison_audio.app.options import MachineFlags, SamplingFlags
-from unison_audio.app.training_commands import data, evaluate, finetune, plan, train
+from unison_audio.app.training_commands import data, finetune, plan, train
 from unison_audio.errors import InputError
 
 MENDABLE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141

@@ -69,8 +69,8 @@ def make_demo(
         "variant": variant.name,
         "codec": variant.codec,
         "text encoder": variant.text_encoder,
-        "steps": f"{sampling.steps} ({sampling.solver})",
-        "guidance": f"{sampling.guidance.scale:g}",
+        "steps": f"{sampling.generation.steps} ({sampling.solver})",
+        "guidance": f"{sampling.generation.guidance.scale:g}",
         "sample rate": f"{variant.sample_rate:,} Hz",
     }
     write_whole(folder / PAGE, render_page(entries, settings))

@@ -1,4 +1,4 @@
-"""The commands for corpora, training and evaluation."""
+"""The commands for corpora and training."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +9,6 @@ from unison_audio.errors import InputError
 
 train = App(name="train", help="Train a part of the model; a run that was cut off is gone on with.")
 data = App(name="data", help="Build a training corpus.")
-evaluate = App(name="evaluate", help="Measure a model on held-out items.")
 Weights = Annotated[str, Parameter(name=["--variant"])]
 
 
@@ -104,8 +103,8 @@ def train_backbone(
 ) -> None:
     """Train a full-size variant as the paper does; the result is RUN/weights.
 
-    On several devices or machines put 'accelerate launch' before the command. A run that was cut
-    off is gone on with, also by another number of processes.
+    On several devices or machines put 'accelerate launch --no_python' before the command. A run
+    that was cut off is gone on with, also by another number of processes.
 
     Parameters
     ----------
@@ -386,60 +385,6 @@ def data_corpus(
             on_progress=lambda p: show(f"{name}, {p.clips} clips", round(1000 * p.share), 1000),
         )
     print(f"The corpus is listed in {index}.")
-
-
-@evaluate.command(name="nano")
-def evaluate_nano(
-    *,
-    corpus: Path,
-    out: Path,
-    variant: Weights = "nano",
-    items: int = 100,
-    tasks: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    seed: int = 0,
-    classifier: Path | None = None,
-) -> None:
-    """Measure nano against its bars on held-out items; what was cut off is gone on with.
-
-    Parameters
-    ----------
-    corpus
-        What 'unison-audio data nano' wrote.
-    out
-        The folder for the table, the sounds and what the judges heard.
-    variant
-        A variant's name, a checkpoint's folder, or owner/name on the hub.
-    items
-        Items of a task that has a bar; the others have a quarter of them.
-    tasks
-        Which tasks, or codec; by default all.
-    steps
-        Steps of sampling.
-    guidance
-        How closely the instruction is followed.
-    seed
-        Of the items and of the noise.
-    classifier
-        Folder of the event classifier that judges sounds; trained there where it is missing.
-    """
-    from unison_audio.app.files import make_folder
-    from unison_audio.evaluation import nano
-    from unison_audio.pipeline import Unison
-
-    _at_least_one("items", items)
-    nano.evaluate_nano(
-        Unison.from_pretrained(variant),
-        corpus,
-        make_folder(out),
-        items=items,
-        steps=steps,
-        guidance_scale=guidance,
-        seed=seed,
-        tasks=tasks,
-        classifier=classifier,
-    )
 
 
 def _at_least_one(name: str, value: int) -> int:

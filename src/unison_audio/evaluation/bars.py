@@ -19,6 +19,7 @@ class Bar:
 
 WORDS = "word error rate"
 NEARER = "nearer to the target than the source"
+NEARER_THROUGH_CODEC = "nearer to the target than the source through the codec"
 GENDER = "gender"
 CLASS = "asked class in the top 3"
 ALL_CLASSES = "every asked class in the top 3"
@@ -85,3 +86,21 @@ def with_bars(rows: Iterable[Row], bars: dict[tuple[str, str], Bar]) -> list[Row
         dataclasses.replace(row, **dataclasses.asdict(bars.get((row.task, row.measure), Bar())))
         for row in rows
     ]
+
+
+def verdict(rows: Iterable[Row], bars: dict[tuple[str, str], Bar], name: str) -> str:
+    """Says in a sentence which bars are met, and which are missed by which figures.
+
+    Args:
+        rows: What was measured, whatever bars it has.
+        bars: The bars.
+        name: Of these.
+    """
+    judged = [row for row in with_bars(rows, bars) if row.met is not None]
+    missed = [
+        f"{row.task}, {row.measure} ({row.show(row.value)}; {row.bar})"
+        for row in judged
+        if not row.met
+    ]
+    sentence = f"Of {len(judged)} {name} bars measured, {len(judged) - len(missed)} are met"
+    return f"{sentence}; missed: {'; '.join(missed)}." if missed else f"{sentence}."

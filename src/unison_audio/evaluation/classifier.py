@@ -7,6 +7,7 @@ know sounds well, Gong et al. 2023). What else is mixed in, speech included, sho
 
 import dataclasses
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from unison_audio.audio import resample
 from unison_audio.errors import InputError
 from unison_audio.evaluation.encoders import Encoder
+from unison_audio.evaluation.sound_classes import is_judged, sound_class
 from unison_audio.frozen.nano_codec import mel_filters
 
 CONFIG_FILE = "classifier.json"
@@ -32,8 +34,6 @@ class ClassifierConfig:
 
     labels: tuple[str, ...]
     """What it tells apart; one more output, the last, stands for speech."""
-    told: tuple[str, ...] = ()
-    """Those that it can tell on recordings of families it has not heard."""
     sample_rate: int = 16_000
     """Of the waveforms, in Hz."""
     n_fft: int = 512
@@ -132,6 +132,12 @@ class EventClassifier:
     def __init__(self, config: ClassifierConfig, net: ClassifierNet, encoder: Encoder) -> None:
         self.config, self.encoder = config, encoder
         self.net = net.eval().requires_grad_(False)
+        members: defaultdict[str, list[int]] = defaultdict(list)
+        for index, label in enumerate(config.labels):
+            if is_judged(label):
+                members[sound_class(label)].append(index)
+        self.classes = dict(sorted(members.items()))
+        """Judged class -> its labels' numbers."""
 
     def scores(self, waveform: Tensor, sample_rate: int) -> Tensor:
         """Scores the labels, speech left out.
@@ -158,31 +164,36 @@ class EventClassifier:
         labels: Sequence[str],
         beside: Sequence[Sequence[str]] = (),
     ) -> list[int]:
-        """Ranks one label an item among all labels; 1 is the best.
+        """Ranks each item's class among the judged classes; 1 is the best.
 
         Args:
             waveform: (B, samples).
             sample_rate: In Hz.
-            labels: One an item.
-            beside: For each item, or for none, the labels that are known to sound too and do not
-                count.
+            labels: One an item; what counts is the class that it belongs to.
+            beside: For each item, or for none, the labels that are known to sound too; their
+                classes do not count.
 
         Raises:
-            InputError: If a label is none of the classifier's.
+            InputError: If a label is none of the classifier's, or is not judged.
         """
-        known = {label: index for index, label in enumerate(self.config.labels)}
-        missing = sorted({*labels, *(name for names in beside for name in names)} - known.keys())
+        places = {name: place for place, name in enumerate(self.classes)}
+        known = {
+            label: places[sound_class(label)] for label in self.config.labels if is_judged(label)
+        }
+        missing = sorted(set(labels) - known.keys())
         if missing:
             raise InputError(
-                f"The classifier does not know {missing[0]!r}; delete its folder so that it is "
+                f"The classifier does not judge {missing[0]!r}; delete its folder so that it is "
                 "trained again on this corpus"
             )
         scores = self.scores(waveform, sample_rate)
+        scores = torch.stack([scores[:, own].logsumexp(dim=1) for own in self.classes.values()], 1)
         own = scores.gather(1, torch.tensor([[known[label]] for label in labels]))
         better = scores > own
         for row, names in zip(better, beside, strict=False):
             for name in names:
-                row[known[name]] = False
+                if name in known:
+                    row[known[name]] = False
         return (1 + better.sum(dim=1)).tolist()
 
 
@@ -235,7 +246,6 @@ def load_classifier(folder: Path, encoder: Encoder) -> EventClassifier:
             **{
                 **stored,
                 "labels": tuple(stored["labels"]),
-                "told": tuple(stored["told"]),
                 "widths": tuple(stored["widths"]),
                 "strides": tuple((rows, columns) for rows, columns in stored["strides"]),
             }

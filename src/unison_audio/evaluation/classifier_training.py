@@ -1,8 +1,6 @@
 """Training the judge of sound events: scenes of real clips, and the steps over them."""
 
-import dataclasses
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -44,11 +42,6 @@ class ClassifierRecipe:
     themselves, the perceptron learns."""
     alone: float = 0.75
     """Share of clips by themselves, all labels alike, in what the perceptron sees."""
-    folds: int = 4
-    """Parts of the clips, families of takes kept together, in finding out which labels can be
-    told."""
-    told: float = 0.5
-    """A label can be told if this share of clips of unheard families has it in the top 3."""
     seconds: tuple[float, ...] = (1.92, 2.56)
     """Lengths of scenes, one drawn a step."""
     peak_lr: float = 2e-3
@@ -94,7 +87,6 @@ class Scenes:
         self.recipe, self.sample_rate = recipe, sample_rate
         self.outputs = len(labels) + 1
         self.by_label: defaultdict[int, list[list[Tensor]]] = defaultdict(list)
-        self.families: defaultdict[int, list[str]] = defaultdict(list)
         for clip in clips:
             if clip.record.kind == "sound":
                 versions = [
@@ -103,7 +95,6 @@ class Scenes:
                 ]
                 label = labels.index(clip.record.label)
                 self.by_label[label].append(versions)
-                self.families[label].append(re.sub(r"\d+", "", clip.record.source))
         self.speech = [clip.waveform for clip in clips if clip.record.kind == "speech"]
         self.labels = sorted(self.by_label)
         if not self.labels:
@@ -140,12 +131,12 @@ class Scenes:
             waves[chosen] = smear(waves[chosen], self.sample_rate, generator)
         return normalize_rms(waves), targets / targets.sum(dim=1, keepdim=True)
 
-    def alone(self, samples: int) -> Iterator[tuple[Tensor, int, str]]:
-        """Gives every clip by itself, at most so long, with its label and its family of takes."""
+    def alone(self, samples: int) -> Iterator[tuple[Tensor, int]]:
+        """Gives every clip by itself, at most so long, with its label."""
         for label, clips in self.by_label.items():
-            for versions, family in zip(clips, self.families[label], strict=True):
+            for versions in clips:
                 clip = versions[len(versions) // 2][:samples]
-                yield F.pad(clip, (0, max(0, samples // 2 - len(clip)))), label, family
+                yield F.pad(clip, (0, max(0, samples // 2 - len(clip)))), label
 
     def _laid(
         self, clip: Tensor, samples: int, generator: torch.Generator, loop: bool = True
@@ -224,11 +215,7 @@ def train_classifier(
             _update(optimizer, loss, recipe.peak_lr * _schedule(step, recipe.steps))
             progress.update(bar, advance=1, description=f"event classifier {loss.item():.2f}")
         alone = Alone.of(scenes, encoder, sample_rate, generator)
-        told = _told(alone, config, recipe, generator)
-        config = dataclasses.replace(
-            config, told=tuple(label for label, known in zip(labels, told, strict=True) if known)
-        )
-        _train_perceptron(net, alone, mixed, recipe, generator)
+        train_perceptron(net, alone, mixed, recipe, generator)
     return EventClassifier(config, net, encoder)
 
 
@@ -240,72 +227,39 @@ class Alone:
     """(2 N, features); the plain ones first."""
     labels: Tensor
     """(2 N,)."""
-    families: tuple[str, ...]
-    """Families of takes, 2 N."""
 
     @classmethod
     def of(
         cls, scenes: Scenes, encoder: Encoder, sample_rate: int, generator: torch.Generator
     ) -> "Alone":
         """Encodes all clips of the scenes."""
-        plain, smeared, labels, families = [], [], [], []
-        for wave, label, family in scenes.alone(round(max(scenes.recipe.seconds) * sample_rate)):
+        plain, smeared, labels = [], [], []
+        for wave, label in scenes.alone(round(max(scenes.recipe.seconds) * sample_rate)):
             plain.append(encoder.features(wave, sample_rate))
             again = smear(wave[None], sample_rate, generator)[0]
             smeared.append(encoder.features(again, sample_rate))
             labels.append(label)
-            families.append(family)
         return cls(
-            features=torch.stack([*plain, *smeared]),
-            labels=torch.tensor([*labels, *labels]),
-            families=(*families, *families),
-        )
-
-    def subset(self, chosen: Tensor) -> "Alone":
-        """Those that are marked in (2 N,)."""
-        kept = [f for f, keep in zip(self.families, chosen.tolist(), strict=True) if keep]
-        return Alone(
-            features=self.features[chosen], labels=self.labels[chosen], families=tuple(kept)
+            features=torch.stack([*plain, *smeared]), labels=torch.tensor([*labels, *labels])
         )
 
 
-def _told(
-    alone: Alone, config: ClassifierConfig, recipe: ClassifierRecipe, generator: torch.Generator
-) -> list[bool]:
-    """Finds out by cross-validation which labels are told on clips of unheard families.
-
-    Only clips of the training split take part, and only the perceptron judges.
-    """
-    names = sorted(set(alone.families))
-    order = torch.randperm(len(names), generator=generator).tolist()
-    fold_of = {names[index]: place % recipe.folds for place, index in enumerate(order)}
-    folds = torch.tensor([fold_of[family] for family in alone.families])
-    right = torch.zeros(len(alone.labels), dtype=torch.bool)
-    for fold in range(recipe.folds):
-        out = folds == fold
-        if not out.any() or out.all():
-            continue
-        net = ClassifierNet(config).train()
-        _train_perceptron(net, alone.subset(~out), [], recipe, generator)
-        with torch.no_grad():
-            scores = net.eval().hear(alone.features[out])[:, :-1]
-        own = scores.gather(1, alone.labels[out][:, None])
-        right[out] = (scores > own).sum(dim=1) < 3
-    plain = torch.arange(len(right)) < len(right) // 2
-    return [
-        bool(right[plain & (alone.labels == label)].float().mean() >= recipe.told)
-        for label in range(len(config.labels))
-    ]
-
-
-def _train_perceptron(
+def train_perceptron(
     net: ClassifierNet,
     alone: Alone,
     mixed: Sequence[tuple[Tensor, Tensor]],
     recipe: ClassifierRecipe,
     generator: torch.Generator,
 ) -> None:
-    """Trains the part over the encoder's features, blending pairs."""
+    """Trains the part over the encoder's features, blending pairs.
+
+    Args:
+        net: The network; its other part is left as it is.
+        alone: The clips by themselves.
+        mixed: Features (features,) of scenes, with targets (labels + 1,) that sum to 1.
+        recipe: How to train.
+        generator: A CPU generator.
+    """
     outputs = len(net.perceptron[-1].bias)  # type: ignore[arg-type]
     features = torch.cat([alone.features, *(heard[None] for heard, _ in mixed)])
     one_hot = F.one_hot(alone.labels, outputs).float()

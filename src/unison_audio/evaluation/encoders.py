@@ -74,7 +74,7 @@ class SoundEncoder:
             np.dtype,
             type(np.dtype("int64")),
         ]
-        path = package_folder("aisfx", "pip install --no-deps aisfx") / "models" / "checkpoint.pth"
+        path = package_folder("aisfx") / "models" / "checkpoint.pth"
         with torch.serialization.safe_globals(scalars):
             weights, _ = torch.load(path, map_location="cpu", weights_only=True)
         net = SoundNet()

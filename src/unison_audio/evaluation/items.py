@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from unison_audio.audio import load, save
 from unison_audio.data.nano_text import held_out_texts
-from unison_audio.data.pools import MemoryPools
+from unison_audio.data.pools import MemoryPools, choose
 from unison_audio.data.shards import Clip
+from unison_audio.evaluation.sound_classes import sound_class
 from unison_audio.frozen.codec import AudioCodec
 from unison_audio.tasks.builders import BuilderConfig
 from unison_audio.tasks.pools import SoundClip
@@ -70,11 +72,17 @@ class Items:
 
 
 class EvenPools(MemoryPools):
-    """Pools that go through all kinds of sound in turn, in an order drawn anew each round."""
+    """Pools that go through all classes of sound in turn, in an order drawn anew each round.
+
+    A scene never holds two sounds of one class.
+    """
 
     def __init__(self, clips: Sequence[Clip], sample_rate: int) -> None:
         super().__init__(clips, sample_rate)
         self._waiting: list[str] = []
+        self._members: defaultdict[str, list[str]] = defaultdict(list)
+        for label in self.labels:
+            self._members[sound_class(label)].append(label)
 
     def sounds(
         self,
@@ -87,14 +95,15 @@ class EvenPools(MemoryPools):
         """Draws sounds, as `MemoryPools` does but for the label."""
         del max_seconds
         drawn = []
+        names = list(self._members)
         for i in range(count):
-            excluded = exclude_labels[i] if exclude_labels else set()
-            if not [label for label in self._waiting if label not in excluded]:
-                order = torch.randperm(len(self.labels), generator=generator).tolist()
-                self._waiting = [*self._waiting, *(self.labels[k] for k in order)]
-            label = next(label for label in self._waiting if label not in excluded)
-            self._waiting.remove(label)
-            drawn.append(self.sound(label, generator))
+            excluded = {sound_class(label) for label in exclude_labels[i]} if exclude_labels else ()
+            if not [name for name in self._waiting if name not in excluded]:
+                order = torch.randperm(len(names), generator=generator).tolist()
+                self._waiting = [*self._waiting, *(names[k] for k in order)]
+            name = next(name for name in self._waiting if name not in excluded)
+            self._waiting.remove(name)
+            drawn.append(self.sound(choose(self._members[name], generator), generator))
         return drawn
 
 
@@ -196,9 +205,21 @@ def with_floor(batch: TaskBatch, seed: int) -> TaskBatch:
     return dataclasses.replace(batch, target=batch.target + floor, source=source)
 
 
+def content(chunks: Sequence[TaskBatch]) -> str:
+    """Names items by a hash of all that is asked and expected."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(json.dumps(chunk.instructions).encode())
+        for waves in (chunk.source, chunk.target):
+            if waves is not None:
+                digest.update(waves.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def fingerprint(model: Model, **settings: Any) -> str:
-    """Names a model with its settings: a hash of its weights and of what it is asked."""
+    """Names a model with its settings: a hash of its weights, its variant and what it is asked."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest.update(repr(model.variant).encode())
     for part in (getattr(model, "backbone", None), model.codec):
         digest.update(type(part).__name__.encode())
         if isinstance(part, nn.Module):

@@ -16,12 +16,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from unison_audio.audio import normalize_rms, resample
 from unison_audio.data.nano_text import VOCABULARY
 from unison_audio.errors import InputError
-from unison_audio.evaluation.metrics import normalize_text
+from unison_audio.evaluation.text_normalization import spaced
 
 SAMPLE_RATE = 16_000
 """What both recognisers hear."""
@@ -191,12 +192,12 @@ class RememberingRecogniser:
 
     Args:
         recogniser: The judge.
-        path: A JSON file.
+        path: A JSON file; several processes may share it.
     """
 
     def __init__(self, recogniser: Recogniser, path: Path) -> None:
         self.recogniser, self.path, self.name = recogniser, path, recogniser.name
-        self.known: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+        self.known = self._read()
         self.unwritten = 0
 
     def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
@@ -211,11 +212,16 @@ class RememberingRecogniser:
         return self.known[key]
 
     def write(self) -> None:
-        """Writes what is known to disk."""
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.known))
-        partial.replace(self.path)
+        """Writes what is known to disk, beside what others have written there meanwhile."""
+        with FileLock(self.path.with_suffix(".lock")):
+            self.known = self._read() | self.known
+            partial = self.path.with_suffix(".partial")
+            partial.write_text(json.dumps(self.known))
+            partial.replace(self.path)
         self.unwritten = 0
+
+    def _read(self) -> dict[str, str]:
+        return json.loads(self.path.read_text()) if self.path.is_file() else {}
 
 
 def _even_language_model(words: Sequence[str]) -> str:
@@ -232,7 +238,7 @@ def spell(text: str) -> str:
     "We see 107!" -> "we see hundred and seven".
     """
     worded = re.sub(r"\d+", lambda found: f" {_number(int(found.group()))} ", text)
-    spelled = f" {normalize_text(worded)} "
+    spelled = f" {spaced(worded)} "
     for other, own in SPELLINGS.items():
         spelled = spelled.replace(f" {other} ", f" {own} ")
     return spelled.strip()

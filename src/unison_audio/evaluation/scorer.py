@@ -6,13 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unison_audio.evaluation import metrics
+from unison_audio.evaluation import bars, metrics
 from unison_audio.evaluation.classifier import EventClassifier, what_is_new
-from unison_audio.evaluation.items import IsSentence, Items
+from unison_audio.evaluation.items import FLOOR_DBFS, IsSentence, Items
 from unison_audio.evaluation.judges import Recogniser, fold
 from unison_audio.evaluation.listeners import PresenceListener, QualityListener, VoiceListener
 from unison_audio.evaluation.report import Row, mean
 from unison_audio.tasks.table import TASKS
+
+SILENCE = 10 ** ((FLOOR_DBFS + 6) / 10) * 3 / 8 * metrics.LSD_N_FFT
+"""Power that white noise 6 dB above the items' noise floor has in a bin of the LSD's spectra."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +150,15 @@ class Scorer:
     def nearer(self, waves: Tensor) -> list[bool]:
         """Whether each item is nearer to the target than its source is, by LSD."""
         assert self.batch.source is not None
-        target = self.batch.target
-        own, source = (metrics.lsd(target, w, self.rate) for w in (waves, self.batch.source))
+        own, source = (self.distance(w) for w in (waves, self.batch.source))
         return (own < source).tolist()
+
+    def distance(self, waves: Tensor) -> Tensor:
+        """Log-spectral distances (B,) to the targets; what is as soft as `SILENCE` counts little.
+
+        Otherwise the zeros of a digitally silent pause would be decades away from a recording's.
+        """
+        return metrics.lsd(self.batch.target, waves, self.rate, eps=SILENCE)
 
     def wer_rows(self, kept: Versions, texts: Sequence[str]) -> list[Row]:
         """Word error rates over all texts and, where both kinds occur, over each."""
@@ -188,29 +197,18 @@ class Scorer:
         """How often, and how far, the output is nearer to the target than the source was."""
         assert self.batch.source is not None
         assert self.items.source_again is not None
-        target = self.batch.target
-
-        def distance(wave: Tensor) -> Tensor:
-            return metrics.lsd(target, wave, self.rate)
-
+        distance = self.distance
         output, source = distance(self.items.output), distance(self.batch.source)
         again = distance(self.items.source_again)
         codec = distance(self.items.target_again)
 
-        def share(nearer: Tensor, than: Tensor) -> float:
-            return float((nearer < than).float().mean())
+        def shares(than: Tensor) -> dict[str, float | None]:
+            columns = {"value": output, "truth": torch.zeros_like(output), "codec": codec}
+            return {name: float((own < than).float().mean()) for name, own in columns.items()}
 
         return [
-            self.row(
-                "nearer to the target than the source",
-                {"value": share(output, source), "codec": share(codec, source)},
-                judge="LSD",
-            ),
-            self.row(
-                "nearer to the target than the source through the codec",
-                {"value": share(output, again), "codec": share(codec, again)},
-                judge="LSD",
-            ),
+            self.row(bars.NEARER, shares(source), judge="LSD"),
+            self.row(bars.NEARER_THROUGH_CODEC, shares(again), judge="LSD"),
             self.row(
                 "distance to the target",
                 {

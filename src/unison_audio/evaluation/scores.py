@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unison_audio.evaluation import bars, metrics
+from unison_audio.evaluation.items import FLOOR_DBFS
 from unison_audio.evaluation.listeners import nearest_is_own
 from unison_audio.evaluation.report import Row, mean
 from unison_audio.evaluation.scorer import Scorer, Versions
@@ -198,6 +199,8 @@ def window_contrasts(
 ) -> list[float]:
     """Measures by how many dB each window is louder than what lies outside all windows.
 
+    The items' noise floor is added to both, so that digital silence is no lower than a recording's.
+
     Args:
         waveform: (samples,).
         windows: Seconds from and to; they may overlap.
@@ -206,15 +209,15 @@ def window_contrasts(
     Returns:
         One figure a window; none where the windows leave less than a tenth of a second.
     """
-    power = waveform.double().square()
+    power = waveform.double().square() + 10 ** (FLOOR_DBFS / 10)
     outside = torch.ones_like(power, dtype=torch.bool)
     spans = [(round(start * rate), round(end * rate)) for start, end in windows]
     for start, end in spans:
         outside[start:end] = False
     if int(outside.sum()) < rate // 10:
         return []
-    ground = power[outside].mean().clamp_min(1e-12)
-    return [float(10 * (power[a:b].mean() / ground).clamp_min(1e-12).log10()) for a, b in spans]
+    ground = power[outside].mean()
+    return [float(10 * (power[a:b].mean() / ground).log10()) for a, b in spans]
 
 
 def score_event_added(scorer: Scorer) -> list[Row]:

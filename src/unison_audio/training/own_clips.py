@@ -173,8 +173,8 @@ def _load(folder: Path, name: str, variant: Variant) -> Tensor:
 
 def _clip(row: dict[str, str], folder: Path, variant: Variant, key: str) -> Clip:
     spoken = "text" in row
-    if spoken and row.get("gender") not in GENDERS:
-        raise InputError(f"The gender is {row.get('gender')!r}; give male or female.")
+    if spoken and row.get("gender", "") not in (*GENDERS, ""):
+        raise InputError(f"The gender is {row['gender']!r}; give male or female, or leave it out.")
     waveform = _load(folder, row["audio"], variant)
     label = row.get("label") or plain_caption(row.get("caption", ""))
     record = ClipRecord(

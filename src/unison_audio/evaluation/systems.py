@@ -1,0 +1,202 @@
+"""The systems that are compared: the model, references and whatever has left a folder of sounds."""
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor
+
+from unison_audio import audio
+from unison_audio.data.corpora.files import AUDIO_SUFFIXES, walk
+from unison_audio.errors import InputError
+from unison_audio.evaluation.benchmark import Item, Role, TestSet, derived_seed
+from unison_audio.evaluation.items import fingerprint
+from unison_audio.frozen.codec import AudioCodec
+from unison_audio.pipeline import Unison
+from unison_audio.settings import SamplingOptions
+
+
+class UnisonSystem:
+    """The model, asked as a user asks it.
+
+    An item's noise has a seed that depends on `seed` and the item's id alone.
+
+    Args:
+        unison: The model.
+        name: As tables show it.
+        seed: Of the noise.
+        **options: Of sampling.
+    """
+
+    def __init__(
+        self,
+        unison: Unison,
+        *,
+        name: str = "unison",
+        seed: int = 0,
+        **options: Unpack[SamplingOptions],
+    ) -> None:
+        self.name, self._unison, self._seed, self._options = name, unison, seed, options
+
+    @property
+    def sample_rate(self) -> int:
+        """The variant's."""
+        return self._unison.variant.sample_rate
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Weights and settings."""
+        return {
+            "weights": fingerprint(self._unison),
+            "seed": self._seed,
+            "options": dict(self._options),
+        }
+
+    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+        """Edits as long as their sources, everything else as long as the item says."""
+        paths = {role: [test_set.path(item, role) for item in items] for role in _GIVEN}
+        sounds = self._unison.generate(
+            [item.instruction for item in items],
+            source=list(paths["source"]),
+            reference=list(paths["reference"]),
+            reference_text=[item.reference_text or None for item in items],
+            duration=[None if item.source else item.seconds for item in items],
+            seed=[derived_seed(self._seed, item.id) for item in items],
+            **self._options,
+        )
+        return [sound.waveform for sound in sounds]
+
+
+_GIVEN: tuple[Role, ...] = ("source", "reference")
+
+
+class GroundTruth:
+    """What was asked for, itself."""
+
+    name, sample_rate = "ground-truth", None
+
+    def takes(self, item: Item) -> bool:
+        """Whether there is such a recording."""
+        return bool(item.target)
+
+    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+        """The targets."""
+        return [_load(test_set, item, "target", test_set.sample_rate) for item in items]
+
+
+class CopySource:
+    """Leaving the source of an edit as it is."""
+
+    name, sample_rate = "copy-source", None
+
+    def takes(self, item: Item) -> bool:
+        """Whether it is an edit."""
+        return bool(item.source)
+
+    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+        """The sources."""
+        return [_load(test_set, item, "source", test_set.sample_rate) for item in items]
+
+
+class ThroughCodec:
+    """What was asked for, encoded and decoded: what the codec alone costs.
+
+    Args:
+        codec: The model's.
+        device: Where it runs.
+    """
+
+    name = "through-codec"
+
+    def __init__(self, codec: AudioCodec, device: torch.device | str = "cpu") -> None:
+        self._codec, self._device = codec, device
+
+    @property
+    def sample_rate(self) -> int:
+        """The codec's."""
+        return self._codec.sample_rate
+
+    def takes(self, item: Item) -> bool:
+        """Whether there is such a recording."""
+        return bool(item.target)
+
+    @torch.no_grad()
+    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+        """The targets through the codec, in whole frames, cut to their lengths."""
+        made = []
+        for item in items:
+            wave = _load(test_set, item, "target", self.sample_rate)
+            whole = -(-len(wave) // self._codec.hop) * self._codec.hop
+            padded = torch.nn.functional.pad(wave, (0, whole - len(wave)))[None].to(self._device)
+            made.append(
+                self._codec.decode(self._codec.encode(padded))[0, : len(wave)].float().cpu()
+            )
+        return made
+
+
+class Outputs:
+    """Another system, by the sounds that it left: files named by the items' ids, of any format.
+
+    Args:
+        folder: Holds them, or a folder of a test set's name with them; at any depth.
+        name: As tables show it; the folder's by default.
+
+    Raises:
+        InputError: There is no such folder, or no sound in it.
+    """
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        if not folder.is_dir():
+            raise InputError(f"There is no folder {folder}; give one with a system's outputs.")
+        self.name, self._folder = name or folder.resolve().name, folder
+        self._files: defaultdict[str, list[Path]] = defaultdict(list)
+        for path in walk(folder, lambda file: Path(file).suffix.lower() in AUDIO_SUFFIXES):
+            self._files[path.stem].append(path)
+        if not self._files:
+            raise InputError(
+                f"{folder} holds no sound; put files there that are named by the items' ids."
+            )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The folder."""
+        return {"folder": str(self._folder.resolve())}
+
+    @cached_property
+    def sample_rate(self) -> int | None:
+        """The highest of the files'; the others are brought to it."""
+        import soundfile
+
+        rates = []
+        for path in (path for named in self._files.values() for path in named):
+            with contextlib.suppress(soundfile.SoundFileError, OSError):  # said of its item
+                rates.append(int(soundfile.info(path).samplerate))
+        return max(rates, default=0) or None
+
+    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+        """The files of the items."""
+        rate = self.sample_rate or test_set.sample_rate
+        return [audio.load(self._find(test_set, item), sample_rate=rate) for item in items]
+
+    def _find(self, test_set: TestSet, item: Item) -> Path:
+        named = self._files.get(item.id, [])
+        own = [path for path in named if test_set.name in path.relative_to(self._folder).parts]
+        found = own or named
+        if len(found) != 1:
+            what = f"{len(found)} files" if found else "no file"
+            raise InputError(
+                f"{self._folder} has {what} named {item.id} with the suffix of a sound; one was "
+                "expected."
+            )
+        return found[0]
+
+
+def _load(test_set: TestSet, item: Item, role: Role, rate: int) -> Tensor:
+    """An item's file: (samples,)."""
+    path = test_set.path(item, role)
+    assert path is not None
+    return audio.load(path, sample_rate=rate)
