@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--window", type=int, default=25, help="values averaged")
     arguments = parser.parse_args()
+    plt.rcParams["axes.prop_cycle"] = plt.cycler(color=plt.get_cmap("tab20").colors)
     figure, axes = plt.subplots(figsize=(8, 4.5), constrained_layout=True)
     for name, points in sorted(read(arguments.run).items()):
         if len(points) < arguments.window:

@@ -34,6 +34,17 @@ def test_what_the_model_took_away_is_taken_from_the_recording() -> None:
     assert float((kept - low)[:, inner].abs().max()) < 1e-3  # with the recording's own phase
 
 
+def test_a_small_fall_is_not_done_to_the_recording_where_nothing_is_added() -> None:
+    source, copy = tone(500), tone(500, phase=1.0)
+    inner = slice(1024, -1024)
+    for fall_db, left_db in ((3.0, 0.0), (4.0, 0.0), (10.0, 6.0)):
+        result = copy * 10 ** (-fall_db / 20)
+        kept = keep_source(source, copy, result, adds=False)[:, inner]
+        assert torch.allclose(kept, source[:, inner] * 10 ** (-left_db / 20), atol=1e-4)
+        followed = keep_source(source, copy, result, adds=True)[:, inner]
+        assert torch.allclose(followed, source[:, inner] * 10 ** (-fall_db / 20), atol=1e-4)
+
+
 def test_what_the_model_added_joins_the_recording() -> None:
     low, copy_low, new = tone(500), tone(500, phase=1.0), tone(3000, phase=0.5)
     inner = slice(1024, -1024)

@@ -101,7 +101,7 @@ def load(
     variant = read_config(directory / CONFIG_FILE)
     path = directory / WEIGHTS_FILE
     try:
-        weights = _fuse_queries(load_file(path))
+        weights = load_file(path)
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; a checkpoint needs it beside its config.") from error
     except (SafetensorError, OSError) as error:
@@ -113,22 +113,6 @@ def load(
     weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
     backbone.load_state_dict(weights, assign=True)
     return variant, backbone.eval()
-
-
-def _fuse_queries(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Bring weights of before the fused query, key and value product to today's names."""
-    renamed = {
-        name.replace(".attention_out.", ".output.attention.")
-        .replace(".audio.mlp_", ".audio.output.mlp_")
-        .replace(".audio.query.", ".audio.query_key_value."): value
-        for name, value in weights.items()
-        if ".audio.key_value." not in name
-    }
-    for name, value in weights.items():
-        if ".audio.key_value." in name:
-            fused = name.replace(".key_value.", ".query_key_value.")
-            renamed[fused] = torch.cat((renamed[fused], value))
-    return renamed
 
 
 def resolve(source: str | os.PathLike[str], also: Iterable[str] = ()) -> Path:

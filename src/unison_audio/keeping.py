@@ -18,6 +18,9 @@ SMOOTHED = 3
 """Neighbouring bins, and frames, over which powers are averaged."""
 FLOOR = 1e-9
 """Power below which a bin is silent; a full-scale sine has about 6e4."""
+LEAST_CHANGE = 10 ** (-4 / 10)
+"""Removals: a power that falls less than this, by 4 dB, is taken for the codec's noise, and what
+falls more falls by so much less."""
 
 
 def keep_source(source: Tensor, source_again: Tensor, result: Tensor, *, adds: bool) -> Tensor:
@@ -25,8 +28,9 @@ def keep_source(source: Tensor, source_again: Tensor, result: Tensor, *, adds: b
 
     With the powers P' of the source and P of the result, both decoded and averaged over
     neighbours, the recording is multiplied by `min(1, sqrt(P / P'))`; where something was added,
-    the result joins it with the weight `sqrt(max(0, 1 - P' / P))`. Where the model changed nothing
-    the recording stays as it is.
+    the result joins it with the weight `sqrt(max(0, 1 - P' / P))`. Where nothing may be added the
+    factor is `min(1, sqrt(P / (P' LEAST_CHANGE)))`. Where the model changed nothing the recording
+    stays as it is.
 
     Args:
         source: (B, samples), the recording.
@@ -51,9 +55,10 @@ def keep_source(source: Tensor, source_again: Tensor, result: Tensor, *, adds: b
         for wave in (source, source_again, result)
     )
     was, now = (_smooth(bins.abs().square()) + FLOOR for bins in (before, after))  # (B, bins, T)
-    edited = own * (now / was).clamp(max=1).sqrt()
     if adds:
-        edited = edited + after * (1 - was / now).clamp_min(0).sqrt()
+        edited = own * (now / was).clamp(max=1).sqrt() + after * (1 - was / now).clamp_min(0).sqrt()
+    else:
+        edited = own * (now / (was * LEAST_CHANGE)).clamp(max=1).sqrt()
     return torch.istft(edited, N_FFT, HOP, window=window, length=source.shape[1])
 
 

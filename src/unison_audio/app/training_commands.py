@@ -5,10 +5,12 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from unison_audio.app.ablation_command import train_ablations
 from unison_audio.errors import InputError
 
 train = App(name="train", help="Train a part of the model; a run that was cut off is gone on with.")
 data = App(name="data", help="Build a training corpus.")
+train.command(name="ablations")(train_ablations)
 Weights = Annotated[str, Parameter(name=["--variant"])]
 
 

@@ -31,7 +31,7 @@ from unison_audio.evaluation.test_sets import (
 STAGES = ("build", "generate", "score")
 """What is done, in this order; each goes on from what is on disk."""
 RESULTS = "results.json"
-NANO_SYSTEMS = ("ground-truth", "through-codec", "copy-source", "unison")
+NANO_SYSTEMS = ("ground-truth", "through-codec", "copy-source", "sdedit", "zeta", "unison")
 
 
 @dataclass(frozen=True, kw_only=True)
