@@ -238,6 +238,8 @@ def test_an_interrupt_is_quiet(tiny_checkpoint: Path, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background jobs ignore interrupts, and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     mapped = Path(f"/proc/{process.pid}/maps")
     while "tokenizers" not in mapped.read_text():  # torch, which must not be cut off, is there
