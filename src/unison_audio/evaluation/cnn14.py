@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unison_audio.errors import InputError
+from unison_audio.evaluation.encoders import SoundBlock
 from unison_audio.evaluation.measures import Tools
 from unison_audio.evaluation.published_weights import file_identity, read_weights, weights_file
 
@@ -85,21 +86,6 @@ class LogMel(nn.Module):
         return 10.0 * (power @ self.melW).clamp_min(LEAST_POWER).log10()
 
 
-class Block(nn.Module):
-    """Two convolutions with batch normalisation."""
-
-    def __init__(self, width_in: int, width_out: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width_in, width_out, 3, padding=1, bias=False)
-        self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1, bias=False)
-        self.bn1, self.bn2 = nn.BatchNorm2d(width_out), nn.BatchNorm2d(width_out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, width_in, T, mels) to (B, width_out, T, mels)."""
-        x = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(x)))
-
-
 class Cnn14(nn.Module):
     """Six blocks over a log-mel spectrogram, under the published names.
 
@@ -117,7 +103,7 @@ class Cnn14(nn.Module):
         for number, (width_in, width) in enumerate(
             zip((1, *widths[:-1]), widths, strict=True), start=1
         ):
-            self.add_module(f"conv_block{number}", Block(width_in, width))
+            self.add_module(f"conv_block{number}", SoundBlock(width_in, width))
         self.fc1 = nn.Linear(widths[-1], widths[-1])
         self.fc_audioset = nn.Linear(widths[-1], classes)
 

@@ -144,7 +144,7 @@ class DealtPools:
 
     def noise(self, count: int, generator: torch.Generator, seconds: float) -> list[Tensor]:
         """None: no test set of the paper has noise."""
-        raise NotImplementedError
+        raise NotImplementedError("No test set of the paper is made from noise.")
 
     def _clip(self, voice: Voice) -> SpeechClip:
         return SpeechClip(
