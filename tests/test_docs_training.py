@@ -11,6 +11,7 @@ kind of command and says what differs from a reader's machine:
   and clips of at most 2 s; 2 steps of 1 clip, no worker processes, the CPU, float32; the samples to
   listen to, which a run ends with, are made by the first run alone and take 2 steps.
 * `unison-audio train nano-codec` and `nano`: small models and batches, 2 steps.
+* `unison-audio train distill`: 2 updates of batches of nano's small size, no worker processes.
 * `unison-audio finetune`: the nano that the page trains above instead of the package's; 2 steps of
   2 clips on the CPU.
 * `unison-audio generate`: 2 steps.
@@ -127,6 +128,12 @@ def train_nano_backbone(words: list[str]) -> None:
     checkpoint.load(out(words, "--run") / "weights")
 
 
+def distill(words: list[str]) -> None:
+    run([*with_options(words[1:], updates="2", workers="0"), "--cpu"])
+    variant, _ = checkpoint.load(out(words, "--run") / "weights")
+    assert (variant.steps, variant.solver, variant.guidance_scale) == (4, "euler-even", 1.0)
+
+
 def finetune(words: list[str]) -> None:
     variant = out(words, "--variant") if "--variant" in words else "runs/nano/weights"
     run([*with_options(words[1:], steps="2", items="2", variant=str(variant)), "--cpu"])
@@ -159,6 +166,7 @@ EXECUTED: dict[str, Callable[[list[str]], None]] = {
     "unison-audio train backbone": train_backbone,
     "unison-audio train nano-codec": train_nano,
     "unison-audio train nano": train_nano_backbone,
+    "unison-audio train distill": distill,
     "unison-audio finetune": finetune,
     "unison-audio generate": generate,
     "accelerate launch": accelerate_launch,

@@ -71,12 +71,20 @@ def test_exact_on_a_constant_field(name: str, steps: int) -> None:
     assert not any(guided for _, guided in field.asked)
 
 
+def even_sigmas(steps: int) -> list[float]:
+    """1 down to 0 evenly."""
+    return [1 - i / steps for i in range(steps + 1)]
+
+
+@pytest.mark.parametrize(("name", "times"), [("euler", euler_sigmas), ("euler-even", even_sigmas)])
 @pytest.mark.parametrize("steps", [1, 4, 100])
-def test_euler_is_exact_on_a_linear_field(steps: int) -> None:
-    rate, solver = 1.7, Solver("euler", steps)
+def test_euler_is_exact_on_a_linear_field(
+    name: str, times: Callable[[int], list[float]], steps: int
+) -> None:
+    rate, solver = 1.7, Solver(name, steps)
     field = Field(solver, lambda z_t, *_: rate * z_t)
     sampled = integrate(field, noise(), solver, UNGUIDED)
-    sigmas = euler_sigmas(steps)
+    sigmas = times(steps)
     assert [t for t, _ in field.asked] == pytest.approx(sigmas[:-1], abs=1e-6)
     factor = 1.0
     for now, then in itertools.pairwise(sigmas):
@@ -187,7 +195,7 @@ def plain_loop(
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", SCHEDULERS)
 def test_equals_the_schedulers_own_loop(fusion: str, solver: str) -> None:
     backbone, given = tiny_backbone(fusion), inputs()
     before = {name: value.clone() for name, value in given.items()}

@@ -21,7 +21,7 @@ class SamplingFlags:
     steps: int | None = None
     """Steps of sampling."""
     solver: str | None = None
-    """euler (the paper's), heun, unipc or dpm++."""
+    """euler (the paper's), heun, unipc, dpm++, or euler-even for distilled models."""
     guidance: float | None = None
     """How closely the instruction is followed."""
     guidance_interval: Annotated[tuple[float, float] | None, Parameter(negative="")] = None

@@ -46,6 +46,7 @@ def train_nano(
     init: Path | None = None,
     steps: int | None = None,
     workers: int = 1,
+    mixed_precision: Literal["bf16", "no"] | None = None,
     dtype: str = "float16",
 ) -> None:
     """Train the nano backbone; the result, codec included, is RUN/weights.
@@ -64,6 +65,8 @@ def train_nano(
         Steps in all, if not the recipe's.
     workers
         Processes that make batches ahead; 0 makes them in between.
+    mixed_precision
+        Type of the products; by default bf16 where the processor has instructions for it.
     dtype
         Type of the stored weights, float16 or float32.
     """
@@ -75,7 +78,14 @@ def train_nano(
     if steps is not None:
         recipe = dataclasses.replace(recipe, steps=_at_least_one("steps", steps))
     weights = recipes.train_nano(
-        corpus, run, codec=codec, init=init, recipe=recipe, workers=workers, dtype=dtype
+        corpus,
+        run,
+        codec=codec,
+        init=init,
+        recipe=recipe,
+        workers=workers,
+        mixed_precision=mixed_precision,
+        dtype=dtype,
     )
     print(f"The weights are in {weights}.")
 
@@ -175,6 +185,72 @@ def train_backbone(
         system_prompt="" if system_prompt_file is None else read_prompt(system_prompt_file),
         codec_files=codec_files,
         text_files=text_files,
+        workers=workers,
+        dtype=dtype,
+    )
+    if parallel.main:
+        print(f"The weights are in {weights}.")
+
+
+@train.command(name="distill")
+def train_distill(
+    variant: str = "nano",
+    /,
+    *,
+    corpus: Path,
+    run: Path,
+    steps: int = 4,
+    substeps: int = 4,
+    updates: int = 2000,
+    learning_rate: float = 2e-4,
+    strategy: Literal["ddp", "fsdp"] = "ddp",
+    mixed_precision: Literal["bf16", "no"] = "no",
+    workers: int = 1,
+    cpu: bool = False,
+    dtype: str = "float32",
+) -> None:
+    """Teach a copy to need only a few steps and no guidance; the result is RUN/weights.
+
+    Parameters
+    ----------
+    variant
+        The teacher: a variant's name, a checkpoint's folder, or owner/name on the hub.
+    corpus
+        What 'unison-audio data' wrote.
+    run
+        The run's folder; one that was cut off is gone on with.
+    steps
+        Steps that the copy takes from noise to sound.
+    substeps
+        Steps of the teacher for each of these.
+    updates
+        Steps of training.
+    learning_rate
+        The highest.
+    strategy
+        With several processes: ddp copies the backbone, fsdp cuts it in pieces.
+    mixed_precision
+        Type of the products; weights stay in float32.
+    workers
+        Processes that make batches ahead; 0 makes them in between.
+    cpu
+        Stay on the CPU where there is a GPU.
+    dtype
+        Type of the stored weights: float32, bfloat16 or float16.
+    """
+    from unison_audio.training.distillation import distill
+    from unison_audio.training.parallel import Parallel
+
+    parallel = Parallel(strategy, mixed_precision=mixed_precision, cpu=cpu, folder=str(run))
+    weights = distill(
+        variant,
+        corpus,
+        run,
+        steps=steps,
+        substeps=substeps,
+        updates=updates,
+        learning_rate=learning_rate,
+        parallel=parallel,
         workers=workers,
         dtype=dtype,
     )

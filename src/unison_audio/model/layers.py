@@ -73,7 +73,14 @@ def attention(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None = None) -
         (B, Q, d).
     """
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, heads, length, head_dim)
-    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask)
+    if q.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled():
+        # The gradient of this takes a CPU four times as long in bfloat16 as in float32.
+        with torch.autocast("cpu", enabled=False):
+            attended = F.scaled_dot_product_attention(
+                q.float(), k.float(), v.float(), attn_mask=key_mask
+            )
+    else:
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask)
     return attended.transpose(1, 2).flatten(2)  # (B, Q, d)
 
 

@@ -25,13 +25,35 @@ from unison_audio.model.inference import PreparedRun
 
 FLOW: dict[str, Any] = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
 
-SOLVERS: dict[str, Callable[[], Any]] = {
-    "euler": FlowMatchEulerDiscreteScheduler,
-    "heun": FlowMatchHeunDiscreteScheduler,
-    "unipc": lambda: UniPCMultistepScheduler(**FLOW),
-    "dpm++": lambda: DPMSolverMultistepScheduler(**FLOW),
+
+def _usual(make: Callable[[], Any]) -> Callable[[int], Any]:
+    """A scheduler at its own times."""
+
+    def ready(steps: int) -> Any:
+        scheduler = make()
+        scheduler.set_timesteps(steps)
+        return scheduler
+
+    return ready
+
+
+def _even(steps: int) -> Any:
+    """Euler's at times that are evenly apart: the last of few steps is as long as the others."""
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(sigmas=[1 - k / steps for k in range(steps)])
+    return scheduler
+
+
+SOLVERS: dict[str, Callable[[int], Any]] = {
+    "euler": _usual(FlowMatchEulerDiscreteScheduler),
+    "heun": _usual(FlowMatchHeunDiscreteScheduler),
+    "unipc": _usual(lambda: UniPCMultistepScheduler(**FLOW)),
+    "dpm++": _usual(lambda: DPMSolverMultistepScheduler(**FLOW)),
+    "euler-even": _even,
 }
-"""Solvers by name, diffusers' own. Euler is the paper's. Heun asks for 2 steps - 1 velocities."""
+"""Solvers by name, diffusers' own, set to so many steps. Euler is the paper's. Heun asks for
+2 steps - 1 velocities. With euler-even each step is as long as the others, as distilled models
+(`training.distillation`) need it; Euler's own last one is nearly nothing."""
 
 
 class VelocityField(Protocol):
@@ -118,8 +140,7 @@ class Solver:
             raise InputError(f"There is no solver {name!r}; use one of {', '.join(SOLVERS)}.")
         if steps < 1:
             raise InputError(f"steps is {steps}; it must be at least 1.")
-        self.scheduler = SOLVERS[name]()
-        self.scheduler.set_timesteps(steps)
+        self.scheduler = SOLVERS[name](steps)
         self.times: Tensor = self.scheduler.sigmas[:-1].float()
         """(S,) the time of each velocity that is asked for."""
 

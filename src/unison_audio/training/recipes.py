@@ -10,10 +10,12 @@ from unison_audio import checkpoint
 from unison_audio.data.shards import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.frozen.codec import load_nano_codec, save_nano_codec
+from unison_audio.frozen.memory import preferred_dtype
 from unison_audio.frozen.text import TEXT_ENCODERS, CachingTextEncoder, TextSetup
 from unison_audio.tasks.sampler import STAGE1_STEPS, default_stages
 from unison_audio.training.codec import CodecRecipe, train_codec
 from unison_audio.training.examples import CorpusInMemory, ExampleStream
+from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipe import BackboneRecipe, Phase
 from unison_audio.training.runs import full_disk_told
 from unison_audio.training.trainer import BackboneTrainer, train_backbone
@@ -92,7 +94,7 @@ NANO = BackboneRecipe(
     first_template_probability=0.7,
     floor_dbfs=(-85.0, -55.0),
 )
-"""Nano: a length curriculum, then every task; fp32 on a laptop's CPU."""
+"""Nano: a length curriculum, then every task; on a laptop's CPU."""
 
 
 PAPER_ITEMS = 56
@@ -179,6 +181,7 @@ def train_nano(
     init: Path | None = None,
     recipe: BackboneRecipe = NANO,
     workers: int = 1,
+    mixed_precision: str | None = None,
     dtype: str = "float16",
 ) -> Path:
     """Trains the nano backbone on a corpus; the result, codec included, is ``run/weights``.
@@ -190,6 +193,7 @@ def train_nano(
         init: Folder of a checkpoint whose weights a fresh run starts from.
         recipe: How to train.
         workers: Processes that make batches ahead.
+        mixed_precision: "bf16" or "no"; None for bf16 where the processor multiplies it well.
         dtype: Type of the stored weights.
     """
     if dtype not in ("float16", "float32"):
@@ -202,7 +206,9 @@ def train_nano(
     clips = read_corpus(corpus, variant.sample_rate, split="train")
     source = CorpusInMemory(clips, variant.sample_rate)
     stream = ExampleStream(variant, recipe, source, nano_codec, text_encoder)
-    trainer = BackboneTrainer(stream)
+    if mixed_precision is None:
+        mixed_precision = "bf16" if preferred_dtype("cpu") == torch.bfloat16 else "no"
+    trainer = BackboneTrainer(stream, Parallel(cpu=True, mixed_precision=mixed_precision))
     if init is not None:
         trainer.start_from(checkpoint.load(init)[1])
     backbone = train_backbone(trainer, run, workers)

@@ -152,6 +152,20 @@ class BackboneTrainer:
         copy.load_state_dict({name: whole(value) for name, value in self.ema.values.items()})
         return copy.to(self.parallel.device).eval().requires_grad_(False)
 
+    def write_samples(self, folder: Path, step: int) -> None:
+        """Writes sounds made with the averaged weights; every process must take part.
+
+        Args:
+            folder: Where the first process writes.
+            step: Steps done.
+        """
+        averaged = self.averaged()
+        self._write_samples(averaged, folder if self.parallel.main else None, step)
+        self.parallel.wait()
+
+    def _write_samples(self, averaged: UnisonBackbone, folder: Path | None, step: int) -> None:
+        write_samples(averaged, self.stream, folder, step)
+
     def loss(
         self,
         example: Example,
@@ -336,7 +350,7 @@ def _train(
             last = done == recipe.steps
             scheduled = done % recipe.sample_every == 0
             if scheduled:  # before saving, since it draws from the pools: a resumed run does not
-                _sample(trainer, folder, done)
+                trainer.write_samples(folder / "samples", done)
             if done % recipe.checkpoint_every == 0 or last or asked:
                 _save(trainer, folder, done)
             if asked:
@@ -347,7 +361,7 @@ def _train(
                     note_validation(folder, done, figures)
                     parallel.log({f"validation/{k}": v for k, v in figures.items()}, done)
             if last and not scheduled:  # after saving: a longer run would not have drawn here
-                _sample(trainer, folder, done)
+                trainer.write_samples(folder / "samples", done)
     finally:
         stop.restore()
 
@@ -363,11 +377,3 @@ def _save(trainer: BackboneTrainer, folder: Path, step: int) -> None:
     for each in trainer.parallel.objects(failure):
         if each is not None:
             raise each
-
-
-def _sample(trainer: BackboneTrainer, folder: Path, step: int) -> None:
-    """Writes samples of the averaged weights; every process must take part."""
-    averaged = trainer.averaged()
-    where = folder / "samples" if trainer.parallel.main else None
-    write_samples(averaged, trainer.stream, where, step)
-    trainer.parallel.wait()

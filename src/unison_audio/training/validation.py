@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from unison_audio.audio import save
-from unison_audio.model import sampling
 from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.sampling import Guidance, sample
+from unison_audio.settings import Pace
 from unison_audio.tasks.table import TASKS
 from unison_audio.training.examples import Example, ExampleStream, PoolSource
 from unison_audio.training.objective import velocity_error
@@ -76,6 +77,9 @@ def write_samples(
     stream: ExampleStream,
     folder: Path | None,
     step: int,
+    *,
+    pace: Pace | None = None,
+    solver: str = "euler",
     count: int = 2,
 ) -> None:
     """Writes what averaged weights make of a few instructions, one task after the other.
@@ -86,10 +90,13 @@ def write_samples(
         folder: Where to write; None for processes that only take part in the encoding of texts,
             since the text encoder may be spread over all of them.
         step: Steps done.
+        pace: Steps of sampling, and guidance; the usual ones if None.
+        solver: Solver of these steps.
         count: Sounds of each task.
     """
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
+    pace = pace or Pace(steps=SAMPLE_STEPS, guidance=Guidance(scale=SAMPLE_GUIDANCE))
     generator = step_generator(stream.recipe.seed + 2, 0)
     rate = stream.codec.sample_rate
     pools = stream.source.pools(None)
@@ -107,15 +114,16 @@ def write_samples(
         if folder is None:
             continue
         text = example.text
-        z = sampling.sample(
+        z = sample(
             backbone,
             example.condition.z_s,
             example.condition.m,
             text.hidden_states.to(stream.device) if text.hidden_states.shape[1] else None,
             text.mask.to(stream.device),
             noise=torch.randn(example.z.shape, generator=generator).to(stream.device),
-            steps=SAMPLE_STEPS,
-            guidance=sampling.Guidance(scale=SAMPLE_GUIDANCE),
+            steps=pace.steps,
+            solver=solver,
+            guidance=pace.guidance,
             penultimate=None if text.penultimate is None else text.penultimate.to(stream.device),
         )
         waveform = stream.codec.decode(z).float().cpu().reshape(-1)
