@@ -55,6 +55,25 @@ class TestLsd:
             metrics.lsd(noise(1, 100), noise(1, 101), RATE)
 
 
+class TestDistanceWhereEqual:
+    def test_a_gain_counts_only_where_both_are_alike(self):
+        one = noise(2, RATE)
+        other = one.clone()
+        other[:, RATE // 2 :] += noise(2, RATE // 2, seed=1)
+        estimate = torch.cat((0.5 * one[:, : RATE // 2], 0.01 * one[:, RATE // 2 :]), dim=1)
+        found = metrics.distance_where_equal(
+            one[:, : RATE // 2], other[:, : RATE // 2], estimate[:, : RATE // 2], RATE
+        )
+        torch.testing.assert_close(found, torch.full((2,), 2 * math.log10(2)), atol=1e-2, rtol=0)
+        whole = metrics.distance_where_equal(one, other, estimate, RATE)
+        assert bool((whole > found).all())  # by chance some bins of the other half are alike too
+        assert bool((whole < 0.7 * metrics.lsd(one, estimate, RATE)).all())
+
+    def test_nothing_alike_is_unknown(self):
+        one = noise(1, RATE)
+        assert metrics.distance_where_equal(one, 10 * one, one, RATE).isnan().all()
+
+
 class TestMelDistance:
     def test_a_gain_shifts_the_logarithm(self):
         wave = noise(1, RATE)

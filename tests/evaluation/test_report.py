@@ -19,6 +19,8 @@ def row(**about):
         ({"truth": 0.25, "above_truth": 0.25}, "at most 50.0 %", True),
         ({"truth": 0.2, "above_truth": 0.25}, "at most 45.0 %", False),
         ({"above_truth": 0.25}, "", None),
+        ({"at_most": 0.5}, "at most 50.0 %", True),
+        ({"at_most": 0.4}, "at most 40.0 %", False),
         ({"value": math.nan, "at_least": 0.1}, "at least 10.0 %", False),
     ],
 )

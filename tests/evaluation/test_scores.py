@@ -1,7 +1,18 @@
+import dataclasses
+
 import pytest
 import torch
 
-from unison_audio.evaluation.bars import BARS, FINAL, FIRST, Bar, verdict, with_bars
+from unison_audio.evaluation.bars import (
+    BARS,
+    EVERY_TASK,
+    FINAL,
+    FIRST,
+    SEQUENCES,
+    Bar,
+    verdict,
+    with_bars,
+)
 from unison_audio.evaluation.items import FLOOR_DBFS
 from unison_audio.evaluation.metrics import LSD_EPS, LSD_N_FFT, lsd
 from unison_audio.evaluation.report import Row
@@ -56,8 +67,8 @@ def test_windows_over_everything_have_nothing_to_stand_above():
 
 
 def test_every_task_has_a_scorer_and_final_bars():
-    assert set(SCORERS) == {"codec", *TASKS}
-    assert {task for task, _ in FINAL} == set(SCORERS)
+    assert set(SCORERS) == {"codec", SEQUENCES, *TASKS}
+    assert {task for task, _ in FINAL} == {*SCORERS, EVERY_TASK}
     assert set(BARS) == {"first", "final"}
 
 
@@ -70,7 +81,8 @@ def test_final_bars_are_never_below_the_first():
         else:
             assert final.above_truth is not None
             assert final.above_truth < first.above_truth
-    assert all((bar.at_least is None) != (bar.above_truth is None) for bar in FINAL.values())
+    for bar in FINAL.values():
+        assert sum(figure is not None for figure in dataclasses.asdict(bar).values()) == 1
 
 
 def test_bars_are_put_to_their_rows_alone():

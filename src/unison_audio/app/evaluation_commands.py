@@ -52,9 +52,10 @@ def evaluate_nano(
     tables
         Only the table of bars, only the tables of the paper's kinds, or all.
     items
-        Items of a task that has a first bar; the others have a quarter of them.
+        Items of a task that has a first bar; the others have a quarter of them, sequences three
+        times as many.
     tasks
-        Which tasks of the table of bars, or codec; by default all.
+        Which tasks of the table of bars, codec, or sequences (of random words); by default all.
     steps
         Steps of sampling.
     guidance
@@ -115,6 +116,32 @@ def evaluate_nano(
             workers=workers,
         )
         _tell(out)
+
+
+@evaluate.command(name="demo")
+def evaluate_demo(
+    *, corpus: Path, out: Path, variant: Weights = "nano", classifier: Path | None = None
+) -> None:
+    """Judge the fifteen examples of the demo's page, each by the final bars of its task.
+
+    Parameters
+    ----------
+    corpus
+        What 'unison-audio data nano' wrote.
+    out
+        The folder for the table and what the judges heard.
+    variant
+        Nano, or a checkpoint's folder trained as nano is.
+    classifier
+        Folder of the event classifier that judges sounds; trained there where it is missing.
+    """
+    from unison_audio.app.files import make_folder
+    from unison_audio.evaluation.demo_check import PAGE, check_demo
+    from unison_audio.pipeline import Unison
+
+    make_folder(out)
+    check_demo(Unison.from_pretrained(variant), corpus, out, classifier=classifier)
+    print((out / PAGE).read_text())
 
 
 @evaluate.command(name="paper")

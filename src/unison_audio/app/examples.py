@@ -5,6 +5,7 @@ package.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -18,6 +19,7 @@ from unison_audio.app.files import make_folder, write_whole
 from unison_audio.data.nano_text import held_out_texts
 from unison_audio.data.pools import MemoryPools
 from unison_audio.data.shards import Clip, ClipRecord, read_corpus
+from unison_audio.evaluation.sound_classes import is_judged
 from unison_audio.tasks.builders import BuilderConfig
 from unison_audio.tasks.pools import SoundClip, SpeechClip
 from unison_audio.tasks.table import TASKS, TaskBatch
@@ -110,27 +112,48 @@ def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[Example]:
         The examples.
     """
     make_folder(out)
+    examples = []
+    for example, built in draw_examples(corpus, seed):
+        examples.append(example)
+        if example.reference is not None:
+            end = round(built.details[0]["reference_window"][1] * SAMPLE_RATE)
+            audio.save(out / example.reference, built.source[0, :end], SAMPLE_RATE)
+        elif example.source is not None:
+            audio.save(out / example.source, built.source[0], SAMPLE_RATE)
+    text = json.dumps([asdict(example) for example in examples], indent=1, ensure_ascii=False)
+    write_whole(out / JOBS, text + "\n")
+    return examples
+
+
+def draw_examples(corpus: Path, seed: int = 0) -> Iterator[tuple[Example, TaskBatch]]:
+    """Draw one example a task; sounds are of kinds that nano's judge can tell.
+
+    Args:
+        corpus: What `unison-audio data nano` wrote.
+        seed: Of all draws.
+
+    Yields:
+        The example, and what was built for it: a batch of one.
+    """
     sentences = set(held_out_texts()[-SENTENCES:])
     held_out = [
         clip for clip in read_corpus(corpus, SAMPLE_RATE, split="heldout") if _shared(clip.record)
     ]
     unheard = read_corpus(corpus, SAMPLE_RATE, split="speakers", kind="speech")
-    sounds = [clip for clip in held_out if clip.record.kind == "sound"]
+    sounds = [
+        clip for clip in held_out if clip.record.kind == "sound" and is_judged(clip.record.label)
+    ]
     used: set[str] = set()
     pools = TracedPools([*sounds, *_saying(held_out, sentences)], used)
     voices = TracedPools([*sounds, *_saying(unheard, sentences)], used)
     generator = torch.Generator().manual_seed(seed)
-    examples = []
     for name in TASKS:
         drawn = voices if name == "zero_shot_tts" else pools
         drawn.drawn_sounds.clear()
         drawn.drawn_speech.clear()
         seconds = OTHER_SECONDS.get(name, SECONDS)
         built = TASKS[name].build(drawn, 1, seconds, SAMPLE_RATE, generator, "cpu", CONFIG)
-        examples.append(_write(name, built, drawn, seconds, out))
-    text = json.dumps([asdict(example) for example in examples], indent=1, ensure_ascii=False)
-    write_whole(out / JOBS, text + "\n")
-    return examples
+        yield _describe(name, built, drawn), built
 
 
 class TracedPools(MemoryPools):
@@ -212,8 +235,7 @@ def _saying(clips: list[Clip], texts: set[str]) -> list[Clip]:
     return [clip for clip in clips if clip.record.kind == "speech" and clip.record.text in texts]
 
 
-def _write(name: str, built: TaskBatch, drawn: TracedPools, seconds: float, out: Path) -> Example:
-    """Write the input of one example, if it has any."""
+def _describe(name: str, built: TaskBatch, drawn: TracedPools) -> Example:
     needs, detail = TASKS[name].needs, built.details[0]
     sounds, speech = _HEARD.get(name, (0, 0))
     if name == "denoise":
@@ -224,10 +246,9 @@ def _write(name: str, built: TaskBatch, drawn: TracedPools, seconds: float, out:
     ]
     common: dict[str, Any] = {"task": name, "credits": tuple(credits)}
     if built.source is None:
+        seconds = OTHER_SECONDS.get(name, SECONDS)
         return Example(**common, instruction=built.instructions[0], duration=seconds)
     if "reference" in needs:
-        end = round(detail["reference_window"][1] * SAMPLE_RATE)
-        audio.save(out / f"{name}.flac", built.source[0, :end], SAMPLE_RATE)
         return Example(
             **common,
             instruction=TASKS[name].templates[0].format(text=detail["text"]),
@@ -235,7 +256,6 @@ def _write(name: str, built: TaskBatch, drawn: TracedPools, seconds: float, out:
             reference_text=detail["reference_text"],
             holds=f"a voice saying “{detail['reference_text']}”",
         )
-    audio.save(out / f"{name}.flac", built.source[0], SAMPLE_RATE)
     heard = [record.label for record in drawn.drawn_sounds[:sounds]]
     if name == "denoise":
         heard = [label + ", as noise" for label in heard] or ["noise"]

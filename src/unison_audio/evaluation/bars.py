@@ -9,12 +9,14 @@ from unison_audio.evaluation.report import Row
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One bar; exactly one of the two is set."""
+    """One bar; exactly one of the three is set."""
 
     at_least: float | None = None
     """What the value must reach."""
     above_truth: float | None = None
     """By how much the value may exceed the ground truth's."""
+    at_most: float | None = None
+    """What the value may not exceed."""
 
 
 WORDS = "word error rate"
@@ -32,6 +34,15 @@ IN_WINDOW = "class in the top 3 in its window"
 REMOVED = "removed speech"
 SDR_GAIN = "dB of SI-SDR gained"
 BOTH = "both halves"
+REST = "distance where nothing is to change"
+LEAK = "words of the reference that were not asked for"
+SLOWEST = "computing per second of sound, the slowest task"
+SIZE = "megabytes of weights in float16"
+
+SEQUENCES = "sequences"
+"""Stands for a task: `tts` of random sequences of words alone."""
+EVERY_TASK = "every task"
+"""Stands for a task in rows that are about all of them."""
 
 FIRST: dict[tuple[str, str], Bar] = {
     ("codec", WORDS): Bar(above_truth=0.05),
@@ -50,8 +61,10 @@ FINAL: dict[tuple[str, str], Bar] = {
     ("codec", WORDS): Bar(above_truth=0.015),
     ("codec", QUALITY_LOST): Bar(above_truth=0.3),
     ("tts", WORDS): Bar(above_truth=0.05),
-    ("tts", GENDER): Bar(at_least=0.99),
+    (SEQUENCES, WORDS): Bar(above_truth=0.05),
+    (SEQUENCES, GENDER): Bar(at_least=0.99),
     ("zero_shot_tts", WORDS): Bar(above_truth=0.08),
+    ("zero_shot_tts", LEAK): Bar(above_truth=0.0),
     ("zero_shot_tts", OWN_VOICE): Bar(at_least=0.85),
     ("t2as", WORDS): Bar(above_truth=0.12),
     ("t2as", CLASS): Bar(at_least=0.8),
@@ -74,6 +87,8 @@ FINAL: dict[tuple[str, str], Bar] = {
     ("speech_rewrite", NEARER): Bar(at_least=0.95),
     ("audio_to_speech", BOTH): Bar(at_least=0.75),
     ("speech_to_audio", BOTH): Bar(at_least=0.75),
+    (EVERY_TASK, SLOWEST): Bar(at_most=1.0),
+    (EVERY_TASK, SIZE): Bar(at_most=40.0),
 }
 """What nano is meant to reach."""
 

@@ -17,6 +17,7 @@ from unison_audio.audio import load, save
 from unison_audio.data.nano_text import held_out_texts
 from unison_audio.data.pools import MemoryPools, choose
 from unison_audio.data.shards import Clip
+from unison_audio.evaluation.bars import SEQUENCES
 from unison_audio.evaluation.sound_classes import sound_class
 from unison_audio.frozen.codec import AudioCodec
 from unison_audio.tasks.builders import BuilderConfig
@@ -143,10 +144,10 @@ def build_items(
     """Builds the items of a task from held-out clips, in chunks.
 
     Zero-shot speech comes from the held-out speakers; half of TTS says natural sentences and half
-    random sequences of up to five words.
+    random sequences of up to five words. `SEQUENCES` is TTS of sequences alone, of up to six.
 
     Args:
-        task: Its name.
+        task: Its name, or `SEQUENCES`.
         clips: The splits ``heldout`` and ``speakers``.
         codec: Of the model; gives sample rate and hop.
         count: Items.
@@ -162,17 +163,22 @@ def build_items(
     ]
     speech = [c for c in clips if c.record.kind == "speech" and c.record.split == split]
     parts: list[tuple[list[Clip], int]] = [(speech, count)]
-    if task == "tts":
+    seconds = min(longest, SECONDS.get(task, SECONDS[""]))
+    number = [*TASKS, SEQUENCES].index(task)
+    if task in ("tts", SEQUENCES):
         is_sentence = IsSentence()
         sentences = [clip for clip in speech if is_sentence(clip.record.text)]
         sequences = [
             clip
             for clip in speech
-            if not is_sentence(clip.record.text) and len(clip.record.text.split()) <= 5
+            if not is_sentence(clip.record.text)
+            and len(clip.record.text.split()) <= (6 if task == SEQUENCES else 5)
+            and (task == "tts" or clip.record.seconds <= seconds)
         ]
-        parts = [(sentences, count - count // 2), (sequences, count // 2)]
-    generator = torch.Generator().manual_seed(1000 * seed + list(TASKS).index(task))
-    seconds = min(longest, SECONDS.get(task, SECONDS[""]))
+        share = count if task == SEQUENCES else count // 2
+        parts = [(sentences, count - share), (sequences, share)]
+        task = "tts"
+    generator = torch.Generator().manual_seed(1000 * seed + number)
     chunks = []
     for spoken, share in parts:
         if share == 0:

@@ -43,6 +43,34 @@ def lsd(reference: Tensor, estimate: Tensor, sample_rate: int, *, eps: float = L
     return (a - b).square().mean(dim=1).sqrt().mean(dim=1)
 
 
+def distance_where_equal(
+    one: Tensor, other: Tensor, estimate: Tensor, sample_rate: int, *, eps: float = LSD_EPS
+) -> Tensor:
+    """How far a waveform is from two others where these are alike.
+
+    The root of the mean of `log10(one^2 / est^2)^2` over all bins and frames in which the powers of
+    the two differ by less than half a decibel, with the spectra of `lsd`.
+
+    Args:
+        one: (B, samples).
+        other: (B, samples).
+        estimate: (B, samples).
+        sample_rate: In Hz.
+        eps: Power of a bin that is next to silence.
+
+    Returns:
+        (B,); NaN where the two are nowhere alike.
+    """
+    _require_equal_shapes(one, other)
+    _require_equal_shapes(one, estimate)
+    a, b, c = (
+        (_power(wave, LSD_N_FFT, sample_rate // 100) + eps).log10()
+        for wave in (one, other, estimate)
+    )
+    alike = ((a - b).abs() < 0.05).to(a.dtype)
+    return (((a - c).square() * alike).sum(dim=(1, 2)) / alike.sum(dim=(1, 2))).sqrt()
+
+
 def mel_distance(reference: Tensor, estimate: Tensor, sample_rate: int) -> Tensor:
     """Multi-resolution log-mel distance: mean absolute difference of natural-log mel magnitudes.
 

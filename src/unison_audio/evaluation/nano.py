@@ -11,11 +11,20 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from rich.progress import Progress
+from torch import nn
 
 from unison_audio.data.shards import Clip, read_corpus
 from unison_audio.errors import InputError
 from unison_audio.evaluation import metrics
-from unison_audio.evaluation.bars import BARS, verdict, with_bars
+from unison_audio.evaluation.bars import (
+    BARS,
+    EVERY_TASK,
+    SEQUENCES,
+    SIZE,
+    SLOWEST,
+    verdict,
+    with_bars,
+)
 from unison_audio.evaluation.classifier import (
     WEIGHTS_FILE,
     EventClassifier,
@@ -61,6 +70,7 @@ SCORING = (
     *("sound_classes",),
 )
 """Modules whose code the scores depend on."""
+SPEED = "computing per second of sound"
 VOICES_HEARD = 20
 """Utterances of each training voice from which the gender's pitch is learnt."""
 
@@ -89,11 +99,13 @@ def evaluate_nano(
         unison: The model.
         corpus: What ``unison-audio data nano`` wrote.
         out: Folder for the table, the items and what the judges heard.
-        items: Items of a task that has a first bar; the others have a quarter of them.
+        items: Items of a task that has a first bar; the others have a quarter of them, and
+            ``sequences``, random sequences of words alone, three times as many.
         steps: Of sampling; the variant's if None.
         guidance_scale: Likewise.
         seed: Of the items and of the noise.
-        tasks: Which tasks, or ``codec``; all if None. The files are then called after them.
+        tasks: Which tasks, ``codec`` or ``sequences``; all if None. With some the files are called
+            them.
         classifier: Folder of the event classifier, which is trained where it is missing. By
             default ``classifier`` beside `out` if that exists, else inside it.
         recipe: How to train that classifier.
@@ -116,7 +128,7 @@ def evaluate_nano(
     rate = unison.codec.sample_rate
     out.mkdir(parents=True, exist_ok=True)
     folder = classifier_folder(out, classifier)
-    judges, heard = _judges(corpus, rate, folder, out / "heard", recipe)
+    judges, heard = load_judges(corpus, rate, folder, out / "heard", recipe)
     clips = [
         clip for split in ("heldout", "speakers") for clip in read_corpus(corpus, rate, split=split)
     ]
@@ -124,7 +136,7 @@ def evaluate_nano(
     settings = {"steps": steps, "guidance_scale": guidance_scale, "seed": seed}
     rows: list[Row] = []
     for name in dict.fromkeys("tts" if name == "codec" else name for name in chosen):
-        count = items if name in BARRED else max(1, items // 4)
+        count = 3 * items if name == SEQUENCES else items if name in BARRED else max(1, items // 4)
         labels = judged if name in BY_CLASS else None
         longest = unison.variant.max_seconds
         chunks = build_items(name, clips, unison.codec, count, seed, longest, labels)
@@ -143,14 +155,17 @@ def evaluate_nano(
                 )
             scorer = Scorer(made, judges, rate)
             factor: dict[str, float | None] = {"value": made.real_time_factor}
-            speed = scorer.row("computing per second of sound", factor, percent=False)
+            speed = scorer.row(SPEED, factor, percent=False)
             also = SCORERS["codec"](scorer) if name == "tts" else []
-            kept.write([*also, *SCORERS[name](scorer), speed])
+            own = [dataclasses.replace(row, task=name) for row in [*SCORERS[name](scorer), speed]]
+            kept.write([*also, *own])
             for recogniser in (judges.free, judges.vocabulary):
                 if isinstance(recogniser, RememberingRecogniser):
                     recogniser.write()
         assert kept.rows is not None
         rows += [row for row in kept.rows if row.task in chosen]
+    if tasks is None:
+        rows += _rows_about_all(unison, rows)
     verdicts = [verdict(rows, of, kind) for kind, of in BARS.items()]
     about = {
         "variant": unison.variant.name,
@@ -166,6 +181,27 @@ def evaluate_nano(
     print("\n".join(verdicts))
     title = "nano" if tasks is None else "-".join(["nano", *chosen])
     return write_report(out, title, "Nano on held-out items", _notes(unison, about), rows, about)
+
+
+def _rows_about_all(unison: Model, rows: Sequence[Row]) -> list[Row]:
+    """How fast the slowest task is, and how big the weights are."""
+    speeds = [row for row in rows if row.measure == SPEED]
+    slowest = Row(
+        task=EVERY_TASK,
+        measure=SLOWEST,
+        items=sum(row.items for row in speeds),
+        value=max(row.value for row in speeds),
+        percent=False,
+    )
+    parts = (getattr(unison, "backbone", None), unison.codec)
+    numbers = sum(
+        value.numel()
+        for part in parts
+        if isinstance(part, nn.Module)
+        for value in part.state_dict().values()
+    )
+    size = Row(task=EVERY_TASK, measure=SIZE, items=1, value=2e-6 * numbers, percent=False)
+    return [slowest, size]
 
 
 class ScoreFile:
@@ -211,17 +247,28 @@ def classifier_folder(out: Path, classifier: Path | None = None) -> Path:
 
 
 def _chosen(tasks: Sequence[str] | None) -> list[str]:
-    known = ["codec", *TASKS]
+    known = ["codec", *TASKS, SEQUENCES]
     for name in tasks or ():
         if name not in known:
             raise InputError(f"There is no task {name!r} to evaluate; use {', '.join(known)}")
     return [name for name in known if tasks is None or name in tasks]
 
 
-def _judges(
-    corpus: Path, rate: int, folder: Path, heard: Path, recipe: ClassifierRecipe | None
+def load_judges(
+    corpus: Path, rate: int, folder: Path, heard: Path, recipe: ClassifierRecipe | None = None
 ) -> tuple[Judges, dict[str, Any]]:
-    """Loads the judges, training the classifier where it is missing; tells how good they are."""
+    """Loads the judges, training the event classifier where it is missing.
+
+    Args:
+        corpus: What ``unison-audio data nano`` wrote.
+        rate: Of the corpus, in Hz.
+        folder: Of the event classifier.
+        heard: Folder for what the recognisers heard.
+        recipe: How to train the classifier.
+
+    Returns:
+        The judges, and how good they are.
+    """
     heard.mkdir(parents=True, exist_ok=True)
     free, vocabulary = FreeRecogniser(), VocabularyRecogniser()
     encoder = JointEncoder([SoundEncoder(), free])
@@ -330,7 +377,8 @@ def _notes(unison: Model, about: dict[str, Any]) -> list[str]:
         f"{guidance}, seed {about['seed']}, torch {torch.__version__.split('+')[0]}. Every item is "
         "built by the tasks' own builders from held-out texts, recordings and, in zero_shot_tts, "
         f"voices, with white noise of {FLOOR_DBFS:.0f} dBFS under sources and targets. Tasks "
-        "without a first bar have a quarter of the items.",
+        "without a first bar have a quarter of the items; sequences, which are tts of random "
+        "sequences of one to six words, have three times as many.",
         "Words: natural sentences are judged by Whisper tiny.en, random sequences by pocketsphinx "
         "held to the vocabulary; rates are means over utterances, and words that sound alike (to, "
         "two; are, our) count as equal. Half of the words count as heard if either recogniser "

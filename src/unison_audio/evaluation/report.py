@@ -38,12 +38,16 @@ class Row:
     """The bar, if the value must reach it."""
     above_truth: float | None = None
     """The bar, if the value may exceed the ground truth's by so much."""
+    at_most: float | None = None
+    """The bar, if the value may not exceed it."""
 
     @property
     def bar(self) -> str:
         """The bar in words; empty where there is none."""
         if self.at_least is not None:
             return f"at least {self.show(self.at_least)}"
+        if self.at_most is not None:
+            return f"at most {self.show(self.at_most)}"
         if self.above_truth is not None and self.truth is not None:
             return f"at most {self.show(self.truth + self.above_truth)}"
         return ""
@@ -53,6 +57,8 @@ class Row:
         """Whether the bar is met; None where there is none."""
         if self.at_least is not None:
             return self.value >= self.at_least
+        if self.at_most is not None:
+            return self.value <= self.at_most
         if self.above_truth is not None and self.truth is not None:
             return self.value <= self.truth + self.above_truth + 1e-12
         return None

@@ -1,5 +1,6 @@
 """The items of a task before its judges: what all scores are made of."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -109,9 +110,14 @@ class Scorer:
     def word_errors(self, waves: Tensor, texts: Sequence[str]) -> list[float]:
         """Word error rate of each item, by the judge that fits its text."""
         return [
-            metrics.word_error_rate(
-                fold(text), fold(self.recogniser(text).transcribe(wave, self.rate))
-            )
+            metrics.word_error_rate(fold(text), fold(heard))
+            for text, heard in zip(texts, self.heard(waves, texts), strict=True)
+        ]
+
+    def heard(self, waves: Tensor, texts: Sequence[str]) -> list[str]:
+        """What the judge that fits each item's text hears in it."""
+        return [
+            self.recogniser(text).transcribe(wave, self.rate)
             for wave, text in zip(waves, texts, strict=True)
         ]
 
@@ -159,6 +165,18 @@ class Scorer:
         Otherwise the zeros of a digitally silent pause would be decades away from a recording's.
         """
         return metrics.lsd(self.batch.target, waves, self.rate, eps=SILENCE)
+
+    def rest_row(self) -> Row:
+        """How far the output is from the source where the edit has nothing to change."""
+        target, source = self.batch.target, self.batch.source
+        assert source is not None
+
+        def away(waves: Tensor) -> float:
+            found = metrics.distance_where_equal(target, source, waves, self.rate, eps=SILENCE)
+            return mean(x for x in found.tolist() if not math.isnan(x))
+
+        figures = self.versions.each(away)
+        return self.row(bars.REST, figures, judge="LSD", percent=False)
 
     def wer_rows(self, kept: Versions, texts: Sequence[str]) -> list[Row]:
         """Word error rates over all texts and, where both kinds occur, over each."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from unison_audio.evaluation import bars, metrics
 from unison_audio.evaluation.items import FLOOR_DBFS
+from unison_audio.evaluation.judges import fold
 from unison_audio.evaluation.listeners import nearest_is_own
 from unison_audio.evaluation.report import Row, mean
 from unison_audio.evaluation.scorer import Scorer, Versions
@@ -41,10 +42,15 @@ def quality_row(scorer: Scorer, kept: Versions) -> Row:
 
 
 def score_tts(scorer: Scorer) -> list[Row]:
+    """Words, quality and gender of generated speech."""
+    *words, gender = score_sequences(scorer)
+    return [*words, quality_row(scorer, scorer.versions), gender]
+
+
+def score_sequences(scorer: Scorer) -> list[Row]:
     """Words and gender of generated speech."""
     kept = scorer.versions
     rows = scorer.wer_rows(kept, [detail["text"] for detail in scorer.details])
-    rows.append(quality_row(scorer, kept))
 
     def right(waves: Tensor) -> float:
         pitches = [metrics.median_f0(wave, scorer.rate) for wave in waves]
@@ -85,7 +91,24 @@ def score_zero_shot(scorer: Scorer) -> list[Row]:
 
     rows = scorer.wer_rows(spoken, [detail["text"] for detail in scorer.details])
     pitch = scorer.row("median F0 within 15 % of the reference's", spoken.each(same), judge="F0")
-    return [*rows, voice_row(scorer, spoken), pitch]
+    return [*rows, leak_row(scorer, spoken), voice_row(scorer, spoken), pitch]
+
+
+def leak_row(scorer: Scorer, spoken: Versions) -> Row:
+    """Share of the items in which words of the reference are heard that were not asked for."""
+    details = scorer.details
+    said = [set(fold(detail["reference_text"]).split()) for detail in details]
+    asked = [fold(detail["text"]) for detail in details]
+
+    def leaked(waves: Tensor) -> float:
+        return mean(
+            bool((words - set(text.split())) & set(fold(heard).split()))
+            for words, text, heard in zip(
+                said, asked, scorer.heard(waves, [d["text"] for d in details]), strict=True
+            )
+        )
+
+    return scorer.row(bars.LEAK, spoken.each(leaked), judge="both recognisers")
 
 
 def voice_row(scorer: Scorer, spoken: Versions) -> Row:
@@ -224,7 +247,7 @@ def score_event_added(scorer: Scorer) -> list[Row]:
     """Whether the event to be added, or put in place of another, is heard."""
     figures = scorer.versions.each(lambda waves: mean(scorer.added(waves)))
     row = scorer.row(bars.ADDED, figures, judge="event classifier")
-    return [row, *scorer.distance_rows()]
+    return [row, *scorer.distance_rows(), scorer.rest_row()]
 
 
 def score_speech_added(scorer: Scorer) -> list[Row]:
@@ -232,7 +255,8 @@ def score_speech_added(scorer: Scorer) -> list[Row]:
     texts = [detail["text"] for detail in scorer.details]
     half = scorer.versions.each(lambda waves: mean(scorer.spoken(waves, texts)))
     row = scorer.row(bars.HALF, half, judge="either recogniser")
-    return [*scorer.wer_rows(scorer.versions, texts), row, *scorer.distance_rows()]
+    words = scorer.wer_rows(scorer.versions, texts)
+    return [*words, row, *scorer.distance_rows(), scorer.rest_row()]
 
 
 def score_swap(scorer: Scorer) -> list[Row]:
@@ -299,6 +323,7 @@ def score_denoised(scorer: Scorer) -> list[Row]:
 SCORERS: dict[str, Callable[[Scorer], list[Row]]] = {
     "codec": score_codec,
     "tts": score_tts,
+    bars.SEQUENCES: score_sequences,
     "zero_shot_tts": score_zero_shot,
     "t2a": score_t2a,
     "t2a_mix": score_t2a_mix,
@@ -314,7 +339,7 @@ SCORERS: dict[str, Callable[[Scorer], list[Row]]] = {
     "audio_to_speech": score_swap,
     "speech_to_audio": score_swap,
 }
-"""Task, or ``codec`` -> its scorer."""
+"""Task, ``codec`` or `bars.SEQUENCES` -> its scorer."""
 
 
 def _with(row: Row, **changes: object) -> Row:
