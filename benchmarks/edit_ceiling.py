@@ -24,7 +24,7 @@ from unison_audio.evaluation.scorer import SILENCE
 from unison_audio.evaluation.sound_classes import sound_class
 from unison_audio.keeping import keep_source
 from unison_audio.pipeline import Unison
-from unison_audio.tasks.table import TaskBatch
+from unison_audio.tasks.table import TASKS, TaskBatch
 
 TASK_NAMES = ("edit_add", "edit_replace", "speech_insert", "speech_rewrite")
 AUDIBLE = 0.05
@@ -89,7 +89,11 @@ def main() -> None:
         edits = {
             "the target through the codec": again,
             "the same, done to the recording": keep_source(
-                source, round_trip(codec, source), again, adds=True
+                source,
+                round_trip(codec, source),
+                again,
+                adds=True,
+                removes=TASKS[name].removes,
             ),
         }
         if name in ("edit_add", "speech_insert"):

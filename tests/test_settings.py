@@ -32,6 +32,10 @@ def test_the_default_is_the_variants_own() -> None:
     assert not paper.keep_source
 
 
+KEPT = ("edit_add", "edit_remove", "speech_delete", "denoise")
+"""Not speech_rewrite, whose words are clearer without."""
+
+
 def test_each_kind_of_task_has_its_pace() -> None:
     found = sampling_for(NANO)
     for name, pace in (
@@ -44,7 +48,10 @@ def test_each_kind_of_task_has_its_pace() -> None:
         ("denoise", found.removal),
     ):
         assert found.pace(TASKS[name]) == pace
-        assert found.keeps(TASKS[name]) == name.startswith(("edit", "speech", "denoise"))
+        assert found.keeps(TASKS[name]) == (name in KEPT)
+        assert not sampling_for(NANO, keep_source=False).keeps(TASKS[name])
+        asked = sampling_for(NANO, keep_source=True).keeps(TASKS[name])
+        assert asked == (name not in ("tts", "zero_shot_tts"))
     assert found.removal.steps == NANO.removal_steps < found.generation.steps
 
 

@@ -18,25 +18,30 @@ SMOOTHED = 3
 """Neighbouring bins, and frames, over which powers are averaged."""
 FLOOR = 1e-9
 """Power below which a bin is silent; a full-scale sine has about 6e4."""
-LEAST_CHANGE = 10 ** (-4 / 10)
-"""Removals: a power that falls less than this, by 4 dB, is taken for the codec's noise, and what
-falls more falls by so much less."""
+LEAST_FALL = 10 ** (-4 / 10)
+"""A power that falls less than this, by 4 dB, is taken for the codec's noise, and what falls more
+falls by so much less."""
+LEAST_RISE = 10 ** (6 / 10)
+"""Likewise of what rises, 6 dB: in all that an edit adds, the model repeats the rest inexactly."""
 
 
-def keep_source(source: Tensor, source_again: Tensor, result: Tensor, *, adds: bool) -> Tensor:
+def keep_source(
+    source: Tensor, source_again: Tensor, result: Tensor, *, adds: bool, removes: bool
+) -> Tensor:
     """Does to a recording what an edit did to its copy in the codec.
 
     With the powers P' of the source and P of the result, both decoded and averaged over
-    neighbours, the recording is multiplied by `min(1, sqrt(P / P'))`; where something was added,
-    the result joins it with the weight `sqrt(max(0, 1 - P' / P))`. Where nothing may be added the
-    factor is `min(1, sqrt(P / (P' LEAST_CHANGE)))`. Where the model changed nothing the recording
-    stays as it is.
+    neighbours, the recording is multiplied by `min(1, sqrt(P / (P' LEAST_FALL)))` in edits that
+    take something away; in edits that add something the result joins it with the weight
+    `sqrt(max(0, 1 - P' LEAST_RISE / P))`. Where the model changed little the recording stays as it
+    is, and an edit that only adds leaves all of it there.
 
     Args:
         source: (B, samples), the recording.
         source_again: (B, samples), the recording through the codec.
         result: (B, samples), the edit as the codec decodes it.
-        adds: Whether the edit may bring in something new; without it, it only takes away.
+        adds: Whether the edit brings in something new.
+        removes: Whether the edit takes something away.
 
     Returns:
         (B, samples).
@@ -55,10 +60,9 @@ def keep_source(source: Tensor, source_again: Tensor, result: Tensor, *, adds: b
         for wave in (source, source_again, result)
     )
     was, now = (_smooth(bins.abs().square()) + FLOOR for bins in (before, after))  # (B, bins, T)
+    edited = own * (now / (was * LEAST_FALL)).clamp(max=1).sqrt() if removes else own
     if adds:
-        edited = own * (now / was).clamp(max=1).sqrt() + after * (1 - was / now).clamp_min(0).sqrt()
-    else:
-        edited = own * (now / (was * LEAST_CHANGE)).clamp(max=1).sqrt()
+        edited = edited + after * (1 - was * LEAST_RISE / now).clamp_min(0).sqrt()
     return torch.istft(edited, N_FFT, HOP, window=window, length=source.shape[1])
 
 

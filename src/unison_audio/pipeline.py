@@ -287,7 +287,8 @@ class Unison:
             if batch.source is None or not settings.keeps(task):
                 return sound
             again = codec.decode(given.z_s).float().cpu()[:, :samples]
-        return keep_source(batch.source.cpu(), again, sound, adds=task.adds)
+        source = batch.source.cpu()
+        return keep_source(source, again, sound, adds=task.adds, removes=task.removes)
 
     @torch.no_grad()
     def _answer(
@@ -425,8 +426,9 @@ def _keep(request: Request, source_again: Tensor, waveform: Tensor) -> Tensor:
     if source is None:
         raise AssertionError("an edit has a source")
     length = min(len(source), len(waveform))
-    parts = (source, source_again[0], waveform)
-    return keep_source(*(part[None, :length] for part in parts), adds=request.task.adds)[0]
+    parts = (part[None, :length] for part in (source, source_again[0], waveform))
+    task = request.task
+    return keep_source(*parts, adds=task.adds, removes=task.removes)[0]
 
 
 def _per_item(value: Any, count: int | None, name: str) -> list[Any]:

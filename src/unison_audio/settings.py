@@ -28,7 +28,7 @@ class SamplingOptions(TypedDict, total=False):
     guidance_rescale: float | None
     """How far, from 0 to 1, the deviation of the guided velocity is brought back."""
     keep_source: bool | None
-    """Whether an edit is done to the recording itself (`keeping.keep_source`)."""
+    """Whether every edit is done to the recording itself (`keeping.keep_source`), or none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,10 @@ class Sampling:
     removal: Pace
     """Of edits that only take something away."""
     keep_source: bool
-    """Whether an edit is done to the recording itself."""
+    """Whether an edit is done to the recording itself, unless it puts in words."""
+    keep_source_of_words: bool
+    """Whether one that puts in words is. Words are clearer in what the codec decodes, where the
+    model has made room for them."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled with."""
@@ -79,7 +82,9 @@ class Sampling:
 
     def keeps(self, task: Task) -> bool:
         """Whether a task's result is made of its source."""
-        return self.keep_source and task.tag == EDITING
+        if task.tag != EDITING:
+            return False
+        return self.keep_source_of_words if task.adds_words else self.keep_source
 
 
 def sampling_for(
@@ -133,4 +138,5 @@ def sampling_for(
         addition=pace(preset_steps, variant.edit_guidance_scale),
         removal=pace(min(preset_steps, variant.removal_steps), variant.removal_guidance_scale),
         keep_source=variant.keep_source if keep_source is None else keep_source,
+        keep_source_of_words=False if keep_source is None else keep_source,
     )

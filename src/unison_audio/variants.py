@@ -71,8 +71,8 @@ class Variant:
     removal_steps: int = 100
     """Steps of those: with few of them, what is left alone varies less from noise to noise."""
     keep_source: bool = False
-    """Whether edits are done to the recording itself (`unison_audio.keeping`); the paper gives out
-    what the codec decodes."""
+    """Whether edits, but those that put in words, are done to the recording itself
+    (`unison_audio.keeping`); the paper gives out what the codec decodes."""
     edit_tag_spelling: str = "[Edit][Audio]"
     """How the weights saw the tags of edits in training: `[Edit][Audio]` or `[Edit] [Audio]`."""
     system_prompt: str = ""

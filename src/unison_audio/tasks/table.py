@@ -74,6 +74,14 @@ class Task:
     adds: bool = True
     """Whether its targets hold something that its sources lack."""
 
+    removes: bool = True
+    """Whether its sources hold something that its targets lack."""
+
+    @property
+    def adds_words(self) -> bool:
+        """Whether it is an edit that puts in speech."""
+        return self.tag == EDITING and self.adds and "wer" in self.metrics
+
     @property
     def templates(self) -> tuple[str, ...]:
         """Its wordings, the paper's first."""
@@ -150,6 +158,7 @@ def _edit(
     metrics: tuple[str, ...],
     source_rms: float = 0.1,
     adds: bool = True,
+    removes: bool = True,
 ) -> Task:
     return Task(
         name=name,
@@ -161,6 +170,7 @@ def _edit(
         metrics=metrics,
         source_rms=source_rms,
         adds=adds,
+        removes=removes,
     )
 
 
@@ -187,10 +197,12 @@ TASKS: dict[str, Task] = {
         _generation("t2a_mix", 0.08, builders.t2a_mix, _SOUND),
         _generation("t2as", 0.08, builders.t2as, ("wer", "clap", "lsd")),
         _generation("timed", 0.04, builders.timed, ("segment_clap", "clap")),
-        _edit("edit_add", 0.04, editing.edit_add, _EDIT),
+        _edit("edit_add", 0.04, editing.edit_add, _EDIT, removes=False),
         _edit("edit_remove", 0.04, editing.edit_remove, _EDIT, adds=False),
         _edit("edit_replace", 0.03, editing.edit_replace, _EDIT),
-        _edit("speech_insert", 0.04, editing.speech_insert, _SPOKEN, _BACKGROUND_RMS),
+        _edit(
+            "speech_insert", 0.04, editing.speech_insert, _SPOKEN, _BACKGROUND_RMS, removes=False
+        ),
         _edit("speech_delete", 0.03, editing.speech_delete, ("clap", "lsd", "removal"), adds=False),
         _edit("speech_rewrite", 0.04, editing.speech_rewrite, _SPOKEN),
         _edit("denoise", 0.04, editing.denoise, ("wer", "lsd"), adds=False),
