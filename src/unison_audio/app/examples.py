@@ -115,11 +115,13 @@ def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[Example]:
     examples = []
     for example, built in draw_examples(corpus, seed):
         examples.append(example)
+        name = example.reference or example.source
+        if name is None or built.source is None:
+            continue
+        wave = built.source[0]
         if example.reference is not None:
-            end = round(built.details[0]["reference_window"][1] * SAMPLE_RATE)
-            audio.save(out / example.reference, built.source[0, :end], SAMPLE_RATE)
-        elif example.source is not None:
-            audio.save(out / example.source, built.source[0], SAMPLE_RATE)
+            wave = wave[: round(built.details[0]["reference_window"][1] * SAMPLE_RATE)]
+        audio.save(out / name, wave, SAMPLE_RATE)
     text = json.dumps([asdict(example) for example in examples], indent=1, ensure_ascii=False)
     write_whole(out / JOBS, text + "\n")
     return examples

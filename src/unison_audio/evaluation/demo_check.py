@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,23 +15,16 @@ from unison_audio.app.examples import (
 )
 from unison_audio.errors import InputError
 from unison_audio.evaluation.bars import FINAL, OWN_VOICE, with_bars
-from unison_audio.evaluation.items import Items, Model, round_trip
+from unison_audio.evaluation.items import Items, round_trip
 from unison_audio.evaluation.nano import classifier_folder, load_judges
 from unison_audio.evaluation.report import Row
 from unison_audio.evaluation.scorer import Judges, Scorer
 from unison_audio.evaluation.scores import SCORERS
-from unison_audio.sound import Audio
+from unison_audio.frozen.codec import AudioCodec
+from unison_audio.pipeline import Unison
 from unison_audio.tasks.table import TaskBatch
 
 PAGE = "demo.md"
-
-
-class Performer(Model, Protocol):
-    """A model that plays the page's examples; `pipeline.Unison` is one."""
-
-    def generate(self, instruction: list[str], **given: list[object]) -> list[Audio]:
-        """As `Unison.generate`."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +43,7 @@ class Verdict:
 
 
 def check_demo(
-    unison: Performer, corpus: Path, out: Path, *, classifier: Path | None = None
+    unison: Unison, corpus: Path, out: Path, *, classifier: Path | None = None
 ) -> list[Verdict]:
     """Plays the page's examples and judges each as `evaluate_nano` judges the items of its task.
 
@@ -92,18 +84,20 @@ def check_demo(
         seed=[example.seed for example in examples],
     )
     verdicts = [
-        Verdict(example=example, rows=judge_one(unison, judges, batch, sound.waveform))
+        Verdict(example=example, rows=judge_one(unison.codec, judges, batch, sound.waveform))
         for (example, batch), sound in zip(drawn, sounds, strict=True)
     ]
     (out / PAGE).write_text(table(verdicts))
     return verdicts
 
 
-def judge_one(unison: Model, judges: Judges, batch: TaskBatch, output: Tensor) -> tuple[Row, ...]:
+def judge_one(
+    codec: AudioCodec, judges: Judges, batch: TaskBatch, output: Tensor
+) -> tuple[Row, ...]:
     """The figures of one example that its task has a bar for.
 
     Args:
-        unison: Whose codec it is.
+        codec: Of the model.
         judges: The judges.
         batch: The example, a batch of one.
         output: (samples,) what the model made; of zero-shot speech without the reference.
@@ -116,12 +110,12 @@ def judge_one(unison: Model, judges: Judges, batch: TaskBatch, output: Tensor) -
     items = Items(
         batch=batch,
         output=output,
-        target_again=round_trip(unison.codec, batch.target),
-        source_again=None if batch.source is None else round_trip(unison.codec, batch.source),
+        target_again=round_trip(codec, batch.target),
+        source_again=None if batch.source is None else round_trip(codec, batch.source),
         real_time_factor=0.0,
     )
     bars = {key: bar for key, bar in FINAL.items() if key[1] != OWN_VOICE}
-    rows = SCORERS[batch.task](Scorer(items, judges, unison.codec.sample_rate))
+    rows = SCORERS[batch.task](Scorer(items, judges, codec.sample_rate))
     return tuple(row for row in with_bars(rows, bars) if row.met is not None)
 
 
