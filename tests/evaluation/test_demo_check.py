@@ -68,6 +68,7 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = small_corpus(tmp_path / "corpus")
     make_inputs(folder, tmp_path / "inputs")
     monkeypatch.setattr(demo_check, "packaged_inputs", lambda: tmp_path / "inputs")
+    monkeypatch.setattr(demo_check, "require_packages", lambda: None)
     monkeypatch.setattr(demo_check, "load_judges", lambda *_: (None, {}))
     monkeypatch.setattr(demo_check, "SCORERS", dict.fromkeys(TASKS, exact))
     return folder

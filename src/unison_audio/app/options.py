@@ -29,7 +29,8 @@ class SamplingFlags:
     guidance_rescale: float | None = None
     """How far, from 0 to 1, guidance's gain in loudness is taken back."""
     keep_source: bool | None = None
-    """Edit the recording itself, so that what is not edited stays as it is."""
+    """Edit the recording itself, so that what is not edited stays as it is; by default nano does it
+    where no words are put in, and the others never."""
 
     def options(self) -> "SamplingOptions":
         """As the library takes them."""

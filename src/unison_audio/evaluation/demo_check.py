@@ -16,6 +16,7 @@ from unison_audio.app.examples import (
 from unison_audio.errors import InputError
 from unison_audio.evaluation.bars import FINAL, OWN_VOICE, with_bars
 from unison_audio.evaluation.items import Items, round_trip
+from unison_audio.evaluation.listeners import require_packages
 from unison_audio.evaluation.nano import classifier_folder, load_judges
 from unison_audio.evaluation.report import Row
 from unison_audio.evaluation.scorer import Judges, Scorer
@@ -64,6 +65,7 @@ def check_demo(
     Raises:
         InputError: If the corpus gives other examples, or a judge is missing.
     """
+    require_packages()
     inputs = packaged_inputs()
     drawn = list(draw_examples(corpus))
     examples = [example for example, _ in drawn]
