@@ -135,8 +135,8 @@ def evaluate_demo(
     classifier
         Folder of the event classifier that judges sounds; trained there where it is missing.
     """
+    from unison_audio.app.demo_check import PAGE, check_demo
     from unison_audio.app.files import make_folder
-    from unison_audio.evaluation.demo_check import PAGE, check_demo
     from unison_audio.pipeline import Unison
 
     make_folder(out)

@@ -7,10 +7,9 @@ import torch
 from app.test_examples import small_corpus
 from tiny_unison import RATE
 
-from unison_audio.app import examples
+from unison_audio.app import demo_check, examples
 from unison_audio.app.examples import draw_examples, make_inputs
 from unison_audio.errors import InputError
-from unison_audio.evaluation import demo_check
 from unison_audio.evaluation.bars import FINAL, OWN_VOICE
 from unison_audio.evaluation.report import Row
 from unison_audio.sound import Audio
