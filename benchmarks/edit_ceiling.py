@@ -32,7 +32,7 @@ AUDIBLE = 0.05
 
 
 def another(clips: list[Clip], detail: dict, added: Tensor) -> Tensor:
-    """Another take of what was added: the most different one of its kind by correlation."""
+    """Another take of what was added: the one of middling likeness to it, by correlation."""
     if "text" in detail:
         takes = [c for c in clips if c.record.kind == "speech" and c.record.text != detail["text"]]
         takes = [c for c in takes if c.record.speaker == detail["speaker"]] or takes

@@ -255,6 +255,8 @@ def test_bf16_products_leave_weights_in_float32() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(InputError, match="strategy is 'magic'; use one of ddp, fsdp"):
         Parallel("magic", cpu=True)
+    with pytest.raises(InputError, match="mixed_precision is 'fp8'; use 'no' or 'bf16'"):
+        Parallel(cpu=True, mixed_precision="fp8")
     with pytest.raises(InputError, match="no tracker 'paper'"):
         Parallel(cpu=True, trackers=["paper"])
     with pytest.raises(InputError, match="2 batches a step cannot be shared by 3 processes"):

@@ -46,7 +46,8 @@ class Parallel:
         folder: The run's folder, for TensorBoard.
 
     Raises:
-        InputError: If the strategy or a tracker is unknown, or a tracker is not installed.
+        InputError: If the strategy, the precision or a tracker is unknown, or a tracker is not
+            installed.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class Parallel:
     ) -> None:
         if strategy not in STRATEGIES:
             raise InputError(f"The strategy is {strategy!r}; use one of {', '.join(STRATEGIES)}.")
+        if mixed_precision not in ("no", "bf16"):
+            raise InputError(f"mixed_precision is {mixed_precision!r}; use 'no' or 'bf16'.")
         for name in trackers:
             if name not in TRACKERS:
                 raise InputError(f"There is no tracker {name!r}; use one of {', '.join(TRACKERS)}.")
