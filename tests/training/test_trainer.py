@@ -50,6 +50,19 @@ def test_workers_make_the_same_batches_as_no_worker(clips, codec, tmp_path):
     assert losses(tmp_path / "none") == losses(tmp_path / "one")
 
 
+def test_sounds_are_played_at_the_recipes_speed_and_named_voices_as_they_are(clips, codec):
+    def windows(speed, task, name):
+        recipe = dataclasses.replace(RECIPE, speed=speed)
+        batch = make_trainer(clips, codec, recipe).stream.build(10, task)
+        found = [detail[name] for detail in batch.details]
+        return [w if name == "speech_window" else w[0] for w in found]
+
+    for task, name, factor in (("t2a", "windows", 2), ("tts", "speech_window", 1)):
+        usual, slow = windows(None, task, name), windows((0.5, 0.5), task, name)
+        for (start, end), (slow_start, slow_end) in zip(usual, slow, strict=True):
+            assert slow_end - slow_start == pytest.approx(factor * (end - start), abs=1e-3)
+
+
 def test_a_run_in_two_parts_equals_one_run_to_the_bit(clips, codec, tmp_path):
     whole = train_backbone(make_trainer(clips, codec), tmp_path / "whole")
     stopped = make_trainer(clips, codec)

@@ -18,6 +18,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from unison_audio.data.pools import MemoryPools
 from unison_audio.data.shards import Clip
+from unison_audio.data.varied_pools import VariedPools
 from unison_audio.errors import InputError, TextError
 from unison_audio.frozen.codec import AudioCodec
 from unison_audio.frozen.text import TextEncoder, TextStates
@@ -189,8 +190,11 @@ class ExampleStream(IterableDataset[Example]):
         phase = self.recipe.phase(step)
         choices = phase.seconds.get(task, phase.seconds.get("", (self.variant.max_seconds,)))
         seconds = choices[int(torch.randint(len(choices), (1,), generator=generator))]
+        pools = self.source.pools(phase.max_words)
+        if self.recipe.speed is not None:
+            pools = VariedPools(pools, self.codec.sample_rate, self.recipe.speed)
         return TASKS[task].build(
-            self.source.pools(phase.max_words),
+            pools,
             max(1, self.recipe.frames_per_batch // self.codec.frames(seconds)),
             seconds,
             self.codec.sample_rate,

@@ -63,6 +63,9 @@ class BackboneRecipe:
     """Probability of the paper's own wording."""
     floor_dbfs: tuple[float, float] | None = None
     """Level of the noise under edits, as the builders take it."""
+    speed: tuple[float, float] | None = None
+    """Slowest and fastest speed at which sounds, and voices that nobody names, are played: more
+    takes and voices where there are few (`data.varied_pools`). None plays them as they are."""
     mixed_precision: str = "no"
     """Either "no" or "bf16": type of the products; weights and sums stay in float32."""
     gradient_checkpointing: bool = False
