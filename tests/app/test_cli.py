@@ -248,7 +248,9 @@ def test_an_interrupt_is_quiet(tiny_checkpoint: Path, tmp_path: Path) -> None:
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     assert process.communicate(timeout=60) == ("", "")
-    assert process.returncode == 130
+    # Python ends by the signal itself, which shells call 130 too, if it came while some
+    # source was run by exec, as when a dataclass is made.
+    assert process.returncode in (130, -signal.SIGINT)
     assert not out.exists()
 
 
