@@ -161,6 +161,13 @@ def test_wrong_config_keys_are_listed_each(saved: Path) -> None:
         checkpoint.load(saved)
 
 
+def test_a_config_from_before_a_key_was_added(saved: Path) -> None:
+    before = checkpoint.load(saved)[0]
+    edit_config(saved, candidates=None, temperature=None)
+    assert "candidates" not in json.loads((saved / "config.json").read_text())
+    assert checkpoint.load(saved)[0] == dataclasses.replace(before, candidates=1, temperature=1.0)
+
+
 def test_wrong_backbone_keys_and_types_are_listed(saved: Path) -> None:
     backbone = dataclasses.asdict(tiny_config("O"))
     edit_config(saved, backbone=backbone | {"depth": 3})

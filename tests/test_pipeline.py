@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from unison_audio import audio, checkpoint, pipeline
 from unison_audio.errors import InputError
+from unison_audio.model import ranking, sampling
 from unison_audio.pipeline import Unison
 from unison_audio.request import ShortenedWarning
 from unison_audio.sound import Audio
@@ -133,6 +134,64 @@ def test_a_list_gives_what_single_calls_give(
     # Adding, removing and everything else have guidances of their own: they are sampled apart.
     passes = sum(-(-count // at_once) for count in (1, 1, len(jobs) - 2))
     assert steps == [(k + 1, 3 * passes) for k in range(3 * passes)]
+
+
+@pytest.mark.parametrize("at_once", [3, 16])
+def test_of_several_candidates_the_one_that_fits_best_is_kept(
+    tiny: Unison, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "MAX_BATCH", at_once)
+    texts = [TTS, "[Audio] rain"]
+    durations: list[float | None] = [1.0, 0.5]
+    steps: list[tuple[int, int]] = []
+    rated: list[tuple[Tensor, Tensor]] = []
+    rate = ranking.misfit
+
+    def note(backbone: Any, z: Tensor, *inputs: Any, **more: Any) -> Tensor:
+        rated.append((z, rate(backbone, z, *inputs, **more)))
+        return rated[-1][1]
+
+    monkeypatch.setattr(ranking, "misfit", note)
+    chosen = tiny.generate(
+        texts,
+        duration=durations,
+        seed=4,
+        candidates=3,
+        on_step=lambda done, total: steps.append((done, total)),
+    )
+    passes = (3 + ranking.PASSES) * (2 if at_once == 3 else 1)
+    assert steps == [(k + 1, passes) for k in range(passes)]
+    latents = torch.cat([nn.functional.pad(z, (0, 16 - z.shape[-1])) for z, _ in rated])
+    misfits = torch.cat([misfit for _, misfit in rated]).view(2, 3)
+    assert misfits.std(dim=1).min() > 0
+    # The shorter one is sampled first; each was drawn from its own seed's generator.
+    for sound, z, misfit, alone in zip(
+        chosen,
+        latents.view(2, 3, *latents.shape[1:]).flip(0),
+        misfits.flip(0),
+        [tiny.generate(text, duration=d, seed=4) for text, d in zip(texts, durations, strict=True)],
+        strict=True,
+    ):
+        frames = -(-len(sound.waveform) // 1024)
+        drawn = tiny.codec.decode(z[:, :, :frames])[:, : len(sound.waveform)]
+        torch.testing.assert_close(sound.waveform, drawn[misfit.argmin()], rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(alone.waveform, drawn[0], rtol=1e-3, atol=1e-6)
+        assert not torch.allclose(drawn[0], drawn[1], rtol=1e-2, atol=1e-6)
+
+
+def test_temperature_scales_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Tensor] = []
+
+    def note(*inputs: Any, noise: Tensor, **more: Any) -> Tensor:
+        started.append(noise)
+        return noise
+
+    monkeypatch.setattr(sampling, "sample", note)
+    unison = leading()
+    unison.generate(TTS, seed=3, temperature=1.0)
+    unison.generate(TTS, seed=3, temperature=0.25)
+    assert 0.9 < started[0].std() < 1.1
+    assert torch.equal(started[1], 0.25 * started[0])
 
 
 def test_one_value_serves_all_of_a_list(tiny: Unison) -> None:

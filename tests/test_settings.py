@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from unison_audio.errors import InputError
+from unison_audio.model.ranking import PASSES
 from unison_audio.settings import sampling_for
 from unison_audio.tasks.table import TASKS
 from unison_audio.variants import VARIANTS
@@ -53,6 +54,11 @@ def test_each_kind_of_task_has_its_pace() -> None:
         asked = sampling_for(NANO, keep_source=True).keeps(TASKS[name])
         assert asked == (name not in ("tts", "zero_shot_tts"))
     assert found.removal.steps == NANO.removal_steps < found.generation.steps
+    drawn = [
+        (pace.temperature, pace.candidates)
+        for pace in (found.generation, found.addition, found.removal)
+    ]
+    assert drawn == [(NANO.temperature, NANO.candidates)] * 2 + [(1.0, 1)]
 
 
 def test_fast_takes_fewer_steps_and_what_is_asked_for_wins() -> None:
@@ -60,17 +66,22 @@ def test_fast_takes_fewer_steps_and_what_is_asked_for_wins() -> None:
     assert (fast.generation.steps, fast.solver) == (NANO.fast_steps, NANO.fast_solver)
     assert fast.generation.steps < NANO.steps
     assert fast.removal.steps == min(NANO.fast_steps, NANO.removal_steps)
+    assert fast.generation.candidates == fast.addition.candidates == 1
+    assert fast.generation.passes == fast.generation.steps
     asked: dict[str, Any] = {
         "steps": 7,
         "solver": "heun",
         "guidance_scale": 2.0,
         "guidance_interval": (0.1, 0.9),
         "guidance_rescale": 0.5,
+        "temperature": 0.5,
+        "candidates": 3,
     }
     found = sampling_for(NANO, preset="fast", **asked)
     assert found.solver == "heun"
     for pace in (found.generation, found.addition, found.removal):
-        assert pace.steps == 7
+        assert (pace.steps, pace.candidates, pace.passes) == (7, 3, 7 + PASSES)
+        assert pace.temperature == 0.5
         guidance = pace.guidance
         assert (guidance.scale, guidance.interval, guidance.rescale) == (2.0, (0.1, 0.9), 0.5)
 
@@ -86,6 +97,9 @@ def test_fast_takes_fewer_steps_and_what_is_asked_for_wins() -> None:
         ({"guidance_interval": (0.8, 0.2)}, "0.8 to 0.2"),
         ({"guidance_interval": (0.0, float("nan"))}, "nan"),
         ({"guidance_rescale": 2}, "rescale is 2"),
+        ({"temperature": -0.1}, "temperature is -0.1; give a number from 0 to 2"),
+        ({"candidates": 0}, "candidates is 0; give a whole number from 1 to 64"),
+        ({"candidates": True}, "candidates is True"),
         ({"keep_source": 1}, "keep_source is 1; give true or false"),
     ],
 )

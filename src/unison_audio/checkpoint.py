@@ -23,6 +23,8 @@ from unison_audio.variants import Variant
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+ADDED_SINCE = {"temperature": 1.0, "candidates": 1}
+"""Keys that the first checkpoints of this format do not have, and what was done then."""
 DISK_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -211,7 +213,8 @@ def read_config(path: Path) -> Variant:
         The variant it describes.
 
     Raises:
-        InputError: if it is missing, not JSON, or its keys are not exactly those of `Variant`.
+        InputError: if it is missing, not JSON, or its keys are not exactly those of `Variant`;
+            those of `ADDED_SINCE` may be missing.
     """
     try:
         values = json.loads(path.read_text("utf-8"))
@@ -221,6 +224,8 @@ def read_config(path: Path) -> Variant:
         ) from error
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}); download or save it again.") from error
+    if isinstance(values, dict):
+        values = {**ADDED_SINCE, **values}
     _require_fields(f"{path}", Variant, values)
     _require_fields(f"{path}, backbone", BackboneConfig, values["backbone"])
     return Variant(**{**values, "backbone": BackboneConfig(**values["backbone"])})

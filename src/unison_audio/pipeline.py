@@ -17,7 +17,7 @@ from unison_audio.frozen.codec import AudioCodec
 from unison_audio.frozen.nano_codec import NanoCodec
 from unison_audio.frozen.text import TextEncoder, TextStates
 from unison_audio.keeping import keep_source
-from unison_audio.model import sampling
+from unison_audio.model import ranking, sampling
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.parts import Loading, Part, open_parts
 from unison_audio.request import FADE_IN_SECONDS, PEAK, Request, Sound, prepare
@@ -306,13 +306,14 @@ class Unison:
         order = sorted(range(len(requests)), key=lambda row: requests[row].layout.frames)
         paces = [settings.pace(request.task) for request in requests]
         batches = [
-            rows[start : start + MAX_BATCH]
+            rows[start : start + size]
             for pace in dict.fromkeys(paces)
             for rows in [[row for row in order if paces[row] == pace]]
-            for start in range(0, len(rows), MAX_BATCH)
+            for size in [max(1, MAX_BATCH // pace.candidates)]
+            for start in range(0, len(rows), size)
         ]
         latents: dict[int, Tensor] = {}
-        total, before = sum(paces[rows[0]].steps for rows in batches), 0
+        total, before = sum(paces[rows[0]].passes for rows in batches), 0
         with self._backbone.use():
             for rows in batches:
 
@@ -330,7 +331,7 @@ class Unison:
                     count,
                     frames,
                 )
-                before += paces[rows[0]].steps
+                before += paces[rows[0]].passes
                 latents |= {row: z[i, :, : frames[i]] for i, row in enumerate(rows)}
         sounds: dict[int, Audio] = {}
         with self._codec.use() as codec:
@@ -372,28 +373,53 @@ class Unison:
         on_step: Callable[[int, int], None] | None,
         frames: Sequence[int] | None = None,
     ) -> Tensor:
-        """Sample one batch: latents (B, C, T')."""
-        _, channels, longest = given.z_s.shape
-        noise = torch.zeros(given.z_s.shape)
+        """Sample one batch: latents (B, C, T'), of each row the candidate that fits best."""
+        rows, channels, longest = given.z_s.shape
+        lengths = [longest] * rows if frames is None else list(frames)
+        noise = torch.zeros(rows, pace.candidates, channels, longest)
         for row, seed in enumerate(seeds):  # an item's noise depends on its own length only
-            length = longest if frames is None else frames[row]
             generator = torch.Generator().manual_seed(seed)
-            noise[row, :, :length] = torch.randn(channels, length, generator=generator)
+            for candidate in noise[row]:
+                drawn = torch.randn(channels, lengths[row], generator=generator)
+                candidate[:, : lengths[row]] = drawn
+        which = [row for row in range(rows) for _ in range(pace.candidates)]
+        given, text = given.to(self.device), _choose(text, which)
+        inputs: dict[str, Any] = {
+            "z_s": given.z_s[which],
+            "m": given.m[which],
+            "hidden_states": text.hidden_states.to(self.device)
+            if self.variant.read_layers
+            else None,
+            "text_mask": text.mask.to(self.device),
+            "penultimate": None if text.penultimate is None else text.penultimate.to(self.device),
+            "frames": [lengths[row] for row in which],
+        }
+
+        def count(done: int) -> None:
+            if on_step is not None:
+                on_step(done, pace.passes)
+
         with self._backbone.use() as backbone:
-            return sampling.sample(
+            z = sampling.sample(
                 backbone,
-                given.z_s.to(self.device),
-                given.m.to(self.device),
-                text.hidden_states.to(self.device) if self.variant.read_layers else None,
-                text.mask.to(self.device),
-                noise=noise.to(self.device),
+                noise=pace.temperature * noise.flatten(0, 1).to(self.device),
                 steps=pace.steps,
                 solver=solver,
                 guidance=pace.guidance,
-                penultimate=None if text.penultimate is None else text.penultimate.to(self.device),
-                frames=frames,
-                on_step=on_step,
+                on_step=lambda done, of: count(done),
+                **inputs,
             )
+            if pace.candidates == 1:
+                return z
+            misfit = ranking.misfit(
+                backbone,
+                z,
+                loss_mask=given.loss_mask[which],
+                on_pass=lambda done: count(pace.steps + done),
+                **inputs,
+            )
+        best = misfit.view(rows, pace.candidates).argmin(dim=1)
+        return z.view(rows, pace.candidates, channels, longest)[torch.arange(rows), best.cpu()]
 
     def _finish(self, request: Request, waveform: Tensor) -> Audio:
         """Cut out what was asked for, at its level."""

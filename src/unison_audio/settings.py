@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from unison_audio.errors import InputError
-from unison_audio.model.sampling import SOLVERS, Guidance
+from unison_audio.model.ranking import PASSES
+from unison_audio.model.sampling import SOLVERS, Guidance, is_number
 from unison_audio.tasks.table import EDITING, Task
 from unison_audio.variants import Variant
 
 MAX_STEPS = 1000
+MAX_CANDIDATES = 64
 PRESETS = ("default", "fast")
 
 
@@ -27,6 +29,11 @@ class SamplingOptions(TypedDict, total=False):
     """Times t, from and to, between which there is guidance."""
     guidance_rescale: float | None
     """How far, from 0 to 1, the deviation of the guided velocity is brought back."""
+    temperature: float | None
+    """Deviation of the noise that sampling starts from; see `Pace.temperature`."""
+    candidates: int | None
+    """How many sounds are drawn, of which the one is kept that the model finds to fit best
+    (`model.ranking`)."""
     keep_source: bool | None
     """Whether every edit is done to the recording itself (`keeping.keep_source`), or none."""
 
@@ -39,12 +46,28 @@ class Pace:
     """Steps of the solver."""
     guidance: Guidance
     """How velocities with and without text are put together."""
+    temperature: float = 1.0
+    """Deviation of the noise that sampling starts from: 1 is what training saw; with less, sounds
+    are likelier and less varied."""
+    candidates: int = 1
+    """How many are drawn of each sound."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be sampled with."""
-        steps = self.steps
-        if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MAX_STEPS:
-            raise InputError(f"steps is {steps!r}; give a whole number from 1 to {MAX_STEPS}.")
+        if not is_number(self.temperature) or not 0 <= self.temperature <= 2:
+            raise InputError(
+                f"The temperature is {self.temperature!r}; give a number from 0 to 2 (1 is the "
+                "noise of training)."
+            )
+        for name, most in (("steps", MAX_STEPS), ("candidates", MAX_CANDIDATES)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+                raise InputError(f"{name} is {value!r}; give a whole number from 1 to {most}.")
+
+    @property
+    def passes(self) -> int:
+        """Steps, and passes of comparing the candidates if there is more than one."""
+        return self.steps + (PASSES if self.candidates > 1 else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +119,8 @@ def sampling_for(
     guidance_scale: float | None = None,
     guidance_interval: tuple[float, float] | None = None,
     guidance_rescale: float | None = None,
+    temperature: float | None = None,
+    candidates: int | None = None,
     keep_source: bool | None = None,
 ) -> Sampling:
     """Fill in what was not asked for from a variant's preset.
@@ -108,6 +133,8 @@ def sampling_for(
         guidance_scale: Likewise.
         guidance_interval: Likewise.
         guidance_rescale: Likewise.
+        temperature: Likewise.
+        candidates: Likewise.
         keep_source: Likewise.
 
     Returns:
@@ -121,8 +148,9 @@ def sampling_for(
     fast = preset == "fast"
     preset_steps = variant.fast_steps if fast else variant.steps
     preset_solver = variant.fast_solver if fast else variant.solver
+    preset_candidates = 1 if fast else variant.candidates
 
-    def pace(own_steps: int, own_scale: float) -> Pace:
+    def pace(own_steps: int, own_scale: float, own_temperature: float, own_candidates: int) -> Pace:
         return Pace(
             steps=own_steps if steps is None else steps,
             guidance=Guidance(
@@ -130,13 +158,21 @@ def sampling_for(
                 interval=(0.0, 1.0) if guidance_interval is None else guidance_interval,
                 rescale=0.0 if guidance_rescale is None else guidance_rescale,
             ),
+            temperature=own_temperature if temperature is None else temperature,
+            candidates=own_candidates if candidates is None else candidates,
         )
 
     return Sampling(
         solver=preset_solver if solver is None else solver,
-        generation=pace(preset_steps, variant.guidance_scale),
-        addition=pace(preset_steps, variant.edit_guidance_scale),
-        removal=pace(min(preset_steps, variant.removal_steps), variant.removal_guidance_scale),
+        generation=pace(
+            preset_steps, variant.guidance_scale, variant.temperature, preset_candidates
+        ),
+        addition=pace(
+            preset_steps, variant.edit_guidance_scale, variant.temperature, preset_candidates
+        ),
+        removal=pace(
+            min(preset_steps, variant.removal_steps), variant.removal_guidance_scale, 1.0, 1
+        ),
         keep_source=variant.keep_source if keep_source is None else keep_source,
         keep_source_of_words=False if keep_source is None else keep_source,
     )

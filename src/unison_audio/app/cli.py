@@ -107,7 +107,8 @@ def batch(
     """Run many jobs, one JSON object a line.
 
     Keys: instruction, source, reference, reference_text, duration, preset, steps, solver, guidance,
-    guidance_interval, guidance_rescale, keep_source, seed, output.
+    guidance_interval, guidance_rescale, temperature,
+    candidates, keep_source, seed, output.
     Only the instruction is required. Paths are relative to the jobs file. All lines are checked
     before the first is run. What is complete is not run again.
 

@@ -28,6 +28,8 @@ KEYS = (
     "guidance",
     "guidance_interval",
     "guidance_rescale",
+    "temperature",
+    "candidates",
     "keep_source",
     "seed",
     "output",

@@ -28,6 +28,11 @@ class SamplingFlags:
     """Guidance only between two times, from and to, of 1 (noise) down to 0."""
     guidance_rescale: float | None = None
     """How far, from 0 to 1, guidance's gain in loudness is taken back."""
+    temperature: float | None = None
+    """Strength of the noise that sampling starts from, 0 to 2; less makes safer sounds that vary
+    less."""
+    candidates: int | None = None
+    """Sounds to draw, of which the one that fits best, as the model itself finds, is kept."""
     keep_source: bool | None = None
     """Edit the recording itself, so that what is not edited stays as it is; by default nano does it
     where no words are put in, and the others never."""
@@ -41,6 +46,8 @@ class SamplingFlags:
             "guidance_scale": self.guidance,
             "guidance_interval": self.guidance_interval,
             "guidance_rescale": self.guidance_rescale,
+            "temperature": self.temperature,
+            "candidates": self.candidates,
             "keep_source": self.keep_source,
         }
 

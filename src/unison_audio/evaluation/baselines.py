@@ -25,6 +25,8 @@ from unison_audio.request import Request, prepare
 START = 0.7
 """Default time at which both begin. ZETA's own program begins half-way down AudioLDM 2's schedule,
 where noise and signal are mixed as they are here at t = 0.735."""
+LEAST_STEPS = 32
+"""Fewer of Euler's lose quality, also where a variant's own solver makes do with fewer."""
 SOURCE_GUIDANCE = 1.0
 """Default guidance under which ZETA reads the source: the velocity with its description alone."""
 
@@ -239,7 +241,8 @@ class SDEdit:
     Args:
         unison: Whose backbone, codec and text encoder.
         strength: t_0 from 0, the source's latent itself, to 1, plain generation.
-        steps: Of the whole schedule; by default the variant's. `strength` of them are taken.
+        steps: Of the whole schedule; by default the variant's, but at least `LEAST_STEPS`, since
+            these are Euler's. `strength` of them are taken.
         guidance_scale: By default the variant's for generation.
         seed: Of the noise, together with an item's id.
 
@@ -259,7 +262,7 @@ class SDEdit:
         seed: int = 0,
     ) -> None:
         variant = unison.variant
-        steps = variant.steps if steps is None else steps
+        steps = max(variant.steps, LEAST_STEPS) if steps is None else steps
         scale = variant.guidance_scale if guidance_scale is None else guidance_scale
         self._studio = _Studio(unison, times_from(steps, strength), seed)
         self._guidance = Guidance(scale=scale)
@@ -294,8 +297,8 @@ class Zeta:
     Args:
         unison: Whose backbone, codec and text encoder.
         start: t at which editing begins, from 0, the source's latent itself, to 1.
-        steps: Of the whole schedule; by default the variant's. `start` of them are taken, each
-            with a velocity for the source and one for the target.
+        steps: Of the whole schedule; by default the variant's, but at least `LEAST_STEPS`. `start`
+            of them are taken, each with a velocity for the source and one for the target.
         source_guidance_scale: Under which the source is inverted.
         guidance_scale: Under which the target is made; by default the variant's for generation.
         seed: Of the noises, together with an item's id.
@@ -317,7 +320,7 @@ class Zeta:
         seed: int = 0,
     ) -> None:
         variant = unison.variant
-        steps = variant.steps if steps is None else steps
+        steps = max(variant.steps, LEAST_STEPS) if steps is None else steps
         scale = variant.guidance_scale if guidance_scale is None else guidance_scale
         self._studio = _Studio(unison, times_from(steps, start), seed)
         self._source_guidance = Guidance(scale=source_guidance_scale)

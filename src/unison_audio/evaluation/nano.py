@@ -360,9 +360,7 @@ def _accuracy(events: EventClassifier, clips: Sequence[Clip], rate: int) -> dict
 def _notes(unison: Model, about: dict[str, Any]) -> list[str]:
     judge = about["judges"]["classifier"]
     preset = unison.variant
-    steps = (
-        about["steps"] or f"{preset.steps} (taking away: {preset.removal_steps or preset.steps})"
-    )
+    steps = about["steps"] or f"{preset.steps} (taking away: {preset.removal_steps})"
     guidance = about["guidance_scale"] or (
         f"{preset.guidance_scale} (edits {preset.edit_guidance_scale}, taking away "
         f"{preset.removal_guidance_scale})"
@@ -373,8 +371,10 @@ def _notes(unison: Model, about: dict[str, Any]) -> list[str]:
     )
     return [
         *about["verdicts"],
-        f"Variant {about['variant']}, weights {about['fingerprint']}, {steps} steps, guidance "
-        f"{guidance}, seed {about['seed']}, torch {torch.__version__.split('+')[0]}. Every item is "
+        f"Variant {about['variant']}, weights {about['fingerprint']}, {steps} steps of "
+        f"{preset.solver}, guidance {guidance}, temperature {preset.temperature:g} (taking away: "
+        f"1), the best of {preset.candidates} by the model's own error (taking away: of 1), seed "
+        f"{about['seed']}, torch {torch.__version__.split('+')[0]}. Every item is "
         "built by the tasks' own builders from held-out texts, recordings and, in zero_shot_tts, "
         f"voices, with white noise of {FLOOR_DBFS:.0f} dBFS under sources and targets. Tasks "
         "without a first bar have a quarter of the items; sequences, which are tts of random "

@@ -77,15 +77,15 @@ class Guidance:
 
     def __post_init__(self) -> None:
         """Refuse numbers that cannot be."""
-        if not _is_number(self.scale) or not 0 <= self.scale <= 100:
+        if not is_number(self.scale) or not 0 <= self.scale <= 100:
             raise InputError(f"The guidance scale is {self.scale!r}; give a number from 0 to 100.")
         low, high = self.interval
-        if not (_is_number(low) and _is_number(high) and 0 <= low <= high <= 1):
+        if not (is_number(low) and is_number(high) and 0 <= low <= high <= 1):
             raise InputError(
                 f"The guidance interval is {low!r} to {high!r}; give two times t with "
                 "0 <= from <= to <= 1 (1 is noise, 0 is data)."
             )
-        if not _is_number(self.rescale) or not 0 <= self.rescale <= 1:
+        if not is_number(self.rescale) or not 0 <= self.rescale <= 1:
             raise InputError(
                 f"The guidance rescale is {self.rescale!r}; give a number from 0 to 1."
             )
@@ -120,7 +120,8 @@ def _deviation(v: Tensor, counted: Tensor | None) -> Tensor:
     return ((v - mean).square() * weight).sum(dim=(1, 2), keepdim=True).div(total).sqrt()
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number, and not a truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -52,6 +52,7 @@ def student_of(variant: Variant, steps: int) -> Variant:
         edit_guidance_scale=1.0,
         removal_guidance_scale=1.0,
         removal_steps=steps,
+        candidates=1,
     )
 
 
@@ -168,7 +169,9 @@ class DistillingTrainer(BackboneTrainer):
         """
         del text_dropout, t_mean
         z = example.z
-        noise = torch.randn(z.shape, generator=generator).to(z.device)
+        # What sampling comes through has less noise where it starts from less.
+        temperature = self.teacher.sampling.pace(TASKS[example.task]).temperature
+        noise = temperature * torch.randn(z.shape, generator=generator).to(z.device)
         step = int(torch.randint(len(self.times) - 1, (), generator=generator))
         start, end = self.times[step], self.times[step + 1]
         z_t = flow.add_noise(z, noise, torch.full((len(z),), start, device=z.device))
