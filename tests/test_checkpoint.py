@@ -163,9 +163,10 @@ def test_wrong_config_keys_are_listed_each(saved: Path) -> None:
 
 def test_a_config_from_before_a_key_was_added(saved: Path) -> None:
     before = checkpoint.load(saved)[0]
-    edit_config(saved, candidates=None, temperature=None)
-    assert "candidates" not in json.loads((saved / "config.json").read_text())
-    assert checkpoint.load(saved)[0] == dataclasses.replace(before, candidates=1, temperature=1.0)
+    edit_config(saved, speech_candidates=None, speech_temperature=None)
+    assert "speech_candidates" not in json.loads((saved / "config.json").read_text())
+    alone = {"speech_candidates": 1, "speech_temperature": 1.0}
+    assert checkpoint.load(saved)[0] == dataclasses.replace(before, **alone)
 
 
 def test_wrong_backbone_keys_and_types_are_listed(saved: Path) -> None:

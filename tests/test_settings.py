@@ -20,6 +20,7 @@ def test_the_default_is_the_variants_own() -> None:
         assert (found.generation.steps, found.solver) == (variant.steps, variant.solver)
         for pace, scale in (
             (found.generation, variant.guidance_scale),
+            (found.speech, variant.guidance_scale),
             (found.addition, variant.edit_guidance_scale),
             (found.removal, variant.removal_guidance_scale),
         ):
@@ -40,8 +41,10 @@ KEPT = ("edit_add", "edit_remove", "speech_delete", "denoise")
 def test_each_kind_of_task_has_its_pace() -> None:
     found = sampling_for(NANO)
     for name, pace in (
-        ("tts", found.generation),
-        ("zero_shot_tts", found.generation),
+        ("t2a", found.generation),
+        ("timed", found.generation),
+        ("tts", found.speech),
+        ("zero_shot_tts", found.speech),
         ("edit_add", found.addition),
         ("speech_rewrite", found.addition),
         ("edit_remove", found.removal),
@@ -52,13 +55,25 @@ def test_each_kind_of_task_has_its_pace() -> None:
         assert found.keeps(TASKS[name]) == (name in KEPT)
         assert not sampling_for(NANO, keep_source=False).keeps(TASKS[name])
         asked = sampling_for(NANO, keep_source=True).keeps(TASKS[name])
-        assert asked == (name not in ("tts", "zero_shot_tts"))
+        assert asked == (name not in ("t2a", "timed", "tts", "zero_shot_tts"))
     assert found.removal.steps == NANO.removal_steps < found.generation.steps
-    drawn = [
-        (pace.temperature, pace.candidates)
-        for pace in (found.generation, found.addition, found.removal)
-    ]
-    assert drawn == [(NANO.temperature, NANO.candidates)] * 2 + [(1.0, 1)]
+
+
+def test_speech_is_drawn_several_times() -> None:
+    assert NANO.speech_candidates > 1 > NANO.speech_temperature > 0
+    found, fast = sampling_for(NANO), sampling_for(NANO, preset="fast")
+    paper = sampling_for(VARIANTS["d24-16k"])
+    for name, task in TASKS.items():
+        speaks = name in ("tts", "zero_shot_tts", "t2as")
+        own = (NANO.speech_temperature, NANO.speech_candidates) if speaks else (1.0, 1)
+        pace = found.pace(task)
+        assert (pace.temperature, pace.candidates) == own
+        assert pace.passes == pace.steps + (PASSES if speaks else 0)
+        assert (fast.pace(task).temperature, fast.pace(task).candidates) == (own[0], 1)
+        assert fast.pace(task).passes == fast.pace(task).steps
+        assert (paper.pace(task).temperature, paper.pace(task).candidates) == (1.0, 1)
+        asked = sampling_for(NANO, temperature=0.3, candidates=2).pace(task)
+        assert (asked.temperature, asked.candidates) == (0.3, 2)
 
 
 def test_fast_takes_fewer_steps_and_what_is_asked_for_wins() -> None:
@@ -66,8 +81,6 @@ def test_fast_takes_fewer_steps_and_what_is_asked_for_wins() -> None:
     assert (fast.generation.steps, fast.solver) == (NANO.fast_steps, NANO.fast_solver)
     assert fast.generation.steps < NANO.steps
     assert fast.removal.steps == min(NANO.fast_steps, NANO.removal_steps)
-    assert fast.generation.candidates == fast.addition.candidates == 1
-    assert fast.generation.passes == fast.generation.steps
     asked: dict[str, Any] = {
         "steps": 7,
         "solver": "heun",
@@ -79,7 +92,7 @@ def test_fast_takes_fewer_steps_and_what_is_asked_for_wins() -> None:
     }
     found = sampling_for(NANO, preset="fast", **asked)
     assert found.solver == "heun"
-    for pace in (found.generation, found.addition, found.removal):
+    for pace in (found.generation, found.speech, found.addition, found.removal):
         assert (pace.steps, pace.candidates, pace.passes) == (7, 3, 7 + PASSES)
         assert pace.temperature == 0.5
         guidance = pace.guidance

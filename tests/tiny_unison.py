@@ -37,7 +37,8 @@ def tiny_variant() -> Variant:
         text_dim=384,
         embed_kernel=3,
     )
-    return dataclasses.replace(VARIANTS["nano"], backbone=small, steps=3)
+    plain = {"solver": "euler", "speech_temperature": 1.0, "speech_candidates": 1}
+    return dataclasses.replace(VARIANTS["nano"], backbone=small, steps=3, **plain)
 
 
 def random_backbone(variant: Variant, seed: int = 0) -> UnisonBackbone:

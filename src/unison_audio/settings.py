@@ -78,6 +78,8 @@ class Sampling:
     """A name out of `SOLVERS`."""
     generation: Pace
     """Of tasks without a source to edit."""
+    speech: Pace
+    """Of those that say words."""
     addition: Pace
     """Of edits that add something."""
     removal: Pace
@@ -100,7 +102,7 @@ class Sampling:
     def pace(self, task: Task) -> Pace:
         """The pace of a task."""
         if task.tag != EDITING:
-            return self.generation
+            return self.speech if task.says_words else self.generation
         return self.addition if task.adds else self.removal
 
     def keeps(self, task: Task) -> bool:
@@ -148,9 +150,10 @@ def sampling_for(
     fast = preset == "fast"
     preset_steps = variant.fast_steps if fast else variant.steps
     preset_solver = variant.fast_solver if fast else variant.solver
-    preset_candidates = 1 if fast else variant.candidates
 
-    def pace(own_steps: int, own_scale: float, own_temperature: float, own_candidates: int) -> Pace:
+    def pace(
+        own_steps: int, own_scale: float, own_temperature: float = 1.0, own_candidates: int = 1
+    ) -> Pace:
         return Pace(
             steps=own_steps if steps is None else steps,
             guidance=Guidance(
@@ -164,15 +167,15 @@ def sampling_for(
 
     return Sampling(
         solver=preset_solver if solver is None else solver,
-        generation=pace(
-            preset_steps, variant.guidance_scale, variant.temperature, preset_candidates
+        generation=pace(preset_steps, variant.guidance_scale),
+        speech=pace(
+            preset_steps,
+            variant.guidance_scale,
+            variant.speech_temperature,
+            1 if fast else variant.speech_candidates,
         ),
-        addition=pace(
-            preset_steps, variant.edit_guidance_scale, variant.temperature, preset_candidates
-        ),
-        removal=pace(
-            min(preset_steps, variant.removal_steps), variant.removal_guidance_scale, 1.0, 1
-        ),
+        addition=pace(preset_steps, variant.edit_guidance_scale),
+        removal=pace(min(preset_steps, variant.removal_steps), variant.removal_guidance_scale),
         keep_source=variant.keep_source if keep_source is None else keep_source,
         keep_source_of_words=False if keep_source is None else keep_source,
     )

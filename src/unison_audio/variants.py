@@ -58,13 +58,12 @@ class Variant:
     """Steps of sampling when none are asked for."""
     solver: str = "euler"
     """Solver of these steps: a name in `unison_audio.model.sampling`."""
-    temperature: float = 1.0
-    """Deviation of the noise that sampling starts from, but in edits that only take something away:
-    with less than training's 1, sounds are likelier and less varied."""
-    candidates: int = 1
-    """Sounds that are drawn for each asked for, but by edits that only take something away; the one
-    that the model finds to fit best is kept (`unison_audio.model.ranking`). The fast preset draws
-    one, as the paper does."""
+    speech_temperature: float = 1.0
+    """Deviation of the noise that speech is sampled from: with less than training's 1 it is
+    likelier and less varied."""
+    speech_candidates: int = 1
+    """Times that speech is drawn; what the model finds to fit best is kept
+    (`unison_audio.model.ranking`). The fast preset draws once, as the paper does."""
     fast_steps: int = 25
     """Steps of the fast preset."""
     fast_solver: str = "unipc"
@@ -87,14 +86,9 @@ class Variant:
 
     def __post_init__(self) -> None:
         """Refuse values that no variant can have."""
-        positive = ("text_layers", "sample_rate", "hop", "max_seconds", "steps", "fast_steps")
-        for name in (
-            *positive,
-            "candidates",
-            "removal_steps",
-            "default_seconds",
-            "zero_shot_seconds",
-        ):
+        sizes = ("text_layers", "sample_rate", "hop", "max_seconds")
+        work = ("steps", "fast_steps", "removal_steps", "speech_candidates")
+        for name in (*sizes, *work, "default_seconds", "zero_shot_seconds"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
         for name in ("default_seconds", "zero_shot_seconds"):
@@ -183,7 +177,10 @@ VARIANTS: dict[str, Variant] = {
             sample_rate=16_000,
             hop=1024,
             max_seconds=5.12,
-            steps=32,
+            steps=16,
+            solver="unipc",
+            speech_temperature=0.8,
+            speech_candidates=4,
             fast_steps=12,
             guidance_scale=6.0,
             edit_guidance_scale=4.5,

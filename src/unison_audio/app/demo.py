@@ -71,8 +71,7 @@ def make_demo(
         "text encoder": variant.text_encoder,
         "steps": f"{sampling.generation.steps} ({sampling.solver})",
         "guidance": f"{sampling.generation.guidance.scale:g}",
-        "temperature": f"{sampling.generation.temperature:g}",
-        "candidates": f"{sampling.generation.candidates}",
+        "candidates of speech": f"{sampling.speech.candidates}",
         "sample rate": f"{variant.sample_rate:,} Hz",
     }
     write_whole(folder / PAGE, render_page(entries, settings))

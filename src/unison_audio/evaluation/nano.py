@@ -372,8 +372,9 @@ def _notes(unison: Model, about: dict[str, Any]) -> list[str]:
     return [
         *about["verdicts"],
         f"Variant {about['variant']}, weights {about['fingerprint']}, {steps} steps of "
-        f"{preset.solver}, guidance {guidance}, temperature {preset.temperature:g} (taking away: "
-        f"1), the best of {preset.candidates} by the model's own error (taking away: of 1), seed "
+        f"{preset.solver}, guidance {guidance}; speech with temperature "
+        f"{preset.speech_temperature:g} and the best of {preset.speech_candidates} by the model's "
+        f"own error; seed "
         f"{about['seed']}, torch {torch.__version__.split('+')[0]}. Every item is "
         "built by the tasks' own builders from held-out texts, recordings and, in zero_shot_tts, "
         f"voices, with white noise of {FLOOR_DBFS:.0f} dBFS under sources and targets. Tasks "

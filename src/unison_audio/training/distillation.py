@@ -52,7 +52,7 @@ def student_of(variant: Variant, steps: int) -> Variant:
         edit_guidance_scale=1.0,
         removal_guidance_scale=1.0,
         removal_steps=steps,
-        candidates=1,
+        speech_candidates=1,
     )
 
 
