@@ -1,6 +1,6 @@
 """Words against temperature and number of candidates, on a trained model.
 
-python benchmarks/candidates.py [--variant nano] [--texts 60] [--most 6]
+python benchmarks/candidates.py [--variant nano] [--texts 60] [--most 6] [--temperatures 1 0.8 0.65]
 
 Texts that are drawn anew, half natural sentences (judged by Whisper tiny.en) and half random
 sequences of two to five words (by pocketsphinx held to the vocabulary), are spoken several times
@@ -86,16 +86,21 @@ def main() -> None:
     parser.add_argument("--variant", default="nano")
     parser.add_argument("--texts", type=int, default=60)
     parser.add_argument("--most", type=int, default=6, help="candidates drawn of each text")
+    parser.add_argument("--temperatures", type=float, nargs="+", default=TEMPERATURES)
     arguments = parser.parse_args()
     unison = Unison.from_pretrained(arguments.variant)
     judges = (FreeRecogniser(), VocabularyRecogniser())
     rate, most = unison.codec.sample_rate, arguments.most
+    settings = sampling_for(unison.variant)
     texts = draw_texts(arguments.texts)
     counts = [count for count in (1, 2, 3, 4, 6, 8) if count <= most]
-    print(f"{len(texts)} texts, {most} candidates of each; {describe()}\n")
+    print(
+        f"{len(texts)} texts, {most} candidates of each, "
+        f"{settings.speech.steps} steps of {settings.solver}; {describe()}\n"
+    )
     print("| temperature | candidates | WER | sentences | sequences | if the best were known |")
     print("|---|---|---|---|---|---|")
-    for temperature in TEMPERATURES:
+    for temperature in arguments.temperatures:
         rates, misfits = [], []
         for number, (instruction, text) in enumerate(texts):
             waves, found = speak(unison, instruction, temperature, most, number)

@@ -64,7 +64,7 @@ def test_speech_is_drawn_several_times() -> None:
     found, fast = sampling_for(NANO), sampling_for(NANO, preset="fast")
     paper = sampling_for(VARIANTS["d24-16k"])
     for name, task in TASKS.items():
-        speaks = name in ("tts", "zero_shot_tts", "t2as")
+        speaks = name in ("tts", "zero_shot_tts")
         own = (NANO.speech_temperature, NANO.speech_candidates) if speaks else (1.0, 1)
         pace = found.pace(task)
         assert (pace.temperature, pace.candidates) == own

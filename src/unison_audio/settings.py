@@ -79,7 +79,7 @@ class Sampling:
     generation: Pace
     """Of tasks without a source to edit."""
     speech: Pace
-    """Of those that say words."""
+    """Of those that only speak."""
     addition: Pace
     """Of edits that add something."""
     removal: Pace
@@ -102,7 +102,7 @@ class Sampling:
     def pace(self, task: Task) -> Pace:
         """The pace of a task."""
         if task.tag != EDITING:
-            return self.speech if task.says_words else self.generation
+            return self.speech if task.only_speaks else self.generation
         return self.addition if task.adds else self.removal
 
     def keeps(self, task: Task) -> bool:

@@ -59,10 +59,10 @@ class Variant:
     solver: str = "euler"
     """Solver of these steps: a name in `unison_audio.model.sampling`."""
     speech_temperature: float = 1.0
-    """Deviation of the noise that speech is sampled from: with less than training's 1 it is
-    likelier and less varied."""
+    """Deviation of the noise that speech without other sounds is sampled from: with less than
+    training's 1 it is likelier and less varied."""
     speech_candidates: int = 1
-    """Times that speech is drawn; what the model finds to fit best is kept
+    """Times that such speech is drawn; what the model finds to fit best is kept
     (`unison_audio.model.ranking`). The fast preset draws once, as the paper does."""
     fast_steps: int = 25
     """Steps of the fast preset."""

@@ -78,14 +78,14 @@ class Task:
     """Whether its sources hold something that its targets lack."""
 
     @property
-    def says_words(self) -> bool:
-        """Whether its result says words that the instruction gives."""
-        return self.adds and "wer" in self.metrics
+    def only_speaks(self) -> bool:
+        """Whether its result is words of the instruction and no sound beside them."""
+        return self.adds and "wer" in self.metrics and "clap" not in self.metrics
 
     @property
     def adds_words(self) -> bool:
         """Whether it is an edit that puts in speech."""
-        return self.tag == EDITING and self.says_words
+        return self.tag == EDITING and self.adds and "wer" in self.metrics
 
     @property
     def templates(self) -> tuple[str, ...]:
