@@ -94,6 +94,7 @@ def main() -> None:
                 again,
                 adds=True,
                 removes=TASKS[name].removes,
+                clears_speech=TASKS[name].clears_speech,
             ),
         }
         if name in ("edit_add", "speech_insert"):

@@ -49,6 +49,21 @@ def test_a_small_fall_is_not_done_to_the_recording(adds: bool) -> None:
         assert torch.allclose(kept, source[:, INNER] * 10 ** (-left_db / 20), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("fall_db", "speech", "share"),
+    [(5.0, True, 0.0), (7.5, True, 0.5), (10.0, True, 1.0), (16.0, True, 1.0), (16.0, False, 0.0)],
+)
+def test_where_speech_goes_the_recording_gives_way(
+    fall_db: float, speech: bool, share: float
+) -> None:
+    source, copy = tone(500), tone(500, phase=1.0)
+    result = copy * 10 ** (-fall_db / 20)
+    kept = keep_source(source, copy, result, adds=False, removes=True, clears_speech=speech)
+    softer = source * 10 ** ((4.0 - fall_db) / 20)
+    expected = (1 - share) * softer + share * result
+    assert torch.allclose(kept[:, INNER], expected[:, INNER], atol=1e-4)
+
+
 def test_what_the_model_added_joins_the_recording() -> None:
     low, copy_low, new = tone(500), tone(500, phase=1.0), tone(3000, phase=0.5)
     for removes in (False, True):

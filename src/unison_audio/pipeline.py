@@ -24,7 +24,7 @@ from unison_audio.request import FADE_IN_SECONDS, PEAK, Request, Sound, prepare
 from unison_audio.settings import Pace, Sampling, SamplingOptions, sampling_for
 from unison_audio.sound import Audio
 from unison_audio.tasks.latents import Condition, condition
-from unison_audio.tasks.table import TASKS, TaskBatch
+from unison_audio.tasks.table import TASKS, Task, TaskBatch
 from unison_audio.variants import Variant
 
 MAX_BATCH = 16
@@ -288,7 +288,7 @@ class Unison:
                 return sound
             again = codec.decode(given.z_s).float().cpu()[:, :samples]
         source = batch.source.cpu()
-        return keep_source(source, again, sound, adds=task.adds, removes=task.removes)
+        return _keep_for(task, source, again, sound)
 
     @torch.no_grad()
     def _answer(
@@ -446,6 +446,18 @@ def _as_part(value: Any, device: torch.device) -> Part[Any]:
     return Part(lambda: value)
 
 
+def _keep_for(task: Task, source: Tensor, source_again: Tensor, result: Tensor) -> Tensor:
+    """`keep_source` as a task needs it."""
+    return keep_source(
+        source,
+        source_again,
+        result,
+        adds=task.adds,
+        removes=task.removes,
+        clears_speech=task.clears_speech,
+    )
+
+
 def _keep(request: Request, source_again: Tensor, waveform: Tensor) -> Tensor:
     """An edit's result (samples,) made of its source."""
     source = request.layout.source
@@ -453,8 +465,7 @@ def _keep(request: Request, source_again: Tensor, waveform: Tensor) -> Tensor:
         raise AssertionError("an edit has a source")
     length = min(len(source), len(waveform))
     parts = (part[None, :length] for part in (source, source_again[0], waveform))
-    task = request.task
-    return keep_source(*parts, adds=task.adds, removes=task.removes)[0]
+    return _keep_for(request.task, *parts)[0]
 
 
 def _per_item(value: Any, count: int | None, name: str) -> list[Any]:

@@ -77,6 +77,9 @@ class Task:
     removes: bool = True
     """Whether its sources hold something that its targets lack."""
 
+    clears_speech: bool = False
+    """Whether that is speech, or noise around it, in place of a sound."""
+
     @property
     def only_speaks(self) -> bool:
         """Whether its result is words of the instruction and no sound beside them."""
@@ -164,6 +167,7 @@ def _edit(
     source_rms: float = 0.1,
     adds: bool = True,
     removes: bool = True,
+    clears_speech: bool = False,
 ) -> Task:
     return Task(
         name=name,
@@ -176,6 +180,7 @@ def _edit(
         source_rms=source_rms,
         adds=adds,
         removes=removes,
+        clears_speech=clears_speech,
     )
 
 
@@ -208,11 +213,24 @@ TASKS: dict[str, Task] = {
         _edit(
             "speech_insert", 0.04, editing.speech_insert, _SPOKEN, _BACKGROUND_RMS, removes=False
         ),
-        _edit("speech_delete", 0.03, editing.speech_delete, ("clap", "lsd", "removal"), adds=False),
-        _edit("speech_rewrite", 0.04, editing.speech_rewrite, _SPOKEN),
-        _edit("denoise", 0.04, editing.denoise, ("wer", "lsd"), adds=False),
+        _edit(
+            "speech_delete",
+            0.03,
+            editing.speech_delete,
+            ("clap", "lsd", "removal"),
+            adds=False,
+            clears_speech=True,
+        ),
+        _edit("speech_rewrite", 0.04, editing.speech_rewrite, _SPOKEN, clears_speech=True),
+        _edit("denoise", 0.04, editing.denoise, ("wer", "lsd"), adds=False, clears_speech=True),
         _edit("audio_to_speech", 0.02, editing.audio_to_speech, _SPOKEN, _EVENT_SCENE_RMS),
-        _edit("speech_to_audio", 0.02, editing.speech_to_audio, ("clap", "lsd", "removal")),
+        _edit(
+            "speech_to_audio",
+            0.02,
+            editing.speech_to_audio,
+            ("clap", "lsd", "removal"),
+            clears_speech=True,
+        ),
     )
 }
 """Name -> row, in the order of the paper's Table 10."""
