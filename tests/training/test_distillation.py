@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -91,6 +92,29 @@ def test_a_student_begins_as_its_teacher_and_comes_nearer_to_its_aims() -> None:
     assert error() < 0.85 * first
     for name, value in teacher.backbone.state_dict().items():
         assert torch.equal(value, before[name]), "the teacher has changed"
+
+
+def test_a_student_sees_the_noise_that_sampling_starts_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    variant = dataclasses.replace(tiny_variant(), speech_temperature=0.5, speech_candidates=4)
+    student = student_of(variant, 1)
+    assert (student.speech_temperature, student.speech_candidates) == (0.5, 1)
+    stream = make_stream(steps=1)
+    teacher = Teacher(random_backbone(variant), sampling_for(variant), 1)
+    seen: list[torch.Tensor] = []
+
+    def note(z: torch.Tensor, example: Any, start: float, end: float) -> torch.Tensor:
+        seen.append(z)
+        return z
+
+    monkeypatch.setattr(teacher, "mean_velocity", note)
+    trainer = DistillingTrainer(stream, teacher)
+    for task, deviation in (("tts", 0.5), ("t2a", 1.0), ("edit_remove", 1.0)):
+        example = stream.encode(stream.build(0, task))
+        trainer.loss(example, torch.Generator().manual_seed(0), 0.0)
+        noise = torch.randn(example.z.shape, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(seen[-1], deviation * noise)
 
 
 def test_the_result_is_an_ordinary_checkpoint_of_few_steps(
