@@ -233,7 +233,7 @@ def write_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tiny_one = tiny_variant() if name == "nano" else small(variant)
         monkeypatch.setitem(variants.VARIANTS, name, tiny_one)
     codec = dataclasses.replace(
-        recipes.NANO_CODEC, model=TINY_CODEC, adversarial_from=1, batch=2, segment_frames=4
+        recipes.NANO_CODEC, model=TINY_CODEC, encoder_until=1, batch=2, segment_frames=4
     )
     monkeypatch.setattr(recipes, "NANO_CODEC", codec)
     monkeypatch.setattr(validation, "SAMPLE_STEPS", 2)

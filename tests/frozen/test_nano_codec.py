@@ -107,14 +107,16 @@ def test_segments_are_in_range_and_repeatable():
 TINY = CodecRecipe(
     model=tiny_codec_config(),
     steps=8,
-    adversarial_from=5,
+    encoder_until=5,
     batch=2,
     segment_frames=4,
     checkpoint_every=3,
+    fooling_weight=0.5,
+    feature_weight=2.0,
 )
 
 
-def test_the_encoder_stands_still_in_the_adversarial_stage_and_resume_is_exact(tmp_path):
+def test_the_encoder_stands_still_in_the_end_and_resume_is_exact(tmp_path):
     clips = make_clips()
     whole = train_codec(clips, tmp_path / "whole", TINY)
     part = tmp_path / "part"

@@ -12,11 +12,12 @@ from unison_audio.training.discriminators import judge_loss
 TINY = CodecRecipe(
     model=tiny_codec_config(),
     steps=6,
-    adversarial_from=3,
+    encoder_until=3,
     batch=2,
     segment_frames=4,
     checkpoint_every=2,
 )
+ADVERSARIAL = dataclasses.replace(TINY, fooling_weight=0.5, feature_weight=2.0)
 
 
 @pytest.fixture
@@ -36,22 +37,45 @@ def changed(module, before):
 
 
 def test_an_adversarial_step_moves_decoder_and_discriminators_only(target):
-    trainer = CodecTrainer(TINY)
+    trainer = CodecTrainer(ADVERSARIAL)
     codec, judges = copied(trainer.codec), copied(trainer.discriminators)
-    figures = trainer.adversarial_step(target, 4)
+    figures = trainer.decoder_step(target, 4)
     assert changed(trainer.codec, codec) == {"decoder"}
     assert changed(trainer.discriminators, judges) == {"judges"}
     assert set(figures) == {"mel", "stft", "judge", "fooled", "features"}
 
 
-def test_the_judges_learn_from_their_own_loss_alone(target, monkeypatch):
+def test_without_weights_for_them_there_are_no_discriminators(target):
     trainer = CodecTrainer(TINY)
+    codec, judges = copied(trainer.codec), copied(trainer.discriminators)
+    figures = trainer.decoder_step(target, 4)
+    assert changed(trainer.codec, codec) == {"decoder"}
+    assert not changed(trainer.discriminators, judges)
+    assert set(figures) == {"mel", "stft"}
+
+
+def test_half_products_leave_the_step_nearly_as_it_is(target):
+    figures = [CodecTrainer(TINY, half=half).joint_step(target, 0) for half in (False, True)]
+    assert figures[1]["mel"] == pytest.approx(figures[0]["mel"], rel=0.02)
+    assert figures[1]["mel"] != figures[0]["mel"]
+
+
+def test_latents_are_measured_where_the_encoder_ends_its_training(tmp_path):
+    whole = train_codec(make_clips(), tmp_path / "a", dataclasses.replace(TINY, steps=4))
+    joint = train_codec(make_clips(), tmp_path / "b", dataclasses.replace(TINY, steps=3))
+    assert (joint.latent_scale != 1).any()
+    assert torch.equal(joint.latent_scale, whole.latent_scale)
+    assert torch.equal(joint.latent_mean, whole.latent_mean)
+
+
+def test_the_judges_learn_from_their_own_loss_alone(target, monkeypatch):
+    trainer = CodecTrainer(ADVERSARIAL)
     outputs = []
     decoder = trainer.codec.decoder
     forward = decoder.forward
     monkeypatch.setattr(decoder, "forward", lambda x: outputs.append(forward(x)) or outputs[-1])
     before = copied(trainer.discriminators)
-    trainer.adversarial_step(target, 4)
+    trainer.decoder_step(target, 4)
     learnt = [weight.grad.clone() for weight in trainer.discriminators.parameters()]
     trainer.discriminators.load_state_dict(before)
     trainer.discriminators.zero_grad()
@@ -61,22 +85,25 @@ def test_the_judges_learn_from_their_own_loss_alone(target, monkeypatch):
         torch.testing.assert_close(ours, weight.grad, rtol=1e-3, atol=1e-6)
 
 
-def test_the_rate_falls_in_the_adversarial_stage(target):
-    trainer = CodecTrainer(dataclasses.replace(TINY, steps=203, warmup=1))
+def test_the_rate_falls_while_the_decoder_is_trained(target):
+    trainer = CodecTrainer(dataclasses.replace(ADVERSARIAL, steps=203, warmup=1))
     rates = []
     for step in (3, 103, 203):
-        trainer.adversarial_step(target, step)
+        trainer.decoder_step(target, step)
         rates.append(trainer.judge_optimizer.param_groups[0]["lr"])
         assert trainer.optimizer.param_groups[0]["lr"] == rates[-1]
-    assert rates[0] == pytest.approx(TINY.adversarial_lr)
-    assert rates[1] == pytest.approx(0.525 * TINY.adversarial_lr, rel=0.02)
-    assert rates[2] == pytest.approx(0.05 * TINY.adversarial_lr)
+    assert rates[0] == pytest.approx(TINY.decoder_lr)
+    assert rates[1] == pytest.approx(0.525 * TINY.decoder_lr, rel=0.02)
+    assert rates[2] == pytest.approx(0.05 * TINY.decoder_lr)
 
 
 def test_other_discriminators_matter_only_once_they_have_learnt():
-    state = {**CodecTrainer(TINY).state(), "discriminators": {"judges.0.weight": torch.ones(3)}}
+    state = {
+        **CodecTrainer(ADVERSARIAL).state(),
+        "discriminators": {"judges.0.weight": torch.ones(3)},
+    }
     state["codec"] = copied(NanoCodec(tiny_codec_config()))
-    trainer = CodecTrainer(TINY)
+    trainer = CodecTrainer(ADVERSARIAL)
     trainer.load_state({**state, "step": 3})
     assert not changed(trainer.codec, state["codec"])
     with pytest.raises(InputError, match=r"step 4 .*new run folder"):
@@ -89,7 +116,7 @@ def test_a_codec_in_use_is_polished_without_moving_its_latents(tmp_path):
     start.latent_mean.fill_(0.25)
     start.latent_scale.fill_(2.0)
     before = copied(start)
-    recipe = dataclasses.replace(TINY, adversarial_from=0, steps=3)
+    recipe = dataclasses.replace(TINY, encoder_until=0, steps=3)
     polished = train_codec(make_clips(), tmp_path, recipe, start)
     assert changed(polished, before) == {"decoder"}
     assert (tmp_path / "weights" / "codec.safetensors").is_file()

@@ -141,12 +141,15 @@ class Encoder(nn.Module):
             return_complex=True,
         )
         magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()
-        return (torch.matmul(self.mel_basis, magnitude).clamp(min=1e-4).log() + 2.0) / 3.0
+        with torch.autocast(waveform.device.type, enabled=False):
+            mel = torch.matmul(self.mel_basis, magnitude)
+        return (mel.clamp(min=1e-4).log() + 2.0) / 3.0
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B, samples) to mean and log-variance, (B, C, T') each."""
         mean, log_variance = self.net(self.log_mel(waveform)).chunk(2, dim=1)
-        return mean, log_variance.clamp(-12.0, 4.0)
+        dtype = self.mel_basis.dtype  # whatever the autocast
+        return mean.to(dtype), log_variance.to(dtype).clamp(-12.0, 4.0)
 
 
 class Decoder(nn.Module):
@@ -173,7 +176,10 @@ class Decoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Maps (B, C, T') to (B, samples)."""
-        log_magnitude, phase = self.head(self.net(latent).transpose(1, 2)).chunk(2, dim=-1)
+        hidden = self.net(latent).transpose(1, 2)  # (B, frames, fast)
+        with torch.autocast(latent.device.type, enabled=False):  # phases want every digit
+            hidden = hidden.to(self.head.weight.dtype)
+            log_magnitude, phase = self.head(hidden).chunk(2, dim=-1)
         magnitude = log_magnitude.clamp(max=6.0).exp()
         return self.inverse_stft(torch.polar(magnitude, phase))
 

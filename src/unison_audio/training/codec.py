@@ -1,8 +1,9 @@
-"""Training the nano codec: reconstruction first, then the decoder against discriminators.
+"""Training the nano codec: encoder and decoder together, then the decoder alone.
 
-From ``adversarial_from`` on the encoder stands still. Latents do not change any more, so a
-backbone can be trained on them while the decoder is still being polished; `train_codec` also
-polishes a codec that is already in use.
+From ``encoder_until`` on the encoder stands still. Latents do not change any more, so a backbone
+can be trained on them while the decoder is still being polished; `train_codec` also polishes a
+codec that is already in use. The decoder may then meet discriminators as well; nano's own does
+not, since that made it worse (docs/nano.md, Trials).
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from unison_audio.audio import save
 from unison_audio.data.shards import Clip
 from unison_audio.errors import InputError
 from unison_audio.frozen.codec import save_nano_codec
+from unison_audio.frozen.memory import preferred_dtype
 from unison_audio.frozen.nano_codec import NanoCodec, NanoCodecConfig, mel_filters
 from unison_audio.training.discriminators import (
     Discriminators,
@@ -46,33 +48,39 @@ class CodecRecipe:
 
     model: NanoCodecConfig = field(default_factory=NanoCodecConfig)
     """Shape of the codec."""
-    steps: int = 8000
+    steps: int = 16_000
     """Steps in all."""
-    adversarial_from: int = 4200
-    """Step from which the encoder stands still and the decoder meets the discriminators."""
+    encoder_until: int = 12_500
+    """Step from which the encoder stands still and the decoder alone is trained."""
     batch: int = 16
     """Segments in a batch."""
     segment_frames: int = 16
     """Latent frames in a segment."""
     peak_lr: float = 1.5e-3
-    """Highest learning rate of the reconstruction stage."""
-    adversarial_lr: float = 2e-4
-    """Highest learning rate of decoder and discriminators in the adversarial stage."""
+    """Highest learning rate while both are trained."""
+    decoder_lr: float = 6e-4
+    """Highest learning rate while the decoder alone is, and of discriminators."""
     warmup: int = 100
     """Warm-up steps of either stage."""
     kl_weight: float = 3e-4
     """Weight of the KL divergence per latent value. More makes latents smoother but words worse:
     0.03 and 0.002 left 0.9 and 2.4 nats a value, this one 5."""
-    fooling_weight: float = 0.5
-    """Weight of the loss of not fooling the discriminators."""
-    feature_weight: float = 2.0
-    """Weight of the distance of the discriminators' features."""
+    fooling_weight: float = 0.0
+    """Weight of the loss of not fooling the discriminators, while the decoder alone is trained."""
+    feature_weight: float = 0.0
+    """Weight of the distance of the discriminators' features. Where both weights are 0 there are
+    no discriminators."""
     ema: float = 0.995
-    """Decay of the moving average of the decoder in the adversarial stage."""
+    """Decay of the moving average of the decoder while it alone is trained."""
     seed: int = 0
     """Seed of everything that is drawn."""
     checkpoint_every: int = 100
     """Steps between two checkpoints."""
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether the decoder meets discriminators."""
+        return self.fooling_weight > 0 or self.feature_weight > 0
 
 
 def draw_segments(
@@ -152,9 +160,16 @@ def _log(magnitude: Tensor) -> Tensor:
 class CodecTrainer:
     """The nano codec in training, with all that a checkpoint holds."""
 
-    def __init__(self, recipe: CodecRecipe) -> None:
+    def __init__(self, recipe: CodecRecipe, *, half: bool | None = None) -> None:
+        """Makes a fresh trainer.
+
+        Args:
+            recipe: How to train.
+            half: Whether products are in bfloat16; None if the processor multiplies it well.
+        """
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
+        self.half = preferred_dtype("cpu") == torch.bfloat16 if half is None else half
         self.codec = NanoCodec(recipe.model)
         self.discriminators = Discriminators()
         self.loss = ReconstructionLoss(recipe.model.sample_rate)
@@ -162,7 +177,7 @@ class CodecTrainer:
             self.codec.parameters(), lr=recipe.peak_lr, betas=(0.9, 0.95), weight_decay=0.01
         )
         self.judge_optimizer = torch.optim.AdamW(
-            self.discriminators.parameters(), lr=recipe.adversarial_lr, betas=(0.8, 0.99)
+            self.discriminators.parameters(), lr=recipe.decoder_lr, betas=(0.8, 0.99)
         )
         self.ema = Ema(self.codec.decoder, recipe.ema)
 
@@ -179,8 +194,8 @@ class CodecTrainer:
     def load_state(self, state: dict) -> None:
         """Takes up a checkpoint's state.
 
-        Discriminators are taken up only from the adversarial stage: before it they have learnt
-        nothing, and such a checkpoint may hold those of an earlier version.
+        Discriminators are taken up only where they have learnt something; elsewhere a checkpoint
+        may hold those of an earlier version.
 
         Raises:
             InputError: If they are needed and not those of this version.
@@ -188,7 +203,7 @@ class CodecTrainer:
         self.codec.load_state_dict(state["codec"])
         self.ema.values = state["ema"]
         self.optimizer.load_state_dict(state["optimizer"])
-        if state["step"] <= self.recipe.adversarial_from:
+        if not self.recipe.adversarial or state["step"] <= self.recipe.encoder_until:
             return
         try:
             self.discriminators.load_state_dict(state["discriminators"])
@@ -211,21 +226,23 @@ class CodecTrainer:
         self.ema.copy_to(codec.decoder)
         return codec.eval().requires_grad_(False)
 
-    def reconstruction_step(self, target: Tensor, step: int) -> dict[str, float]:
+    def joint_step(self, target: Tensor, step: int) -> dict[str, float]:
         """One step of encoder and decoder on (B, samples)."""
         recipe = self.recipe
-        rate = learning_rate(
-            step,
-            peak=recipe.peak_lr,
-            warmup=recipe.warmup,
-            total=recipe.adversarial_from,
-            floor=0.05,
+        self._set_rate(
+            learning_rate(
+                step,
+                peak=recipe.peak_lr,
+                warmup=recipe.warmup,
+                total=recipe.encoder_until,
+                floor=0.05,
+            )
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        mean, log_variance = self.codec.encoder(target)
-        noise = torch.randn(mean.shape, generator=step_generator(recipe.seed + 1, step))
-        output = self.codec.decoder(mean + noise * (0.5 * log_variance).exp())
+        noise_source = step_generator(recipe.seed + 1, step)
+        with self._precision():
+            mean, log_variance = self.codec.encoder(target)
+            noise = torch.randn(mean.shape, generator=noise_source)
+            output = self.codec.decoder(mean + noise * (0.5 * log_variance).exp())
         mel, stft = self.loss(output, target)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
         self.optimizer.zero_grad(set_to_none=True)
@@ -235,30 +252,49 @@ class CodecTrainer:
         self.ema.update(self.codec.decoder, decay=0.98)
         return {"mel": mel.item(), "stft": stft.item(), "kl": kl.item()}
 
-    def adversarial_step(self, target: Tensor, step: int) -> dict[str, float]:
-        """One step of decoder and discriminators on (B, samples), the encoder standing still.
+    def decoder_step(self, target: Tensor, step: int) -> dict[str, float]:
+        """One step of the decoder on (B, samples), the encoder standing still.
 
         Latents carry up to the posterior's noise, more in some items than in others: a backbone's
-        latents are not exact either. Both sides learn from the same judgements, so that recordings
-        and outputs are judged once.
+        latents are not exact either. Discriminators, if there are any, take a step too.
         """
         recipe = self.recipe
-        rate = learning_rate(
-            step - recipe.adversarial_from,
-            peak=recipe.adversarial_lr,
-            warmup=recipe.warmup,
-            total=recipe.steps - recipe.adversarial_from,
-            floor=0.05,
+        self._set_rate(
+            learning_rate(
+                step - recipe.encoder_until,
+                peak=recipe.decoder_lr,
+                warmup=recipe.warmup,
+                total=recipe.steps - recipe.encoder_until,
+                floor=0.05,
+            )
         )
-        for optimizer in (self.optimizer, self.judge_optimizer):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-        with torch.no_grad():
-            mean, log_variance = self.codec.encoder(target)
         generator = step_generator(recipe.seed + 1, step)
-        strength = torch.rand(len(mean), 1, 1, generator=generator)
-        noise = strength * torch.randn(mean.shape, generator=generator)
-        output = self.codec.decoder(mean + noise * (0.5 * log_variance).exp())
+        with self._precision():
+            with torch.no_grad():
+                mean, log_variance = self.codec.encoder(target)
+            strength = torch.rand(len(mean), 1, 1, generator=generator)
+            noise = strength * torch.randn(mean.shape, generator=generator)
+            output = self.codec.decoder(mean + noise * (0.5 * log_variance).exp())
+        mel, stft = self.loss(output, target)
+        loss = mel + 0.5 * stft
+        figures = {"mel": mel.item(), "stft": stft.item()}
+        if recipe.adversarial:
+            judged, told = self._meet_judges(output, target)
+            loss, figures = loss + judged, figures | told
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=list(self.codec.decoder.parameters()))
+        nn.utils.clip_grad_norm_(self.codec.decoder.parameters(), 1.0)
+        self.optimizer.step()
+        if recipe.adversarial:
+            self.judge_optimizer.step()
+        self.ema.update(self.codec.decoder)
+        return figures
+
+    def _meet_judges(self, output: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Gives the discriminators their gradient, and the decoder's share of the loss.
+
+        Both sides learn from the same judgements, so that recordings and outputs are judged once.
+        """
         real, fake = self.discriminators(target), self.discriminators(output)
         judge = judge_loss(real, fake)
         weights = list(self.discriminators.parameters())
@@ -266,24 +302,18 @@ class CodecTrainer:
             weights, torch.autograd.grad(judge, weights, retain_graph=True), strict=True
         ):
             weight.grad = gradient
-
-        mel, stft = self.loss(output, target)
         fooled, features = fooling_loss(fake), feature_loss(real, fake)
-        loss = mel + 0.5 * stft
-        loss = loss + recipe.fooling_weight * fooled + recipe.feature_weight * features
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=list(self.codec.decoder.parameters()))
-        nn.utils.clip_grad_norm_(self.codec.decoder.parameters(), 1.0)
-        self.optimizer.step()
-        self.judge_optimizer.step()
-        self.ema.update(self.codec.decoder)
-        return {
-            "mel": mel.item(),
-            "stft": stft.item(),
-            "judge": judge.item(),
-            "fooled": fooled.item(),
-            "features": features.item(),
-        }
+        loss = self.recipe.fooling_weight * fooled + self.recipe.feature_weight * features
+        told = {"judge": judge.item(), "fooled": fooled.item(), "features": features.item()}
+        return loss, told
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.half)
+
+    def _set_rate(self, rate: float) -> None:
+        for optimizer in (self.optimizer, self.judge_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
 
     @torch.no_grad()
     def measure_latents(self, speech: Sequence[Tensor], sounds: Sequence[Tensor]) -> None:
@@ -310,7 +340,7 @@ def train_codec(
         folder: The run's folder: checkpoints, ``log.jsonl``, samples and, as soon as the encoder
             stands still, ``weights``.
         recipe: How to train.
-        start: A codec to begin with. Its latent statistics stay; with ``adversarial_from`` 0 so
+        start: A codec to begin with. Its latent statistics stay; with ``encoder_until`` 0 so
             does its encoder, and only the decoder is polished.
 
     Returns:
@@ -329,23 +359,23 @@ def train_codec(
         trainer.adopt(start)
     log, pace = LossLog(folder, first), Pace(first, recipe.steps)
     for step in range(first, recipe.steps):
-        if step == recipe.adversarial_from and start is None:
-            trainer.measure_latents(speech, sounds)
         generator = step_generator(recipe.seed, step)
         samples = recipe.segment_frames * recipe.model.frame_hop
         target = draw_segments(speech, sounds, recipe.batch, samples, generator)
-        if step < recipe.adversarial_from:
-            figures = trainer.reconstruction_step(target, step)
+        if step < recipe.encoder_until:
+            figures = trainer.joint_step(target, step)
         else:
-            figures = trainer.adversarial_step(target, step)
+            figures = trainer.decoder_step(target, step)
         log.write(step, **figures)
         done = step + 1
+        if done == min(recipe.encoder_until, recipe.steps) and start is None:
+            trainer.measure_latents(speech, sounds)
         if done % 10 == 0:
             print(pace.line(done, recipe.batch, **figures), flush=True)
         if done % recipe.checkpoint_every == 0 or done == recipe.steps:
             save_checkpoint(folder, done, trainer.state())
             write_samples(trainer, target, folder / "samples", done)
-            if done > recipe.adversarial_from or done == recipe.steps:
+            if done > recipe.encoder_until or done == recipe.steps:
                 save_nano_codec(folder / "weights", trainer.averaged())
     return trainer.averaged()
 

@@ -22,7 +22,7 @@ from unison_audio.training.trainer import BackboneTrainer, train_backbone
 from unison_audio.variants import Variant, find_variant
 
 NANO_CODEC = CodecRecipe()
-"""The nano codec: reconstruction, then the decoder against discriminators."""
+"""The nano codec: encoder and decoder, then the decoder alone."""
 
 _STAGE1, _STAGE2 = (stage.probabilities for stage in default_stages())
 

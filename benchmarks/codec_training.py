@@ -1,10 +1,11 @@
-"""What the adversarial stage of the nano codec costs: process time a step, on one thread.
+"""What a step of the nano codec's training costs: process time, on one thread.
 
-Run `python benchmarks/discriminators.py`. It prints, in seconds, a step of reconstruction, a step
-of the decoder alone, one of decoder and discriminators, and what each discriminator takes for one
-pass forward and back.
+Run `python benchmarks/codec_training.py`. It prints, in seconds and as a share of the first row, a
+step of encoder and decoder with products in float32 and in bfloat16, a step of the decoder alone,
+one of decoder and discriminators, and what each discriminator takes for one pass forward and back.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -29,15 +30,11 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     recipe = CodecRecipe()
-    trainer = CodecTrainer(recipe)
+    trainers = {half: CodecTrainer(recipe, half=half) for half in (False, True)}
+    adversarial = CodecTrainer(dataclasses.replace(recipe, fooling_weight=0.5, feature_weight=2.0))
     samples = recipe.segment_frames * recipe.model.frame_hop
     target = 0.1 * torch.randn(recipe.batch, samples)
-
-    def decoder_alone() -> None:
-        with torch.no_grad():
-            mean, _ = trainer.codec.encoder(target)
-        mel, stft = trainer.loss(trainer.codec.decoder(mean), target)
-        (mel + 0.5 * stft).backward(inputs=list(trainer.codec.decoder.parameters()))
+    late = recipe.encoder_until + 500
 
     def pass_of(judge: nn.Module) -> Callable[[], None]:
         wave = target.clone().requires_grad_(True)
@@ -50,16 +47,19 @@ def main() -> None:
         return run
 
     rows = {
-        "reconstruction step": seconds(lambda: trainer.reconstruction_step(target, 500)),
-        "decoder alone": seconds(decoder_alone),
-        "adversarial step": seconds(lambda: trainer.adversarial_step(target, 5000)),
+        "encoder and decoder, float32": seconds(lambda: trainers[False].joint_step(target, 500)),
+        "encoder and decoder, bfloat16": seconds(lambda: trainers[True].joint_step(target, 500)),
+        "decoder alone, float32": seconds(lambda: trainers[False].decoder_step(target, late)),
+        "decoder alone, bfloat16": seconds(lambda: trainers[True].decoder_step(target, late)),
+        "decoder and discriminators": seconds(lambda: adversarial.decoder_step(target, late)),
     }
-    for judge in trainer.discriminators.judges:
+    for judge in adversarial.discriminators.judges:
         size = judge.shape.n_fft if isinstance(judge, BandDiscriminator) else judge.period
         rows[f"{type(judge).__name__} {size}"] = seconds(pass_of(judge))
-    print("| what | seconds |\n|---|---|")
+    first = next(iter(rows.values()))
+    print("| what | seconds | share of the first |\n|---|---|---|")
     for name, spent in rows.items():
-        print(f"| {name} | {spent:.3f} |")
+        print(f"| {name} | {spent:.3f} | {spent / first:.2f} |")
 
 
 if __name__ == "__main__":
