@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from unison_audio.errors import InputError
 from unison_audio.frozen.nano_codec import NanoCodec
 from unison_audio.training.codec import CodecRecipe, CodecTrainer, draw_segments, train_codec
 from unison_audio.training.discriminators import judge_loss
+from unison_audio.training.latent_alignment import latent_distance
 
 TINY = CodecRecipe(
     model=tiny_codec_config(),
@@ -122,3 +124,36 @@ def test_a_codec_in_use_is_polished_without_moving_its_latents(tmp_path):
     assert (tmp_path / "weights" / "codec.safetensors").is_file()
     resumed = train_codec(make_clips(), tmp_path, dataclasses.replace(recipe, steps=4), start)
     assert changed(resumed, copied(polished)) == {"decoder"}  # goes on, not from the start again
+
+
+def test_a_codec_trained_on_keeps_near_its_latents(tmp_path):
+    torch.manual_seed(7)
+    start = NanoCodec(tiny_codec_config())
+    start.latent_mean.fill_(0.25)
+    start.latent_scale.fill_(2.0)
+    waves = [clip.waveform for clip in make_clips()]
+    probe = draw_segments(waves, waves, 32, 16_384, torch.Generator().manual_seed(4))
+    recipe = dataclasses.replace(TINY, steps=8, encoder_until=8, peak_lr=1e-2, warmup=1)
+    moved = {}
+    for weight in (0.0, 50.0):
+        anchored = dataclasses.replace(recipe, anchor_weight=weight)
+        codec = train_codec(make_clips(), tmp_path / str(weight), anchored, start)
+        moved[weight] = latent_distance(codec, start, probe)
+        assert torch.equal(codec.latent_scale, start.latent_scale)
+        log = (tmp_path / str(weight) / "log.jsonl").read_text().splitlines()
+        assert [json.loads(line)["moved"] > 0 for line in log] == [False] + [True] * 7
+    assert 0 < moved[50.0] < moved[0.0]
+
+
+def test_a_run_that_begins_with_a_codec_resumes_exactly(tmp_path):
+    torch.manual_seed(7)
+    start = NanoCodec(tiny_codec_config())
+    recipe = dataclasses.replace(TINY, steps=6, encoder_until=4)
+    whole = train_codec(make_clips(), tmp_path, recipe, start)
+    for step in (2, 4):
+        for path in tmp_path.glob("checkpoint-*.pt"):
+            if int(path.stem.split("-")[1]) > step:
+                path.unlink()
+        if list(tmp_path.glob("checkpoint-*.pt")):
+            resumed = train_codec(make_clips(), tmp_path, recipe, start)
+            assert not changed(resumed, copied(whole))

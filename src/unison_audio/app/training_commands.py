@@ -15,7 +15,9 @@ Weights = Annotated[str, Parameter(name=["--variant"])]
 
 
 @train.command(name="nano-codec")
-def train_nano_codec(*, corpus: Path, run: Path, steps: int | None = None) -> None:
+def train_nano_codec(
+    *, corpus: Path, run: Path, init: Path | None = None, steps: int | None = None
+) -> None:
     """Train the nano codec; the result is RUN/weights.
 
     Parameters
@@ -24,8 +26,11 @@ def train_nano_codec(*, corpus: Path, run: Path, steps: int | None = None) -> No
         What 'unison-audio data nano' wrote.
     run
         The run's folder.
+    init
+        A codec's folder that a fresh run begins with. Latents stay near those of that codec, so
+        that a backbone trained on them needs little more training for the new one.
     steps
-        Steps in all, if not the recipe's.
+        Steps in all, if not the recipe's; the encoder stands still in as great a part of them.
     """
     import dataclasses
 
@@ -33,8 +38,12 @@ def train_nano_codec(*, corpus: Path, run: Path, steps: int | None = None) -> No
 
     recipe = recipes.NANO_CODEC
     if steps is not None:
-        recipe = dataclasses.replace(recipe, steps=_at_least_one("steps", steps))
-    print(f"The weights are in {recipes.train_nano_codec(corpus, run, recipe=recipe)}.")
+        share = recipe.encoder_until / recipe.steps
+        recipe = dataclasses.replace(
+            recipe, steps=_at_least_one("steps", steps), encoder_until=round(share * steps)
+        )
+    weights = recipes.train_nano_codec(corpus, run, init=init, recipe=recipe)
+    print(f"The weights are in {weights}.")
 
 
 @train.command(name="nano")

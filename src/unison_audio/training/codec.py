@@ -26,6 +26,7 @@ from unison_audio.training.discriminators import (
     fooling_loss,
     judge_loss,
 )
+from unison_audio.training.latent_alignment import align_latents
 from unison_audio.training.runs import (
     Ema,
     LossLog,
@@ -65,6 +66,9 @@ class CodecRecipe:
     kl_weight: float = 3e-4
     """Weight of the KL divergence per latent value. More makes latents smoother but words worse:
     0.03 and 0.002 left 0.9 and 2.4 nats a value, this one 5."""
+    anchor_weight: float = 0.5
+    """Weight of the latents' squared distance from those of the codec that a run begins with, if
+    it begins with one."""
     fooling_weight: float = 0.0
     """Weight of the loss of not fooling the discriminators, while the decoder alone is trained."""
     feature_weight: float = 0.0
@@ -180,6 +184,7 @@ class CodecTrainer:
             self.discriminators.parameters(), lr=recipe.decoder_lr, betas=(0.8, 0.99)
         )
         self.ema = Ema(self.codec.decoder, recipe.ema)
+        self.reference: NanoCodec | None = None
 
     def state(self) -> dict[str, object]:
         """Everything that a resumed run needs."""
@@ -219,6 +224,12 @@ class CodecTrainer:
         self.codec.load_state_dict(codec.state_dict())
         self.ema = Ema(self.codec.decoder, self.recipe.ema)
 
+    def hold_to(self, codec: NanoCodec) -> None:
+        """Keeps the latents near those of a codec from now on."""
+        self.reference = NanoCodec(codec.config)
+        self.reference.load_state_dict(codec.state_dict())
+        self.reference.eval().requires_grad_(False)
+
     def averaged(self) -> NanoCodec:
         """Gives a copy of the codec with the averaged decoder."""
         codec = NanoCodec(self.recipe.model)
@@ -239,18 +250,28 @@ class CodecTrainer:
             )
         )
         noise_source = step_generator(recipe.seed + 1, step)
+        known = None
         with self._precision():
             mean, log_variance = self.codec.encoder(target)
             noise = torch.randn(mean.shape, generator=noise_source)
             output = self.codec.decoder(mean + noise * (0.5 * log_variance).exp())
+            if self.reference is not None:
+                with torch.no_grad():
+                    known, _ = self.reference.encoder(target)
         mel, stft = self.loss(output, target)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+        loss = mel + 0.5 * stft + recipe.kl_weight * kl
+        figures = {"mel": mel.item(), "stft": stft.item(), "kl": kl.item()}
+        if known is not None:
+            moved = ((mean - known) / self.codec.latent_scale).square().mean()
+            loss = loss + recipe.anchor_weight * moved
+            figures["moved"] = moved.item()
         self.optimizer.zero_grad(set_to_none=True)
-        (mel + 0.5 * stft + recipe.kl_weight * kl).backward()
+        loss.backward()
         nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
         self.optimizer.step()
         self.ema.update(self.codec.decoder, decay=0.98)
-        return {"mel": mel.item(), "stft": stft.item(), "kl": kl.item()}
+        return figures
 
     def decoder_step(self, target: Tensor, step: int) -> dict[str, float]:
         """One step of the decoder on (B, samples), the encoder standing still.
@@ -318,9 +339,7 @@ class CodecTrainer:
     @torch.no_grad()
     def measure_latents(self, speech: Sequence[Tensor], sounds: Sequence[Tensor]) -> None:
         """Sets the codec's per-channel mean and scale from freshly drawn segments."""
-        generator = step_generator(self.recipe.seed + 2, 0)
-        samples = 40 * self.codec.hop
-        waveforms = draw_segments(speech, sounds, 256, samples, generator)
+        waveforms = self._probe(speech, sounds)
         means = torch.cat([self.codec.encoder(part)[0] for part in waveforms.split(32)])
         deviation = means.std(dim=(0, 2))[:, None]
         # A channel whose mean hardly moves carries no information beside the posterior's noise;
@@ -328,6 +347,20 @@ class CodecTrainer:
         floor = LEAST_SCALE * float(deviation.max())
         self.codec.latent_scale.copy_(deviation.clamp(min=floor))
         self.codec.latent_mean.copy_(means.mean(dim=(0, 2))[:, None])
+
+    def end_joint_training(self, speech: Sequence[Tensor], sounds: Sequence[Tensor]) -> None:
+        """Measures the latents, or brings them back to those that they were held to."""
+        if self.reference is None:
+            self.measure_latents(speech, sounds)
+            return
+        self.ema.copy_to(self.codec.decoder)
+        align_latents(self.codec, self.reference, self._probe(speech, sounds))
+        self.ema = Ema(self.codec.decoder, self.recipe.ema)
+
+    def _probe(self, speech: Sequence[Tensor], sounds: Sequence[Tensor]) -> Tensor:
+        """Draws the segments on which latents are measured, (256, samples)."""
+        generator = step_generator(self.recipe.seed + 2, 0)
+        return draw_segments(speech, sounds, 256, 40 * self.codec.hop, generator)
 
 
 def train_codec(
@@ -340,8 +373,9 @@ def train_codec(
         folder: The run's folder: checkpoints, ``log.jsonl``, samples and, as soon as the encoder
             stands still, ``weights``.
         recipe: How to train.
-        start: A codec to begin with. Its latent statistics stay; with ``encoder_until`` 0 so
-            does its encoder, and only the decoder is polished.
+        start: A codec to begin with. Latents stay near its own, so that a backbone that knows
+            those soon knows them; with ``encoder_until`` 0 they stay what they are, and only the
+            decoder is polished.
 
     Returns:
         The codec, its decoder averaged.
@@ -357,6 +391,8 @@ def train_codec(
         first = state["step"]
     elif start is not None:
         trainer.adopt(start)
+    if start is not None:
+        trainer.hold_to(start)
     log, pace = LossLog(folder, first), Pace(first, recipe.steps)
     for step in range(first, recipe.steps):
         generator = step_generator(recipe.seed, step)
@@ -368,8 +404,8 @@ def train_codec(
             figures = trainer.decoder_step(target, step)
         log.write(step, **figures)
         done = step + 1
-        if done == min(recipe.encoder_until, recipe.steps) and start is None:
-            trainer.measure_latents(speech, sounds)
+        if done == min(recipe.encoder_until, recipe.steps):
+            trainer.end_joint_training(speech, sounds)
         if done % 10 == 0:
             print(pace.line(done, recipe.batch, **figures), flush=True)
         if done % recipe.checkpoint_every == 0 or done == recipe.steps:

@@ -160,17 +160,26 @@ FULL_RECIPES: dict[str, Callable[[Variant, Callable[[float], int]], BackboneReci
 """Recipes of the full-size variants by name."""
 
 
-def train_nano_codec(corpus: Path, run: Path, *, recipe: CodecRecipe = NANO_CODEC) -> Path:
+def train_nano_codec(
+    corpus: Path, run: Path, *, init: Path | None = None, recipe: CodecRecipe = NANO_CODEC
+) -> Path:
     """Trains the nano codec on a corpus; the result is ``run/weights``.
 
     Args:
         corpus: What ``unison-audio data nano`` wrote.
         run: Folder of the run; one that was cut off is gone on with.
+        init: Folder of a codec that the run begins with, and near whose latents it stays.
         recipe: How to train.
     """
+    start = None if init is None else load_nano_codec(init)
+    if start is not None and start.config != recipe.model:
+        raise InputError(
+            f"The codec in {init} has the shape {start.config}, the recipe's is {recipe.model}; "
+            "begin with a codec of the recipe's shape."
+        )
     clips = read_corpus(corpus, recipe.model.sample_rate, split="train")
     with full_disk_told(run):
-        train_codec(clips, run, recipe)
+        train_codec(clips, run, recipe, start)
     return run / "weights"
 
 
