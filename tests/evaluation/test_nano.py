@@ -54,7 +54,7 @@ def utterance(text, gender):
 class NoiseRecogniser:
     """Knows the noise of every text and finds it by correlation."""
 
-    name = "noise finder"
+    name = identity = "noise finder"
 
     def __init__(self):
         self.texts = {}
@@ -85,7 +85,7 @@ class BandEncoder:
 class StubListener:
     """Stands in for the listeners: loud is good, deep is spoken, the pitch is the voice."""
 
-    name = "stub"
+    name = identity = "stub"
 
     def overall(self, waveform, sample_rate):
         return 1.0 + 4.0 * float(waveform.square().mean() > 1e-4)

