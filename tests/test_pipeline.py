@@ -452,6 +452,20 @@ def test_run_takes_a_built_batch_as_it_is() -> None:
         assert float(wave[edge:].abs().max()) < 1e-5
 
 
+@pytest.mark.parametrize("candidates", [1, 3])
+def test_a_reference_is_held_where_the_variant_says_so(candidates: int) -> None:
+    batch = built("zero_shot_tts", 2)
+    assert batch.source is not None
+    for hold in (False, True):
+        variant = dataclasses.replace(tiny_variant(), hold_reference=hold)
+        unison = Unison(variant, Leading(0.25), BlockCodec(), StubEncoder())  # type: ignore[arg-type]
+        waves = unison.run(batch, candidates=candidates)
+        for wave, source, edge in zip(waves, batch.source, (4096, 8192), strict=True):
+            wanted = source[:edge] if hold else torch.full((edge,), 0.25)
+            torch.testing.assert_close(wave[:edge], wanted, rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(wave[edge:], torch.full_like(wave[edge:], 0.25))
+
+
 def test_a_checkpoint_comes_back_as_it_was(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """With the real text encoder."""
     unison = Unison.from_pretrained(tiny_checkpoint)

@@ -23,7 +23,7 @@ from unison_audio.variants import Variant
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-ADDED_SINCE = {"speech_temperature": 1.0, "speech_candidates": 1}
+ADDED_SINCE = {"speech_temperature": 1.0, "speech_candidates": 1, "hold_reference": False}
 """Keys that the first checkpoints of this format do not have, and what was done then."""
 DISK_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -24,7 +24,7 @@ from unison_audio.request import FADE_IN_SECONDS, PEAK, Request, Sound, prepare
 from unison_audio.settings import Pace, Sampling, SamplingOptions, sampling_for
 from unison_audio.sound import Audio
 from unison_audio.tasks.latents import Condition, condition
-from unison_audio.tasks.table import TASKS, Task, TaskBatch
+from unison_audio.tasks.table import REFERENCE, TASKS, Task, TaskBatch
 from unison_audio.variants import Variant
 
 MAX_BATCH = 16
@@ -399,9 +399,13 @@ class Unison:
             if on_step is not None:
                 on_step(done, pace.passes)
 
+        held = None
+        if self.variant.hold_reference and bool((given.m == REFERENCE).any()):
+            held = given.m[which] == REFERENCE
         with self._backbone.use() as backbone:
             z = sampling.sample(
                 backbone,
+                held=held,
                 noise=pace.temperature * noise.flatten(0, 1).to(self.device),
                 steps=pace.steps,
                 solver=solver,

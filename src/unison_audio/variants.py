@@ -79,6 +79,10 @@ class Variant:
     keep_source: bool = False
     """Whether edits, but those that put in words, are done to the recording itself
     (`unison_audio.keeping`); the paper gives out what the codec decodes."""
+    hold_reference: bool = False
+    """Whether a zero-shot reference's frames are led to what they are known to be while the new
+    ones are sampled, as in training, where they are always right. The loss leaves them out
+    (M_loss), so that the velocity there is anything; the release follows it all the same."""
     edit_tag_spelling: str = "[Edit][Audio]"
     """How the weights saw the tags of edits in training: `[Edit][Audio]` or `[Edit] [Audio]`."""
     system_prompt: str = ""
@@ -187,6 +191,7 @@ VARIANTS: dict[str, Variant] = {
             removal_guidance_scale=1.0,
             removal_steps=4,
             keep_source=True,
+            hold_reference=True,
             default_seconds=2.56,
             zero_shot_seconds=2.56,
         ),

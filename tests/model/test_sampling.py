@@ -71,6 +71,30 @@ def test_exact_on_a_constant_field(name: str, steps: int) -> None:
     assert not any(guided for _, guided in field.asked)
 
 
+@pytest.mark.parametrize("name", SOLVERS)
+def test_what_is_known_is_led_straight_to_it(name: str) -> None:
+    known, start, seen = noise(1), noise(), []
+    free = torch.zeros(B, 1, FRAMES, dtype=torch.bool)
+    free[:, :, 3:] = True
+    solver = Solver(name, 6)
+
+    def wild(z_t: Tensor, t: float, text: bool) -> Tensor:
+        seen.append((float(t), z_t))
+        return 5 * z_t.cos()
+
+    sampled = integrate(
+        Field(solver, wild), start, solver, UNGUIDED, known=known.masked_fill(free, torch.nan)
+    )
+    assert torch.equal(sampled[:, :, :3], known[:, :, :3])
+    assert (sampled[:, :, 3:] - known[:, :, 3:]).abs().min() > 1e-4
+    assert len(seen) >= 6
+    for t, z_t in seen:  # as training shows them
+        expected = torch.lerp(known, start, t)[:, :, :3]
+        torch.testing.assert_close(z_t[:, :, :3], expected, atol=1e-2, rtol=0)
+    alone = integrate(Field(solver, wild), start, Solver(name, 6), UNGUIDED)
+    torch.testing.assert_close(sampled[:, :, 3:], alone[:, :, 3:])  # the field is frame by frame
+
+
 def even_sigmas(steps: int) -> list[float]:
     """1 down to 0 evenly."""
     return [1 - i / steps for i in range(steps + 1)]
@@ -218,6 +242,17 @@ def test_rows_of_different_lengths_are_as_if_alone(fusion: str, scale: float) ->
         one = sample(backbone, **cut, steps=3, guidance=Guidance(scale=scale, rescale=0.3))
         torch.testing.assert_close(together[row, :, :count], one[0], atol=2e-5, rtol=2e-4)
         assert not together[row, :, count:].any()
+
+
+def test_held_frames_become_the_source() -> None:
+    backbone, given = tiny_backbone("O"), inputs()
+    held = torch.zeros(len(given["m"]), 1, FRAMES, dtype=torch.bool)
+    held[1, :, :4] = True
+    sampled = sample(backbone, **given, steps=4, held=held)
+    plain = sample(backbone, **given, steps=4)
+    assert torch.equal(sampled[1, :, :4], given["z_s"][1, :, :4])
+    torch.testing.assert_close(sampled[[0, 2]], plain[[0, 2]])
+    assert not torch.allclose(sampled[1, :, 4:], plain[1, :, 4:], atol=1e-4)
 
 
 def test_batch_without_any_text() -> None:

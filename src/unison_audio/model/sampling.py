@@ -158,6 +158,7 @@ def integrate(
     guidance: Guidance,
     *,
     counted: Tensor | None = None,
+    known: Tensor | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Follow a field from noise to data.
@@ -168,18 +169,23 @@ def integrate(
         solver: Which steps to take.
         guidance: How velocities are put together.
         counted: (B, 1, T') booleans, True on frames that count; None counts all.
+        known: (B, C, T'), what some frames are to become, NaN on the others; None knows none.
         on_step: Called after each velocity with those done and those in all.
 
     Returns:
         z, (B, C, T'), float32.
     """
     z = noise.float()
+    straight = None if known is None else noise.float() - known  # NaN where nothing is known
     for step, t in enumerate(solver.times.tolist()):
         v1, v0 = field.velocities(z, step, guided=guidance.at(t))
-        z = solver.advance(v1 if v0 is None else guidance.combine(v1, v0, counted), step, z)
+        v = v1 if v0 is None else guidance.combine(v1, v0, counted)
+        if straight is not None:
+            v = torch.where(straight.isnan(), v, straight)
+        z = solver.advance(v, step, z)
         if on_step is not None:
             on_step(step + 1, len(solver.times))
-    return z
+    return z if known is None else torch.where(known.isnan(), z, known)
 
 
 @torch.no_grad()
@@ -196,6 +202,7 @@ def sample(
     guidance: Guidance | None = None,
     penultimate: Tensor | None = None,
     frames: Sequence[int] | None = None,
+    held: Tensor | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Sample a batch of any tasks and lengths (paper section 3.5).
@@ -212,6 +219,8 @@ def sample(
         guidance: The paper's if None.
         penultimate: (B, N, text_dim); None where the fusion reads none.
         frames: Frames of each row that count, up to T'; None if all do.
+        held: (B, 1, T') booleans, True on frames that are led straight to z_s, whatever the model
+            says; None holds none.
         on_step: Called after each velocity with those done and those in all.
 
     Returns:
@@ -242,5 +251,8 @@ def sample(
         penultimate=penultimate,
         frames=frames,
     )
-    z = integrate(run, noise, way, guidance or Guidance(), counted=counted, on_step=on_step)
+    known = None if held is None else z_s.float().masked_fill(~held, torch.nan)
+    z = integrate(
+        run, noise, way, guidance or Guidance(), counted=counted, known=known, on_step=on_step
+    )
     return z if counted is None else z * counted

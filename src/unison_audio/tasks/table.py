@@ -17,6 +17,8 @@ from unison_audio.tasks.pools import Pools
 
 EDITING = 1
 """The tag of edits."""
+REFERENCE = 2
+"""The tag of the frames of a voice's reference."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,7 +198,7 @@ TASKS: dict[str, Task] = {
         _generation("tts", 0.15, builders.tts, ("wer", "gender")),
         Task(
             name="zero_shot_tts",
-            tag=2,
+            tag=REFERENCE,
             needs=("reference", "reference_text"),
             stage1=True,
             stage2_probability=0.25,
