@@ -194,6 +194,7 @@ class CodecTrainer:
             "optimizer": self.optimizer.state_dict(),
             "discriminators": self.discriminators.state_dict(),
             "judge_optimizer": self.judge_optimizer.state_dict(),
+            "held": self.reference is not None,
         }
 
     def load_state(self, state: dict) -> None:
@@ -379,6 +380,9 @@ def train_codec(
 
     Returns:
         The codec, its decoder averaged.
+
+    Raises:
+        InputError: If the run began with a codec and goes on without one, or the other way round.
     """
     torch.set_flush_denormal(True)
     speech = [clip.waveform for clip in clips if clip.record.kind == "speech"]
@@ -387,6 +391,12 @@ def train_codec(
     state = load_checkpoint(folder)
     first = 0
     if state is not None:
+        if state.get("held", start is not None) != (start is not None):
+            begun = "with a codec" if start is None else "without a codec"
+            raise InputError(
+                f"The run in {folder} began {begun} to start from; go on with the same --init, or "
+                "in a new run folder."
+            )
         trainer.load_state(state)
         first = state["step"]
     elif start is not None:
