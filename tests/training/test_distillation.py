@@ -16,7 +16,7 @@ from unison_audio.errors import InputError
 from unison_audio.model.sampling import Solver, sample
 from unison_audio.pipeline import Unison
 from unison_audio.settings import sampling_for
-from unison_audio.tasks.table import TASKS
+from unison_audio.tasks.table import REFERENCE, TASKS
 from unison_audio.training.distillation import (
     DistillingTrainer,
     Teacher,
@@ -49,14 +49,18 @@ def make_stream(updates: int = 40, steps: int = 4) -> ExampleStream:
     )
 
 
-@pytest.mark.parametrize("task", ["tts", "edit_add", "edit_remove"])
-def test_the_aim_is_where_the_guided_sampler_comes_to(task: str) -> None:
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("task", ["tts", "zero_shot_tts", "edit_add", "edit_remove"])
+def test_the_aim_is_where_the_guided_sampler_comes_to(task: str, hold: bool) -> None:
     stream = make_stream()
     backbone = random_backbone(tiny_variant())
     sampling = sampling_for(tiny_variant())
     example = stream.encode(stream.build(0, task))
     noise = torch.randn(example.z.shape, generator=torch.Generator().manual_seed(3))
-    aim = Teacher(backbone, sampling, 6).mean_velocity(noise, example, 1.0, 0.0)
+    held = (example.condition.m == REFERENCE) & hold
+    assert bool(held.any()) == (hold and task == "zero_shot_tts")
+    teacher = Teacher(backbone, sampling, 6, hold_reference=hold)
+    aim = teacher.mean_velocity(noise, example, 1.0, 0.0)
     found = sample(
         backbone,
         example.condition.z_s,
@@ -67,6 +71,7 @@ def test_the_aim_is_where_the_guided_sampler_comes_to(task: str) -> None:
         steps=6,
         solver="euler-even",
         guidance=sampling.pace(TASKS[task]).guidance,
+        held=held,
     )
     torch.testing.assert_close(noise - aim, found, atol=2e-4, rtol=1e-3)
 

@@ -20,7 +20,7 @@ from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.sampling import Guidance, Solver
 from unison_audio.parts import Loading, open_parts
 from unison_audio.settings import Pace, Sampling, sampling_for
-from unison_audio.tasks.table import TASKS
+from unison_audio.tasks.table import REFERENCE, TASKS
 from unison_audio.training import recipes
 from unison_audio.training.examples import CorpusInMemory, Example, ExampleStream
 from unison_audio.training.full import disk_type, save_weights
@@ -63,11 +63,21 @@ class Teacher:
         backbone: The model.
         sampling: How each task is guided.
         substeps: Euler steps of a stretch.
+        hold_reference: Whether a reference's frames go straight to what they are known to be, as
+            in sampling (`Variant.hold_reference`).
     """
 
-    def __init__(self, backbone: UnisonBackbone, sampling: Sampling, substeps: int) -> None:
+    def __init__(
+        self,
+        backbone: UnisonBackbone,
+        sampling: Sampling,
+        substeps: int,
+        *,
+        hold_reference: bool = False,
+    ) -> None:
         self.backbone = backbone.eval().requires_grad_(False)
         self.sampling, self.substeps = sampling, substeps
+        self.hold_reference = hold_reference
 
     @torch.no_grad()
     def mean_velocity(self, z: Tensor, example: Example, start: float, end: float) -> Tensor:
@@ -84,9 +94,13 @@ class Teacher:
         """
         guidance = self.sampling.pace(TASKS[example.task]).guidance
         length = (start - end) / self.substeps
+        given = example.condition
+        held = (given.m == REFERENCE) & self.hold_reference  # (B, 1, T')
+        straight = (z - given.z_s) / start  # (B, C, T'), to data at time 0
         now = z
         for k in range(self.substeps):
-            now = now - length * self._velocity(now, example, start - k * length, guidance)
+            v = self._velocity(now, example, start - k * length, guidance)
+            now = now - length * torch.where(held, straight, v)
         return (z - now) / (start - end)
 
     def _velocity(self, z: Tensor, example: Example, t: float, guidance: Guidance) -> Tensor:
@@ -233,7 +247,12 @@ def distill(
         rank=parallel.rank,
         world=parallel.world,
     )
-    teacher = Teacher(parts.backbone.get(), sampling_for(variant), substeps)
+    teacher = Teacher(
+        parts.backbone.get(),
+        sampling_for(variant),
+        substeps,
+        hold_reference=variant.hold_reference,
+    )
     student = train_backbone(DistillingTrainer(stream, teacher, parallel), run, workers)
     if parallel.main:
         save_weights(run / "weights", stream.variant, student, codec, dtype)
