@@ -399,13 +399,10 @@ class Unison:
             if on_step is not None:
                 on_step(done, pace.passes)
 
-        held = None
-        if self.variant.hold_reference and bool((given.m == REFERENCE).any()):
-            held = given.m[which] == REFERENCE
         with self._backbone.use() as backbone:
             z = sampling.sample(
                 backbone,
-                held=held,
+                held=(inputs["m"] == REFERENCE) & self.variant.hold_reference,
                 noise=pace.temperature * noise.flatten(0, 1).to(self.device),
                 steps=pace.steps,
                 solver=solver,

@@ -9,7 +9,7 @@ from unison_audio.audio import save
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.sampling import Guidance, sample
 from unison_audio.settings import Pace
-from unison_audio.tasks.table import TASKS
+from unison_audio.tasks.table import REFERENCE, TASKS
 from unison_audio.training.examples import Example, ExampleStream, PoolSource
 from unison_audio.training.objective import velocity_error
 from unison_audio.training.runs import step_generator
@@ -124,6 +124,7 @@ def write_samples(
             steps=pace.steps,
             solver=solver,
             guidance=pace.guidance,
+            held=(example.condition.m == REFERENCE) & stream.variant.hold_reference,
             penultimate=None if text.penultimate is None else text.penultimate.to(stream.device),
         )
         waveform = stream.codec.decode(z).float().cpu().reshape(-1)
