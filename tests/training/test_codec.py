@@ -40,19 +40,20 @@ def changed(module, before):
 
 def test_an_adversarial_step_moves_decoder_and_discriminators_only(target):
     trainer = CodecTrainer(ADVERSARIAL)
-    codec, judges = copied(trainer.codec), copied(trainer.discriminators)
+    codec, judges = copied(trainer.codec), copied(trainer.judges.discriminators)
     figures = trainer.decoder_step(target, 4)
     assert changed(trainer.codec, codec) == {"decoder"}
-    assert changed(trainer.discriminators, judges) == {"judges"}
+    assert changed(trainer.judges.discriminators, judges) == {"judges"}
     assert set(figures) == {"mel", "stft", "judge", "fooled", "features"}
 
 
 def test_without_weights_for_them_there_are_no_discriminators(target):
     trainer = CodecTrainer(TINY)
-    codec, judges = copied(trainer.codec), copied(trainer.discriminators)
+    codec = copied(trainer.codec)
     figures = trainer.decoder_step(target, 4)
     assert changed(trainer.codec, codec) == {"decoder"}
-    assert not changed(trainer.discriminators, judges)
+    assert trainer.judges is None
+    assert "discriminators" not in trainer.state()
     assert set(figures) == {"mel", "stft"}
 
 
@@ -76,14 +77,14 @@ def test_the_judges_learn_from_their_own_loss_alone(target, monkeypatch):
     decoder = trainer.codec.decoder
     forward = decoder.forward
     monkeypatch.setattr(decoder, "forward", lambda x: outputs.append(forward(x)) or outputs[-1])
-    before = copied(trainer.discriminators)
+    before = copied(trainer.judges.discriminators)
     trainer.decoder_step(target, 4)
-    learnt = [weight.grad.clone() for weight in trainer.discriminators.parameters()]
-    trainer.discriminators.load_state_dict(before)
-    trainer.discriminators.zero_grad()
-    output = outputs[0].detach()
-    judge_loss(trainer.discriminators(target), trainer.discriminators(output)).backward()
-    for ours, weight in zip(learnt, trainer.discriminators.parameters(), strict=True):
+    learnt = [weight.grad.clone() for weight in trainer.judges.discriminators.parameters()]
+    trainer.judges.discriminators.load_state_dict(before)
+    trainer.judges.discriminators.zero_grad()
+    judges, output = trainer.judges.discriminators, outputs[0].detach()
+    judge_loss(judges(target), judges(output)).backward()
+    for ours, weight in zip(learnt, trainer.judges.discriminators.parameters(), strict=True):
         torch.testing.assert_close(ours, weight.grad, rtol=1e-3, atol=1e-6)
 
 
@@ -92,7 +93,7 @@ def test_the_rate_falls_while_the_decoder_is_trained(target):
     rates = []
     for step in (3, 103, 203):
         trainer.decoder_step(target, step)
-        rates.append(trainer.judge_optimizer.param_groups[0]["lr"])
+        rates.append(trainer.judges.optimizer.param_groups[0]["lr"])
         assert trainer.optimizer.param_groups[0]["lr"] == rates[-1]
     assert rates[0] == pytest.approx(TINY.decoder_lr)
     assert rates[1] == pytest.approx(0.525 * TINY.decoder_lr, rel=0.02)
@@ -109,6 +110,9 @@ def test_other_discriminators_matter_only_once_they_have_learnt():
     trainer.load_state({**state, "step": 3})
     assert not changed(trainer.codec, state["codec"])
     with pytest.raises(InputError, match=r"step 4 .*new run folder"):
+        trainer.load_state({**state, "step": 4})
+    del state["discriminators"]  # as from a run without
+    with pytest.raises(InputError, match=r"step 4 .*or none; .*new run folder"):
         trainer.load_state({**state, "step": 4})
 
 

@@ -161,6 +161,37 @@ def _log(magnitude: Tensor) -> Tensor:
     return magnitude.clamp(min=1e-3).log()
 
 
+class Judges:
+    """Discriminators in training.
+
+    Args:
+        peak_lr: Their highest learning rate.
+    """
+
+    def __init__(self, peak_lr: float) -> None:
+        self.discriminators = Discriminators()
+        self.optimizer = torch.optim.AdamW(
+            self.discriminators.parameters(), lr=peak_lr, betas=(0.8, 0.99)
+        )
+
+    def state(self) -> dict[str, object]:
+        """Their part of a checkpoint."""
+        return {
+            "discriminators": self.discriminators.state_dict(),
+            "judge_optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: dict) -> None:
+        """Takes up their part of a checkpoint.
+
+        Raises:
+            KeyError: If it has none.
+            RuntimeError: If it has others.
+        """
+        self.discriminators.load_state_dict(state["discriminators"])
+        self.optimizer.load_state_dict(state["judge_optimizer"])
+
+
 class CodecTrainer:
     """The nano codec in training, with all that a checkpoint holds."""
 
@@ -175,13 +206,10 @@ class CodecTrainer:
         self.recipe = recipe
         self.half = preferred_dtype("cpu") == torch.bfloat16 if half is None else half
         self.codec = NanoCodec(recipe.model)
-        self.discriminators = Discriminators()
+        self.judges = Judges(recipe.decoder_lr) if recipe.adversarial else None
         self.loss = ReconstructionLoss(recipe.model.sample_rate)
         self.optimizer = torch.optim.AdamW(
             self.codec.parameters(), lr=recipe.peak_lr, betas=(0.9, 0.95), weight_decay=0.01
-        )
-        self.judge_optimizer = torch.optim.AdamW(
-            self.discriminators.parameters(), lr=recipe.decoder_lr, betas=(0.8, 0.99)
         )
         self.ema = Ema(self.codec.decoder, recipe.ema)
         self.reference: NanoCodec | None = None
@@ -192,9 +220,8 @@ class CodecTrainer:
             "codec": self.codec.state_dict(),
             "ema": self.ema.values,
             "optimizer": self.optimizer.state_dict(),
-            "discriminators": self.discriminators.state_dict(),
-            "judge_optimizer": self.judge_optimizer.state_dict(),
             "held": self.reference is not None,
+            **({} if self.judges is None else self.judges.state()),
         }
 
     def load_state(self, state: dict) -> None:
@@ -204,21 +231,21 @@ class CodecTrainer:
         may hold those of an earlier version.
 
         Raises:
-            InputError: If they are needed and not those of this version.
+            InputError: If they are needed, and missing or not those of this version.
         """
         self.codec.load_state_dict(state["codec"])
         self.ema.values = state["ema"]
         self.optimizer.load_state_dict(state["optimizer"])
-        if not self.recipe.adversarial or state["step"] <= self.recipe.encoder_until:
+        if self.judges is None or state["step"] <= self.recipe.encoder_until:
             return
         try:
-            self.discriminators.load_state_dict(state["discriminators"])
-        except RuntimeError as error:
+            self.judges.load_state(state)
+        except (KeyError, RuntimeError) as error:
             raise InputError(
                 f"The checkpoint of step {state['step']} holds other discriminators than this "
-                "version has; go on in a new run folder with its exported codec as the start"
+                "recipe needs, or none; go on in a new run folder with its exported codec as the "
+                "start"
             ) from error
-        self.judge_optimizer.load_state_dict(state["judge_optimizer"])
 
     def adopt(self, codec: NanoCodec) -> None:
         """Begins with the weights and the latent statistics of a codec of the same shape."""
@@ -300,26 +327,28 @@ class CodecTrainer:
         mel, stft = self.loss(output, target)
         loss = mel + 0.5 * stft
         figures = {"mel": mel.item(), "stft": stft.item()}
-        if recipe.adversarial:
-            judged, told = self._meet_judges(output, target)
+        if self.judges is not None:
+            judged, told = self._meet(self.judges, output, target)
             loss, figures = loss + judged, figures | told
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=list(self.codec.decoder.parameters()))
         nn.utils.clip_grad_norm_(self.codec.decoder.parameters(), 1.0)
         self.optimizer.step()
-        if recipe.adversarial:
-            self.judge_optimizer.step()
+        if self.judges is not None:
+            self.judges.optimizer.step()
         self.ema.update(self.codec.decoder)
         return figures
 
-    def _meet_judges(self, output: Tensor, target: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def _meet(
+        self, judges: "Judges", output: Tensor, target: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
         """Gives the discriminators their gradient, and the decoder's share of the loss.
 
         Both sides learn from the same judgements, so that recordings and outputs are judged once.
         """
-        real, fake = self.discriminators(target), self.discriminators(output)
+        real, fake = judges.discriminators(target), judges.discriminators(output)
         judge = judge_loss(real, fake)
-        weights = list(self.discriminators.parameters())
+        weights = list(judges.discriminators.parameters())
         for weight, gradient in zip(
             weights, torch.autograd.grad(judge, weights, retain_graph=True), strict=True
         ):
@@ -333,9 +362,9 @@ class CodecTrainer:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.half)
 
     def _set_rate(self, rate: float) -> None:
-        for optimizer in (self.optimizer, self.judge_optimizer):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+        optimizers = [self.optimizer, *([] if self.judges is None else [self.judges.optimizer])]
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = rate
 
     @torch.no_grad()
     def measure_latents(self, speech: Sequence[Tensor], sounds: Sequence[Tensor]) -> None:
