@@ -53,8 +53,8 @@ def main() -> None:
         "decoder alone, bfloat16": seconds(lambda: trainers[True].decoder_step(target, late)),
         "decoder and discriminators": seconds(lambda: adversarial.decoder_step(target, late)),
     }
-    assert adversarial.judges is not None
-    for judge in adversarial.judges.discriminators.judges:
+    assert adversarial.adversary is not None
+    for judge in adversarial.adversary.discriminators.judges:
         size = judge.shape.n_fft if isinstance(judge, BandDiscriminator) else judge.period
         rows[f"{type(judge).__name__} {size}"] = seconds(pass_of(judge))
     first = next(iter(rows.values()))

@@ -40,10 +40,10 @@ def changed(module, before):
 
 def test_an_adversarial_step_moves_decoder_and_discriminators_only(target):
     trainer = CodecTrainer(ADVERSARIAL)
-    codec, judges = copied(trainer.codec), copied(trainer.judges.discriminators)
+    codec, judges = copied(trainer.codec), copied(trainer.adversary.discriminators)
     figures = trainer.decoder_step(target, 4)
     assert changed(trainer.codec, codec) == {"decoder"}
-    assert changed(trainer.judges.discriminators, judges) == {"judges"}
+    assert changed(trainer.adversary.discriminators, judges) == {"judges"}
     assert set(figures) == {"mel", "stft", "judge", "fooled", "features"}
 
 
@@ -52,7 +52,7 @@ def test_without_weights_for_them_there_are_no_discriminators(target):
     codec = copied(trainer.codec)
     figures = trainer.decoder_step(target, 4)
     assert changed(trainer.codec, codec) == {"decoder"}
-    assert trainer.judges is None
+    assert trainer.adversary is None
     assert "discriminators" not in trainer.state()
     assert set(figures) == {"mel", "stft"}
 
@@ -77,14 +77,14 @@ def test_the_judges_learn_from_their_own_loss_alone(target, monkeypatch):
     decoder = trainer.codec.decoder
     forward = decoder.forward
     monkeypatch.setattr(decoder, "forward", lambda x: outputs.append(forward(x)) or outputs[-1])
-    before = copied(trainer.judges.discriminators)
+    before = copied(trainer.adversary.discriminators)
     trainer.decoder_step(target, 4)
-    learnt = [weight.grad.clone() for weight in trainer.judges.discriminators.parameters()]
-    trainer.judges.discriminators.load_state_dict(before)
-    trainer.judges.discriminators.zero_grad()
-    judges, output = trainer.judges.discriminators, outputs[0].detach()
+    learnt = [weight.grad.clone() for weight in trainer.adversary.discriminators.parameters()]
+    trainer.adversary.discriminators.load_state_dict(before)
+    trainer.adversary.discriminators.zero_grad()
+    judges, output = trainer.adversary.discriminators, outputs[0].detach()
     judge_loss(judges(target), judges(output)).backward()
-    for ours, weight in zip(learnt, trainer.judges.discriminators.parameters(), strict=True):
+    for ours, weight in zip(learnt, trainer.adversary.discriminators.parameters(), strict=True):
         torch.testing.assert_close(ours, weight.grad, rtol=1e-3, atol=1e-6)
 
 
@@ -93,7 +93,7 @@ def test_the_rate_falls_while_the_decoder_is_trained(target):
     rates = []
     for step in (3, 103, 203):
         trainer.decoder_step(target, step)
-        rates.append(trainer.judges.optimizer.param_groups[0]["lr"])
+        rates.append(trainer.adversary.optimizer.param_groups[0]["lr"])
         assert trainer.optimizer.param_groups[0]["lr"] == rates[-1]
     assert rates[0] == pytest.approx(TINY.decoder_lr)
     assert rates[1] == pytest.approx(0.525 * TINY.decoder_lr, rel=0.02)

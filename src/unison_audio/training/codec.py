@@ -20,12 +20,7 @@ from unison_audio.errors import InputError
 from unison_audio.frozen.codec import save_nano_codec
 from unison_audio.frozen.memory import preferred_dtype
 from unison_audio.frozen.nano_codec import NanoCodec, NanoCodecConfig, mel_filters
-from unison_audio.training.discriminators import (
-    Discriminators,
-    feature_loss,
-    fooling_loss,
-    judge_loss,
-)
+from unison_audio.training.discriminators import Adversary
 from unison_audio.training.latent_alignment import align_latents
 from unison_audio.training.runs import (
     Ema,
@@ -161,37 +156,6 @@ def _log(magnitude: Tensor) -> Tensor:
     return magnitude.clamp(min=1e-3).log()
 
 
-class Judges:
-    """Discriminators in training.
-
-    Args:
-        peak_lr: Their highest learning rate.
-    """
-
-    def __init__(self, peak_lr: float) -> None:
-        self.discriminators = Discriminators()
-        self.optimizer = torch.optim.AdamW(
-            self.discriminators.parameters(), lr=peak_lr, betas=(0.8, 0.99)
-        )
-
-    def state(self) -> dict[str, object]:
-        """Their part of a checkpoint."""
-        return {
-            "discriminators": self.discriminators.state_dict(),
-            "judge_optimizer": self.optimizer.state_dict(),
-        }
-
-    def load_state(self, state: dict) -> None:
-        """Takes up their part of a checkpoint.
-
-        Raises:
-            KeyError: If it has none.
-            RuntimeError: If it has others.
-        """
-        self.discriminators.load_state_dict(state["discriminators"])
-        self.optimizer.load_state_dict(state["judge_optimizer"])
-
-
 class CodecTrainer:
     """The nano codec in training, with all that a checkpoint holds."""
 
@@ -206,7 +170,7 @@ class CodecTrainer:
         self.recipe = recipe
         self.half = preferred_dtype("cpu") == torch.bfloat16 if half is None else half
         self.codec = NanoCodec(recipe.model)
-        self.judges = Judges(recipe.decoder_lr) if recipe.adversarial else None
+        self.adversary = Adversary(recipe.decoder_lr) if recipe.adversarial else None
         self.loss = ReconstructionLoss(recipe.model.sample_rate)
         self.optimizer = torch.optim.AdamW(
             self.codec.parameters(), lr=recipe.peak_lr, betas=(0.9, 0.95), weight_decay=0.01
@@ -221,7 +185,7 @@ class CodecTrainer:
             "ema": self.ema.values,
             "optimizer": self.optimizer.state_dict(),
             "held": self.reference is not None,
-            **({} if self.judges is None else self.judges.state()),
+            **({} if self.adversary is None else self.adversary.state()),
         }
 
     def load_state(self, state: dict) -> None:
@@ -236,10 +200,10 @@ class CodecTrainer:
         self.codec.load_state_dict(state["codec"])
         self.ema.values = state["ema"]
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.judges is None or state["step"] <= self.recipe.encoder_until:
+        if self.adversary is None or state["step"] <= self.recipe.encoder_until:
             return
         try:
-            self.judges.load_state(state)
+            self.adversary.load_state(state)
         except (KeyError, RuntimeError) as error:
             raise InputError(
                 f"The checkpoint of step {state['step']} holds other discriminators than this "
@@ -327,42 +291,28 @@ class CodecTrainer:
         mel, stft = self.loss(output, target)
         loss = mel + 0.5 * stft
         figures = {"mel": mel.item(), "stft": stft.item()}
-        if self.judges is not None:
-            judged, told = self._meet(self.judges, output, target)
+        if self.adversary is not None:
+            judged, told = self.adversary.meet(
+                output, target, fooling=recipe.fooling_weight, features=recipe.feature_weight
+            )
             loss, figures = loss + judged, figures | told
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=list(self.codec.decoder.parameters()))
         nn.utils.clip_grad_norm_(self.codec.decoder.parameters(), 1.0)
         self.optimizer.step()
-        if self.judges is not None:
-            self.judges.optimizer.step()
+        if self.adversary is not None:
+            self.adversary.optimizer.step()
         self.ema.update(self.codec.decoder)
         return figures
-
-    def _meet(
-        self, judges: "Judges", output: Tensor, target: Tensor
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Gives the discriminators their gradient, and the decoder's share of the loss.
-
-        Both sides learn from the same judgements, so that recordings and outputs are judged once.
-        """
-        real, fake = judges.discriminators(target), judges.discriminators(output)
-        judge = judge_loss(real, fake)
-        weights = list(judges.discriminators.parameters())
-        for weight, gradient in zip(
-            weights, torch.autograd.grad(judge, weights, retain_graph=True), strict=True
-        ):
-            weight.grad = gradient
-        fooled, features = fooling_loss(fake), feature_loss(real, fake)
-        loss = self.recipe.fooling_weight * fooled + self.recipe.feature_weight * features
-        told = {"judge": judge.item(), "fooled": fooled.item(), "features": features.item()}
-        return loss, told
 
     def _precision(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.half)
 
     def _set_rate(self, rate: float) -> None:
-        optimizers = [self.optimizer, *([] if self.judges is None else [self.judges.optimizer])]
+        optimizers = [
+            self.optimizer,
+            *([] if self.adversary is None else [self.adversary.optimizer]),
+        ]
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate
 

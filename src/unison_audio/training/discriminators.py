@@ -149,3 +149,61 @@ def feature_loss(real: list[Judgement], fake: list[Judgement]) -> Tensor:
             their = their.detach()
             losses.append(F.l1_loss(our, their) / their.abs().mean().clamp(min=1e-3))
     return torch.stack(losses).mean()
+
+
+class Adversary:
+    """Discriminators in training.
+
+    Args:
+        peak_lr: Their highest learning rate.
+    """
+
+    def __init__(self, peak_lr: float) -> None:
+        self.discriminators = Discriminators()
+        self.optimizer = torch.optim.AdamW(
+            self.discriminators.parameters(), lr=peak_lr, betas=(0.8, 0.99)
+        )
+
+    def meet(
+        self, output: Tensor, target: Tensor, *, fooling: float, features: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Gives the discriminators their gradient, and the decoder's share of the loss.
+
+        Both sides learn from the same judgements, so that recordings and outputs are judged once.
+
+        Args:
+            output: What the decoder made, (B, samples).
+            target: The recordings, (B, samples).
+            fooling: Weight of the loss of not fooling the discriminators.
+            features: Weight of the distance of their features.
+
+        Returns:
+            The decoder's loss, and figures for the log.
+        """
+        real, fake = self.discriminators(target), self.discriminators(output)
+        judge = judge_loss(real, fake)
+        weights = list(self.discriminators.parameters())
+        for weight, gradient in zip(
+            weights, torch.autograd.grad(judge, weights, retain_graph=True), strict=True
+        ):
+            weight.grad = gradient
+        fooled, distance = fooling_loss(fake), feature_loss(real, fake)
+        told = {"judge": judge.item(), "fooled": fooled.item(), "features": distance.item()}
+        return fooling * fooled + features * distance, told
+
+    def state(self) -> dict[str, object]:
+        """Their part of a checkpoint."""
+        return {
+            "discriminators": self.discriminators.state_dict(),
+            "judge_optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: dict) -> None:
+        """Takes up their part of a checkpoint.
+
+        Raises:
+            KeyError: If it has none.
+            RuntimeError: If it has others.
+        """
+        self.discriminators.load_state_dict(state["discriminators"])
+        self.optimizer.load_state_dict(state["judge_optimizer"])
