@@ -6,7 +6,7 @@ from typing import TypedDict
 from unison_audio.errors import InputError
 from unison_audio.model.ranking import PASSES
 from unison_audio.model.sampling import SOLVERS, Guidance, is_number
-from unison_audio.tasks.table import EDITING, Task
+from unison_audio.tasks.table import GENERATING_GROUPS, Group, Task
 from unison_audio.variants import Variant
 
 MAX_STEPS = 1000
@@ -100,16 +100,22 @@ class Sampling:
             raise InputError(f"keep_source is {self.keep_source!r}; give true or false.")
 
     def pace(self, task: Task) -> Pace:
-        """The pace of a task."""
-        if task.tag != EDITING:
-            return self.speech if task.only_speaks else self.generation
-        return self.addition if task.adds else self.removal
+        """The pace of a task's group."""
+        paces: dict[Group, Pace] = {
+            "speech": self.speech,
+            "sound": self.generation,
+            "mixed": self.generation,
+            "add": self.addition,
+            "add_speech": self.addition,
+            "remove": self.removal,
+        }
+        return paces[task.group]
 
     def keeps(self, task: Task) -> bool:
         """Whether a task's result is made of its source."""
-        if task.tag != EDITING:
+        if task.group in GENERATING_GROUPS:
             return False
-        return self.keep_source_of_words if task.adds_words else self.keep_source
+        return self.keep_source_of_words if task.group == "add_speech" else self.keep_source
 
 
 def sampling_for(

@@ -1,4 +1,4 @@
-"""The task table: tag, inputs, wordings, probabilities, builder and metrics of every task.
+"""The task table: group, tag, inputs, wordings, probabilities, builder and metrics of every task.
 
 Everything that depends on the task is derived from it: the sampler, the command line, the checks
 of the pipeline and the evaluation (paper Table 10; the last two rows are this project's reading of
@@ -7,10 +7,12 @@ the paper's "other editing variants").
 
 import dataclasses
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from unison_audio.errors import InputError
 from unison_audio.tasks import builders, editing, templates
 from unison_audio.tasks.builders import BuilderConfig, Built, Draw
 from unison_audio.tasks.pools import Pools
@@ -19,6 +21,13 @@ EDITING = 1
 """The tag of edits."""
 REFERENCE = 2
 """The tag of the frames of a voice's reference."""
+
+Group = Literal["speech", "sound", "mixed", "add", "add_speech", "remove"]
+"""How a task is sampled. The first three generate: speech alone, sounds alone, or both together.
+The others edit: `add` puts in a sound, `add_speech` puts in words, `remove` puts in nothing."""
+GROUPS: tuple[Group, ...] = get_args(Group)
+GENERATING_GROUPS: tuple[Group, ...] = ("speech", "sound", "mixed")
+"""The groups without a recording to edit."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +60,9 @@ class Task:
     name: str
     """The task's name."""
 
+    group: Group
+    """Selects steps, guidance, candidates and source handling (`settings.Sampling`)."""
+
     tag: int
     """What m holds on the frames of this task's given audio: 0 generation, 1 editing, 2 zero-shot
     (on the reference's frames; 0 on those to be made)."""
@@ -73,24 +85,34 @@ class Task:
     metrics: tuple[str, ...]
     """What it is judged by (paper §4.2)."""
 
-    adds: bool = True
-    """Whether its targets hold something that its sources lack."""
-
     removes: bool = True
     """Whether its sources hold something that its targets lack."""
 
     clears_speech: bool = False
     """Whether that is speech, or noise around it, in place of a sound."""
 
-    @property
-    def only_speaks(self) -> bool:
-        """Whether its result is words of the instruction and no sound beside them."""
-        return self.adds and "wer" in self.metrics and "clap" not in self.metrics
+    def __post_init__(self) -> None:
+        """Check that the group and the tag agree.
+
+        Raises:
+            InputError: The group is unknown, or edits while the tag does not, or the reverse.
+        """
+        if self.group not in GROUPS:
+            raise InputError(
+                f"The task {self.name} has the group {self.group!r}; use one of "
+                f"{', '.join(GROUPS)}."
+            )
+        if (self.tag == EDITING) == (self.group in GENERATING_GROUPS):
+            raise InputError(
+                f"The task {self.name} has the group {self.group!r} and the tag {self.tag}; "
+                f"{', '.join(GENERATING_GROUPS)} generate, and the other groups need the tag "
+                f"{EDITING}."
+            )
 
     @property
-    def adds_words(self) -> bool:
-        """Whether it is an edit that puts in speech."""
-        return self.tag == EDITING and self.adds and "wer" in self.metrics
+    def adds(self) -> bool:
+        """Whether its targets hold something that its sources lack."""
+        return self.group != "remove"
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -148,10 +170,15 @@ class Task:
 
 
 def _generation(
-    name: str, probability: float, builder: Callable[[Draw], Built], metrics: tuple[str, ...]
+    name: str,
+    group: Group,
+    probability: float,
+    builder: Callable[[Draw], Built],
+    metrics: tuple[str, ...],
 ) -> Task:
     return Task(
         name=name,
+        group=group,
         tag=0,
         needs=(),
         stage1=True,
@@ -163,16 +190,17 @@ def _generation(
 
 def _edit(
     name: str,
+    group: Group,
     probability: float,
     builder: Callable[[Draw], Built],
     metrics: tuple[str, ...],
     source_rms: float = 0.1,
-    adds: bool = True,
     removes: bool = True,
     clears_speech: bool = False,
 ) -> Task:
     return Task(
         name=name,
+        group=group,
         tag=EDITING,
         needs=("source",),
         stage1=False,
@@ -180,7 +208,6 @@ def _edit(
         builder=builder,
         metrics=metrics,
         source_rms=source_rms,
-        adds=adds,
         removes=removes,
         clears_speech=clears_speech,
     )
@@ -195,9 +222,10 @@ _BACKGROUND_RMS, _EVENT_SCENE_RMS = 0.032, 0.045
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        _generation("tts", 0.15, builders.tts, ("wer", "gender")),
+        _generation("tts", "speech", 0.15, builders.tts, ("wer", "gender")),
         Task(
             name="zero_shot_tts",
+            group="speech",
             tag=REFERENCE,
             needs=("reference", "reference_text"),
             stage1=True,
@@ -205,29 +233,50 @@ TASKS: dict[str, Task] = {
             builder=builders.zero_shot_tts,
             metrics=("wer",),
         ),
-        _generation("t2a", 0.10, builders.t2a, _SOUND),
-        _generation("t2a_mix", 0.08, builders.t2a_mix, _SOUND),
-        _generation("t2as", 0.08, builders.t2as, ("wer", "clap", "lsd")),
-        _generation("timed", 0.04, builders.timed, ("segment_clap", "clap")),
-        _edit("edit_add", 0.04, editing.edit_add, _EDIT, removes=False),
-        _edit("edit_remove", 0.04, editing.edit_remove, _EDIT, adds=False),
-        _edit("edit_replace", 0.03, editing.edit_replace, _EDIT),
+        _generation("t2a", "sound", 0.10, builders.t2a, _SOUND),
+        _generation("t2a_mix", "sound", 0.08, builders.t2a_mix, _SOUND),
+        _generation("t2as", "mixed", 0.08, builders.t2as, ("wer", "clap", "lsd")),
+        _generation("timed", "sound", 0.04, builders.timed, ("segment_clap", "clap")),
+        _edit("edit_add", "add", 0.04, editing.edit_add, _EDIT, removes=False),
+        _edit("edit_remove", "remove", 0.04, editing.edit_remove, _EDIT),
+        _edit("edit_replace", "add", 0.03, editing.edit_replace, _EDIT),
         _edit(
-            "speech_insert", 0.04, editing.speech_insert, _SPOKEN, _BACKGROUND_RMS, removes=False
+            "speech_insert",
+            "add_speech",
+            0.04,
+            editing.speech_insert,
+            _SPOKEN,
+            _BACKGROUND_RMS,
+            removes=False,
         ),
         _edit(
             "speech_delete",
+            "remove",
             0.03,
             editing.speech_delete,
             ("clap", "lsd", "removal"),
-            adds=False,
             clears_speech=True,
         ),
-        _edit("speech_rewrite", 0.04, editing.speech_rewrite, _SPOKEN, clears_speech=True),
-        _edit("denoise", 0.04, editing.denoise, ("wer", "lsd"), adds=False, clears_speech=True),
-        _edit("audio_to_speech", 0.02, editing.audio_to_speech, _SPOKEN, _EVENT_SCENE_RMS),
+        _edit(
+            "speech_rewrite",
+            "add_speech",
+            0.04,
+            editing.speech_rewrite,
+            _SPOKEN,
+            clears_speech=True,
+        ),
+        _edit("denoise", "remove", 0.04, editing.denoise, ("wer", "lsd"), clears_speech=True),
+        _edit(
+            "audio_to_speech",
+            "add_speech",
+            0.02,
+            editing.audio_to_speech,
+            _SPOKEN,
+            _EVENT_SCENE_RMS,
+        ),
         _edit(
             "speech_to_audio",
+            "add",
             0.02,
             editing.speech_to_audio,
             ("clap", "lsd", "removal"),
