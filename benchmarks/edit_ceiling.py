@@ -17,7 +17,8 @@ import torch
 from machine import describe
 from torch import Tensor
 
-from unison_audio.data.shards import Clip, read_corpus
+from unison_audio.data.shards import Clip
+from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.evaluation import metrics
 from unison_audio.evaluation.items import build_items, join, round_trip
 from unison_audio.evaluation.scorer import SILENCE

@@ -22,7 +22,8 @@ import torch
 from machine import describe
 from torch import Tensor
 
-from unison_audio.data.shards import Clip, read_corpus
+from unison_audio.data.shards import Clip
+from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.evaluation.items import build_items
 from unison_audio.evaluation.judges import FreeRecogniser, fold
 from unison_audio.evaluation.metrics import word_error_rate

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unison_audio.data.shards import read_corpus
+from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.evaluation.classifier import ClassifierConfig, ClassifierNet
 from unison_audio.evaluation.classifier_training import Alone, ClassifierRecipe, train_perceptron
 from unison_audio.evaluation.encoders import JointEncoder, SoundEncoder

@@ -100,7 +100,7 @@ def data_corpus(words: list[str]) -> None:
 
 def data_nano(words: list[str]) -> None:
     run(words[1:])
-    assert (out(words, "--out") / "manifest.json").is_file()
+    assert (out(words, "--out") / "index.json").is_file()
 
 
 def plan(words: list[str]) -> None:
@@ -282,9 +282,8 @@ def write_own_clips(folder: Path) -> None:
 
 def write_nano_corpus(folder: Path, **options: object) -> Path:
     """Stands for `nano_corpus.build`: a corpus of its format."""
-    write_shard(folder / "train-00.tar", make_clips(), RATE)
-    published.put(folder / "manifest.json", json.dumps({"shards": {"train-00.tar": {}}}))
-    return folder / "manifest.json"
+    name = "train-00.tar"
+    return nano_corpus.write_index(folder, {name: write_shard(folder / name, make_clips(), RATE)})
 
 
 @pytest.mark.usefixtures("stub_text")

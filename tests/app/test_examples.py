@@ -1,6 +1,5 @@
 """Drawing the demo's inputs from a small made-up corpus."""
 
-import json
 import math
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from tiny_unison import RATE
 
 from unison_audio import audio
 from unison_audio.app.examples import SENTENCES, make_inputs, read_examples
+from unison_audio.data.nano_corpus import write_index
 from unison_audio.data.nano_text import held_out_texts
 from unison_audio.data.shards import Clip, ClipRecord, write_shard
 from unison_audio.tasks.table import TASKS
@@ -53,10 +53,9 @@ def small_corpus(folder: Path) -> Path:
             for k, text in enumerate(sentences[60:90])
         ],
     }
-    for name, clips in shards.items():
-        write_shard(folder / name, clips, RATE)
-    manifest = {"shards": {name: {"clips": len(clips)} for name, clips in shards.items()}}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_index(
+        folder, {name: write_shard(folder / name, clips, RATE) for name, clips in shards.items()}
+    )
     return folder
 
 

@@ -1,5 +1,6 @@
 import collections
 import io
+import json
 import shutil
 import subprocess
 import tarfile
@@ -11,8 +12,9 @@ import torch
 
 from unison_audio.data import debian, nano_corpus
 from unison_audio.data.nano_text import held_out_texts
-from unison_audio.data.shards import read_corpus, read_manifest
+from unison_audio.data.shards import write_shard
 from unison_audio.data.voices import VOICES, Voice, speak
+from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
@@ -134,8 +136,11 @@ def test_recordings_come_out_of_a_package_levelled_and_broken_ones_are_set_aside
     for clip in clips:
         assert clip.waveform.shape[0] <= 5.12 * 16_000 + 1
         assert abs(float(clip.waveform.square().mean().sqrt()) - 0.1) < 0.002
-    records = {"recordings-p.tar": [clip.record for clip in clips]}
-    assert nano_corpus._manifest(records)["set_aside"] == ["p:usr/broken.wav"]
+    name = "recordings-p.tar"
+    path = nano_corpus.write_index(tmp_path, {name: write_shard(tmp_path / name, clips, 16_000)})
+    index = json.loads(path.read_text())
+    assert index["set_aside"] == ["p:usr/broken.wav"]
+    assert index["licences"] == ["CC0-1.0"]
 
 
 @needs_flite
@@ -156,8 +161,10 @@ def test_a_build_that_was_cut_off_goes_on_and_gives_the_same_bytes(tmp_path, mon
         with tarfile.open(part / name) as ours, tarfile.open(tmp_path / "whole" / name) as theirs:
             assert ours.getnames() == theirs.getnames()
         assert (part / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    manifest = read_manifest(part)
-    assert manifest["totals"]["speech train"]["clips"] == 11
+    index = json.loads((part / "index.json").read_text())
+    assert index == json.loads((tmp_path / "whole" / "index.json").read_text())
+    assert index["by_kind"]["speech"]["clips"] == sum(shard["clips"] for shard in index["shards"])
+    assert len(read_corpus(part, 16_000, split="train")) == 11
     assert {clip.record.speaker for clip in read_corpus(part, 16_000, split="speakers")} == {
         "slt-top"
     }

@@ -1,13 +1,9 @@
-import json
-
 import pytest
 import torch
 
 from unison_audio.data.shards import (
     Clip,
     ClipRecord,
-    read_corpus,
-    read_manifest,
     read_shard,
     write_shard,
 )
@@ -62,29 +58,3 @@ def test_a_damaged_shard_and_a_wrong_rate_are_named(tmp_path):
     (tmp_path / "b.tar").write_bytes(data[:700])
     with pytest.raises(InputError, match=r"b\.tar is damaged"):
         list(read_shard(tmp_path / "b.tar", 16_000))
-
-
-def test_a_corpus_is_read_by_split_and_kind(tmp_path):
-    write_shard(tmp_path / "a.tar", [clip("one"), clip("two", split="heldout")], 16_000)
-    write_shard(tmp_path / "b.tar", [clip("four", kind="speech")], 16_000)
-    (tmp_path / "manifest.json").write_text(json.dumps({"shards": {"a.tar": {}, "b.tar": {}}}))
-    keys = [c.record.key for c in read_corpus(tmp_path, 16_000, split="train")]
-    assert keys == ["one", "four"]
-    assert [c.record.key for c in read_corpus(tmp_path, 16_000, kind="speech")] == ["four"]
-
-
-def test_a_shard_without_what_is_wanted_is_not_opened(tmp_path):
-    write_shard(tmp_path / "a.tar", [clip("one")], 16_000)
-    (tmp_path / "b.tar").write_bytes(b"no shard at all")
-    shards = {
-        name: {"split": [split]} for name, split in (("a.tar", "train"), ("b.tar", "heldout"))
-    }
-    (tmp_path / "manifest.json").write_text(json.dumps({"shards": shards}))
-    assert len(read_corpus(tmp_path, 16_000, split="train")) == 1
-    with pytest.raises(InputError, match=r"b\.tar"):
-        read_corpus(tmp_path, 16_000, split="heldout")
-
-
-def test_a_folder_without_manifest_says_how_to_build_one(tmp_path):
-    with pytest.raises(InputError, match="unison-audio data nano --out"):
-        read_manifest(tmp_path)

@@ -1,14 +1,13 @@
 """The whole evaluation on a made-up corpus: tones for sounds, harmonic noise for speech."""
 
 import dataclasses
-import json
 import math
 import zlib
-from dataclasses import asdict
 
 import pytest
 import torch
 
+from unison_audio.data.nano_corpus import write_index
 from unison_audio.data.nano_text import held_out_texts
 from unison_audio.data.shards import Clip, ClipRecord, write_shard
 from unison_audio.errors import InputError
@@ -132,9 +131,7 @@ def corpus(tmp_path_factory):
                 about = {"text": text, "speaker": gender, "gender": gender}
                 wave = utterance(text, gender)
                 clips.append(clip("speech", split, len(clips), wave, **about))
-    write_shard(folder / "all.tar", clips, RATE)
-    manifest = {"shards": {"all.tar": {}}, "clips": [asdict(c.record) for c in clips]}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_index(folder, {"all.tar": write_shard(folder / "all.tar", clips, RATE)})
     return folder
 
 
@@ -305,7 +302,7 @@ def same(result):
 
 
 def test_items_are_those_of_evaluation(corpus):
-    from unison_audio.data.shards import read_corpus
+    from unison_audio.data.whole_corpus import read_corpus
 
     clips = read_corpus(corpus, RATE)
 
@@ -327,7 +324,7 @@ def test_items_are_those_of_evaluation(corpus):
 
 
 def test_no_scene_holds_two_sounds_of_one_class(corpus, monkeypatch):
-    from unison_audio.data.shards import read_corpus
+    from unison_audio.data.whole_corpus import read_corpus
 
     monkeypatch.setattr(sound_classes, "MERGED", {"a bell": "metal", "an alarm": "metal"})
     clips = read_corpus(corpus, RATE, split="heldout")

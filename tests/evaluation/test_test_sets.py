@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import math
 import zlib
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from benchmark_files import CAPTIONS, LINES, put_data
 
 from unison_audio.audio import load, rms
+from unison_audio.data.nano_corpus import write_index
 from unison_audio.data.shards import Clip, ClipRecord, write_shard
 from unison_audio.errors import InputError
 from unison_audio.evaluation.benchmark import TestSet, derived_seed, read_test_set
@@ -373,8 +373,7 @@ def test_nano_corpus(tmp_path) -> None:
             for k in range(4)
         ]
     corpus = tmp_path / "corpus"
-    write_shard(corpus / "all.tar", clips, RATE)
-    (corpus / "manifest.json").write_text(json.dumps({"shards": {"all.tar": {}}}))
+    write_index(corpus, {"all.tar": write_shard(corpus / "all.tar", clips, RATE)})
     form = Form.of(VARIANTS["nano"])
     counts = {"audiocaps": 3, "seed-tts-en": 2, "seed-tts-zh": 0, "timed": 1, "speech-editing": 1}
     built = {

@@ -1,7 +1,6 @@
 """Distilling: the student's aims against the sampler, and the checkpoint that comes out."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from tiny_unison import RATE, StubEncoder, random_backbone, random_codec, tiny_v
 from training.conftest import make_clips
 
 from unison_audio import checkpoint
+from unison_audio.data.nano_corpus import write_index
 from unison_audio.data.shards import write_shard
 from unison_audio.errors import InputError
 from unison_audio.model.sampling import Solver, sample
@@ -31,8 +31,8 @@ from unison_audio.training.examples import CorpusInMemory, ExampleStream
 def corpus(tmp_path: Path) -> Path:
     folder = tmp_path / "corpus"
     folder.mkdir()
-    write_shard(folder / "train-00.tar", make_clips(), RATE)
-    (folder / "manifest.json").write_text(json.dumps({"shards": {"train-00.tar": {}}}))
+    name = "train-00.tar"
+    write_index(folder, {name: write_shard(folder / name, make_clips(), RATE)})
     return folder
 
 

@@ -16,9 +16,11 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.app.files import make_folder, write_whole
+from unison_audio.data.nano_corpus import require_nano_corpus
 from unison_audio.data.nano_text import held_out_texts
 from unison_audio.data.pools import MemoryPools
-from unison_audio.data.shards import Clip, ClipRecord, read_corpus
+from unison_audio.data.shards import Clip, ClipRecord
+from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.evaluation.sound_classes import is_judged
 from unison_audio.tasks.builders import BuilderConfig
 from unison_audio.tasks.pools import SoundClip, SpeechClip
@@ -137,6 +139,7 @@ def draw_examples(corpus: Path, seed: int = 0) -> Iterator[tuple[Example, TaskBa
     Yields:
         The example, and what was built for it: a batch of one.
     """
+    require_nano_corpus(corpus, "Drawing the demo's examples")
     sentences = set(held_out_texts()[-SENTENCES:])
     held_out = [
         clip for clip in read_corpus(corpus, SAMPLE_RATE, split="heldout") if _shared(clip.record)

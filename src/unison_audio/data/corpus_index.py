@@ -14,6 +14,8 @@ from unison_audio.data.shards import in_split
 from unison_audio.errors import InputError
 
 INDEX_FILE = "index.json"
+OLD_INDEX_FILE = "manifest.json"
+"""What `unison-audio data nano` wrote before all corpora had one format."""
 FORMAT = 1
 PROGRAMS = {
     "http": "curl",
@@ -37,6 +39,8 @@ class CorpusIndex:
     """(S,) file names of the shards, as bytes of one length."""
     clips: np.ndarray
     """(S,) int64, clips in each shard."""
+    seconds: float
+    """Of all these shards together; 0 where the index does not say."""
 
     def url(self, shard: int) -> str:
         """Path or URL of a shard."""
@@ -93,6 +97,11 @@ def read_index(
         with open_url(path) as file:
             content = file.read()
     except OSError as error:
+        if _is_old(path):
+            raise InputError(
+                f"{location} holds a corpus in an earlier format (manifest.json); run "
+                f"unison-audio data nano --out {location} again, which keeps the finished shards"
+            ) from error
         raise InputError(
             f"There is no index {path} ({error}); give the folder or the URL of a corpus that "
             "unison-audio data wrote"
@@ -105,7 +114,7 @@ def read_index(
                 "the corpus again"
             )
         wanted = [
-            (str(shard["name"]).encode(), int(shard["clips"]))
+            (str(shard["name"]).encode(), int(shard["clips"]), float(shard.get("seconds", 0.0)))
             for shard in index["shards"]
             if kind in (None, *shard.get("kinds", [kind]))
             and any(in_split(one, split) for one in shard.get("splits", [split or ""]))
@@ -115,12 +124,18 @@ def read_index(
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is no index ({error!r}); build the corpus again") from error
-    names = [shard for shard, _ in wanted]
+    names = [shard for shard, _, _ in wanted]
     if any(b"/" in shard or b"\\" in shard for shard in names):
         raise InputError(f"{path} names shards in other folders; build the corpus again")
     return CorpusIndex(
         name=name,
         base=path.rpartition("/")[0] or ".",
         names=np.array(names, dtype=bytes),
-        clips=np.array([clips for _, clips in wanted], dtype=np.int64),
+        clips=np.array([clips for _, clips, _ in wanted], dtype=np.int64),
+        seconds=sum(seconds for _, _, seconds in wanted),
     )
+
+
+def _is_old(path: str) -> bool:
+    """Whether a missing index belongs to a corpus written before all corpora had one."""
+    return not is_url(path) and Path(path).with_name(OLD_INDEX_FILE).is_file()

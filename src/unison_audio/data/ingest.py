@@ -25,6 +25,7 @@ from typing import Any
 
 from unison_audio.data.corpora import CORPORA
 from unison_audio.data.corpora.source import NO_AUDIO
+from unison_audio.data.corpus_index import INDEX_FILE
 from unison_audio.data.ingest_part import (
     PLAN,
     WORK,
@@ -36,11 +37,10 @@ from unison_audio.data.ingest_part import (
     write_whole,
 )
 from unison_audio.data.ingest_plan import Part, Plan
-from unison_audio.data.ingest_tally import Tally
+from unison_audio.data.ingest_tally import Tally, index_of
 from unison_audio.errors import InputError
 
 SHARD_BYTES, SHARD_CLIPS = 10**9, 5000
-FORMAT = 1
 BROKEN_IN_INDEX = 100
 """Damaged files named in the index; ``broken.jsonl`` names all."""
 _EVERY = 0.5
@@ -104,7 +104,7 @@ def ingest(
     settings = {"shard_bytes": shard_bytes, "shard_clips": shard_clips, "limit": limit}
     _check(name, root, out, {"workers": workers, **settings})
     job = Job(corpus=name, root=root, out=out, shard_bytes=shard_bytes, shard_clips=shard_clips)
-    index = out / "index.json"
+    index = out / INDEX_FILE
     if index.is_file():
         _compare(out, json.loads(index.read_text("utf-8")), {"corpus": name, **settings})
         shutil.rmtree(out / WORK, ignore_errors=True)
@@ -318,36 +318,17 @@ def _write_index(job: Job, parts: list[Part], settings: dict[str, Any]) -> None:
         if CORPORA[job.corpus].rows_are_clips and settings["limit"] is None:
             total.removed[NO_AUDIO] += max(0, plan.published() - total.read)
     partial.replace(job.out / "broken.jsonl")
-    groups = {
-        field: {
-            value: {"clips": int(clips), "hours": round(seconds / 3600, 4)}
-            for value, (clips, seconds) in sorted(total.groups[field].items())
-        }
-        for field in total.groups
-    }
-    clips = sum(entry["clips"] for entry in shards)
-    index = {
-        "format": FORMAT,
-        "corpus": job.corpus,
-        "licence": CORPORA[job.corpus].licence,
-        "clips": clips,
-        "hours": round(sum(entry["seconds"] for entry in shards) / 3600, 4),
-        "by_language": groups["language"],
-        "by_kind": groups["kind"],
-        "by_split": groups["split"],
-        "sample_rates": {rate: about["clips"] for rate, about in groups["sample_rate"].items()},
-        "zero_shot": groups["zero_shot"].get("yes", {"clips": 0, "hours": 0.0}),
-        "removed": {reason: n for reason, n in sorted(total.removed.items()) if n},
-        "cut": {"recordings": total.cut[0], "pieces": total.cut[1]},
-        "broken_files": broken,
-        "broken": named,
-        **settings,
-        "shards": shards,
-    }
-    if not clips:
+    index = index_of(
+        job.corpus,
+        CORPORA[job.corpus].licence,
+        total,
+        shards,
+        {"broken_files": broken, "broken": named, **settings},
+    )
+    if not index["clips"]:
         raise InputError(
             f"No clip of {job.corpus} could be used: removed {index['removed']}, broken {broken} "
             f"(listed in {job.out / 'broken.jsonl'}); see what {job.root} holds, delete {job.out} "
             "and begin again"
         )
-    write_whole(job.out / "index.json", json.dumps(index, indent=1) + "\n")
+    write_whole(job.out / INDEX_FILE, json.dumps(index, indent=1) + "\n")

@@ -1,11 +1,12 @@
-"""What an ingest counts: clips and hours by group, removals by reason, broken files."""
+"""What a corpus counts: clips and hours by group, removals by reason; and the index of these."""
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from unison_audio.data.corpora.source import Skipped
+from unison_audio.data.corpus_index import FORMAT
 from unison_audio.data.shards import ClipRecord
 
 GROUPS: dict[str, Callable[[ClipRecord], str]] = {
@@ -72,3 +73,45 @@ class Tally:
         """Gives what ``Tally(**...)`` takes."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {**fields, "removed": dict(self.removed)}
+
+
+def index_of(
+    corpus: str,
+    licence: str,
+    tally: Tally,
+    shards: Sequence[Mapping[str, Any]],
+    own: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The content of a corpus' ``index.json``.
+
+    Args:
+        corpus: The corpus' name.
+        licence: Of its clips.
+        tally: Counts of all its clips.
+        shards: One entry a shard, with at least ``name``, ``clips``, ``seconds``, ``kinds`` and
+            ``splits``.
+        own: Further keys that this corpus adds.
+    """
+    groups = {
+        field: {
+            value: {"clips": int(clips), "hours": round(seconds / 3600, 4)}
+            for value, (clips, seconds) in sorted(tally.groups[field].items())
+        }
+        for field in tally.groups
+    }
+    return {
+        "format": FORMAT,
+        "corpus": corpus,
+        "licence": licence,
+        "clips": sum(entry["clips"] for entry in shards),
+        "hours": round(sum(entry["seconds"] for entry in shards) / 3600, 4),
+        "by_language": groups["language"],
+        "by_kind": groups["kind"],
+        "by_split": groups["split"],
+        "sample_rates": {rate: about["clips"] for rate, about in groups["sample_rate"].items()},
+        "zero_shot": groups["zero_shot"].get("yes", {"clips": 0, "hours": 0.0}),
+        "removed": {reason: n for reason, n in sorted(tally.removed.items()) if n},
+        "cut": {"recordings": tally.cut[0], "pieces": tally.cut[1]},
+        **own,
+        "shards": list(shards),
+    }

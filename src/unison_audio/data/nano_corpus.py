@@ -5,15 +5,16 @@ cut off goes on where it stopped and gives the same bits.
 """
 
 import csv
+import hashlib
 import json
 import math
 import random
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
 from importlib import resources
 from pathlib import Path, PurePosixPath
@@ -23,12 +24,17 @@ import torch
 from rich.progress import Progress
 
 from unison_audio.audio import load, normalize_rms, trim_silence
+from unison_audio.data.corpus_index import INDEX_FILE, OLD_INDEX_FILE, read_index
 from unison_audio.data.debian import fetch, read_members
+from unison_audio.data.ingest_part import write_whole
+from unison_audio.data.ingest_tally import Tally, index_of
 from unison_audio.data.nano_text import held_out_texts, random_text
 from unison_audio.data.shards import Clip, ClipRecord, read_shard, write_shard
 from unison_audio.data.voices import VOICES, Voice, speak
 from unison_audio.errors import InputError
 
+NAME = "nano"
+"""The corpus' name in its index."""
 SAMPLE_RATE = 16_000
 MAX_SECONDS = 5.12
 UTTERANCES_PER_SHARD = 500
@@ -159,7 +165,7 @@ def make_recordings(package: str, packages: Path) -> Iterator[Clip]:
         try:
             waveform = decode(path, content)
         except UnreadableError:
-            continue  # the manifest lists it as set aside
+            continue  # the index lists it as set aside
         for index, piece in enumerate(_segments(waveform)):
             key = re.sub(r"[^a-z0-9]+", "-", f"{package}/{path}".lower()) + f"-{index}"
             record = ClipRecord(
@@ -244,17 +250,20 @@ def build(out: Path, *, packages: Path | None = None, workers: int = 2, scale: f
     """Builds the corpus, or goes on with one that was cut off.
 
     Args:
-        out: Folder for the shards and ``manifest.json``.
+        out: Folder for the shards and ``index.json``.
         packages: Folder with ``.deb`` files already fetched; by default ``out/packages``.
         workers: Processes.
         scale: Factor on the number of utterances, for a small corpus.
 
     Returns:
-        The manifest's path.
+        The index's path.
 
     Raises:
-        InputError: If a package or tool is missing; the message names what installs it.
+        InputError: If the folder holds another corpus, or a package or tool is missing; the
+            message names what installs it.
     """
+    if (out / INDEX_FILE).is_file() and (held := read_index(out).name) != NAME:
+        raise InputError(f"{out} holds the corpus {held}; choose another folder for nano's corpus")
     out.mkdir(parents=True, exist_ok=True)
     shards = plan(packages or out / "packages", scale)
     records: dict[str, list[ClipRecord]] = {}
@@ -270,36 +279,78 @@ def build(out: Path, *, packages: Path | None = None, workers: int = 2, scale: f
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    path = out / "manifest.json"
-    partial_path = path.with_suffix(".partial")
-    partial_path.write_text(json.dumps(_manifest(records), indent=1))
-    return partial_path.replace(path)
+    return write_index(out, records)
 
 
-def _manifest(records: dict[str, list[ClipRecord]]) -> dict[str, object]:
-    every = [record for shard in records.values() for record in shard]
-    totals: defaultdict[str, list[float]] = defaultdict(lambda: [0, 0.0])
+def write_index(out: Path, records: Mapping[str, Sequence[ClipRecord]]) -> Path:
+    """Writes the index of the corpus, in the format of all corpora.
+
+    Beside what every index has, ``set_aside`` lists the recordings of the catalogue that could not
+    be used, and ``licences`` the clips' licences.
+
+    Args:
+        out: The folder with the shards.
+        records: Those of each shard, by its file name.
+
+    Returns:
+        The index's path.
+    """
+    every = [record for name in sorted(records) for record in records[name]]
+    tally = Tally()
     for record in every:
-        total = totals[f"{record.kind} {record.split}"]
-        total[0] += 1
-        total[1] += record.seconds / 3600
-    recorded = {record.source for record in every}
-    listed = [
-        f"{row['package']}:{row['path']}" for row in catalogue("sounds") + catalogue("speech")
-    ]
-    with_recordings = any(name.startswith("recordings-") for name in records)
+        tally.add(replace(record, sample_rate=SAMPLE_RATE))
+    licences = sorted({record.licence for record in every})
+    index = index_of(
+        NAME,
+        "; ".join(licences),
+        tally,
+        [_shard_entry(out / name, records[name]) for name in sorted(records)],
+        {"licences": licences, "set_aside": _set_aside(records)},
+    )
+    path = out / INDEX_FILE
+    write_whole(path, json.dumps(index, indent=1) + "\n")
+    (out / OLD_INDEX_FILE).unlink(missing_ok=True)  # it would contradict the index after a change
+    return path
+
+
+def _shard_entry(path: Path, records: Sequence[ClipRecord]) -> dict[str, object]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
-        "sample_rate": SAMPLE_RATE,
-        "set_aside": sorted(set(listed) - recorded) if with_recordings else [],
-        "totals": {name: {"clips": n, "hours": round(h, 3)} for name, (n, h) in totals.items()},
-        "licences": sorted({record.licence for record in every}),
-        "shards": {
-            name: {
-                "clips": len(shard),
-                "kind": sorted({record.kind for record in shard}),
-                "split": sorted({record.split for record in shard}),
-            }
-            for name, shard in sorted(records.items())
-        },
-        "clips": [asdict(record) for record in sorted(every, key=lambda record: record.key)],
+        "name": path.name,
+        "clips": len(records),
+        "seconds": round(sum(record.seconds for record in records), 3),
+        "bytes": path.stat().st_size,
+        "kinds": sorted({record.kind for record in records}),
+        "splits": sorted({record.split for record in records}),
+        "sha256": digest,
     }
+
+
+def _set_aside(records: Mapping[str, Sequence[ClipRecord]]) -> list[str]:
+    """The recordings of the catalogue that gave no clip; none in a corpus without recordings."""
+    if not any(name.startswith("recordings-") for name in records):
+        return []
+    used = {record.source for shard in records.values() for record in shard}
+    listed = {
+        f"{row['package']}:{row['path']}" for row in catalogue("sounds") + catalogue("speech")
+    }
+    return sorted(listed - used)
+
+
+def require_nano_corpus(corpus: Path, purpose: str) -> None:
+    """Checks that a corpus is nano's own.
+
+    Args:
+        corpus: The corpus' folder.
+        purpose: What needs it; begins the message.
+
+    Raises:
+        InputError: If it is another corpus, or none.
+    """
+    found = read_index(corpus).name
+    if found != NAME:
+        raise InputError(
+            f"{purpose} needs nano's own corpus, and {corpus} holds {found}; build one with: "
+            "unison-audio data nano --out FOLDER"
+        )

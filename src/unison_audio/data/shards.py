@@ -6,7 +6,6 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -122,39 +121,3 @@ def read_shard(path: Path, sample_rate: int) -> Iterator[Clip]:
         raise InputError(
             f"The shard {path} is damaged ({error}); delete it and build the corpus again"
         ) from error
-
-
-def read_corpus(folder: Path, sample_rate: int, **wanted: str) -> list[Clip]:
-    """Reads the clips of a corpus whose records match, e.g. ``split="train", kind="sound"``.
-
-    Args:
-        folder: A folder that ``unison-audio data`` wrote.
-        sample_rate: The expected rate, in Hz.
-        **wanted: Values of ``ClipRecord`` fields.
-
-    Raises:
-        InputError: If the folder is no complete corpus.
-    """
-    shards = read_manifest(folder)["shards"]
-    clips = []
-    for name, about in sorted(shards.items()):
-        if all(value in about.get(field, [value]) for field, value in wanted.items()):
-            for clip in read_shard(folder / name, sample_rate):
-                if all(getattr(clip.record, field) == value for field, value in wanted.items()):
-                    clips.append(clip)
-    return clips
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Reads the manifest of a corpus.
-
-    Raises:
-        InputError: If there is none.
-    """
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise InputError(
-            f"{folder} holds no finished corpus (no manifest.json); build one with: "
-            f"unison-audio data nano --out {folder}"
-        )
-    return json.loads(path.read_text())

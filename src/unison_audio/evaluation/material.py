@@ -26,9 +26,11 @@ from unison_audio.data.caption_filters import speaks_of_speech
 from unison_audio.data.corpora import youtube
 from unison_audio.data.corpora.files import find, named_rows
 from unison_audio.data.corpora.source import Skipped, SourceClip
+from unison_audio.data.corpus_index import read_index
 from unison_audio.data.encoded import Recording, UnreadableAudioError
 from unison_audio.data.pools import plain_caption
-from unison_audio.data.shards import Clip, read_corpus, read_manifest
+from unison_audio.data.shards import Clip
+from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.evaluation.benchmark import file_hash
 from unison_audio.evaluation.items import IsSentence
@@ -154,11 +156,11 @@ def held_out(corpus: Path, sample_rate: int) -> Material:
     Raises:
         InputError: If there is no such corpus.
     """
-    shards = read_manifest(corpus)["shards"]
+    names = [name.decode() for name in read_index(corpus).names.tolist()]
     known = read_corpus(corpus, sample_rate, split="heldout")
     unknown = read_corpus(corpus, sample_rate, split="speakers")
     sounds = [clip for clip in known if clip.record.kind == "sound"]
-    files: dict[str, Path | bytes] = {name: corpus / name for name in shards}
+    files: dict[str, Path | bytes] = {name: corpus / name for name in names}
     return Material(
         name="nano's held-out clips",
         sample_rate=sample_rate,

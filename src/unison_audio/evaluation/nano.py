@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from rich.progress import Progress
 from torch import nn
 
-from unison_audio.data.shards import Clip, read_corpus
+from unison_audio.data.nano_corpus import require_nano_corpus
+from unison_audio.data.shards import Clip
+from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.evaluation import metrics
 from unison_audio.evaluation.bars import (
@@ -124,6 +126,7 @@ def evaluate_nano(
         raise InputError(f"items is {items}; measure at least 1")
     if bars not in BARS:
         raise InputError(f"There are no bars {bars!r}; use {' or '.join(BARS)}")
+    require_nano_corpus(corpus, "Measuring nano against its bars")
     require_packages()
     rate = unison.codec.sample_rate
     out.mkdir(parents=True, exist_ok=True)

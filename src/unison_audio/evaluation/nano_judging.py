@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from unison_audio.data.shards import read_corpus
+from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.evaluation.classifier import CONFIG_FILE, save_classifier
 from unison_audio.evaluation.classifier_training import ClassifierRecipe, train_classifier
 from unison_audio.evaluation.encoders import JointEncoder, SoundEncoder

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from unison_audio.data.nano_corpus import require_nano_corpus
 from unison_audio.errors import InputError
 from unison_audio.evaluation.benchmark import TestSet, read_test_set
 from unison_audio.evaluation.dealing import Form
@@ -138,6 +139,7 @@ def evaluate_nano_sets(
     Raises:
         InputError: As `evaluate_sets`.
     """
+    require_nano_corpus(corpus, "Measuring nano on its test sets")
     rate = choice.variant.sample_rate
     judging = options.pop("judging", None) or Judging(offline=True)
     scoring = "score" in options.get("stages", STAGES)

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import torch
 
-from unison_audio.data.shards import Clip, read_corpus
+from unison_audio.data.shards import Clip
+from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.frozen.codec import load_nano_codec
 from unison_audio.frozen.nano_codec import NanoCodec

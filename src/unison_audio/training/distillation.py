@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unison_audio.data.shards import read_corpus
+from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.model import flow
 from unison_audio.model.backbone import UnisonBackbone
@@ -22,7 +22,7 @@ from unison_audio.parts import Loading, open_parts
 from unison_audio.settings import Pace, Sampling, sampling_for
 from unison_audio.tasks.table import REFERENCE, TASKS
 from unison_audio.training import recipes
-from unison_audio.training.examples import CorpusInMemory, Example, ExampleStream
+from unison_audio.training.examples import CorpusInMemory, Example, ExampleStream, buildable_shares
 from unison_audio.training.full import disk_type, save_weights
 from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipe import BackboneRecipe
@@ -237,9 +237,13 @@ def distill(
     parts = open_parts(name_or_path, Loading(device=parallel.device, low_memory=False))
     variant, codec = parts.variant, parts.codec.get()
     clips = read_corpus(corpus, variant.sample_rate, split="train")
+    recipe = distillation_recipe(variant, codec.frames, updates, learning_rate, parallel.world)
+    (phase,) = recipe.phases
+    shares = buildable_shares(phase.probabilities, clips, corpus)
+    phase = dataclasses.replace(phase, probabilities=shares)
     stream = ExampleStream(
         student_of(variant, steps),
-        distillation_recipe(variant, codec.frames, updates, learning_rate, parallel.world),
+        dataclasses.replace(recipe, phases=(phase,)),
         CorpusInMemory(clips, variant.sample_rate),
         codec,
         parallel.share(parts.text_encoder.get()),

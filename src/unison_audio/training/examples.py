@@ -6,8 +6,10 @@ bit, and any number of processes makes the same batches.
 """
 
 import dataclasses
+import math
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from unison_audio.data.pools import MemoryPools
+from unison_audio.data.pools import MemoryPools, label_of
 from unison_audio.data.shards import Clip
 from unison_audio.data.varied_pools import VariedPools
 from unison_audio.errors import InputError, TextError
@@ -64,6 +66,66 @@ REDRAWS = 10
 """Batches built at most until each of one's instructions can be read."""
 REDRAW_SEEDS = 7919
 """Between the seeds of two attempts at a batch."""
+
+
+def buildable_tasks(clips: Sequence[Clip]) -> set[str]:
+    """Names of the tasks whose batches the builders can make from some clips."""
+    labels = {label_of(clip.record) for clip in clips if clip.record.kind == "sound"}
+    spoken = [clip.record for clip in clips if clip.record.text]
+    speakers = [record.speaker for record in spoken if record.speaker]
+    can: set[str] = set()
+    if labels:
+        can.add("t2a")
+    if len(labels) >= 2:
+        can |= {"edit_add", "edit_remove"}
+    if len(labels) >= 3:
+        can |= {"t2a_mix", "timed", "edit_replace"}
+    if spoken:
+        can |= {"tts", "denoise"}
+    if len(speakers) > len(set(speakers)):
+        can.add("zero_shot_tts")
+    if spoken and labels:
+        can |= {"t2as", "speech_insert", "speech_delete"}
+    if spoken and len(labels) >= 2:
+        can |= {"audio_to_speech", "speech_to_audio"}
+    if len(spoken) >= 2 and labels:
+        can.add("speech_rewrite")
+    return can
+
+
+def buildable_shares(
+    shares: Mapping[str, float], clips: Sequence[Clip], corpus: object
+) -> dict[str, float]:
+    """Limits the shares of tasks to those that a corpus has clips for.
+
+    Tasks that are left out are named in a warning.
+
+    Args:
+        shares: Task -> share of the batches.
+        clips: The clips to build from.
+        corpus: What to call them in a message.
+
+    Returns:
+        The same shares where every task can be built, else the others scaled to sum to 1.
+
+    Raises:
+        InputError: If none can be built.
+    """
+    can = buildable_tasks(clips)
+    missing = [name for name, share in shares.items() if share > 0 and name not in can]
+    if not missing:
+        return dict(shares)
+    kept = {name: share for name, share in shares.items() if share > 0 and name in can}
+    if not kept:
+        raise InputError(
+            f"{corpus} has no clips for any of {', '.join(missing)}; add speech with its text, or "
+            "sounds with labels"
+        )
+    warnings.warn(
+        f"{corpus} has no clips for {', '.join(missing)}; these tasks are left out of the training",
+        stacklevel=2,
+    )
+    return {name: share / math.fsum(kept.values()) for name, share in kept.items()}
 
 
 class CorpusInMemory:

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import torch
 
-from unison_audio.data.shards import Clip, read_corpus
+from unison_audio.data.pools import label_of
+from unison_audio.data.shards import Clip
+from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.parts import Loading, open_parts
 from unison_audio.tasks.table import TASKS
-from unison_audio.training.examples import CorpusInMemory
+from unison_audio.training.examples import CorpusInMemory, buildable_shares
 from unison_audio.training.full import disk_type, save_weights
 from unison_audio.training.lora import add_adapters, merge_adapters
 from unison_audio.training.own_clips import OwnClips, OwnClipStream, read_own_clips
@@ -69,7 +71,8 @@ def finetune(
         others = read_corpus(corpus, variant.sample_rate, split="train")
         weights = _label_weights(own.clips, others, own_share)
         clips = own.clips + others
-        shares = {name: task.stage2_probability for name, task in TASKS.items()}
+        known = {name: task.stage2_probability for name, task in TASKS.items()}
+        shares = buildable_shares(known, clips, f"{examples} with {corpus}")
     seconds = (_longest(own, variant.default_seconds, variant.sample_rate),)
     recipe = BackboneRecipe(
         phases=(Phase(until_step=None, probabilities=shares, seconds={"": seconds}),),
@@ -123,7 +126,7 @@ def _label_weights(own: list[Clip], others: list[Clip], share: float) -> dict[st
     """Weights of the labels that give own sounds together their share of the draws."""
     if not 0 < share < 1:
         raise InputError(f"The share of own sounds is {share}; give a number between 0 and 1.")
-    mine = {clip.record.label for clip in own if clip.record.kind == "sound"}
-    rest = {clip.record.label for clip in others if clip.record.kind == "sound"} - mine
+    mine = {label_of(clip.record) for clip in own if clip.record.kind == "sound"}
+    rest = {label_of(clip.record) for clip in others if clip.record.kind == "sound"} - mine
     weights = {label: share / len(mine) for label in mine}
     return weights | {label: (1 - share if mine else 1.0) / len(rest) for label in rest}

@@ -25,7 +25,7 @@ from unison_audio.jsonl import read_rows
 from unison_audio.request import PEAK
 from unison_audio.tasks.instructions import parse_instruction, respell
 from unison_audio.tasks.table import TASKS, TaskBatch
-from unison_audio.training.examples import REDRAW_SEEDS, ExampleStream
+from unison_audio.training.examples import REDRAW_SEEDS, ExampleStream, buildable_tasks
 from unison_audio.training.runs import step_generator
 from unison_audio.variants import Variant
 
@@ -58,26 +58,7 @@ class OwnClips:
 
     def tasks(self) -> dict[str, float]:
         """The tasks that can be trained with these alone, with their shares."""
-        labels = {clip.record.label for clip in self.clips if clip.record.kind == "sound"}
-        spoken = [clip.record for clip in self.clips if clip.record.text]
-        speakers = [record.speaker for record in spoken if record.speaker]
-        can = {pair.task for pair in self.pairs}
-        if labels:
-            can.add("t2a")
-        if len(labels) >= 2:
-            can |= {"edit_add", "edit_remove"}
-        if len(labels) >= 3:
-            can |= {"t2a_mix", "timed", "edit_replace"}
-        if spoken:
-            can |= {"tts", "denoise"}
-        if len(speakers) > len(set(speakers)):
-            can.add("zero_shot_tts")
-        if spoken and labels:
-            can |= {"t2as", "speech_insert", "speech_delete"}
-        if spoken and len(labels) >= 2:
-            can |= {"audio_to_speech", "speech_to_audio"}
-        if len(spoken) >= 2 and labels:
-            can.add("speech_rewrite")
+        can = buildable_tasks(self.clips) | {pair.task for pair in self.pairs}
         shares = {name: TASKS[name].stage2_probability for name in TASKS if name in can}
         total = sum(shares.values())
         return {name: share / total for name, share in shares.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from unison_audio import checkpoint
-from unison_audio.data.shards import read_corpus
+from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.frozen.codec import load_nano_codec, save_nano_codec
 from unison_audio.frozen.memory import preferred_dtype

@@ -1,0 +1,72 @@
+"""Reading the clips of a prepared corpus into memory, whatever format and rate they have."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from unison_audio.data.corpus_index import read_index
+from unison_audio.data.decoding import BrokenClipError, decode
+from unison_audio.data.shard_reading import LostClipsError, read_samples
+from unison_audio.data.shards import Clip, ClipRecord
+from unison_audio.data.stream_parts import read_record
+from unison_audio.errors import InputError
+from unison_audio.frozen.memory import available_memory
+
+BYTES_PER_SAMPLE = 4
+
+
+def read_corpus(
+    folder: Path, sample_rate: int, *, kind: str | None = None, split: str | None = None
+) -> list[Clip]:
+    """Reads the clips of a corpus, shard by shard in the order of their names.
+
+    Args:
+        folder: A folder that ``unison-audio data`` wrote.
+        sample_rate: Of the waveforms, in Hz; clips of another rate are resampled.
+        kind: Only ``speech`` or only ``sound``; both if None.
+        split: Only clips of exactly this split; all if None.
+
+    Raises:
+        InputError: If the folder is no complete corpus, has no such clips, does not fit into
+            memory, or a shard is damaged.
+    """
+    index = read_index(folder, kind=kind, split=split)
+    needed = int(index.seconds * sample_rate * BYTES_PER_SAMPLE)
+    free = available_memory()
+    if free is not None and needed > free:
+        raise InputError(
+            f"{folder} has {index.seconds / 3600:.0f} hours, which need {needed / 1e9:.1f} GB of "
+            f"memory where {free / 1e9:.1f} GB are free; build a smaller corpus with "
+            "unison-audio data --limit"
+        )
+    if not index.clips.sum():
+        raise InputError(
+            f"{folder} has no {kind or 'clip'} of the split {split!r}; use a corpus that has some"
+        )
+    counts = dict(zip(index.names.tolist(), index.clips.tolist(), strict=True))
+    return [
+        clip
+        for name in sorted(counts)
+        for clip in _read_shard(
+            Path(index.base) / name.decode(), counts[name], sample_rate, kind, split
+        )
+    ]
+
+
+def _read_shard(
+    path: Path, clips: int, sample_rate: int, kind: str | None, split: str | None
+) -> Iterator[Clip]:
+    try:
+        for sample in read_samples(str(path), clips, patient=False):
+            record = read_record(sample.files.get("json", b""))
+            if _matches(record, kind, split):
+                suffix = next((name for name in sample.files if name != "json"), "")
+                waveform = decode(sample.files.get(suffix, b""), suffix, sample_rate)
+                yield Clip(record=record, waveform=waveform)
+    except (LostClipsError, BrokenClipError) as error:
+        raise InputError(
+            f"The shard {path} is damaged ({error}); delete it and build the corpus again"
+        ) from error
+
+
+def _matches(record: ClipRecord, kind: str | None, split: str | None) -> bool:
+    return kind in (None, record.kind) and split in (None, record.split)
