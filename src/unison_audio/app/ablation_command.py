@@ -44,50 +44,30 @@ def train_ablations(
     With the recipe nano they are nano's counterparts, compared by the error on held-out clips; with
     base the paper's. A run that was cut off is gone on with.
 
-    Parameters
-    ----------
-    out
-        A folder with one run for each variant, and the table.
-    recipe
-        nano, or base: the paper's full size.
-    steps
-        Of each variant; by default 2,000 of nano's, the paper's 80,000 of the full size.
-    variants
-        Which; by default all: nano-O, nano-L, nano-OL, nano-S, nano-O-3of6, or D24-O, D24-L,
-        D24-OL, S32-O, D24-O-3B.
-    corpus
-        nano: what 'unison-audio data nano' wrote.
-    codec
-        nano: the codec's folder.
-    frames
-        nano: latent frames in a batch, if not nano's 960.
-    batches
-        nano: held-out batches of each task.
-    judged
-        nano: generate as well, and let the offline judges fill Table 8.
-    corpora
-        base: folders or addresses of what 'unison-audio data' wrote.
-    data
-        base: AudioCaps test and Seed-TTS as published, to fill Table 8.
-    items
-        base: clips of 10 s in a batch of one device, if not the paper's 56.
-    accumulate
-        base: batches of a device in a step.
-    strategy
-        base: ddp copies the backbone to every device, fsdp cuts it in pieces.
-    mixed_precision
-        base: type of the products.
-    gradient_checkpointing
-        base: compute blocks again in the backward pass instead of remembering them.
-    codec_files
-        base: folder of the codec's own files, if they are not to be downloaded.
-    text_files
-        base: folder with a language model's files for all chosen variants, if they are not to be
-        downloaded; the 3B variant has another one than the rest.
-    workers
-        Processes that make or decode batches ahead.
-    cpu
-        base: stay on the CPU where there is a GPU.
+    Args:
+        out: A folder with one run for each variant, and the table.
+        recipe: nano, or base: the paper's full size.
+        steps: Of each variant; by default 2,000 of nano's, the paper's 80,000 of the full size.
+        variants: Which; by default all: nano-O, nano-L, nano-OL, nano-S, nano-O-3of6, or D24-O,
+            D24-L, D24-OL, S32-O, D24-O-3B.
+        corpus: nano: what 'unison-audio data nano' wrote.
+        codec: nano: the codec's folder.
+        frames: nano: latent frames in a batch, if not nano's 960.
+        batches: nano: held-out batches of each task.
+        judged: nano: generate as well, and let the offline judges fill Table 8.
+        corpora: base: folders or addresses of what 'unison-audio data' wrote.
+        data: base: AudioCaps test and Seed-TTS as published, to fill Table 8.
+        items: base: clips of 10 s in a batch of one device, if not the paper's 56.
+        accumulate: base: batches of a device in a step.
+        strategy: base: ddp copies the backbone to every device, fsdp cuts it in pieces.
+        mixed_precision: base: type of the products.
+        gradient_checkpointing: base: compute blocks again in the backward pass instead of
+            remembering them.
+        codec_files: base: folder of the codec's own files, if they are not to be downloaded.
+        text_files: base: folder with a language model's files for all chosen variants, if they are
+            not to be downloaded; the 3B variant has another one than the rest.
+        workers: Processes that make or decode batches ahead.
+        cpu: base: stay on the CPU where there is a GPU.
     """
     from unison_audio.training import ablations
 

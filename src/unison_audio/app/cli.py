@@ -13,9 +13,10 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
+from unison_audio.app.corpus_commands import data
 from unison_audio.app.evaluation_commands import evaluate
 from unison_audio.app.options import MachineFlags, SamplingFlags
-from unison_audio.app.training_commands import data, finetune, plan, train
+from unison_audio.app.training_commands import finetune, plan, train
 from unison_audio.errors import InputError
 
 MENDABLE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
@@ -57,24 +58,18 @@ def generate(
 ) -> None:
     """Do what an instruction says and write a sound file.
 
-    Parameters
-    ----------
-    instruction
-        What is to be heard, with the tags that 'unison-audio tasks' lists.
-    output
-        The file to write: wav, flac, ogg or mp3.
-    source
-        The recording to edit.
-    reference
-        The recording whose voice is to speak.
-    reference_text
-        The words of the reference.
-    duration
-        Seconds of the result; by default as the source, or what the variant is at its best with.
-    seed
-        The same seed gives the same sound.
-    variant
-        A variant's name, a checkpoint's folder, or owner/name on the hub.
+    Args:
+        instruction: What is to be heard, with the tags that 'unison-audio tasks' lists.
+        output: The file to write: wav, flac, ogg or mp3.
+        source: The recording to edit.
+        reference: The recording whose voice is to speak.
+        reference_text: The words of the reference.
+        duration: Seconds of the result; by default as the source, or what the variant is at its
+            best with.
+        seed: The same seed gives the same sound.
+        variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
+        sampling: How to sample; each option has its own flag.
+        machine: Where to compute; each option has its own flag.
     """
     from unison_audio.app.files import check_sound_file
     from unison_audio.app.progress import progress
@@ -112,14 +107,11 @@ def batch(
     Only the instruction is required. Paths are relative to the jobs file. All lines are checked
     before the first is run. What is complete is not run again.
 
-    Parameters
-    ----------
-    jobs
-        The file, JOBS.jsonl.
-    output
-        The folder to write to; results.jsonl in it lists what was done.
-    variant
-        A variant's name, a checkpoint's folder, or owner/name on the hub.
+    Args:
+        jobs: The file, JOBS.jsonl.
+        output: The folder to write to; results.jsonl in it lists what was done.
+        variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
+        machine: Where to compute; each option has its own flag.
     """
     from unison_audio.app.files import make_folder
     from unison_audio.app.jobs import read_jobs, run_jobs
@@ -163,12 +155,11 @@ def demo(
 ) -> None:
     """Make one example of every task, with pictures and a page that plays them all.
 
-    Parameters
-    ----------
-    output
-        The folder to write to.
-    variant
-        A variant's name, a checkpoint's folder, or owner/name on the hub.
+    Args:
+        output: The folder to write to.
+        variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
+        sampling: How to sample; each option has its own flag.
+        machine: Where to compute; each option has its own flag.
     """
     from unison_audio.app.demo import make_demo
     from unison_audio.app.progress import progress
@@ -198,19 +189,13 @@ def import_release(
 ) -> None:
     """Make a checkpoint of weights in the UNISON release's layout.
 
-    Parameters
-    ----------
-    weights
-        A .safetensors file, a .pt or .pth file (also one with moving averages inside), or
-        owner/name on the hub, such as jac22/UNISON.
-    variant
-        What the weights are of: one of those that 'unison-audio variants' lists.
-    output
-        The checkpoint's folder.
-    system_prompt_file
-        A text file with the system prompt that the weights were trained with.
-    dtype
-        Type of the stored weights: float32, bfloat16 or float16.
+    Args:
+        weights: A .safetensors file, a .pt or .pth file (also one with moving averages inside), or
+            owner/name on the hub, such as jac22/UNISON.
+        variant: What the weights are of: one of those that 'unison-audio variants' lists.
+        output: The checkpoint's folder.
+        system_prompt_file: A text file with the system prompt that the weights were trained with.
+        dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
     from unison_audio.release import import_release
 

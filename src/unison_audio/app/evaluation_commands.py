@@ -41,39 +41,26 @@ def evaluate_nano(
     Runs of different tasks may share a folder, also at the same time; a last run of all tasks
     then takes what they left and prints the whole table.
 
-    Parameters
-    ----------
-    corpus
-        What 'unison-audio data nano' wrote.
-    out
-        The folder for the tables, the sounds and what the judges heard.
-    variant
-        A variant's name, a checkpoint's folder, or owner/name on the hub.
-    tables
-        Only the table of bars, only the tables of the paper's kinds, or all.
-    items
-        Items of a task that has a first bar; the others have a quarter of them, sequences three
-        times as many.
-    tasks
-        Which tasks of the table of bars, codec, or sequences (of random words); by default all.
-    steps
-        Steps of sampling.
-    guidance
-        How closely the instruction is followed.
-    seed
-        Of the items and of the noise.
-    bars
-        Which bars stand in the table; how many of either are met is said in any case.
-    classifier
-        Folder of the event classifier that judges sounds; trained there where it is missing.
-    sets
-        Which test sets of the paper's kinds; by default all.
-    systems
-        Which systems on them; by default all: the model, references and baselines.
-    ray_address
-        Address of a Ray cluster that shares the work on the test sets; local starts one.
-    workers
-        How many work at once, through Ray.
+    Args:
+        corpus: What 'unison-audio data nano' wrote.
+        out: The folder for the tables, the sounds and what the judges heard.
+        variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
+        tables: Only the table of bars, only the tables of the paper's kinds, or all.
+        items: Items of a task that has a first bar; the others have a quarter of them, sequences
+            three times as many.
+        tasks: Which tasks of the table of bars, codec, or sequences (of random words); by default
+            all.
+        steps: Steps of sampling.
+        guidance: How closely the instruction is followed.
+        seed: Of the items and of the noise.
+        bars: Which bars stand in the table; how many of either are met is said in any case.
+        classifier: Folder of the event classifier that judges sounds; trained there where it is
+            missing.
+        sets: Which test sets of the paper's kinds; by default all.
+        systems: Which systems on them; by default all: the model, references and baselines.
+        ray_address: Address of a Ray cluster that shares the work on the test sets; local starts
+            one.
+        workers: How many work at once, through Ray.
     """
     from unison_audio.app.files import make_folder
     from unison_audio.evaluation import nano, suite
@@ -124,16 +111,12 @@ def evaluate_demo(
 ) -> None:
     """Judge the fifteen examples of the demo's page, each by the final bars of its task.
 
-    Parameters
-    ----------
-    corpus
-        What 'unison-audio data nano' wrote.
-    out
-        The folder for the table and what the judges heard.
-    variant
-        Nano, or a checkpoint's folder trained as nano is.
-    classifier
-        Folder of the event classifier that judges sounds; trained there where it is missing.
+    Args:
+        corpus: What 'unison-audio data nano' wrote.
+        out: The folder for the table and what the judges heard.
+        variant: Nano, or a checkpoint's folder trained as nano is.
+        classifier: Folder of the event classifier that judges sounds; trained there where it is
+            missing.
     """
     from unison_audio.app.demo_check import PAGE, check_demo
     from unison_audio.app.files import make_folder
@@ -169,42 +152,29 @@ def evaluate_paper(
 ) -> None:
     """Build the paper's test sets, answer and score them, and print its tables with ours beside.
 
-    Parameters
-    ----------
-    data
-        Folder with audiocaps/ and seedtts_testset/ as they are published.
-    out
-        The folder for test sets, sounds, what the judges heard, and the report.
-    variant
-        A variant's name, a checkpoint's folder, or owner/name on the hub.
-    sets
-        Which test sets; by default all.
-    systems
-        Which of ground-truth, through-codec, copy-source, sdedit, zeta and unison; by default all.
-    outputs
-        Folders of other systems' sounds, named by the items' ids; the folder's name is theirs.
-    metrics
-        Which metrics; by default all that the tasks ask for.
-    counts
-        Other numbers of items than the paper's, such as audiocaps=100 timed=20.
-    stages
-        Some of build, generate and score; by default all.
-    judges
-        Local files of judges' models, such as whisper=FOLDER cnn14=FILE.
-    judge_device
-        Where the judges run; by default where the model does.
-    offline_judges
-        Judges out of packages where no others are given.
-    bootstrap
-        Draws for the intervals.
-    batch
-        Items answered at once.
-    seed
-        Of the sets, the noise and the bootstrap.
-    ray_address
-        Address of a Ray cluster that shares the work; auto is this machine's, local starts one.
-    workers
-        How many work at once, through Ray.
+    Args:
+        data: Folder with audiocaps/ and seedtts_testset/ as they are published.
+        out: The folder for test sets, sounds, what the judges heard, and the report.
+        variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
+        sets: Which test sets; by default all.
+        systems: Which of ground-truth, through-codec, copy-source, sdedit, zeta and unison; by
+            default all.
+        outputs: Folders of other systems' sounds, named by the items' ids; the folder's name is
+            theirs.
+        metrics: Which metrics; by default all that the tasks ask for.
+        counts: Other numbers of items than the paper's, such as audiocaps=100 timed=20.
+        stages: Some of build, generate and score; by default all.
+        judges: Local files of judges' models, such as whisper=FOLDER cnn14=FILE.
+        judge_device: Where the judges run; by default where the model does.
+        offline_judges: Judges out of packages where no others are given.
+        bootstrap: Draws for the intervals.
+        batch: Items answered at once.
+        seed: Of the sets, the noise and the bootstrap.
+        ray_address: Address of a Ray cluster that shares the work; auto is this machine's, local
+            starts one.
+        workers: How many work at once, through Ray.
+        sampling: How to sample; each option has its own flag.
+        machine: Where to compute; each option has its own flag.
     """
     from unison_audio.app.files import make_folder
     from unison_audio.evaluation import suite

@@ -1,4 +1,4 @@
-"""The commands for corpora and training."""
+"""The commands that train, and the one that estimates what training takes."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +9,6 @@ from unison_audio.app.ablation_command import train_ablations
 from unison_audio.errors import InputError
 
 train = App(name="train", help="Train a part of the model; a run that was cut off is gone on with.")
-data = App(name="data", help="Build a training corpus.")
 train.command(name="ablations")(train_ablations)
 Weights = Annotated[str, Parameter(name=["--variant"])]
 
@@ -20,17 +19,13 @@ def train_nano_codec(
 ) -> None:
     """Train the nano codec; the result is RUN/weights.
 
-    Parameters
-    ----------
-    corpus
-        What 'unison-audio data nano' wrote.
-    run
-        The run's folder.
-    init
-        A codec's folder that a fresh run begins with. Latents stay near those of that codec, so
-        that a backbone trained on them needs little more training for the new one.
-    steps
-        Steps in all, if not the recipe's; the encoder stands still in as great a part of them.
+    Args:
+        corpus: What 'unison-audio data nano' wrote.
+        run: The run's folder.
+        init: A codec's folder that a fresh run begins with. Latents stay near those of that codec,
+            so that a backbone trained on them needs little more training for the new one.
+        steps: Steps in all, if not the recipe's; the encoder stands still in as great a part of
+            them.
     """
     import dataclasses
 
@@ -60,24 +55,16 @@ def train_nano(
 ) -> None:
     """Train the nano backbone; the result, codec included, is RUN/weights.
 
-    Parameters
-    ----------
-    corpus
-        What 'unison-audio data nano' wrote.
-    run
-        The run's folder.
-    codec
-        The codec's folder, the weights of 'unison-audio train nano-codec'.
-    init
-        A checkpoint's folder whose weights a fresh run starts from.
-    steps
-        Steps in all, if not the recipe's.
-    workers
-        Processes that make batches ahead; 0 makes them in between.
-    mixed_precision
-        Type of the products; by default bf16 where the processor has instructions for it.
-    dtype
-        Type of the stored weights, float16 or float32.
+    Args:
+        corpus: What 'unison-audio data nano' wrote.
+        run: The run's folder.
+        codec: The codec's folder, the weights of 'unison-audio train nano-codec'.
+        init: A checkpoint's folder whose weights a fresh run starts from.
+        steps: Steps in all, if not the recipe's.
+        workers: Processes that make batches ahead; 0 makes them in between.
+        mixed_precision: Type of the products; by default bf16 where the processor has instructions
+            for it.
+        dtype: Type of the stored weights, float16 or float32.
     """
     import dataclasses
 
@@ -127,46 +114,28 @@ def train_backbone(
     On several devices or machines put 'accelerate launch --no_python' before the command. A run
     that was cut off is gone on with, also by another number of processes.
 
-    Parameters
-    ----------
-    variant
-        One of those that 'unison-audio variants' lists.
-    corpora
-        Folders or addresses of what 'unison-audio data' wrote.
-    run
-        The run's folder.
-    recipe
-        base, clips of 10 s; or long-speech, which goes on from a base model (--init) to 22 s.
-    steps
-        Steps in all, if not the recipe's.
-    items
-        Clips of 10 s in a batch of one device, if not the paper's 56.
-    accumulate
-        Batches of a device in a step.
-    strategy
-        ddp copies the backbone to every device, fsdp cuts it in pieces.
-    mixed_precision
-        Type of the products; weights stay in float32.
-    gradient_checkpointing
-        Compute blocks again in the backward pass instead of remembering them.
-    init
-        A checkpoint's folder, or owner/name on the hub, that a fresh run starts from.
-    held_out
-        Corpora whose loss is followed.
-    system_prompt_file
-        A text file with a system prompt for the language model.
-    codec_files
-        Folder of the codec's own files, if they are not to be downloaded.
-    text_files
-        Folder of the language model, if it is not to be downloaded.
-    trackers
-        tensorboard, wandb.
-    workers
-        Processes that decode, for each device.
-    cpu
-        Stay on the CPU where there is a GPU.
-    dtype
-        Type of the stored weights: float32, bfloat16 or float16.
+    Args:
+        variant: One of those that 'unison-audio variants' lists.
+        corpora: Folders or addresses of what 'unison-audio data' wrote.
+        run: The run's folder.
+        recipe: base, clips of 10 s; or long-speech, which goes on from a base model (--init) to 22
+            s.
+        steps: Steps in all, if not the recipe's.
+        items: Clips of 10 s in a batch of one device, if not the paper's 56.
+        accumulate: Batches of a device in a step.
+        strategy: ddp copies the backbone to every device, fsdp cuts it in pieces.
+        mixed_precision: Type of the products; weights stay in float32.
+        gradient_checkpointing: Compute blocks again in the backward pass instead of remembering
+            them.
+        init: A checkpoint's folder, or owner/name on the hub, that a fresh run starts from.
+        held_out: Corpora whose loss is followed.
+        system_prompt_file: A text file with a system prompt for the language model.
+        codec_files: Folder of the codec's own files, if they are not to be downloaded.
+        text_files: Folder of the language model, if it is not to be downloaded.
+        trackers: tensorboard, wandb.
+        workers: Processes that decode, for each device.
+        cpu: Stay on the CPU where there is a GPU.
+        dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
     from unison_audio.release import read_prompt
     from unison_audio.training.full import train_variant
@@ -220,32 +189,19 @@ def train_distill(
 ) -> None:
     """Teach a copy to need only a few steps and no guidance; the result is RUN/weights.
 
-    Parameters
-    ----------
-    variant
-        The teacher: a variant's name, a checkpoint's folder, or owner/name on the hub.
-    corpus
-        What 'unison-audio data' wrote.
-    run
-        The run's folder; one that was cut off is gone on with.
-    steps
-        Steps that the copy takes from noise to sound.
-    substeps
-        Steps of the teacher for each of these.
-    updates
-        Steps of training.
-    learning_rate
-        The highest.
-    strategy
-        With several processes: ddp copies the backbone, fsdp cuts it in pieces.
-    mixed_precision
-        Type of the products; weights stay in float32.
-    workers
-        Processes that make batches ahead; 0 makes them in between.
-    cpu
-        Stay on the CPU where there is a GPU.
-    dtype
-        Type of the stored weights: float32, bfloat16 or float16.
+    Args:
+        variant: The teacher: a variant's name, a checkpoint's folder, or owner/name on the hub.
+        corpus: What 'unison-audio data' wrote.
+        run: The run's folder; one that was cut off is gone on with.
+        steps: Steps that the copy takes from noise to sound.
+        substeps: Steps of the teacher for each of these.
+        updates: Steps of training.
+        learning_rate: The highest.
+        strategy: With several processes: ddp copies the backbone, fsdp cuts it in pieces.
+        mixed_precision: Type of the products; weights stay in float32.
+        workers: Processes that make batches ahead; 0 makes them in between.
+        cpu: Stay on the CPU where there is a GPU.
+        dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
     from unison_audio.training.distillation import distill
     from unison_audio.training.parallel import Parallel
@@ -290,35 +246,22 @@ def finetune(
     "text" with "gender" (speech), "instruction" with, for edits, "source" (a result as it is to
     be).
 
-    Parameters
-    ----------
-
-    Examples:
-        The list, EXAMPLES.jsonl; paths in it are relative to its folder.
-    run
-        The run's folder; one that was cut off is gone on with.
-    variant
-        What to begin with: a variant's name, a checkpoint's folder, or owner/name on the hub.
-    method
-        lora trains small matrices beside the others and adds them in at the end; full trains all.
-    rank
-        Of lora's matrices.
-    steps
-        Steps in all.
-    learning_rate
-        The highest; by default what suits the method.
-    items
-        Clips in a batch.
-    corpus
-        What 'unison-audio data' wrote, to learn the new beside the known.
-    own_share
-        With a corpus, the share of the sounds that are your own.
-    strategy
-        With several processes: ddp copies the backbone, fsdp cuts it in pieces.
-    cpu
-        Stay on the CPU where there is a GPU.
-    dtype
-        Type of the stored weights: float32, bfloat16 or float16.
+    Args:
+        examples: The list, EXAMPLES.jsonl; paths in it are relative to its folder.
+        run: The run's folder; one that was cut off is gone on with.
+        variant: What to begin with: a variant's name, a checkpoint's folder, or owner/name on the
+            hub.
+        method: lora trains small matrices beside the others and adds them in at the end; full
+            trains all.
+        rank: Of lora's matrices.
+        steps: Steps in all.
+        learning_rate: The highest; by default what suits the method.
+        items: Clips in a batch.
+        corpus: What 'unison-audio data' wrote, to learn the new beside the known.
+        own_share: With a corpus, the share of the sounds that are your own.
+        strategy: With several processes: ddp copies the backbone, fsdp cuts it in pieces.
+        cpu: Stay on the CPU where there is a GPU.
+        dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
     from unison_audio.training.finetune import finetune as run_finetune
     from unison_audio.training.parallel import Parallel
@@ -356,30 +299,19 @@ def plan(
 ) -> None:
     """Say what a training run takes: parameters, memory by part, work, days.
 
-    Parameters
-    ----------
-    variant
-        One of those that 'unison-audio variants' lists.
-    gpus
-        Devices.
-    batch
-        Items on a device at a time.
-    seconds
-        Length of the clips.
-    steps
-        Of the run. The paper gives 150,000 for its first stage, and no number in all.
-    throughput
-        What a device reaches, in 10^12 operations a second.
-    measure
-        Measure that on this machine instead.
-    strategy
-        ddp copies the backbone to every device, fsdp cuts it in pieces.
-    mixed_precision
-        Type of the products.
-    gradient_checkpointing
-        Compute blocks again in the backward pass instead of remembering them.
-    accumulate
-        Batches of a device in a step.
+    Args:
+        variant: One of those that 'unison-audio variants' lists.
+        gpus: Devices.
+        batch: Items on a device at a time.
+        seconds: Length of the clips.
+        steps: Of the run. The paper gives 150,000 for its first stage, and no number in all.
+        throughput: What a device reaches, in 10^12 operations a second.
+        measure: Measure that on this machine instead.
+        strategy: ddp copies the backbone to every device, fsdp cuts it in pieces.
+        mixed_precision: Type of the products.
+        gradient_checkpointing: Compute blocks again in the backward pass instead of remembering
+            them.
+        accumulate: Batches of a device in a step.
     """
     import torch
 
@@ -404,74 +336,6 @@ def plan(
         accumulate=accumulate,
     )
     print(plan_table(made, throughput, steps))
-
-
-@data.command(name="nano")
-def data_nano(
-    *, out: Path, packages: Path | None = None, workers: int = 2, scale: float = 1.0
-) -> None:
-    """Build nano's corpus from free recordings and synthetic voices, or go on with it.
-
-    Parameters
-    ----------
-    out
-        The folder to write to.
-    packages
-        A folder with Debian packages already fetched.
-    workers
-        Processes.
-    scale
-        Factor on the number of utterances, for a small corpus.
-    """
-    from unison_audio.app.files import make_folder
-    from unison_audio.data.nano_corpus import build
-
-    if not scale > 0:
-        raise InputError(f"scale is {scale}; it must be above 0.")
-    _at_least_one("workers", workers)
-    manifest = build(make_folder(out), packages=packages, workers=workers, scale=scale)
-    print(f"The corpus is listed in {manifest}.")
-
-
-@data.default
-def data_corpus(
-    name: str,
-    /,
-    *,
-    root: Path,
-    out: Path,
-    workers: int | None = None,
-    limit: int | None = None,
-) -> None:
-    """Read a public corpus as it was published, or your own folder, and write shards.
-
-    Parameters
-    ----------
-    name
-        wavcaps, audioset, vggsound, audiocaps, libritts, wenetspeech, emilia-en, emilia-zh, or
-        folder: a directory with a JSONL or CSV of audio and text.
-    root
-        The corpus' folder.
-    out
-        The folder to write to.
-    workers
-        Processes; by default one per core.
-    limit
-        End after so many clips.
-    """
-    from unison_audio.app.progress import progress
-    from unison_audio.data.ingest import ingest
-
-    with progress() as show:
-        index = ingest(
-            name,
-            root,
-            out,
-            workers=workers,
-            limit=limit,
-            on_progress=lambda p: show(f"{name}, {p.clips} clips", round(1000 * p.share), 1000),
-        )
-    print(f"The corpus is listed in {index}.")
 
 
 def _at_least_one(name: str, value: int) -> int:
