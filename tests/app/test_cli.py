@@ -173,7 +173,7 @@ def test_mistakes_are_one_sentence(
         (("generatee",), 'Did you mean "generate"'),
         (("train", "nano-codec"), "corpus"),
         (("train", "nano-codec", "--corpus", "x", "--run", "r", "--steps", "0"), "steps is 0"),
-        (("train", "nano-codec", "--corpus", "x", "--run", "r"), "holds no finished corpus"),
+        (("train", "nano-codec", "--corpus", "x", "--run", "r"), "There is no index x/index.json"),
         (("data", "nano", "--out", "x", "--scale", "0"), "scale is 0"),
         (("evaluate", "nano", "--corpus", "x", "--out", "y", "--items", "0"), "items is 0"),
         (("batch", "nothing.jsonl", "-o", "out"), "no file nothing.jsonl"),

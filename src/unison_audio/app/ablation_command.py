@@ -50,7 +50,7 @@ def train_ablations(
         steps: Of each variant; by default 2,000 of nano's, the paper's 80,000 of the full size.
         variants: Which; by default all: nano-O, nano-L, nano-OL, nano-S, nano-O-3of6, or D24-O,
             D24-L, D24-OL, S32-O, D24-O-3B.
-        corpus: nano: what 'unison-audio data nano' wrote.
+        corpus: nano: what 'unison-audio data' wrote; --judged needs nano's own corpus.
         codec: nano: the codec's folder.
         frames: nano: latent frames in a batch, if not nano's 960.
         batches: nano: held-out batches of each task.

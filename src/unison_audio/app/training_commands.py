@@ -20,7 +20,7 @@ def train_nano_codec(
     """Train the nano codec; the result is RUN/weights.
 
     Args:
-        corpus: What 'unison-audio data nano' wrote.
+        corpus: What 'unison-audio data' wrote; it is read into memory.
         run: The run's folder.
         init: A codec's folder that a fresh run begins with. Latents stay near those of that codec,
             so that a backbone trained on them needs little more training for the new one.
@@ -56,7 +56,7 @@ def train_nano(
     """Train the nano backbone; the result, codec included, is RUN/weights.
 
     Args:
-        corpus: What 'unison-audio data nano' wrote.
+        corpus: What 'unison-audio data' wrote; it is read into memory.
         run: The run's folder.
         codec: The codec's folder, the weights of 'unison-audio train nano-codec'.
         init: A checkpoint's folder whose weights a fresh run starts from.

@@ -96,7 +96,7 @@ def train_nano_ablations(
     """Train nano's ablations one after another and measure each; goes on after a kill.
 
     Args:
-        corpus: What ``unison-audio data nano`` wrote.
+        corpus: What ``unison-audio data`` wrote; the judge needs nano's own corpus.
         codec: Folder of the codec's weights.
         out: A folder a variant: its run, and what was measured.
         recipe: For all of them.

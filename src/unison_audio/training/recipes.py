@@ -167,7 +167,7 @@ def train_nano_codec(
     """Trains the nano codec on a corpus; the result is ``run/weights``.
 
     Args:
-        corpus: What ``unison-audio data nano`` wrote.
+        corpus: What ``unison-audio data`` wrote; it is read into memory.
         run: Folder of the run; one that was cut off is gone on with.
         init: Folder of a codec that the run begins with, and near whose latents it stays.
         recipe: How to train.
@@ -198,7 +198,7 @@ def train_nano(
     """Trains the nano backbone on a corpus; the result, codec included, is ``run/weights``.
 
     Args:
-        corpus: What ``unison-audio data nano`` wrote.
+        corpus: What ``unison-audio data`` wrote; it is read into memory.
         run: Folder of the run; one that was cut off is gone on with.
         codec: Folder of the codec's weights.
         init: Folder of a checkpoint whose weights a fresh run starts from.
