@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from unison_audio import checkpoint
 from unison_audio.errors import InputError
-from unison_audio.model.backbone import FUSIONS, BackboneConfig, UnisonBackbone
+from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.config import FUSIONS, BackboneConfig
 from unison_audio.variants import VARIANTS, Variant
 
 

@@ -18,7 +18,7 @@ from unison_audio import checkpoint, variants
 from unison_audio.app import cli
 from unison_audio.frozen import mmaudio_files, qwen
 from unison_audio.frozen.mmaudio import CONFIGS
-from unison_audio.model.backbone import BackboneConfig
+from unison_audio.model.config import BackboneConfig
 from unison_audio.pipeline import Unison
 
 GUIDE = Path(__file__).parents[1] / "docs" / "full-size.md"

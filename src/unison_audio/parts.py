@@ -21,6 +21,7 @@ from unison_audio.frozen.downloads import cache_folder
 from unison_audio.frozen.memory import available_memory, preferred_dtype
 from unison_audio.frozen.text import TEXT_ENCODERS, TextEncoder, TextSetup
 from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.config import count_parameters
 from unison_audio.variants import VARIANTS, Variant
 
 T = TypeVar("T")
@@ -249,12 +250,9 @@ def plan(
 
 def needed_bytes(variant: Variant, dtype: torch.dtype) -> dict[str, int]:
     """Memory of a variant's models: the text encoder's as it runs where memory is short."""
-    with torch.device("meta"):
-        backbone = UnisonBackbone(variant.backbone)
-    parameters = sum(parameter.numel() for parameter in backbone.parameters())
     return {
         "text encoder": FROZEN_BYTES[variant.text_encoder],
-        "backbone": parameters * dtype.itemsize,
+        "backbone": count_parameters(variant.backbone) * dtype.itemsize,
         "codec": FROZEN_BYTES[variant.codec],
     }
 
