@@ -5,15 +5,22 @@ of the pipeline and the evaluation (paper Table 10; the last two rows are this p
 the paper's "other editing variants").
 """
 
+from __future__ import annotations
+
 import dataclasses
-from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from unison_audio.tasks import templates
 
-from unison_audio.tasks import builders, editing, templates
-from unison_audio.tasks.builders import BuilderConfig, Built, Draw
-from unison_audio.tasks.pools import Pools
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from torch import Tensor
+
+    from unison_audio.tasks.builders import BuilderConfig, Built, Draw
+    from unison_audio.tasks.pools import Pools
 
 EDITING = 1
 """The tag of edits."""
@@ -64,8 +71,9 @@ class Task:
     stage2_probability: float
     """Its share of the batches of the second stage."""
 
-    builder: Callable[[Draw], Built]
-    """Makes its waveforms."""
+    builder: str
+    """Makes its waveforms: a function, named by its module in `unison_audio.tasks` and its own
+    name, so that whoever reads the table alone imports no torch."""
 
     source_rms: float = 0.1
     """The typical RMS of its training sources, to which a user's source is brought."""
@@ -97,6 +105,14 @@ class Task:
         """Its wordings, the paper's first."""
         return templates.TEMPLATES[self.name]
 
+    def load_builder(self) -> Callable[[Draw], Built]:
+        """The function that `builder` names."""
+        module, name = self.builder.split(".")
+        function: Callable[[Draw], Built] = getattr(
+            import_module(f"unison_audio.tasks.{module}"), name
+        )
+        return function
+
     def build(
         self,
         pools: Pools,
@@ -118,8 +134,10 @@ class Task:
             device: Where the waveforms are mixed and returned.
             config: The ranges to draw from; the defaults are those of training.
         """
-        config = config or BuilderConfig()
-        draw = Draw(
+        from unison_audio.tasks import builders
+
+        config = config or builders.BuilderConfig()
+        draw = builders.Draw(
             pools=pools,
             batch=batch,
             seconds=seconds,
@@ -128,7 +146,7 @@ class Task:
             device=device,
             config=config,
         )
-        built = self.builder(draw)
+        built = self.load_builder()(draw)
         if self.tag == EDITING and config.floor_dbfs is not None:
             built = builders.with_floor(built, draw)
         wordings = templates.choose(
@@ -147,9 +165,7 @@ class Task:
         )
 
 
-def _generation(
-    name: str, probability: float, builder: Callable[[Draw], Built], metrics: tuple[str, ...]
-) -> Task:
+def _generation(name: str, probability: float, builder: str, metrics: tuple[str, ...]) -> Task:
     return Task(
         name=name,
         tag=0,
@@ -164,7 +180,7 @@ def _generation(
 def _edit(
     name: str,
     probability: float,
-    builder: Callable[[Draw], Built],
+    builder: str,
     metrics: tuple[str, ...],
     source_rms: float = 0.1,
     adds: bool = True,
@@ -195,41 +211,41 @@ _BACKGROUND_RMS, _EVENT_SCENE_RMS = 0.032, 0.045
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        _generation("tts", 0.15, builders.tts, ("wer", "gender")),
+        _generation("tts", 0.15, "builders.tts", ("wer", "gender")),
         Task(
             name="zero_shot_tts",
             tag=REFERENCE,
             needs=("reference", "reference_text"),
             stage1=True,
             stage2_probability=0.25,
-            builder=builders.zero_shot_tts,
+            builder="builders.zero_shot_tts",
             metrics=("wer",),
         ),
-        _generation("t2a", 0.10, builders.t2a, _SOUND),
-        _generation("t2a_mix", 0.08, builders.t2a_mix, _SOUND),
-        _generation("t2as", 0.08, builders.t2as, ("wer", "clap", "lsd")),
-        _generation("timed", 0.04, builders.timed, ("segment_clap", "clap")),
-        _edit("edit_add", 0.04, editing.edit_add, _EDIT, removes=False),
-        _edit("edit_remove", 0.04, editing.edit_remove, _EDIT, adds=False),
-        _edit("edit_replace", 0.03, editing.edit_replace, _EDIT),
+        _generation("t2a", 0.10, "builders.t2a", _SOUND),
+        _generation("t2a_mix", 0.08, "builders.t2a_mix", _SOUND),
+        _generation("t2as", 0.08, "builders.t2as", ("wer", "clap", "lsd")),
+        _generation("timed", 0.04, "builders.timed", ("segment_clap", "clap")),
+        _edit("edit_add", 0.04, "editing.edit_add", _EDIT, removes=False),
+        _edit("edit_remove", 0.04, "editing.edit_remove", _EDIT, adds=False),
+        _edit("edit_replace", 0.03, "editing.edit_replace", _EDIT),
         _edit(
-            "speech_insert", 0.04, editing.speech_insert, _SPOKEN, _BACKGROUND_RMS, removes=False
+            "speech_insert", 0.04, "editing.speech_insert", _SPOKEN, _BACKGROUND_RMS, removes=False
         ),
         _edit(
             "speech_delete",
             0.03,
-            editing.speech_delete,
+            "editing.speech_delete",
             ("clap", "lsd", "removal"),
             adds=False,
             clears_speech=True,
         ),
-        _edit("speech_rewrite", 0.04, editing.speech_rewrite, _SPOKEN, clears_speech=True),
-        _edit("denoise", 0.04, editing.denoise, ("wer", "lsd"), adds=False, clears_speech=True),
-        _edit("audio_to_speech", 0.02, editing.audio_to_speech, _SPOKEN, _EVENT_SCENE_RMS),
+        _edit("speech_rewrite", 0.04, "editing.speech_rewrite", _SPOKEN, clears_speech=True),
+        _edit("denoise", 0.04, "editing.denoise", ("wer", "lsd"), adds=False, clears_speech=True),
+        _edit("audio_to_speech", 0.02, "editing.audio_to_speech", _SPOKEN, _EVENT_SCENE_RMS),
         _edit(
             "speech_to_audio",
             0.02,
-            editing.speech_to_audio,
+            "editing.speech_to_audio",
             ("clap", "lsd", "removal"),
             clears_speech=True,
         ),
