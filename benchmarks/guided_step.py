@@ -33,9 +33,10 @@ from parity import draw_inputs, imported_backbone, release_size
 from torch import Tensor
 from torch.nn import functional
 
-from unison_audio.model.backbone import BackboneConfig
+from unison_audio.model.config import BackboneConfig
+from unison_audio.model.guidance import Guidance
 from unison_audio.model.inference import PreparedRun
-from unison_audio.model.sampling import Guidance, Solver
+from unison_audio.model.solvers import Solver
 from unison_audio.variants import VARIANTS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

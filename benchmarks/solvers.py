@@ -28,6 +28,7 @@ from unison_audio.evaluation.items import build_items
 from unison_audio.evaluation.judges import FreeRecogniser, fold
 from unison_audio.evaluation.metrics import word_error_rate
 from unison_audio.model import sampling
+from unison_audio.model.solvers import SOLVERS, Solver
 from unison_audio.pipeline import Unison
 from unison_audio.settings import sampling_for
 from unison_audio.tasks.latents import condition
@@ -119,7 +120,7 @@ def measure(
         for wave, text in zip(waves, batch.texts, strict=True):
             heard = judge.transcribe(wave, unison.codec.sample_rate)
             rates.append(word_error_rate(fold(text), fold(heard)))
-    evaluations = len(sampling.Solver(solver, steps).times)
+    evaluations = len(Solver(solver, steps).times)
     row = Row(solver=solver, evaluations=evaluations, away=away, rates=rates)
     print(solver, evaluations, f"{row.mean_away:.3f} {statistics.fmean(rates):.1%}", flush=True)
     return row
@@ -155,7 +156,7 @@ def main() -> None:
     default = measure(*given, variant.solver, variant.steps)
     rows = [
         measure(*given, solver, solver_steps(solver, evaluations))
-        for solver in sampling.SOLVERS
+        for solver in SOLVERS
         for evaluations in EVALUATIONS
     ]
     lines = [
@@ -186,7 +187,7 @@ def main() -> None:
 
 def draw(rows: list[Row], default: Row, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
-    for solver in sampling.SOLVERS:
+    for solver in SOLVERS:
         points = [row for row in rows if row.solver == solver]
         counts = [row.evaluations for row in points]
         left.plot(counts, [row.mean_away for row in points], "o-", label=solver)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from unison_audio.frozen.mmaudio import CONFIGS, MMAudioCodec
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.inference import PreparedRun
-from unison_audio.model.sampling import Solver
+from unison_audio.model.solvers import Solver
 from unison_audio.settings import Sampling
 from unison_audio.variants import Variant
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from unison_audio import checkpoint
+from unison_audio import checkpoint, checkpoint_files
 from unison_audio.errors import InputError
-from unison_audio.model.backbone import FUSIONS, BackboneConfig, UnisonBackbone
+from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.config import FUSIONS, BackboneConfig
 from unison_audio.variants import VARIANTS, Variant
 
 
@@ -90,7 +91,7 @@ def test_every_variant_survives_its_config(tmp_path: Path) -> None:
     for variant in VARIANTS.values():
         path = tmp_path / f"{variant.name}.json"
         path.write_text(json.dumps(dataclasses.asdict(variant)), "utf-8")
-        assert checkpoint.read_config(path) == variant
+        assert checkpoint_files.read_config(path) == variant
 
 
 def test_a_failed_save_leaves_the_old_checkpoint(

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from unison_audio.checkpoint import import_release_state
 from unison_audio.errors import InputError
-from unison_audio.model.backbone import FUSIONS, BackboneConfig, UnisonBackbone
+from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.config import FUSIONS, BackboneConfig
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GOLDEN = {"double-deep": "O", "double-last": "L", "double-both": "OL", "single-deep": "S"}

@@ -14,11 +14,11 @@ from independent_backbone import Size, draw_state
 from qwen_files import LAYERS, WIDTH, write_qwen
 from safetensors.torch import save_file
 
-from unison_audio import checkpoint, variants
+from unison_audio import checkpoint_files, variants
 from unison_audio.app import cli
 from unison_audio.frozen import mmaudio_files, qwen
 from unison_audio.frozen.mmaudio import CONFIGS
-from unison_audio.model.backbone import BackboneConfig
+from unison_audio.model.config import BackboneConfig
 from unison_audio.pipeline import Unison
 
 GUIDE = Path(__file__).parents[1] / "docs" / "full-size.md"
@@ -96,9 +96,9 @@ def commands() -> list[str]:
 
 def test_every_command_of_the_guide_works(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qwen, "download", lambda name: files / name.removeprefix("Qwen/"))
-    resolve = checkpoint.resolve
+    resolve = checkpoint_files.resolve
     monkeypatch.setattr(
-        checkpoint,
+        checkpoint_files,
         "resolve",
         lambda name, also=(): files if name == "jac22/UNISON" else resolve(name, also),
     )
@@ -116,7 +116,7 @@ def test_every_command_of_the_guide_works(files: Path, monkeypatch: pytest.Monke
             assert rate == 44_100
             assert 0 < abs(samples).max() <= 1
         else:
-            found = checkpoint.read_config(out / "config.json")
+            found = checkpoint_files.read_config(out / "config.json")
             assert found.system_prompt == "You hear what is to be heard."
 
 

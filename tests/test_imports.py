@@ -13,12 +13,12 @@ import unison_audio
 SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
-    {"audio", "jsonl", "keeping"},
+    {"audio", "audio_files", "jsonl", "keeping"},
     {"model", "frozen", "tasks", "data"},
     {"variants"},
-    {"checkpoint"},
+    {"checkpoint", "checkpoint_files"},
     {"release"},
-    {"sound", "settings", "parts", "request", "pipeline"},
+    {"checks", "sound", "settings", "parts", "request", "pipeline"},
     {"training", "evaluation"},
     {"app"},
 )

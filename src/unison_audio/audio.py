@@ -6,7 +6,6 @@ A waveform is a float tensor whose last dimension is time; leading dimensions ar
 import math
 import os
 import secrets
-import struct
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +14,13 @@ import soxr
 import torch
 from torch import Tensor
 
+from unison_audio.audio_files import FORMATS, reason, require_file, unreadable
 from unison_audio.errors import InputError
-
-FORMATS: dict[str, tuple[str, str]] = {
-    ".wav": ("WAV", "PCM_16"),
-    ".flac": ("FLAC", "PCM_16"),
-    ".ogg": ("OGG", "VORBIS"),
-    ".mp3": ("MP3", "MPEG_LAYER_III"),
-}
-"""What `save` writes: suffix -> libsndfile's container and coding."""
 
 SILENCE_RMS = 1e-7
 """Below this RMS a waveform counts as digital silence: it is never amplified."""
 
 _BLOCK = 1 << 16
-# A WAV written to a pipe cannot know its length and claims about 2 or 4 GiB.
-_STREAMED_SIZE = 0x7FFFF000
 
 
 def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
@@ -50,13 +40,13 @@ def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
         InputError: The file is missing, empty, cut short, not a sound file, or holds values that
             are not finite.
     """
-    name = _require_file(path)
+    name = require_file(path)
     try:
         with soundfile.SoundFile(name) as file:
             file_rate, frames = file.samplerate, file.frames
             data = file.read(dtype="float32", always_2d=True)  # (samples, channels)
     except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
-        raise _unreadable(name, error) from error
+        raise unreadable(name, error) from error
     if len(data) == 0:
         raise InputError(f"{name} holds no sound (0 samples); give a file that does.")
     if len(data) < frames:
@@ -74,22 +64,8 @@ def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
     return mono
 
 
-def seconds(path: str | os.PathLike[str]) -> float:
-    """Tell a sound file's length in seconds from its header, without decoding it.
-
-    Raises:
-        InputError: As `load`, as far as the header shows it.
-    """
-    name = _require_file(path)
-    try:
-        with soundfile.SoundFile(name) as file:
-            return file.frames / file.samplerate
-    except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
-        raise _unreadable(name, error) from error
-
-
 def save(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int) -> None:
-    """Write a mono waveform; the format follows from the suffix (see `FORMATS`).
+    """Write a mono waveform; the format follows from the suffix (see `audio_files.FORMATS`).
 
     The file appears whole or not at all: it is written beside its place and then moved there.
 
@@ -142,7 +118,7 @@ def save(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int) -> No
         part.replace(target)
     except (soundfile.SoundFileError, OSError) as error:
         raise InputError(
-            f"Cannot write {path} at {sample_rate} Hz ({_reason(error)}); "
+            f"Cannot write {path} at {sample_rate} Hz ({reason(error)}); "
             "choose another format or place."
         ) from error
     finally:
@@ -280,54 +256,3 @@ def trim_silence(waveform: Tensor, sample_rate: int, threshold_db: float = -40.0
     levels = frame_levels(waveform, frame)
     loud = torch.nonzero(levels >= levels.max() + threshold_db).flatten()
     return waveform[int(loud[0]) * frame : (int(loud[-1]) + 1) * frame]
-
-
-def _require_file(path: str | os.PathLike[str]) -> str:
-    """Refuse what is missing, a folder, empty, or a WAV with less data than its header says."""
-    file = Path(path)
-    if not file.exists():
-        raise InputError(f"There is no file {file}; check the path.")
-    if not file.is_file():
-        raise InputError(f"{file} is not a file; give the path of a sound file.")
-    try:
-        size = file.stat().st_size
-        if size == 0:
-            raise InputError(f"{file} is empty (0 bytes); give a sound file.")
-        missing = _missing_wav_bytes(file, size)
-    except OSError as error:
-        raise _unreadable(str(file), error) from error
-    if missing > 0:
-        raise InputError(
-            f"{file} is cut short ({missing} bytes of sound are missing); give the whole file."
-        )
-    return str(file)
-
-
-def _missing_wav_bytes(file: Path, size: int) -> int:
-    """Bytes that a RIFF file's data chunk promises and the file does not hold.
-
-    libsndfile reads such a file up to its end without a word.
-    """
-    with file.open("rb") as stream:
-        head = stream.read(12)
-        if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return 0
-        while len(chunk := stream.read(8)) == 8:
-            kind, length = struct.unpack("<4sI", chunk)
-            if kind == b"data":
-                held = size - stream.tell()
-                return 0 if length >= _STREAMED_SIZE else max(0, length - held)
-            stream.seek(length + length % 2, os.SEEK_CUR)
-    return 0
-
-
-def _reason(error: Exception) -> str:
-    """The library's own words on one line."""
-    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    return str(text).strip().rstrip(".")
-
-
-def _unreadable(name: str, error: Exception) -> InputError:
-    return InputError(
-        f"{name} cannot be read as sound ({_reason(error)}); give a wav, flac, ogg or mp3 file."
-    )

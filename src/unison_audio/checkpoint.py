@@ -7,8 +7,7 @@ import dataclasses
 import json
 import os
 import tempfile
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from unison_audio.checkpoint_files import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    complain,
+    read_config,
+    resolve,
+)
 from unison_audio.errors import InputError
-from unison_audio.model.backbone import FUSIONS, BackboneConfig, UnisonBackbone
+from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.config import FUSIONS, BackboneConfig
 from unison_audio.variants import Variant
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-ADDED_SINCE = {"speech_temperature": 1.0, "speech_candidates": 1, "hold_reference": False}
-"""Keys that the first checkpoints of this format do not have, and what was done then."""
 DISK_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -117,40 +120,6 @@ def load(
     return variant, backbone.eval()
 
 
-def resolve(source: str | os.PathLike[str], also: Iterable[str] = ()) -> Path:
-    """Find the folder of a checkpoint, downloading it if need be.
-
-    Args:
-        source: a folder, or `owner/name` of a repository on the Hugging Face hub.
-        also: names of further files to download where the repository has them.
-
-    Returns:
-        A folder on this machine.
-
-    Raises:
-        InputError: if it is neither, or the repository cannot be had.
-    """
-    if Path(source).is_dir():
-        return Path(source)
-    name = str(source)
-    if name.count("/") != 1 or name.startswith(("/", ".", "~")) or name.endswith("/"):
-        raise InputError(
-            f"There is no folder {name!r}; give a checkpoint's folder, or owner/name of a "
-            "repository on the Hugging Face hub."
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        wanted = [CONFIG_FILE, WEIGHTS_FILE, *also]
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except Exception as error:  # which errors these are depends on the hub client's HTTP library
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(
-            f"There is no folder {name!r}, and the hub does not give a repository of that name "
-            f"({reason}); check the name, the connection and, if it is private, your login."
-        ) from error
-
-
 def push_to_hub(
     repo_id: str,
     variant: Variant,
@@ -203,54 +172,6 @@ def upload(
     return str(commit.commit_url)
 
 
-def read_config(path: Path) -> Variant:
-    """Read a config.json.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        The variant it describes.
-
-    Raises:
-        InputError: if it is missing, not JSON, or its keys are not exactly those of `Variant`;
-            those of `ADDED_SINCE` may be missing.
-    """
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path} is missing; a checkpoint is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
-        ) from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}); download or save it again.") from error
-    if isinstance(values, dict):
-        values = {**ADDED_SINCE, **values}
-    _require_fields(f"{path}", Variant, values)
-    _require_fields(f"{path}, backbone", BackboneConfig, values["backbone"])
-    return Variant(**{**values, "backbone": BackboneConfig(**values["backbone"])})
-
-
-def _require_fields(where: str, config: type, values: Any) -> None:
-    """Refuse anything but an object with exactly the fields of a config, of their types."""
-    if not isinstance(values, dict):
-        raise InputError(f"{where}: expected an object with the fields of {config.__name__}.")
-    types = typing.get_type_hints(config)
-    accepted = {int: (int,), float: (int, float), str: (str,)}
-    wrong = {
-        "missing": sorted(types.keys() - values.keys()),
-        "unknown": sorted(values.keys() - types.keys()),
-        "of the wrong type": [
-            f"{name} {values[name]!r} (should be {kind.__name__})"
-            for name, kind in types.items()
-            if name in values
-            and kind in accepted
-            and (isinstance(values[name], bool) or not isinstance(values[name], accepted[kind]))
-        ],
-    }
-    _complain(f"The keys of {where} are not those of {config.__name__}", wrong)
-
-
 def _require_same_keys(
     where: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Any]
 ) -> None:
@@ -265,14 +186,7 @@ def _require_same_keys(
             if name in shapes and shapes[name] != shape
         ],
     }
-    _complain(f"The weights in {where} do not fit their config", wrong)
-
-
-def _complain(what: str, wrong: Mapping[str, Iterable[str]]) -> None:
-    """Raise one error with all lists that are not empty."""
-    lists = [f"{kind}: {', '.join(names)}" for kind, names in wrong.items() if names]
-    if lists:
-        raise InputError(f"{what}; {'; '.join(lists)}.")
+    complain(f"The weights in {where} do not fit their config", wrong)
 
 
 # Names of the release (right) for the modules here (left). Several on the right are one product

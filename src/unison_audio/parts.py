@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,14 +13,15 @@ import torch
 from torch import nn
 
 from unison_audio import checkpoint
+from unison_audio.checkpoint_files import CONFIG_FILE, find_checkpoint, read_config
 from unison_audio.errors import InputError
-from unison_audio.frozen import codec as codecs
 from unison_audio.frozen.codec import CODECS, AudioCodec
 from unison_audio.frozen.downloads import cache_folder
 from unison_audio.frozen.memory import available_memory, preferred_dtype
 from unison_audio.frozen.text import TEXT_ENCODERS, TextEncoder, TextSetup
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.variants import VARIANTS, Variant
+from unison_audio.model.config import count_parameters
+from unison_audio.variants import Variant
 
 T = TypeVar("T")
 
@@ -123,7 +123,7 @@ def open_parts(name_or_path: str | os.PathLike[str], how: Loading) -> Parts:
         InputError: If there is no such checkpoint, a part is not known, or it cannot fit.
     """
     where = find_checkpoint(name_or_path)
-    variant = checkpoint.read_config(where / checkpoint.CONFIG_FILE)
+    variant = read_config(where / CONFIG_FILE)
     new_text = _row(TEXT_ENCODERS, variant.text_encoder, "text encoder", variant)
     new_codec = _row(CODECS, variant.codec, "codec", variant)
     device = torch.device(how.device)
@@ -179,31 +179,6 @@ def _text_setup(
     )
 
 
-def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
-    """The folder of a checkpoint.
-
-    A variant's name means the weights that came with the package; where none did, a folder of that
-    name.
-    """
-    name = os.fspath(name_or_path)
-    if name not in VARIANTS:
-        return checkpoint.resolve(name, also=(codecs.CONFIG_FILE, codecs.WEIGHTS_FILE))
-    folder = Path(str(resources.files("unison_audio"))) / "weights" / name
-    if folder.is_dir():
-        return folder
-    if Path(name).is_dir():
-        return Path(name)
-    if name == "nano":
-        raise InputError(
-            f"The weights of nano are not in this installation ({folder}); install the package "
-            "again, or give the folder of a checkpoint."
-        )
-    raise InputError(
-        f"The weights of {name} do not come with the package; make a checkpoint of the released "
-        "ones with 'unison-audio import-release' (docs/full-size.md) and give its folder."
-    )
-
-
 def plan(
     variant: Variant,
     device: torch.device,
@@ -249,12 +224,9 @@ def plan(
 
 def needed_bytes(variant: Variant, dtype: torch.dtype) -> dict[str, int]:
     """Memory of a variant's models: the text encoder's as it runs where memory is short."""
-    with torch.device("meta"):
-        backbone = UnisonBackbone(variant.backbone)
-    parameters = sum(parameter.numel() for parameter in backbone.parameters())
     return {
         "text encoder": FROZEN_BYTES[variant.text_encoder],
-        "backbone": parameters * dtype.itemsize,
+        "backbone": count_parameters(variant.backbone) * dtype.itemsize,
         "codec": FROZEN_BYTES[variant.codec],
     }
 

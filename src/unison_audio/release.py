@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from unison_audio import checkpoint
+from unison_audio import checkpoint, checkpoint_files
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.variants import Variant, find_variant
@@ -63,9 +63,9 @@ def _read(weights: str | os.PathLike[str]) -> Mapping[str, Any]:
     """The release's state dict, memory-mapped."""
     path = Path(weights)
     if not path.exists():
-        path = checkpoint.resolve(weights) / checkpoint.WEIGHTS_FILE
+        path = checkpoint_files.resolve(weights) / checkpoint_files.WEIGHTS_FILE
     elif path.is_dir():
-        path = path / checkpoint.WEIGHTS_FILE
+        path = path / checkpoint_files.WEIGHTS_FILE
     try:
         if path.suffix in PICKLES:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unison_audio import audio
+from unison_audio import audio, audio_files
+from unison_audio.checks import check_item, check_length
 from unison_audio.errors import InputError
 from unison_audio.frozen.codec import AudioCodec
 from unison_audio.sound import Audio
-from unison_audio.tasks.instructions import parse_instruction, respell, with_reference_text
+from unison_audio.tasks.instructions import respell, with_reference_text
 from unison_audio.tasks.reference import frame_edge, prepare_reference
-from unison_audio.tasks.table import TASKS, Task
+from unison_audio.tasks.table import Task
 from unison_audio.variants import Variant
 
 Sound: TypeAlias = str | os.PathLike[str] | Audio | tuple[Tensor | np.ndarray, int]
@@ -95,26 +96,18 @@ def prepare(
     Raises:
         InputError: If something does not fit; the message says what does.
     """
-    if not isinstance(instruction, str):
-        raise InputError(f"The instruction is {instruction!r}; it must be a text.")
-    name = parse_instruction(instruction, source is not None, reference is not None)
-    task = TASKS[name]
-    _check_seed(seed)
-    if duration is not None:
-        _check_duration(duration, variant)
-    if reference_text is not None and reference is None:
-        raise InputError(
-            f"A reference text {reference_text!r} is given without a reference; give the recording "
-            "it belongs to, or leave it out."
-        )
+    task = check_item(
+        variant,
+        instruction,
+        has_source=source is not None,
+        has_reference=reference is not None,
+        reference_text=reference_text,
+        duration=duration,
+        seed=seed,
+    )
     instruction = respell(instruction.strip(), variant.edit_tag_spelling)
     heard = instruction
-    if reference is not None:
-        if not isinstance(reference_text, str) or not reference_text.strip():
-            raise InputError(
-                f"The instruction {instruction!r} ({name}) needs the words of the reference; give "
-                "them as the reference text."
-            )
+    if reference is not None and reference_text is not None:
         heard = with_reference_text(instruction, reference_text)
         layout = _zero_shot(variant, codec, reference, duration)
     elif source is not None:
@@ -146,13 +139,13 @@ def read_sound(given: Sound, what: str, sample_rate: int, longest: float | None 
     if isinstance(given, str | os.PathLike):
         name = f"The {what} {os.fspath(given)}"
         if longest is not None:  # from the header, so that hours of sound are not decoded first
-            _check_length(audio.seconds(given), longest, name)
+            check_length(audio_files.seconds(given), longest, name)
         waveform = audio.load(given, sample_rate=sample_rate)
     else:
         name = f"The {what}"
         waveform = _from_memory(given, name, sample_rate)
     if longest is not None:
-        _check_length(waveform.shape[0] / sample_rate, longest, name)
+        check_length(waveform.shape[0] / sample_rate, longest, name)
     audio.require_sound(waveform, name)
     return waveform
 
@@ -247,27 +240,3 @@ def _from_memory(given: object, name: str, sample_rate: int) -> Tensor:
     if resampled.numel() == 0:
         raise InputError(f"{name} is too short: less than one sample at {sample_rate} Hz.")
     return resampled
-
-
-def _check_length(seconds: float, longest: float, name: str) -> None:
-    if seconds > longest + 1e-6:
-        raise InputError(
-            f"{name} is {seconds:.2f} s long where at most {longest} s are taken; cut it to that."
-        )
-
-
-def _check_duration(duration: float, variant: Variant) -> None:
-    if not _is_number(duration) or not 0 < duration <= variant.max_seconds:
-        raise InputError(
-            f"The duration is {duration!r}; {variant.name} makes sounds of more than 0 and at most "
-            f"{variant.max_seconds} s."
-        )
-
-
-def _check_seed(seed: int) -> None:
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
-        raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from unison_audio.errors import InputError
-from unison_audio.model.ranking import PASSES
-from unison_audio.model.sampling import SOLVERS, Guidance, is_number
+from unison_audio.model.guidance import Guidance, is_number
+from unison_audio.model.solvers import SOLVERS
 from unison_audio.tasks.table import GENERATING_GROUPS, Group, Task
 from unison_audio.variants import Variant
 
@@ -67,7 +67,11 @@ class Pace:
     @property
     def passes(self) -> int:
         """Steps, and passes of comparing the candidates if there is more than one."""
-        return self.steps + (PASSES if self.candidates > 1 else 0)
+        if self.candidates == 1:
+            return self.steps
+        from unison_audio.model.ranking import PASSES
+
+        return self.steps + PASSES
 
 
 @dataclass(frozen=True, kw_only=True)

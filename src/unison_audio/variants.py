@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from unison_audio.errors import InputError
-from unison_audio.model.backbone import FUSIONS, BackboneConfig
-from unison_audio.model.sampling import SOLVERS
+from unison_audio.model.config import FUSIONS, BackboneConfig
+from unison_audio.model.solvers import SOLVERS
 
 EDIT_TAG_SPELLINGS = ("[Edit][Audio]", "[Edit] [Audio]")
 

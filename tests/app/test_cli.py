@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from tiny_unison import RATE, tone_file
 
-from unison_audio import audio
+from unison_audio import audio, audio_files
 from unison_audio.app import cli
 from unison_audio.pipeline import Unison
 from unison_audio.tasks.table import TASKS
@@ -51,10 +51,10 @@ def test_the_whole_command_with_the_real_text_encoder(
         text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert audio.seconds(out) == 1.0
+    assert audio_files.seconds(out) == 1.0
 
 
-@pytest.mark.parametrize("suffix", list(audio.FORMATS))
+@pytest.mark.parametrize("suffix", list(audio_files.FORMATS))
 def test_generate_writes_what_the_library_gives(
     suffix: str, tiny: Unison, tiny_checkpoint: Path, stub_text: None, tmp_path: Path
 ) -> None:
@@ -75,11 +75,11 @@ def test_generate_with_inputs(
     weights = ("--variant", tiny_checkpoint)
     edited = tmp_path / "edited.wav"
     assert run("generate", DELETE, "-o", edited, "--source", source, *weights) == 0
-    assert audio.seconds(edited) == pytest.approx(1.3, abs=1e-3)
+    assert audio_files.seconds(edited) == pytest.approx(1.3, abs=1e-3)
     cloned = tmp_path / "cloned.wav"
     given = ("--reference", source, "--reference-text", "go home")
     assert run("generate", CLONE, "-o", cloned, *given, *weights) == 0
-    assert audio.seconds(cloned) == 2.56
+    assert audio_files.seconds(cloned) == 2.56
 
 
 def test_a_cut_reference_is_told_in_one_line(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_unison import RATE
 
-from unison_audio import audio
+from unison_audio import audio, audio_files
 from unison_audio.app import cli
 from unison_audio.app.examples import packaged_inputs, read_examples
 from unison_audio.app.page import TITLES, Entry, Track, render_page
@@ -87,7 +87,7 @@ def test_the_demo_makes_all_examples_and_a_page_of_them(
         names += [(f"{example.task}-source", ".flac")] if example.source else []
         names += [(f"{example.task}-reference", ".flac")] if example.reference else []
         expected |= {stem + end for stem, suffix in names for end in (suffix, ".png")}
-        length = audio.seconds(out / f"{example.task}-output.wav")
+        length = audio_files.seconds(out / f"{example.task}-output.wav")
         assert length == (3.84 if example.task == "timed" else 2.56)
     assert {file.name for file in out.iterdir()} == expected
 

@@ -23,7 +23,9 @@ from unison_audio.evaluation.entrants import SYSTEMS
 from unison_audio.evaluation.material import published
 from unison_audio.evaluation.running import generate_set
 from unison_audio.evaluation.test_sets import build_test_set
-from unison_audio.model.sampling import Guidance, Solver, integrate
+from unison_audio.model.guidance import Guidance
+from unison_audio.model.sampling import integrate
+from unison_audio.model.solvers import Solver
 
 RATE = 16_000
 FORM = Form(sample_rate=RATE, hop=1024, seconds=1.0, zero_shot_seconds=1.0, longest=5.12)

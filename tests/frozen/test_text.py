@@ -2,10 +2,9 @@ import pytest
 import torch
 
 from unison_audio.errors import InputError
+from unison_audio.frozen.minilm import MiniLmEncoder
 from unison_audio.frozen.text import (
-    TEXT_ENCODERS,
     CachingTextEncoder,
-    MiniLmEncoder,
     TextSetup,
     TextStates,
     split,
@@ -24,18 +23,6 @@ TEXTS = [
     "[Audio] a dog barking",
     '[Speech] A male voice saying "stop"',
 ]
-
-
-def test_states_are_those_of_the_picked_layers(encoder):
-    states = encoder.encode(TEXTS[:1])
-    ids = encoder.tokenizer(TEXTS[0], return_tensors="pt")
-    with torch.no_grad():
-        output = encoder.model(**ids, output_hidden_states=True)
-    for k, layer in enumerate(VARIANTS["nano"].layer_picks):
-        expected = output.hidden_states[layer][0]
-        assert torch.allclose(states.hidden_states[0, k], expected, atol=1e-5)
-    assert states.hidden_states.shape[-1] == VARIANTS["nano"].backbone.text_dim
-    assert states.mask.all()
 
 
 def test_a_text_does_not_depend_on_its_batch(encoder):
@@ -79,20 +66,6 @@ def test_too_long_and_empty_texts_are_refused(encoder):
         encoder.encode(["dog " * 300])
     with pytest.raises(InputError, match="empty"):
         encoder.encode(["  "])
-
-
-def test_the_penultimate_states_are_transformers_last_but_one(encoder):
-    setup = TextSetup(picks=(), penultimate=True)
-    states = TEXT_ENCODERS["minilm"](setup).encode(TEXTS[1:])
-    for row, text in enumerate(TEXTS[1:]):
-        ids = encoder.tokenizer(text, return_tensors="pt")
-        with torch.no_grad():
-            expected = encoder.model(**ids, output_hidden_states=True).hidden_states[-2][0]
-        tokens = expected.shape[0]
-        assert torch.allclose(states.penultimate[row, :tokens], expected, atol=1e-5)
-        assert not states.penultimate[row, tokens:].any()
-    assert states.hidden_states.shape == (2, 0, *states.penultimate.shape[1:])
-    assert encoder.encode(TEXTS).penultimate is None
 
 
 def test_the_cache_carries_the_penultimate_states():

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from unison_audio.checkpoint import import_release_state
-from unison_audio.model.backbone import FUSIONS, BackboneConfig, UnisonBackbone
+from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.config import FUSIONS, BackboneConfig
 from unison_audio.model.inference import PreparedRun
 from unison_audio.variants import VARIANTS
 

@@ -17,8 +17,11 @@ from torch import Tensor
 
 from unison_audio.errors import InputError
 from unison_audio.model import flow
-from unison_audio.model.backbone import FUSIONS, BackboneConfig, UnisonBackbone
-from unison_audio.model.sampling import SOLVERS, Guidance, Solver, integrate, sample
+from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.config import FUSIONS, BackboneConfig
+from unison_audio.model.guidance import Guidance
+from unison_audio.model.sampling import integrate, sample
+from unison_audio.model.solvers import SOLVERS, Solver
 
 B, C, FRAMES, TOKENS = 3, 4, 10, 5
 FLOW: dict[str, Any] = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}

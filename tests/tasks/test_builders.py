@@ -224,3 +224,8 @@ class _Tiny:
             SpeechClip(waveform=torch.ones(100), text="red", gender="male", speaker="a")
             for _ in range(count)
         ]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_table_names_functions_that_exist(name: str) -> None:
+    assert TASKS[name].load_builder().__name__ == TASKS[name].builder.split(".")[1]

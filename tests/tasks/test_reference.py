@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from unison_audio.errors import InputError
-from unison_audio.tasks.reference import frame_edge, join_reference_text, prepare_reference
+from unison_audio.tasks.reference import frame_edge, prepare_reference
+from unison_audio.tasks.templates import join_reference_text
 
 RATE = 16000
 

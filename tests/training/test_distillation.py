@@ -13,7 +13,8 @@ from unison_audio import checkpoint
 from unison_audio.data.nano_corpus import write_index
 from unison_audio.data.shards import write_shard
 from unison_audio.errors import InputError
-from unison_audio.model.sampling import Solver, sample
+from unison_audio.model.sampling import sample
+from unison_audio.model.solvers import Solver
 from unison_audio.pipeline import Unison
 from unison_audio.settings import sampling_for
 from unison_audio.tasks.table import REFERENCE, TASKS

@@ -13,7 +13,8 @@ from tiny_unison import RATE, random_backbone, tiny_variant
 from unison_audio import checkpoint
 from unison_audio.data.pools import MemoryPools
 from unison_audio.errors import InputError
-from unison_audio.model.backbone import FUSIONS, BackboneConfig, UnisonBackbone
+from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.config import FUSIONS, BackboneConfig
 from unison_audio.pipeline import Unison
 from unison_audio.tasks.table import TASKS
 from unison_audio.training.finetune import finetune

@@ -73,20 +73,22 @@ def generate(
     """
     from unison_audio.app.files import check_sound_file
     from unison_audio.app.progress import progress
+    from unison_audio.checks import check_files, check_variant
 
     check_sound_file(output)
+    options = (sampling or SamplingFlags()).options()
+    inputs: dict[str, Any] = {
+        "source": source,
+        "reference": reference,
+        "reference_text": reference_text,
+        "duration": duration,
+        "seed": seed,
+    }
+    # Importing torch alone takes longer than all of this, so mistakes are told before it.
+    check_files(check_variant(variant, options), instruction, **inputs)
     unison = (machine or MachineFlags()).open(variant)
     with progress() as show:
-        sound = unison.generate(
-            instruction,
-            source=source,
-            reference=reference,
-            reference_text=reference_text,
-            duration=duration,
-            seed=seed,
-            on_step=partial(show, "Sampling"),
-            **(sampling or SamplingFlags()).options(),
-        )
+        sound = unison.generate(instruction, on_step=partial(show, "Sampling"), **inputs, **options)
     sound.save(output)
 
 

@@ -27,7 +27,7 @@ def check_sound_file(path: Path) -> Path:
     Raises:
         InputError: If the suffix is of no known format, or the name is a folder's.
     """
-    from unison_audio.audio import FORMATS
+    from unison_audio.audio_files import FORMATS
 
     if path.suffix.lower() not in FORMATS:
         raise InputError(

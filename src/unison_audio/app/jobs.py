@@ -152,7 +152,7 @@ def _read_job(number: int, values: dict[str, Any], folder: Path) -> Job:
 
 def _check(job: Job, unison: Unison) -> None:
     """Everything that can be told before running."""
-    from unison_audio.audio import FORMATS
+    from unison_audio.audio_files import FORMATS
 
     if Path(job.output).suffix.lower() not in FORMATS:
         raise InputError(

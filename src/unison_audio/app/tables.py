@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
-from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.config import count_parameters
 from unison_audio.tasks.sampler import default_stages
 from unison_audio.tasks.table import TASKS
-from unison_audio.variants import VARIANTS, Variant
+from unison_audio.variants import VARIANTS
 
 if TYPE_CHECKING:
     from unison_audio.training.plan import Plan
@@ -31,7 +29,7 @@ def variants_table() -> str:
         ("variant", "parameters", "codec", "text encoder", "sample rate", "frames/s", "longest")
     ]
     for name, variant in VARIANTS.items():
-        parts = (f"{parameters(variant):,}", variant.codec, variant.text_encoder)
+        parts = (f"{count_parameters(variant.backbone):,}", variant.codec, variant.text_encoder)
         rates = (f"{variant.sample_rate:,} Hz", f"{variant.latent_fps:.3f}")
         rows.append((name, *parts, *rates, f"{variant.max_seconds} s"))
     return _aligned(rows, right=(1, 4, 5, 6))
@@ -56,12 +54,6 @@ def plan_table(plan: "Plan", tflops: float, steps: int) -> str:
         f"device {plan.seconds_per_step:.3g} s a step, {plan.days:.3g} days for {steps:,} steps.",
     ]
     return "\n".join(lines)
-
-
-def parameters(variant: Variant) -> int:
-    """Count the backbone's trainable parameters without making them."""
-    with torch.device("meta"):
-        return sum(weight.numel() for weight in UnisonBackbone(variant.backbone).parameters())
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> str:

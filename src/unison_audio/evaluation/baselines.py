@@ -17,8 +17,10 @@ from unison_audio.evaluation.benchmark import Item, TestSet, derived_seed
 from unison_audio.evaluation.described_edits import Described, can_describe, describe_edit
 from unison_audio.evaluation.items import fingerprint
 from unison_audio.model.flow import add_noise
+from unison_audio.model.guidance import Guidance
 from unison_audio.model.inference import PreparedRun
-from unison_audio.model.sampling import Guidance, Solver, VelocityField
+from unison_audio.model.sampling import VelocityField
+from unison_audio.model.solvers import Solver
 from unison_audio.pipeline import Unison
 from unison_audio.request import Request, prepare
 

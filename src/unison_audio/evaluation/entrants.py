@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from unison_audio import checkpoint
+from unison_audio.checkpoint_files import CONFIG_FILE, find_checkpoint, read_config
 from unison_audio.errors import InputError
 from unison_audio.evaluation.baselines import SDEdit, Zeta
 from unison_audio.evaluation.running import System
@@ -19,7 +19,6 @@ from unison_audio.evaluation.systems import (
     ThroughCodec,
     UnisonSystem,
 )
-from unison_audio.parts import find_checkpoint
 from unison_audio.pipeline import Unison
 from unison_audio.variants import VARIANTS, Variant
 
@@ -50,7 +49,7 @@ class ModelChoice:
         """What it is, without its weights."""
         if self.model in VARIANTS:
             return VARIANTS[self.model]
-        return checkpoint.read_config(find_checkpoint(self.model) / checkpoint.CONFIG_FILE)
+        return read_config(find_checkpoint(self.model) / CONFIG_FILE)
 
     def open(self) -> Unison:
         """The model; loaded once a process."""

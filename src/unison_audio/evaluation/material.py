@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unison_audio import audio
+from unison_audio import audio, audio_files
 from unison_audio.data.caption_filters import speaks_of_speech
 from unison_audio.data.corpora import youtube
 from unison_audio.data.corpora.files import find, named_rows
@@ -344,7 +344,7 @@ def _file_voice(
         text=text,
         language=language,
         speaker=prompt.speaker if prompt is not None else name,
-        seconds=audio.seconds(path),
+        seconds=audio_files.seconds(path),
         read=lambda: audio.load(path, sample_rate=rate),
         gender=gender,
         prompt=prompt,

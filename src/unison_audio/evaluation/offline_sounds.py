@@ -21,7 +21,8 @@ from unison_audio.evaluation.judges import FreeRecogniser
 from unison_audio.evaluation.listeners import package_folder
 from unison_audio.evaluation.measures import Tools, windows
 from unison_audio.evaluation.published_weights import file_identity, read_pickle
-from unison_audio.frozen.text import MiniLmEncoder, TextSetup
+from unison_audio.frozen.minilm import MiniLmEncoder
+from unison_audio.frozen.text import TextSetup
 
 EMBEDDING = 512
 """Width of aiSFX's embedding."""

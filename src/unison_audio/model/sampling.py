@@ -3,57 +3,17 @@
 Flow time t runs from 1 (noise) to 0 (data); shapes and symbols as in `backbone.py`.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
-    FlowMatchEulerDiscreteScheduler,
-)
-from diffusers.schedulers.scheduling_flow_match_heun_discrete import (
-    FlowMatchHeunDiscreteScheduler,
-)
-from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch import Tensor
 
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.guidance import Guidance
 from unison_audio.model.inference import PreparedRun
-
-FLOW: dict[str, Any] = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
-
-
-def _usual(make: Callable[[], Any]) -> Callable[[int], Any]:
-    """A scheduler at its own times."""
-
-    def ready(steps: int) -> Any:
-        scheduler = make()
-        scheduler.set_timesteps(steps)
-        return scheduler
-
-    return ready
-
-
-def _even(steps: int) -> Any:
-    """Euler's at times that are evenly apart: the last of few steps is as long as the others."""
-    scheduler = FlowMatchEulerDiscreteScheduler()
-    scheduler.set_timesteps(sigmas=[1 - k / steps for k in range(steps)])
-    return scheduler
-
-
-SOLVERS: dict[str, Callable[[int], Any]] = {
-    "euler": _usual(FlowMatchEulerDiscreteScheduler),
-    "heun": _usual(FlowMatchHeunDiscreteScheduler),
-    "unipc": _usual(lambda: UniPCMultistepScheduler(**FLOW)),
-    "dpm++": _usual(lambda: DPMSolverMultistepScheduler(**FLOW)),
-    "euler-even": _even,
-}
-"""Solvers by name, diffusers' own, set to so many steps. Euler is the paper's. Heun asks for
-2 steps - 1 velocities. With euler-even each step is as long as the others, as distilled models
-(`training.distillation`) need it; Euler's own last one is nearly nothing."""
+from unison_audio.model.solvers import Solver
 
 
 class VelocityField(Protocol):
@@ -62,93 +22,6 @@ class VelocityField(Protocol):
     def velocities(self, z_t: Tensor, step: int, *, guided: bool) -> tuple[Tensor, Tensor | None]:
         """Velocities (B, C, T') at the schedule's time number `step`: with text, and without."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Guidance:
-    """How the velocities with and without text are put together (paper section 3.5)."""
-
-    scale: float = 4.5
-    """w of `v0 + w (v1 - v0)`; 1 is the velocity with text alone, at half the work."""
-    interval: tuple[float, float] = (0.0, 1.0)
-    """Times t, from and to, between which there is guidance (Kynkaanniemi et al. 2024)."""
-    rescale: float = 0.0
-    """How far, from 0 to 1, the result's deviation is brought back to v1's (Lin et al. 2024)."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that cannot be."""
-        if not is_number(self.scale) or not 0 <= self.scale <= 100:
-            raise InputError(f"The guidance scale is {self.scale!r}; give a number from 0 to 100.")
-        low, high = self.interval
-        if not (is_number(low) and is_number(high) and 0 <= low <= high <= 1):
-            raise InputError(
-                f"The guidance interval is {low!r} to {high!r}; give two times t with "
-                "0 <= from <= to <= 1 (1 is noise, 0 is data)."
-            )
-        if not is_number(self.rescale) or not 0 <= self.rescale <= 1:
-            raise InputError(
-                f"The guidance rescale is {self.rescale!r}; give a number from 0 to 1."
-            )
-
-    def at(self, t: float) -> bool:
-        """Whether there is guidance at time t."""
-        return self.scale != 1 and self.interval[0] <= t <= self.interval[1]
-
-    def combine(self, v1: Tensor, v0: Tensor, counted: Tensor | None = None) -> Tensor:
-        """The guided velocity.
-
-        Args:
-            v1: with text, (B, C, T').
-            v0: without, (B, C, T').
-            counted: (B, 1, T') booleans, True on frames that count; None counts all.
-
-        Returns:
-            (B, C, T').
-        """
-        v = torch.lerp(v0, v1, self.scale)
-        if not self.rescale:
-            return v
-        ratio = _deviation(v1, counted) / _deviation(v, counted).clamp(min=1e-12)
-        return v * torch.lerp(torch.ones_like(ratio), ratio, self.rescale)
-
-
-def _deviation(v: Tensor, counted: Tensor | None) -> Tensor:
-    """Standard deviation of each row over the frames that count, (B, 1, 1)."""
-    weight = torch.ones_like(v) if counted is None else counted.to(v.dtype).expand_as(v)
-    total = weight.sum(dim=(1, 2), keepdim=True)
-    mean = (v * weight).sum(dim=(1, 2), keepdim=True) / total
-    return ((v - mean).square() * weight).sum(dim=(1, 2), keepdim=True).div(total).sqrt()
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a finite number, and not a truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-class Solver:
-    """One of `SOLVERS` set to a number of steps.
-
-    Args:
-        name: A key of `SOLVERS`.
-        steps: Steps from noise to data.
-
-    Raises:
-        InputError: If there is no such solver, or not at least one step.
-    """
-
-    def __init__(self, name: str, steps: int) -> None:
-        if name not in SOLVERS:
-            raise InputError(f"There is no solver {name!r}; use one of {', '.join(SOLVERS)}.")
-        if steps < 1:
-            raise InputError(f"steps is {steps}; it must be at least 1.")
-        self.scheduler = SOLVERS[name](steps)
-        self.times: Tensor = self.scheduler.sigmas[:-1].float()
-        """(S,) the time of each velocity that is asked for."""
-
-    def advance(self, v: Tensor, step: int, z: Tensor) -> Tensor:
-        """From z at one of the times to z at the next."""
-        timestep = self.scheduler.timesteps[step]
-        return self.scheduler.step(v, timestep, z, return_dict=False)[0]
 
 
 def integrate(

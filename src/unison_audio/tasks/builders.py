@@ -17,8 +17,9 @@ from unison_audio.tasks import scene
 from unison_audio.tasks.pools import Pools
 from unison_audio.tasks.pools import SoundClip as SoundClip
 from unison_audio.tasks.pools import SpeechClip as SpeechClip
-from unison_audio.tasks.reference import frame_edge, join_reference_text
+from unison_audio.tasks.reference import frame_edge
 from unison_audio.tasks.scene import Layer
+from unison_audio.tasks.templates import join_reference_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,8 @@ the forms that would.
 import re
 
 from unison_audio.errors import InputError
-from unison_audio.tasks.reference import join_reference_text
 from unison_audio.tasks.table import TASKS, Task
-from unison_audio.tasks.templates import render
+from unison_audio.tasks.templates import join_reference_text, render
 
 __all__ = ["SPELLINGS", "forms", "parse_instruction", "render", "respell", "with_reference_text"]
 

@@ -1,14 +1,9 @@
-"""Reference recordings for zero-shot speech: preparing the sound and joining the texts."""
-
-import re
+"""Reference recordings for zero-shot speech."""
 
 import torch
 from torch import Tensor
 
 from unison_audio import audio
-
-_CLOSING = " \t\n.,;:!?…。，、；：！？"
-_CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 
 def prepare_reference(
@@ -60,14 +55,3 @@ def prepare_reference(
 def frame_edge(samples: int, hop: int) -> int:
     """The first edge of a latent frame at or after a sample."""
     return -(-samples // hop) * hop
-
-
-def join_reference_text(reference_text: str, text: str) -> str:
-    """Join the words of the reference and those to be said, as the instruction wants them.
-
-    The reference's closing punctuation is stripped; a comma follows, `，` after Chinese.
-    """
-    head = reference_text.strip().rstrip(_CLOSING)
-    if not head:
-        return text
-    return f"{head}，{text}" if _CHINESE.search(head[-1]) else f"{head}, {text}"

@@ -5,8 +5,6 @@ import itertools
 import math
 from typing import Any
 
-import torch
-
 from unison_audio.errors import InputError
 from unison_audio.tasks.table import TASKS
 
@@ -77,6 +75,8 @@ class TaskSampler:
                     "sum to 1."
                 )
         self.stages = stages
+        import torch
+
         self._generator = torch.Generator().manual_seed(seed)
 
     def stage(self, step: int) -> Stage:
@@ -85,6 +85,8 @@ class TaskSampler:
 
     def draw(self, step: int) -> str:
         """Draw the task of one batch: one number from the generator."""
+        import torch
+
         probabilities = self.stage(step).probabilities
         drawn = float(torch.rand((), dtype=torch.float64, generator=self._generator))
         possible = [name for name, share in probabilities.items() if share > 0.0]

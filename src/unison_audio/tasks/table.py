@@ -5,17 +5,23 @@ of the pipeline and the evaluation (paper Table 10; the last two rows are this p
 the paper's "other editing variants").
 """
 
-import dataclasses
-from collections.abc import Callable
-from typing import Literal, get_args
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+import dataclasses
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal, get_args
 
 from unison_audio.errors import InputError
-from unison_audio.tasks import builders, editing, templates
-from unison_audio.tasks.builders import BuilderConfig, Built, Draw
-from unison_audio.tasks.pools import Pools
+from unison_audio.tasks import templates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from torch import Tensor
+
+    from unison_audio.tasks.builders import BuilderConfig, Built, Draw
+    from unison_audio.tasks.pools import Pools
 
 EDITING = 1
 """The tag of edits."""
@@ -76,8 +82,9 @@ class Task:
     stage2_probability: float
     """Its share of the batches of the second stage."""
 
-    builder: Callable[[Draw], Built]
-    """Makes its waveforms."""
+    builder: str
+    """Makes its waveforms: a function, named by its module in `unison_audio.tasks` and its own
+    name, so that whoever reads the table alone imports no torch."""
 
     source_rms: float = 0.1
     """The typical RMS of its training sources, to which a user's source is brought."""
@@ -119,6 +126,14 @@ class Task:
         """Its wordings, the paper's first."""
         return templates.TEMPLATES[self.name]
 
+    def load_builder(self) -> Callable[[Draw], Built]:
+        """The function that `builder` names."""
+        module, name = self.builder.split(".")
+        function: Callable[[Draw], Built] = getattr(
+            import_module(f"unison_audio.tasks.{module}"), name
+        )
+        return function
+
     def build(
         self,
         pools: Pools,
@@ -140,8 +155,10 @@ class Task:
             device: Where the waveforms are mixed and returned.
             config: The ranges to draw from; the defaults are those of training.
         """
-        config = config or BuilderConfig()
-        draw = Draw(
+        from unison_audio.tasks import builders
+
+        config = config or builders.BuilderConfig()
+        draw = builders.Draw(
             pools=pools,
             batch=batch,
             seconds=seconds,
@@ -150,7 +167,7 @@ class Task:
             device=device,
             config=config,
         )
-        built = self.builder(draw)
+        built = self.load_builder()(draw)
         if self.tag == EDITING and config.floor_dbfs is not None:
             built = builders.with_floor(built, draw)
         wordings = templates.choose(
@@ -173,7 +190,7 @@ def _generation(
     name: str,
     group: Group,
     probability: float,
-    builder: Callable[[Draw], Built],
+    builder: str,
     metrics: tuple[str, ...],
 ) -> Task:
     return Task(
@@ -192,7 +209,7 @@ def _edit(
     name: str,
     group: Group,
     probability: float,
-    builder: Callable[[Draw], Built],
+    builder: str,
     metrics: tuple[str, ...],
     source_rms: float = 0.1,
     removes: bool = True,
@@ -222,7 +239,7 @@ _BACKGROUND_RMS, _EVENT_SCENE_RMS = 0.032, 0.045
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        _generation("tts", "speech", 0.15, builders.tts, ("wer", "gender")),
+        _generation("tts", "speech", 0.15, "builders.tts", ("wer", "gender")),
         Task(
             name="zero_shot_tts",
             group="speech",
@@ -230,21 +247,21 @@ TASKS: dict[str, Task] = {
             needs=("reference", "reference_text"),
             stage1=True,
             stage2_probability=0.25,
-            builder=builders.zero_shot_tts,
+            builder="builders.zero_shot_tts",
             metrics=("wer",),
         ),
-        _generation("t2a", "sound", 0.10, builders.t2a, _SOUND),
-        _generation("t2a_mix", "sound", 0.08, builders.t2a_mix, _SOUND),
-        _generation("t2as", "mixed", 0.08, builders.t2as, ("wer", "clap", "lsd")),
-        _generation("timed", "sound", 0.04, builders.timed, ("segment_clap", "clap")),
-        _edit("edit_add", "add", 0.04, editing.edit_add, _EDIT, removes=False),
-        _edit("edit_remove", "remove", 0.04, editing.edit_remove, _EDIT),
-        _edit("edit_replace", "add", 0.03, editing.edit_replace, _EDIT),
+        _generation("t2a", "sound", 0.10, "builders.t2a", _SOUND),
+        _generation("t2a_mix", "sound", 0.08, "builders.t2a_mix", _SOUND),
+        _generation("t2as", "mixed", 0.08, "builders.t2as", ("wer", "clap", "lsd")),
+        _generation("timed", "sound", 0.04, "builders.timed", ("segment_clap", "clap")),
+        _edit("edit_add", "add", 0.04, "editing.edit_add", _EDIT, removes=False),
+        _edit("edit_remove", "remove", 0.04, "editing.edit_remove", _EDIT),
+        _edit("edit_replace", "add", 0.03, "editing.edit_replace", _EDIT),
         _edit(
             "speech_insert",
             "add_speech",
             0.04,
-            editing.speech_insert,
+            "editing.speech_insert",
             _SPOKEN,
             _BACKGROUND_RMS,
             removes=False,
@@ -253,7 +270,7 @@ TASKS: dict[str, Task] = {
             "speech_delete",
             "remove",
             0.03,
-            editing.speech_delete,
+            "editing.speech_delete",
             ("clap", "lsd", "removal"),
             clears_speech=True,
         ),
@@ -261,16 +278,16 @@ TASKS: dict[str, Task] = {
             "speech_rewrite",
             "add_speech",
             0.04,
-            editing.speech_rewrite,
+            "editing.speech_rewrite",
             _SPOKEN,
             clears_speech=True,
         ),
-        _edit("denoise", "remove", 0.04, editing.denoise, ("wer", "lsd"), clears_speech=True),
+        _edit("denoise", "remove", 0.04, "editing.denoise", ("wer", "lsd"), clears_speech=True),
         _edit(
             "audio_to_speech",
             "add_speech",
             0.02,
-            editing.audio_to_speech,
+            "editing.audio_to_speech",
             _SPOKEN,
             _EVENT_SCENE_RMS,
         ),
@@ -278,7 +295,7 @@ TASKS: dict[str, Task] = {
             "speech_to_audio",
             "add",
             0.02,
-            editing.speech_to_audio,
+            "editing.speech_to_audio",
             ("clap", "lsd", "removal"),
             clears_speech=True,
         ),

@@ -4,10 +4,18 @@ A placeholder `{event}` stands for a field; `{Event}` for the same field with a 
 follows the tag of a timeline is repeated for each of its events.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from __future__ import annotations
 
-import torch
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+
+_CLOSING = " \t\n.,;:!?…。，、；：！？"
+_CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "tts": (
@@ -163,12 +171,25 @@ def choose(
         count: Items.
         generator: A CPU generator; two numbers are drawn an item.
     """
+    import torch
+
     is_first = torch.rand(count, generator=generator) < first_probability
     other = torch.rand(count, generator=generator) * (len(templates) - 1)
     return [
         templates[0] if first or len(templates) == 1 else templates[1 + int(k)]
         for first, k in zip(is_first.tolist(), other.tolist(), strict=True)
     ]
+
+
+def join_reference_text(reference_text: str, text: str) -> str:
+    """Join the words of the reference and those to be said, as the instruction wants them.
+
+    The reference's closing punctuation is stripped; a comma follows, `，` after Chinese.
+    """
+    head = reference_text.strip().rstrip(_CLOSING)
+    if not head:
+        return text
+    return f"{head}，{text}" if _CHINESE.search(head[-1]) else f"{head}, {text}"
 
 
 def _fill(template: str, fields: Mapping[str, Any]) -> str:

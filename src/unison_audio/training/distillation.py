@@ -17,7 +17,8 @@ from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.model import flow
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.model.sampling import Guidance, Solver
+from unison_audio.model.guidance import Guidance
+from unison_audio.model.solvers import Solver
 from unison_audio.parts import Loading, open_parts
 from unison_audio.settings import Pace, Sampling, sampling_for
 from unison_audio.tasks.table import REFERENCE, TASKS
@@ -161,7 +162,7 @@ class DistillingTrainer(BackboneTrainer):
 
         super().__init__(stream, parallel, make)
         solver = Solver(stream.variant.solver, stream.variant.steps)
-        self.times: list[float] = solver.scheduler.sigmas.tolist()
+        self.times: list[float] = [*solver.times.tolist(), 0.0]
 
     def loss(
         self,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from unison_audio import checkpoint
+from unison_audio import checkpoint, checkpoint_files
 from unison_audio.data.stream_pools import open_pools
 from unison_audio.errors import InputError
 from unison_audio.frozen.codec import AudioCodec, save_nano_codec
@@ -103,7 +103,7 @@ def train_variant(
     )
     trainer = BackboneTrainer(stream, parallel)
     if init is not None:
-        trainer.start_from(checkpoint.load(checkpoint.resolve(init))[1])
+        trainer.start_from(checkpoint.load(checkpoint_files.resolve(init))[1])
     validation = None
     if held_out:
         others = open_pools(

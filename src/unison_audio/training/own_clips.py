@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from unison_audio import audio
+from unison_audio import audio, audio_files
 from unison_audio.data.pools import plain_caption
 from unison_audio.data.shards import Clip, ClipRecord
 from unison_audio.errors import InputError
@@ -141,7 +141,7 @@ def _check_row(row: dict[str, Any]) -> None:
 
 def _load(folder: Path, name: str, variant: Variant) -> Tensor:
     path = folder / name
-    seconds = audio.seconds(path)
+    seconds = audio_files.seconds(path)
     if seconds > variant.max_seconds + 1e-6:
         raise InputError(
             f"{path} is {seconds:.2f} s long where {variant.name} takes at most "

@@ -16,7 +16,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from unison_audio.errors import InputError
-from unison_audio.model.backbone import FUSIONS, UnisonBackbone
+from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.config import FUSIONS
 from unison_audio.parts import FROZEN_BYTES
 from unison_audio.training.parallel import STRATEGIES
 from unison_audio.variants import Variant

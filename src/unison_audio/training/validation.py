@@ -7,7 +7,8 @@ import torch
 
 from unison_audio.audio import save
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.model.sampling import Guidance, sample
+from unison_audio.model.guidance import Guidance
+from unison_audio.model.sampling import sample
 from unison_audio.settings import Pace
 from unison_audio.tasks.table import REFERENCE, TASKS
 from unison_audio.training.examples import Example, ExampleStream, PoolSource

@@ -1,0 +1,89 @@
+"""Sound files as far as they are known without decoding: formats, faults, length.
+
+Nothing here imports torch, so that a file that cannot be used is refused at once.
+"""
+
+import os
+import struct
+from pathlib import Path
+
+from unison_audio.errors import InputError
+
+FORMATS: dict[str, tuple[str, str]] = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+"""What `save` writes: suffix -> libsndfile's container and coding."""
+
+# A WAV written to a pipe cannot know its length and claims about 2 or 4 GiB.
+_STREAMED_SIZE = 0x7FFFF000
+
+
+def seconds(path: str | os.PathLike[str]) -> float:
+    """Tell a sound file's length in seconds from its header, without decoding it.
+
+    Raises:
+        InputError: As `audio.load`, as far as the header shows it.
+    """
+    name = require_file(path)
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(name) as file:
+            return file.frames / file.samplerate
+    except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
+        raise unreadable(name, error) from error
+
+
+def require_file(path: str | os.PathLike[str]) -> str:
+    """Refuse what is missing, a folder, empty, or a WAV with less data than its header says."""
+    file = Path(path)
+    if not file.exists():
+        raise InputError(f"There is no file {file}; check the path.")
+    if not file.is_file():
+        raise InputError(f"{file} is not a file; give the path of a sound file.")
+    try:
+        size = file.stat().st_size
+        if size == 0:
+            raise InputError(f"{file} is empty (0 bytes); give a sound file.")
+        missing = _missing_wav_bytes(file, size)
+    except OSError as error:
+        raise unreadable(str(file), error) from error
+    if missing > 0:
+        raise InputError(
+            f"{file} is cut short ({missing} bytes of sound are missing); give the whole file."
+        )
+    return str(file)
+
+
+def _missing_wav_bytes(file: Path, size: int) -> int:
+    """Bytes that a RIFF file's data chunk promises and the file does not hold.
+
+    libsndfile reads such a file up to its end without a word.
+    """
+    with file.open("rb") as stream:
+        head = stream.read(12)
+        if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return 0
+        while len(chunk := stream.read(8)) == 8:
+            kind, length = struct.unpack("<4sI", chunk)
+            if kind == b"data":
+                held = size - stream.tell()
+                return 0 if length >= _STREAMED_SIZE else max(0, length - held)
+            stream.seek(length + length % 2, os.SEEK_CUR)
+    return 0
+
+
+def reason(error: Exception) -> str:
+    """The library's own words on one line."""
+    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return str(text).strip().rstrip(".")
+
+
+def unreadable(name: str, error: Exception) -> InputError:
+    """The error of a file that the library cannot read."""
+    return InputError(
+        f"{name} cannot be read as sound ({reason(error)}); give a wav, flac, ogg or mp3 file."
+    )

@@ -1,0 +1,134 @@
+"""Where a checkpoint is, and what its config.json says; torch is not needed for it."""
+
+import json
+import os
+import typing
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from unison_audio.errors import InputError
+from unison_audio.model.config import BackboneConfig
+from unison_audio.variants import VARIANTS, Variant
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+ADDED_SINCE = {"speech_temperature": 1.0, "speech_candidates": 1, "hold_reference": False}
+"""Keys that the first checkpoints of this format do not have, and what was done then."""
+CODEC_FILES = ("codec.json", "codec.safetensors")
+"""Files of a nano codec beside them."""
+
+
+def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
+    """The folder of a checkpoint.
+
+    A variant's name means the weights that came with the package; where none did, a folder of that
+    name.
+    """
+    name = os.fspath(name_or_path)
+    if name not in VARIANTS:
+        return resolve(name, also=CODEC_FILES)
+    folder = Path(str(resources.files("unison_audio"))) / "weights" / name
+    if folder.is_dir():
+        return folder
+    if Path(name).is_dir():
+        return Path(name)
+    if name == "nano":
+        raise InputError(
+            f"The weights of nano are not in this installation ({folder}); install the package "
+            "again, or give the folder of a checkpoint."
+        )
+    raise InputError(
+        f"The weights of {name} do not come with the package; make a checkpoint of the released "
+        "ones with 'unison-audio import-release' (docs/full-size.md) and give its folder."
+    )
+
+
+def resolve(source: str | os.PathLike[str], also: Iterable[str] = ()) -> Path:
+    """Find the folder of a checkpoint, downloading it if need be.
+
+    Args:
+        source: a folder, or `owner/name` of a repository on the Hugging Face hub.
+        also: names of further files to download where the repository has them.
+
+    Returns:
+        A folder on this machine.
+
+    Raises:
+        InputError: if it is neither, or the repository cannot be had.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    name = str(source)
+    if name.count("/") != 1 or name.startswith(("/", ".", "~")) or name.endswith("/"):
+        raise InputError(
+            f"There is no folder {name!r}; give a checkpoint's folder, or owner/name of a "
+            "repository on the Hugging Face hub."
+        )
+    from huggingface_hub import snapshot_download
+
+    try:
+        wanted = [CONFIG_FILE, WEIGHTS_FILE, *also]
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:  # which errors these are depends on the hub client's HTTP library
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"There is no folder {name!r}, and the hub does not give a repository of that name "
+            f"({reason}); check the name, the connection and, if it is private, your login."
+        ) from error
+
+
+def read_config(path: Path) -> Variant:
+    """Read a config.json.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The variant it describes.
+
+    Raises:
+        InputError: if it is missing, not JSON, or its keys are not exactly those of `Variant`;
+            those of `ADDED_SINCE` may be missing.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path} is missing; a checkpoint is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); download or save it again.") from error
+    if isinstance(values, dict):
+        values = {**ADDED_SINCE, **values}
+    _require_fields(f"{path}", Variant, values)
+    _require_fields(f"{path}, backbone", BackboneConfig, values["backbone"])
+    return Variant(**{**values, "backbone": BackboneConfig(**values["backbone"])})
+
+
+def _require_fields(where: str, config: type, values: Any) -> None:
+    """Refuse anything but an object with exactly the fields of a config, of their types."""
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: expected an object with the fields of {config.__name__}.")
+    types = typing.get_type_hints(config)
+    accepted = {int: (int,), float: (int, float), str: (str,)}
+    wrong = {
+        "missing": sorted(types.keys() - values.keys()),
+        "unknown": sorted(values.keys() - types.keys()),
+        "of the wrong type": [
+            f"{name} {values[name]!r} (should be {kind.__name__})"
+            for name, kind in types.items()
+            if name in values
+            and kind in accepted
+            and (isinstance(values[name], bool) or not isinstance(values[name], accepted[kind]))
+        ],
+    }
+    complain(f"The keys of {where} are not those of {config.__name__}", wrong)
+
+
+def complain(what: str, wrong: Mapping[str, Iterable[str]]) -> None:
+    """Raise one error with all lists that are not empty."""
+    lists = [f"{kind}: {', '.join(names)}" for kind, names in wrong.items() if names]
+    if lists:
+        raise InputError(f"{what}; {'; '.join(lists)}.")

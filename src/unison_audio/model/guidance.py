@@ -1,0 +1,80 @@
+"""Guidance: how the velocities with and without text are put together.
+
+torch is imported where it is used, so that a refused number costs no import of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unison_audio.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """How the velocities with and without text are put together (paper section 3.5)."""
+
+    scale: float = 4.5
+    """w of `v0 + w (v1 - v0)`; 1 is the velocity with text alone, at half the work."""
+    interval: tuple[float, float] = (0.0, 1.0)
+    """Times t, from and to, between which there is guidance (Kynkaanniemi et al. 2024)."""
+    rescale: float = 0.0
+    """How far, from 0 to 1, the result's deviation is brought back to v1's (Lin et al. 2024)."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be."""
+        if not is_number(self.scale) or not 0 <= self.scale <= 100:
+            raise InputError(f"The guidance scale is {self.scale!r}; give a number from 0 to 100.")
+        low, high = self.interval
+        if not (is_number(low) and is_number(high) and 0 <= low <= high <= 1):
+            raise InputError(
+                f"The guidance interval is {low!r} to {high!r}; give two times t with "
+                "0 <= from <= to <= 1 (1 is noise, 0 is data)."
+            )
+        if not is_number(self.rescale) or not 0 <= self.rescale <= 1:
+            raise InputError(
+                f"The guidance rescale is {self.rescale!r}; give a number from 0 to 1."
+            )
+
+    def at(self, t: float) -> bool:
+        """Whether there is guidance at time t."""
+        return self.scale != 1 and self.interval[0] <= t <= self.interval[1]
+
+    def combine(self, v1: Tensor, v0: Tensor, counted: Tensor | None = None) -> Tensor:
+        """The guided velocity.
+
+        Args:
+            v1: with text, (B, C, T').
+            v0: without, (B, C, T').
+            counted: (B, 1, T') booleans, True on frames that count; None counts all.
+
+        Returns:
+            (B, C, T').
+        """
+        import torch
+
+        v = torch.lerp(v0, v1, self.scale)
+        if not self.rescale:
+            return v
+        ratio = _deviation(v1, counted) / _deviation(v, counted).clamp(min=1e-12)
+        return v * torch.lerp(torch.ones_like(ratio), ratio, self.rescale)
+
+
+def _deviation(v: Tensor, counted: Tensor | None) -> Tensor:
+    """Standard deviation of each row over the frames that count, (B, 1, 1)."""
+    import torch
+
+    weight = torch.ones_like(v) if counted is None else counted.to(v.dtype).expand_as(v)
+    total = weight.sum(dim=(1, 2), keepdim=True)
+    mean = (v * weight).sum(dim=(1, 2), keepdim=True) / total
+    return ((v - mean).square() * weight).sum(dim=(1, 2), keepdim=True).div(total).sqrt()
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number, and not a truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,119 @@
+"""Solvers of the flow by name; a solver's library is imported when it is first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from unison_audio.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+class Steps(Protocol):
+    """A solver that is set to a number of steps."""
+
+    times: Tensor
+    """(S,) the time of each velocity that is asked for."""
+
+    def advance(self, v: Tensor, step: int, z: Tensor) -> Tensor:
+        """From z at time number `step` to z at the next; steps are taken in order."""
+        ...
+
+
+class _Scheduler:
+    """One of diffusers' schedulers, set to its times."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+        self.times: Tensor = scheduler.sigmas[:-1].float()
+
+    def advance(self, v: Tensor, step: int, z: Tensor) -> Tensor:
+        """From z at time number `step` to z at the next."""
+        timestep = self.scheduler.timesteps[step]
+        return self.scheduler.step(v, timestep, z, return_dict=False)[0]
+
+
+def _euler(steps: int) -> Steps:
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
+        FlowMatchEulerDiscreteScheduler,
+    )
+
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(steps)
+    return _Scheduler(scheduler)
+
+
+def _euler_even(steps: int) -> Steps:
+    """Euler's at times that are evenly apart: the last of few steps is as long as the others."""
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
+        FlowMatchEulerDiscreteScheduler,
+    )
+
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(sigmas=[1 - k / steps for k in range(steps)])
+    return _Scheduler(scheduler)
+
+
+def _heun(steps: int) -> Steps:
+    from diffusers.schedulers.scheduling_flow_match_heun_discrete import (
+        FlowMatchHeunDiscreteScheduler,
+    )
+
+    scheduler = FlowMatchHeunDiscreteScheduler()
+    scheduler.set_timesteps(steps)
+    return _Scheduler(scheduler)
+
+
+def _dpm(steps: int) -> Steps:
+    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+
+    scheduler = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    scheduler.set_timesteps(steps)
+    return _Scheduler(scheduler)
+
+
+def _unipc(steps: int) -> Steps:
+    from unison_audio.model.unipc import UniPC
+
+    return UniPC(steps)
+
+
+SOLVERS: dict[str, Callable[[int], Steps]] = {
+    "euler": _euler,
+    "heun": _heun,
+    "unipc": _unipc,
+    "dpm++": _dpm,
+    "euler-even": _euler_even,
+}
+"""Solvers by name, set to so many steps. Euler is the paper's. Heun asks for 2 steps - 1
+velocities. With euler-even each step is as long as the others, as distilled models
+(`training.distillation`) need it; Euler's own last one is nearly nothing. All but UniPC are
+diffusers' own."""
+
+
+class Solver:
+    """One of `SOLVERS` set to a number of steps.
+
+    Args:
+        name: A key of `SOLVERS`.
+        steps: Steps from noise to data.
+
+    Raises:
+        InputError: If there is no such solver, or not at least one step.
+    """
+
+    def __init__(self, name: str, steps: int) -> None:
+        if name not in SOLVERS:
+            raise InputError(f"There is no solver {name!r}; use one of {', '.join(SOLVERS)}.")
+        if steps < 1:
+            raise InputError(f"steps is {steps}; it must be at least 1.")
+        self._steps = SOLVERS[name](steps)
+        self.times: Tensor = self._steps.times
+        """(S,) the time of each velocity that is asked for."""
+
+    def advance(self, v: Tensor, step: int, z: Tensor) -> Tensor:
+        """From z at one of the times to z at the next."""
+        return self._steps.advance(v, step, z)
