@@ -3,12 +3,11 @@ import json
 
 import pytest
 import torch
-from training.conftest import make_clips, tiny_codec_config
+from training.conftest import latent_distance, make_clips, tiny_codec_config
 
 from unison_audio.errors import InputError
 from unison_audio.frozen.nano_codec import NanoCodec
 from unison_audio.training.codec import CodecRecipe, CodecTrainer, draw_segments, train_codec
-from unison_audio.training.latent_alignment import latent_distance
 
 TINY = CodecRecipe(
     model=tiny_codec_config(),
