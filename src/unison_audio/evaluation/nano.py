@@ -17,8 +17,8 @@ from unison_audio.data.shards import Clip, read_corpus
 from unison_audio.errors import InputError
 from unison_audio.evaluation import metrics
 from unison_audio.evaluation.bars import (
-    BARS,
     EVERY_TASK,
+    FINAL,
     SEQUENCES,
     SIZE,
     SLOWEST,
@@ -58,8 +58,8 @@ from unison_audio.evaluation.scores import SCORERS
 from unison_audio.evaluation.sound_classes import NOT_JUDGED, is_judged, sound_class
 from unison_audio.tasks.table import TASKS
 
-BARRED = ("tts", "t2a", "edit_add", "edit_remove", "speech_insert", "speech_delete", "denoise")
-"""Tasks with a first bar; the others are measured on a quarter of the items."""
+IN_FULL = ("tts", "t2a", "edit_add", "edit_remove", "speech_insert", "speech_delete", "denoise")
+"""Tasks measured on all items; the others are measured on a quarter of them."""
 BY_CLASS = (*("t2a", "t2a_mix", "t2as", "timed", "edit_add", "edit_replace", "speech_to_audio"),)
 """Tasks whose items hold only sounds of the classes that are judged."""
 LEAST_CLASSES = 4
@@ -87,7 +87,6 @@ def evaluate_nano(
     tasks: Sequence[str] | None = None,
     classifier: Path | None = None,
     recipe: ClassifierRecipe | None = None,
-    bars: str = "final",
 ) -> dict[str, Any]:
     """Measures a model on held-out items; prints the table, writes ``nano.md`` and ``nano.json``.
 
@@ -99,7 +98,7 @@ def evaluate_nano(
         unison: The model.
         corpus: What ``unison-audio data nano`` wrote.
         out: Folder for the table, the items and what the judges heard.
-        items: Items of a task that has a first bar; the others have a quarter of them, and
+        items: Items of a task of `IN_FULL`; the others have a quarter of them, and
             ``sequences``, random sequences of words alone, three times as many.
         steps: Of sampling; the variant's if None.
         guidance_scale: Likewise.
@@ -109,21 +108,16 @@ def evaluate_nano(
         classifier: Folder of the event classifier, which is trained where it is missing. By
             default ``classifier`` beside `out` if that exists, else inside it.
         recipe: How to train that classifier.
-        bars: Which stand in the table, ``first`` or ``final``; how many of either are met is said
-            in any case.
 
     Returns:
         What ``nano.json`` holds.
 
     Raises:
-        InputError: If a task or the bars are unknown, `items` is below 1, or a judge or the corpus
-            is missing.
+        InputError: If a task is unknown, `items` is below 1, or a judge or the corpus is missing.
     """
     chosen = _chosen(tasks)
     if items < 1:
         raise InputError(f"items is {items}; measure at least 1")
-    if bars not in BARS:
-        raise InputError(f"There are no bars {bars!r}; use {' or '.join(BARS)}")
     require_packages()
     rate = unison.codec.sample_rate
     out.mkdir(parents=True, exist_ok=True)
@@ -136,7 +130,7 @@ def evaluate_nano(
     settings = {"steps": steps, "guidance_scale": guidance_scale, "seed": seed}
     rows: list[Row] = []
     for name in dict.fromkeys("tts" if name == "codec" else name for name in chosen):
-        count = 3 * items if name == SEQUENCES else items if name in BARRED else max(1, items // 4)
+        count = 3 * items if name == SEQUENCES else items if name in IN_FULL else max(1, items // 4)
         labels = judged if name in BY_CLASS else None
         longest = unison.variant.max_seconds
         chunks = build_items(name, clips, unison.codec, count, seed, longest, labels)
@@ -166,19 +160,18 @@ def evaluate_nano(
         rows += [row for row in kept.rows if row.task in chosen]
     if tasks is None:
         rows += _rows_about_all(unison, rows)
-    verdicts = [verdict(rows, of, kind) for kind, of in BARS.items()]
+    said = verdict(rows, FINAL)
     about = {
         "variant": unison.variant.name,
         "fingerprint": fingerprint(unison),
         "items": items,
         **settings,
-        "bars": bars,
-        "verdicts": verdicts,
+        "verdict": said,
         "judges": heard,
     }
-    rows = with_bars(rows, BARS[bars])
+    rows = with_bars(rows, FINAL)
     print_rows(rows)
-    print("\n".join(verdicts))
+    print(said)
     title = "nano" if tasks is None else "-".join(["nano", *chosen])
     return write_report(out, title, "Nano on held-out items", _notes(unison, about), rows, about)
 
@@ -370,15 +363,15 @@ def _notes(unison: Model, about: dict[str, Any]) -> list[str]:
         for name, found in judge["by_class"].items()
     )
     return [
-        *about["verdicts"],
+        about["verdict"],
         f"Variant {about['variant']}, weights {about['fingerprint']}, {steps} steps of "
         f"{preset.solver}, guidance {guidance}; speech with temperature "
         f"{preset.speech_temperature:g} and the best of {preset.speech_candidates} by the model's "
         f"own error; seed {about['seed']}, torch {torch.__version__.split('+')[0]}. Every item is "
         "built by the tasks' own builders from held-out texts, recordings and, in zero_shot_tts, "
-        f"voices, with white noise of {FLOOR_DBFS:.0f} dBFS under sources and targets. Tasks "
-        "without a first bar have a quarter of the items; sequences, which are tts of random "
-        "sequences of one to six words, have three times as many.",
+        f"voices, with white noise of {FLOOR_DBFS:.0f} dBFS under sources and targets. "
+        f"{', '.join(IN_FULL)} have all items, the other tasks a quarter of them; sequences, "
+        "which are tts of random sequences of one to six words, have three times as many.",
         "Words: natural sentences are judged by Whisper tiny.en, random sequences by pocketsphinx "
         "held to the vocabulary; rates are means over utterances, and words that sound alike (to, "
         "two; are, our) count as equal. Half of the words count as heard if either recogniser "
