@@ -54,7 +54,7 @@ from unison_audio.evaluation.listeners import (
 )
 from unison_audio.evaluation.report import Row, mean, print_rows, write_report
 from unison_audio.evaluation.scorer import Judges, Scorer
-from unison_audio.evaluation.scores import SCORERS
+from unison_audio.evaluation.scores import SCORERS, SCORES_VERSION
 from unison_audio.evaluation.sound_classes import NOT_JUDGED, is_judged, sound_class
 from unison_audio.tasks.table import TASKS
 
@@ -65,11 +65,6 @@ BY_CLASS = (*("t2a", "t2a_mix", "t2as", "timed", "edit_add", "edit_replace", "sp
 LEAST_CLASSES = 4
 """A scene holds up to a base and three events, all of different classes."""
 JUDGES_FILE = "judges.json"
-SCORING = (
-    *("classifier", "encoders", "judges", "listeners", "metrics", "scorer", "scores"),
-    *("sound_classes",),
-)
-"""Modules whose code the scores depend on."""
 SPEED = "computing per second of sound"
 VOICES_HEARD = 20
 """Utterances of each training voice from which the gender's pitch is learnt."""
@@ -224,12 +219,10 @@ class ScoreFile:
 
 
 def _judging(classifier: Path) -> str:
-    """Names the judges: a hash of the event classifier, its figures and this folder's code."""
-    digest = hashlib.sha256()
+    """Names the judges: a hash of `SCORES_VERSION`, the event classifier and its figures."""
+    digest = hashlib.sha256(f"scores {SCORES_VERSION} ".encode())
     for path in (classifier / WEIGHTS_FILE, classifier / JUDGES_FILE):
         digest.update(path.read_bytes())
-    for name in SCORING:
-        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     return digest.hexdigest()[:16]
 
 
