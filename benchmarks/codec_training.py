@@ -1,19 +1,15 @@
 """What a step of the nano codec's training costs: process time, on one thread.
 
 Run `python benchmarks/codec_training.py`. It prints, in seconds and as a share of the first row, a
-step of encoder and decoder with products in float32 and in bfloat16, a step of the decoder alone,
-one of decoder and discriminators, and what each discriminator takes for one pass forward and back.
+step of encoder and decoder, and a step of the decoder alone, in float32 and in bfloat16.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable
 
 import torch
-from torch import nn
 
 from unison_audio.training.codec import CodecRecipe, CodecTrainer
-from unison_audio.training.discriminators import BandDiscriminator
 
 
 def seconds(run: Callable[[], object], repetitions: int = 4) -> float:
@@ -31,32 +27,16 @@ def main() -> None:
     torch.set_flush_denormal(True)
     recipe = CodecRecipe()
     trainers = {half: CodecTrainer(recipe, half=half) for half in (False, True)}
-    adversarial = CodecTrainer(dataclasses.replace(recipe, fooling_weight=0.5, feature_weight=2.0))
     samples = recipe.segment_frames * recipe.model.frame_hop
     target = 0.1 * torch.randn(recipe.batch, samples)
     late = recipe.encoder_until + 500
-
-    def pass_of(judge: nn.Module) -> Callable[[], None]:
-        wave = target.clone().requires_grad_(True)
-
-        def run() -> None:
-            scores, features = judge(wave)
-            loss = scores.square().mean() + sum(f.abs().mean() for f in features)
-            loss.backward()
-
-        return run
 
     rows = {
         "encoder and decoder, float32": seconds(lambda: trainers[False].joint_step(target, 500)),
         "encoder and decoder, bfloat16": seconds(lambda: trainers[True].joint_step(target, 500)),
         "decoder alone, float32": seconds(lambda: trainers[False].decoder_step(target, late)),
         "decoder alone, bfloat16": seconds(lambda: trainers[True].decoder_step(target, late)),
-        "decoder and discriminators": seconds(lambda: adversarial.decoder_step(target, late)),
     }
-    assert adversarial.adversary is not None
-    for judge in adversarial.adversary.discriminators.judges:
-        size = judge.shape.n_fft if isinstance(judge, BandDiscriminator) else judge.period
-        rows[f"{type(judge).__name__} {size}"] = seconds(pass_of(judge))
     first = next(iter(rows.values()))
     print("| what | seconds | share of the first |\n|---|---|---|")
     for name, spent in rows.items():

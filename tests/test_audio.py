@@ -233,23 +233,6 @@ def test_normalize_rms():
     assert out[2].tolist() == pytest.approx([-0.1] * 100)
 
 
-@pytest.mark.parametrize("snr", [-3.0, 0.0, 10.0])
-def test_mix_at_snr_by_its_definition(snr):
-    generator = torch.Generator().manual_seed(0)
-    signal = torch.randn(2, 5000, generator=generator)
-    noise = 7 * torch.rand(2, 4000, generator=generator)
-    scaled = audio.mix_at_snr(signal, noise, snr)
-    for s, n in zip(signal.double().numpy(), scaled.double().numpy(), strict=True):
-        assert 10 * np.log10(np.mean(s**2) / np.mean(n**2)) == pytest.approx(snr, abs=1e-3)
-
-
-def test_mix_at_snr_takes_one_snr_an_item_and_leaves_silence():
-    signal, noise = torch.ones(3, 10), torch.ones(3, 10)
-    noise[2] = 0
-    scaled = audio.mix_at_snr(signal, noise, torch.tensor([20.0, -20.0, 0.0]))
-    assert scaled[:, 0].tolist() == pytest.approx([0.1, 10.0, 0.0])
-
-
 def test_fade():
     out = audio.fade(torch.ones(2, 100), 10, 20)
     assert float(out[0, 0]) == pytest.approx(0.5 - 0.5 * math.cos(math.pi / 20), abs=1e-6)

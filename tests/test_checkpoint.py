@@ -224,23 +224,3 @@ def test_what_is_neither_a_folder_nor_on_the_hub(monkeypatch: pytest.MonkeyPatch
     for name in ("nothing", "/no/where", "../nothing", "a/b/c"):
         with pytest.raises(InputError, match="owner/name"):
             checkpoint.load(name)
-
-
-def test_push_uploads_a_loadable_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[str, Any]] = []
-
-    class Api:
-        def create_repo(self, repo_id: str, **options: Any) -> None:
-            calls.append((repo_id, options))
-
-        def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> Any:
-            calls.append((repo_id, checkpoint.load(folder_path)[0]))
-            return type("Commit", (), {"commit_url": f"hub/{repo_id}/1"})
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Api)
-    address = checkpoint.push_to_hub("me/tiny", tiny_variant(), random_backbone(), private=True)
-    assert address == "hub/me/tiny/1"
-    assert calls == [
-        ("me/tiny", {"private": True, "exist_ok": True}),
-        ("me/tiny", tiny_variant()),
-    ]

@@ -178,25 +178,6 @@ def normalize_rms(waveform: Tensor, target: float = 0.1) -> Tensor:
     return waveform * gain
 
 
-def mix_at_snr(signal: Tensor, noise: Tensor, snr_db: float | Tensor) -> Tensor:
-    """Scale `noise` so that `signal` stands above it by `snr_db` (paper §3.6).
-
-    Args:
-        signal: (..., samples).
-        noise: (..., samples); need not be as long.
-        snr_db: Decibels, one for all or (...).
-
-    Returns:
-        The scaled noise, shape of `noise`; add it to the signal for the mixture. Silent noise
-        stays silent.
-    """
-    level = rms(noise)
-    ratio = 10.0 ** (-torch.as_tensor(snr_db, dtype=noise.dtype, device=noise.device) / 20.0)
-    gain = rms(signal) * ratio / level.clamp_min(SILENCE_RMS)
-    gain = torch.where(level > SILENCE_RMS, gain, torch.ones_like(gain))
-    return noise * gain.unsqueeze(-1)
-
-
 def fade(waveform: Tensor, fade_in: int, fade_out: int) -> Tensor:
     """Fade both ends with raised cosines.
 

@@ -120,34 +120,6 @@ def load(
     return variant, backbone.eval()
 
 
-def push_to_hub(
-    repo_id: str,
-    variant: Variant,
-    backbone: UnisonBackbone,
-    *,
-    private: bool = False,
-    dtype: torch.dtype = torch.float32,
-) -> str:
-    """Upload a checkpoint to the Hugging Face hub, making the repository if it is missing.
-
-    Args:
-        repo_id: `owner/name`.
-        variant: the configuration to store.
-        backbone: the weights to store.
-        private: whether a new repository is hidden from others.
-        dtype: type of the weights in the file, float32, bfloat16 or float16.
-
-    Returns:
-        The address of the commit.
-
-    Raises:
-        InputError: as `save` does.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        save(folder, variant, backbone, dtype=dtype)
-        return upload(folder, repo_id, message=f"Upload {variant.name}", private=private)
-
-
 def upload(
     folder: str | os.PathLike[str], repo_id: str, *, message: str, private: bool = False
 ) -> str:

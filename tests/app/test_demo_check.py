@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import demo_check
+import demo_inputs
 import pytest
 import torch
-from app.test_examples import small_corpus
+from app.test_demo_inputs import small_corpus
+from demo_inputs import draw_examples, make_inputs
 from tiny_unison import RATE
 
-from unison_audio.app import demo_check, examples
-from unison_audio.app.examples import draw_examples, make_inputs
 from unison_audio.errors import InputError
 from unison_audio.evaluation.bars import FINAL, OWN_VOICE
 from unison_audio.evaluation.report import Row
@@ -98,6 +99,6 @@ def test_only_kinds_that_can_be_judged_are_drawn(
 ) -> None:
     folder = small_corpus(tmp_path / "corpus")
     barred = [f"a {letter} sound" for letter in "abcd"]
-    monkeypatch.setattr(examples, "is_judged", lambda label: label not in barred)
+    monkeypatch.setattr(demo_inputs, "is_judged", lambda label: label not in barred)
     text = " ".join(example.instruction + example.holds for example, _ in draw_examples(folder))
     assert not any(label in text for label in barred)

@@ -1,5 +1,6 @@
 """Metrics over sets: what is kept, what fails, intervals; posteriors by hand."""
 
+import dataclasses
 import math
 import multiprocessing
 from collections.abc import Sequence
@@ -108,11 +109,22 @@ def test_nothing_is_judged_twice(samples: list[Sample], tmp_path: Path) -> None:
 
 def test_another_model_is_asked_anew(samples: list[Sample]) -> None:
     keys = {
-        sample_key(samples[0], "level", "one"),
-        sample_key(samples[0], "level", "two"),
-        sample_key(samples[0], "other", "one"),
+        sample_key(samples[0], "level", 1, "one"),
+        sample_key(samples[0], "level", 1, "two"),
+        sample_key(samples[0], "level", 2, "one"),
+        sample_key(samples[0], "other", 1, "one"),
     }
-    assert len(keys) == 3
+    assert len(keys) == 4
+
+
+def test_another_version_of_a_metric_describes_anew(samples: list[Sample], tmp_path: Path) -> None:
+    metric = metric_of(LevelJudge)
+    measure(metric, samples, Tools(cache=tmp_path / "kept"), bootstrap=0)
+    for version, heard in ((1, []), (2, [sample.item.id for sample in samples])):
+        tools = Tools(cache=tmp_path / "kept")
+        versioned = dataclasses.replace(metric, version=version)
+        measure(versioned, samples, tools, bootstrap=0)
+        assert tools.judge(versioned).heard == heard  # type: ignore[attr-defined]
 
 
 def test_what_fails_is_named(samples: list[Sample], tmp_path: Path) -> None:

@@ -4,10 +4,8 @@ import pytest
 import torch
 
 from unison_audio.evaluation.bars import (
-    BARS,
     EVERY_TASK,
     FINAL,
-    FIRST,
     SEQUENCES,
     Bar,
     verdict,
@@ -69,18 +67,9 @@ def test_windows_over_everything_have_nothing_to_stand_above():
 def test_every_task_has_a_scorer_and_final_bars():
     assert set(SCORERS) == {"codec", SEQUENCES, *TASKS}
     assert {task for task, _ in FINAL} == {*SCORERS, EVERY_TASK}
-    assert set(BARS) == {"first", "final"}
 
 
-def test_final_bars_are_never_below_the_first():
-    for key in set(FIRST) & set(FINAL):
-        first, final = FIRST[key], FINAL[key]
-        if first.at_least is not None:
-            assert final.at_least is not None
-            assert final.at_least > first.at_least
-        else:
-            assert final.above_truth is not None
-            assert final.above_truth < first.above_truth
+def test_a_bar_is_one_threshold():
     for bar in FINAL.values():
         assert sum(figure is not None for figure in dataclasses.asdict(bar).values()) == 1
 
@@ -106,7 +95,7 @@ def test_the_verdict_names_what_is_missed():
         ("tts", "gender"): Bar(at_least=0.9),
         ("t2a", "not measured"): Bar(at_least=0.5),
     }
-    assert verdict(rows, bars, "first") == (
-        "Of 2 first bars measured, 1 are met; missed: tts, gender (80.0 %; at least 90.0 %)."
+    assert verdict(rows, bars) == (
+        "Of 2 bars measured, 1 are met; missed: tts, gender (80.0 %; at least 90.0 %)."
     )
-    assert verdict(rows[:1], bars, "first") == "Of 1 first bars measured, 1 are met."
+    assert verdict(rows[:1], bars) == "Of 1 bars measured, 1 are met."

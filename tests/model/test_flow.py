@@ -97,11 +97,11 @@ def test_dropped_text_is_gone_and_the_rest_untouched() -> None:
     states = torch.randn(4000, 2, TOKENS, 3)
     mask = torch.rand(4000, TOKENS) < 0.8
     mask[:, 0] = True
-    dropped_states, dropped_mask = flow.drop_text(states, mask, torch.Generator().manual_seed(0))
-    rows = ~dropped_mask.any(1)
+    rows = flow.draw_dropped(4000, torch.Generator().manual_seed(0))
+    dropped_states, dropped_mask = flow.remove_text(rows, states, mask)
     assert rows.double().mean().item() == pytest.approx(0.1, abs=0.02)
+    assert torch.equal(rows, ~dropped_mask.any(1))
     assert not dropped_states[rows].any()
     assert torch.equal(dropped_states[~rows], states[~rows])
     assert torch.equal(dropped_mask[~rows], mask[~rows])
-    never, _ = flow.drop_text(states, mask, torch.Generator().manual_seed(0), 0.0)
-    assert torch.equal(never, states)
+    assert not flow.draw_dropped(4000, torch.Generator().manual_seed(0), 0.0).any()

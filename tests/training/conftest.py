@@ -24,6 +24,14 @@ def tiny_codec_config():
     )
 
 
+def latent_distance(codec, reference, waveforms):
+    """Mean squared distance of two codecs' latents of (B, samples), in the reference's scale."""
+    with torch.no_grad():
+        means, _ = codec.encoder(waveforms)
+        scaled = (means - reference.latent_mean) / reference.latent_scale
+        return float((scaled - reference.encode(waveforms)).square().mean())
+
+
 class HashedWords:
     """A text encoder whose states follow from each word alone."""
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from training.conftest import tiny_codec_config
+from training.conftest import latent_distance, tiny_codec_config
 
 from unison_audio.errors import InputError
 from unison_audio.frozen.nano_codec import NanoCodec
-from unison_audio.training.latent_alignment import align_latents, latent_distance
+from unison_audio.training.latent_alignment import align_latents
 
 
 @pytest.fixture

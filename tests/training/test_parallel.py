@@ -107,7 +107,9 @@ def main(folder: Path, qwen: Path) -> None:
     seen = encoder.encode(TEXTS if rank == 0 else TEXTS[:2])  # the other one has nothing new
     layers = encoder.encoder.layers
     assert isinstance(layers, SharedLayers)
-    torch.save({"states": seen.hidden_states, "bytes": layers.nbytes}, folder / f"{rank}.pt")
+    weights = [weight for module in layers.modules for weight in module.parameters()]
+    held = sum(weight.to_local().nbytes for weight in weights)
+    torch.save({"states": seen.hidden_states, "bytes": held}, folder / f"{rank}.pt")
 
 
 def run_two(folder: Path, qwen: Path) -> None:

@@ -7,7 +7,6 @@ import torch
 from training.conftest import RATE, HashedWords, make_variant
 
 from unison_audio.errors import InputError, TextError
-from unison_audio.model import flow
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.tasks.sampler import default_stages
 from unison_audio.training.examples import CorpusInMemory, ExampleStream
@@ -239,16 +238,6 @@ def test_weights_decay_and_biases_do_not(clips, codec):
     assert min(p.ndim for p in decayed) == 2
     trained = [p for p in trainer.backbone.parameters() if p.requires_grad]
     assert {*map(id, decayed), *map(id, kept)} == {*map(id, trained)}
-
-
-def test_text_dropout_is_formed_as_the_unconditional_pass(clips, codec):
-    trainer = make_trainer(clips, codec)
-    example = trainer.stream.encode(trainer.stream.build(20, "tts"))
-    states, mask = flow.drop_text(
-        example.text.hidden_states, example.text.mask, torch.Generator().manual_seed(0), 1.0
-    )
-    assert not mask.any()
-    assert (states == 0).all()
 
 
 def test_a_fresh_run_can_start_from_other_weights(clips, codec):

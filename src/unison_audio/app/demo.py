@@ -31,7 +31,7 @@ def make_demo(
     Args:
         unison: What runs them.
         folder: Where to; made if missing.
-        inputs: A folder that `make_inputs` wrote; the package's own by default.
+        inputs: A folder that `benchmarks/demo_inputs.py` wrote; the package's own by default.
         on_step: Called after each step of sampling with the steps done and the steps in all.
         on_picture: Called after each example drawn with those done and those in all.
         **options: Of sampling, where they are not to be the variant's: see `SamplingOptions`.

@@ -29,7 +29,6 @@ def evaluate_nano(
     steps: int | None = None,
     guidance: float | None = None,
     seed: int = 0,
-    bars: Literal["final", "first"] = "final",
     classifier: Path | None = None,
     sets: Names = None,
     systems: Names = None,
@@ -46,14 +45,13 @@ def evaluate_nano(
         out: The folder for the tables, the sounds and what the judges heard.
         variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
         tables: Only the table of bars, only the tables of the paper's kinds, or all.
-        items: Items of a task that has a first bar; the others have a quarter of them, sequences
-            three times as many.
+        items: Items of tts, t2a, edit_add, edit_remove, speech_insert, speech_delete and denoise;
+            the other tasks have a quarter of them, sequences three times as many.
         tasks: Which tasks of the table of bars, codec, or sequences (of random words); by default
             all.
         steps: Steps of sampling.
         guidance: How closely the instruction is followed.
         seed: Of the items and of the noise.
-        bars: Which bars stand in the table; how many of either are met is said in any case.
         classifier: Folder of the event classifier that judges sounds; trained there where it is
             missing.
         sets: Which test sets of the paper's kinds; by default all.
@@ -81,7 +79,6 @@ def evaluate_nano(
             seed=seed,
             tasks=tasks,
             classifier=classifier,
-            bars=bars,
         )
     if tables != "bars":
         asked = {"steps": steps, "guidance_scale": guidance}
@@ -103,28 +100,6 @@ def evaluate_nano(
             workers=workers,
         )
         _tell(out)
-
-
-@evaluate.command(name="demo")
-def evaluate_demo(
-    *, corpus: Path, out: Path, variant: Weights = "nano", classifier: Path | None = None
-) -> None:
-    """Judge the fifteen examples of the demo's page, each by the final bars of its task.
-
-    Args:
-        corpus: What 'unison-audio data nano' wrote.
-        out: The folder for the table and what the judges heard.
-        variant: Nano, or a checkpoint's folder trained as nano is.
-        classifier: Folder of the event classifier that judges sounds; trained there where it is
-            missing.
-    """
-    from unison_audio.app.demo_check import PAGE, check_demo
-    from unison_audio.app.files import make_folder
-    from unison_audio.pipeline import Unison
-
-    make_folder(out)
-    check_demo(Unison.from_pretrained(variant), corpus, out, classifier=classifier)
-    print((out / PAGE).read_text())
 
 
 @evaluate.command(name="paper")

@@ -126,13 +126,6 @@ class StreamPools:
             known = clip.record.speaker and self._is_spoken(clip)
             return bool(known) and shortest <= len(clip.waveform) <= longest
 
-        def by_speaker() -> Mapping[str, list[Held]]:
-            found: defaultdict[str, list[Held]] = defaultdict(list)
-            for held in window:
-                if fits(held.clip):
-                    found[held.clip.record.speaker].append(held)
-            return found
-
         groups: defaultdict[str, list[Held]] = defaultdict(list)
 
         def candidates() -> list[Held]:

@@ -50,8 +50,6 @@ class Window:
         self.stream, self.held_seconds = stream, held_seconds
         self.seconds = 0.0
         """Sound held."""
-        self.passed_over = 0
-        """Clips that went without being drawn."""
         self._all: deque[Held] = deque()
         self._by_key: dict[tuple[str, str], Held] = {}
         self._states: list[Mapping[str, Any]] = []
@@ -139,7 +137,6 @@ class Window:
         return {
             "stream": self.stream.state_dict(first),
             "held": [held.state for held in self._all],
-            "passed_over": self.passed_over,
         }
 
     def load_state_dict(self, states: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
@@ -157,7 +154,6 @@ class Window:
         ranks = [state["stream"]["rank"] for state in self._states]
         if exact and self.stream.rank in ranks:
             own = self._states[ranks.index(self.stream.rank)]
-            self.passed_over = own["passed_over"]
             for state in own["held"]:
                 mark, clip = self.stream.mark(), next(self.stream)
                 if state == GONE:
@@ -193,7 +189,6 @@ class Window:
             oldest = self._all.popleft()
             del self._by_key[_key(oldest.clip)]
             self.seconds -= self._seconds(oldest.clip)
-            self.passed_over += oldest.state == FREE
             self._drop_gone()
 
     def _drop_gone(self) -> None:

@@ -44,19 +44,6 @@ SEQUENCES = "sequences"
 EVERY_TASK = "every task"
 """Stands for a task in rows that are about all of them."""
 
-FIRST: dict[tuple[str, str], Bar] = {
-    ("codec", WORDS): Bar(above_truth=0.05),
-    ("tts", WORDS): Bar(above_truth=0.25),
-    ("tts", GENDER): Bar(at_least=0.9),
-    ("t2a", CLASS): Bar(at_least=0.6),
-    ("edit_add", ADDED): Bar(at_least=0.5),
-    ("edit_remove", NEARER): Bar(at_least=0.75),
-    ("speech_insert", HALF): Bar(at_least=0.5),
-    ("speech_delete", NEARER): Bar(at_least=0.75),
-    ("denoise", NEARER): Bar(at_least=0.75),
-}
-"""What a first model is held to."""
-
 FINAL: dict[tuple[str, str], Bar] = {
     ("codec", WORDS): Bar(above_truth=0.015),
     ("codec", QUALITY_LOST): Bar(above_truth=0.3),
@@ -92,8 +79,6 @@ FINAL: dict[tuple[str, str], Bar] = {
 }
 """What nano is meant to reach."""
 
-BARS = {"first": FIRST, "final": FINAL}
-
 
 def with_bars(rows: Iterable[Row], bars: dict[tuple[str, str], Bar]) -> list[Row]:
     """Puts bars to the rows that have one, by task and measure."""
@@ -103,13 +88,12 @@ def with_bars(rows: Iterable[Row], bars: dict[tuple[str, str], Bar]) -> list[Row
     ]
 
 
-def verdict(rows: Iterable[Row], bars: dict[tuple[str, str], Bar], name: str) -> str:
+def verdict(rows: Iterable[Row], bars: dict[tuple[str, str], Bar]) -> str:
     """Says in a sentence which bars are met, and which are missed by which figures.
 
     Args:
         rows: What was measured, whatever bars it has.
         bars: The bars.
-        name: Of these.
     """
     judged = [row for row in with_bars(rows, bars) if row.met is not None]
     missed = [
@@ -117,5 +101,5 @@ def verdict(rows: Iterable[Row], bars: dict[tuple[str, str], Bar], name: str) ->
         for row in judged
         if not row.met
     ]
-    sentence = f"Of {len(judged)} {name} bars measured, {len(judged) - len(missed)} are met"
+    sentence = f"Of {len(judged)} bars measured, {len(judged) - len(missed)} are met"
     return f"{sentence}; missed: {'; '.join(missed)}." if missed else f"{sentence}."

@@ -15,13 +15,14 @@ NAMES_ONLY = ("id", "set", "source", "target", "reference")
 """Fields of an item on which no description depends: names and paths."""
 
 
-def sample_key(sample: Sample, described_as: str, identity: str) -> str:
+def sample_key(sample: Sample, described_as: str, version: int, identity: str) -> str:
     """Names what a description depends on.
 
     Args:
         sample: What is described: its output, target, source and reference, by their contents,
             and what the item says.
         described_as: What is described.
+        version: Of the computation that describes it, `Metric.version`.
         identity: The model that describes.
 
     Returns:
@@ -33,6 +34,7 @@ def sample_key(sample: Sample, described_as: str, identity: str) -> str:
     said = dataclasses.asdict(sample.item)
     about = {
         "described_as": described_as,
+        "version": version,
         "model": identity,
         "item": {name: value for name, value in said.items() if name not in NAMES_ONLY},
         "files": {

@@ -82,6 +82,9 @@ class Metric:
     """Which direction is better."""
     sample_rate: int
     """At which the judge hears, in Hz."""
+    version: int = 1
+    """Version of the computation. Raise it with any change of the descriptions; those of other
+    versions in the cache are then not used."""
     unit: str = ""
     """Of the figure; empty if it has none."""
     judge: Callable[["Tools"], Judge]
@@ -281,7 +284,7 @@ def _describe(
             continue
         if cache is not None:
             try:
-                key = sample_key(sample, name, identity)
+                key = sample_key(sample, name, metric.version, identity)
             except OSError as error:
                 reasons[sample.item.id] = f"{error.filename}: {error.strerror}"
                 continue

@@ -19,8 +19,8 @@ from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.evaluation import metrics
 from unison_audio.evaluation.bars import (
-    BARS,
     EVERY_TASK,
+    FINAL,
     SEQUENCES,
     SIZE,
     SLOWEST,
@@ -56,22 +56,17 @@ from unison_audio.evaluation.listeners import (
 )
 from unison_audio.evaluation.report import Row, mean, print_rows, write_report
 from unison_audio.evaluation.scorer import Judges, Scorer
-from unison_audio.evaluation.scores import SCORERS
+from unison_audio.evaluation.scores import SCORERS, SCORES_VERSION
 from unison_audio.evaluation.sound_classes import NOT_JUDGED, is_judged, sound_class
 from unison_audio.tasks.table import TASKS
 
-BARRED = ("tts", "t2a", "edit_add", "edit_remove", "speech_insert", "speech_delete", "denoise")
-"""Tasks with a first bar; the others are measured on a quarter of the items."""
+IN_FULL = ("tts", "t2a", "edit_add", "edit_remove", "speech_insert", "speech_delete", "denoise")
+"""Tasks measured on all items; the others are measured on a quarter of them."""
 BY_CLASS = (*("t2a", "t2a_mix", "t2as", "timed", "edit_add", "edit_replace", "speech_to_audio"),)
 """Tasks whose items hold only sounds of the classes that are judged."""
 LEAST_CLASSES = 4
 """A scene holds up to a base and three events, all of different classes."""
 JUDGES_FILE = "judges.json"
-SCORING = (
-    *("classifier", "encoders", "judges", "listeners", "metrics", "scorer", "scores"),
-    *("sound_classes",),
-)
-"""Modules whose code the scores depend on."""
 SPEED = "computing per second of sound"
 VOICES_HEARD = 20
 """Utterances of each training voice from which the gender's pitch is learnt."""
@@ -89,7 +84,6 @@ def evaluate_nano(
     tasks: Sequence[str] | None = None,
     classifier: Path | None = None,
     recipe: ClassifierRecipe | None = None,
-    bars: str = "final",
 ) -> dict[str, Any]:
     """Measures a model on held-out items; prints the table, writes ``nano.md`` and ``nano.json``.
 
@@ -101,7 +95,7 @@ def evaluate_nano(
         unison: The model.
         corpus: What ``unison-audio data nano`` wrote.
         out: Folder for the table, the items and what the judges heard.
-        items: Items of a task that has a first bar; the others have a quarter of them, and
+        items: Items of a task of `IN_FULL`; the others have a quarter of them, and
             ``sequences``, random sequences of words alone, three times as many.
         steps: Of sampling; the variant's if None.
         guidance_scale: Likewise.
@@ -111,21 +105,16 @@ def evaluate_nano(
         classifier: Folder of the event classifier, which is trained where it is missing. By
             default ``classifier`` beside `out` if that exists, else inside it.
         recipe: How to train that classifier.
-        bars: Which stand in the table, ``first`` or ``final``; how many of either are met is said
-            in any case.
 
     Returns:
         What ``nano.json`` holds.
 
     Raises:
-        InputError: If a task or the bars are unknown, `items` is below 1, or a judge or the corpus
-            is missing.
+        InputError: If a task is unknown, `items` is below 1, or a judge or the corpus is missing.
     """
     chosen = _chosen(tasks)
     if items < 1:
         raise InputError(f"items is {items}; measure at least 1")
-    if bars not in BARS:
-        raise InputError(f"There are no bars {bars!r}; use {' or '.join(BARS)}")
     require_nano_corpus(corpus, "Measuring nano against its bars")
     require_packages()
     rate = unison.codec.sample_rate
@@ -139,7 +128,7 @@ def evaluate_nano(
     settings = {"steps": steps, "guidance_scale": guidance_scale, "seed": seed}
     rows: list[Row] = []
     for name in dict.fromkeys("tts" if name == "codec" else name for name in chosen):
-        count = 3 * items if name == SEQUENCES else items if name in BARRED else max(1, items // 4)
+        count = 3 * items if name == SEQUENCES else items if name in IN_FULL else max(1, items // 4)
         labels = judged if name in BY_CLASS else None
         longest = unison.variant.max_seconds
         chunks = build_items(name, clips, unison.codec, count, seed, longest, labels)
@@ -169,19 +158,18 @@ def evaluate_nano(
         rows += [row for row in kept.rows if row.task in chosen]
     if tasks is None:
         rows += _rows_about_all(unison, rows)
-    verdicts = [verdict(rows, of, kind) for kind, of in BARS.items()]
+    said = verdict(rows, FINAL)
     about = {
         "variant": unison.variant.name,
         "fingerprint": fingerprint(unison),
         "items": items,
         **settings,
-        "bars": bars,
-        "verdicts": verdicts,
+        "verdict": said,
         "judges": heard,
     }
-    rows = with_bars(rows, BARS[bars])
+    rows = with_bars(rows, FINAL)
     print_rows(rows)
-    print("\n".join(verdicts))
+    print(said)
     title = "nano" if tasks is None else "-".join(["nano", *chosen])
     return write_report(out, title, "Nano on held-out items", _notes(unison, about), rows, about)
 
@@ -234,12 +222,10 @@ class ScoreFile:
 
 
 def _judging(classifier: Path) -> str:
-    """Names the judges: a hash of the event classifier, its figures and this folder's code."""
-    digest = hashlib.sha256()
+    """Names the judges: a hash of `SCORES_VERSION`, the event classifier and its figures."""
+    digest = hashlib.sha256(f"scores {SCORES_VERSION} ".encode())
     for path in (classifier / WEIGHTS_FILE, classifier / JUDGES_FILE):
         digest.update(path.read_bytes())
-    for name in SCORING:
-        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -373,15 +359,15 @@ def _notes(unison: Model, about: dict[str, Any]) -> list[str]:
         for name, found in judge["by_class"].items()
     )
     return [
-        *about["verdicts"],
+        about["verdict"],
         f"Variant {about['variant']}, weights {about['fingerprint']}, {steps} steps of "
         f"{preset.solver}, guidance {guidance}; speech with temperature "
         f"{preset.speech_temperature:g} and the best of {preset.speech_candidates} by the model's "
         f"own error; seed {about['seed']}, torch {torch.__version__.split('+')[0]}. Every item is "
         "built by the tasks' own builders from held-out texts, recordings and, in zero_shot_tts, "
-        f"voices, with white noise of {FLOOR_DBFS:.0f} dBFS under sources and targets. Tasks "
-        "without a first bar have a quarter of the items; sequences, which are tts of random "
-        "sequences of one to six words, have three times as many.",
+        f"voices, with white noise of {FLOOR_DBFS:.0f} dBFS under sources and targets. "
+        f"{', '.join(IN_FULL)} have all items, the other tasks a quarter of them; sequences, "
+        "which are tts of random sequences of one to six words, have three times as many.",
         "Words: natural sentences are judged by Whisper tiny.en, random sequences by pocketsphinx "
         "held to the vocabulary; rates are means over utterances, and words that sound alike (to, "
         "two; are, our) count as equal. Half of the words count as heard if either recogniser "

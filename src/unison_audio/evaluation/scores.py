@@ -13,6 +13,10 @@ from unison_audio.evaluation.listeners import nearest_is_own
 from unison_audio.evaluation.report import Row, mean
 from unison_audio.evaluation.scorer import Scorer, Versions
 
+SCORES_VERSION = 1
+"""Version of the scores. Raise it with any change of a scorer, or of what one calls, that changes
+figures; kept scores of other versions are then not used."""
+
 
 def score_codec(scorer: Scorer) -> list[Row]:
     """The codec's round trip of the utterances of TTS."""

@@ -158,7 +158,7 @@ def spectral_judge(tools: Tools) -> Judge:
             )
         return float(metrics.lsd(target[None, :length], output[None, :length], LSD_RATE))
 
-    return ItemJudge(model="log-spectral distance", identity="lsd 1", scores=_each(distance))
+    return ItemJudge(model="log-spectral distance", identity="lsd", scores=_each(distance))
 
 
 def gender_judge(tools: Tools) -> Judge:
@@ -251,7 +251,7 @@ def quality_judge(tools: Tools) -> Judge:
 
     return ItemJudge(
         model="DNSMOS P.835 overall (sig_bak_ovr.onnx)",
-        identity="dnsmos sig_bak_ovr 1",
+        identity="dnsmos sig_bak_ovr",
         scores=_each(overall),
     )
 

@@ -36,12 +36,6 @@ class SharedLayers:
             module.to_empty(device=layers.device)
             _fill_part(module, names, layers.shards, mesh)
 
-    @property
-    def nbytes(self) -> int:
-        """Memory that this process' parts take."""
-        weights = [weight for module in self.modules for weight in module.parameters()]
-        return sum(cast(DTensor, weight).to_local().nbytes for weight in weights)
-
     def asked(self, wanted: bool) -> bool:
         """Whether any process wants to walk through; every process must ask."""
         found = torch.tensor(int(wanted), device=self.device)

@@ -101,10 +101,6 @@ class Shards:
         self.release([name])
         return picked
 
-    def nbytes(self, names: Iterable[str]) -> int:
-        """What these tensors take on the disk."""
-        return sum(self._place(name).nbytes for name in names)
-
     def prefetch(self, names: Iterable[str]) -> None:
         """Lets the system begin to read these tensors from the disk."""
         self._advise("MADV_WILLNEED", names)

@@ -98,24 +98,3 @@ def remove_text(rows: Tensor, states: Tensor, text_mask: Tensor) -> tuple[Tensor
     rows = rows.to(states.device)
     kept_states = states.masked_fill(rows.view(-1, *[1] * (states.ndim - 1)), 0.0)
     return kept_states, text_mask & ~rows[:, None]
-
-
-def drop_text(
-    hidden_states: Tensor,
-    text_mask: Tensor,
-    generator: torch.Generator,
-    probability: float = 0.1,
-) -> tuple[Tensor, Tensor]:
-    """Drop the text of random rows, so that guidance has its v0 (paper section 3.5).
-
-    Args:
-        hidden_states: (B, D, N, text_dim), or penultimate states (B, N, text_dim).
-        text_mask: (B, N) booleans.
-        generator: on the CPU.
-        probability: of a row losing its text.
-
-    Returns:
-        hidden_states and text_mask, as new tensors.
-    """
-    rows = draw_dropped(len(text_mask), generator, probability)
-    return remove_text(rows, hidden_states, text_mask)

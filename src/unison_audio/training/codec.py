@@ -2,8 +2,7 @@
 
 From ``encoder_until`` on the encoder stands still. Latents do not change any more, so a backbone
 can be trained on them while the decoder is still being polished; `train_codec` also polishes a
-codec that is already in use. The decoder may then meet discriminators as well; nano's own does
-not, since that made it worse (docs/nano.md, Trials).
+codec that is already in use.
 """
 
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from unison_audio.errors import InputError
 from unison_audio.frozen.codec import save_nano_codec
 from unison_audio.frozen.memory import preferred_dtype
 from unison_audio.frozen.nano_codec import NanoCodec, NanoCodecConfig, mel_filters
-from unison_audio.training.discriminators import Adversary
 from unison_audio.training.latent_alignment import align_latents
 from unison_audio.training.runs import (
     Ema,
@@ -55,7 +53,7 @@ class CodecRecipe:
     peak_lr: float = 1.5e-3
     """Highest learning rate while both are trained."""
     decoder_lr: float = 6e-4
-    """Highest learning rate while the decoder alone is, and of discriminators."""
+    """Highest learning rate while the decoder alone is."""
     warmup: int = 100
     """Warm-up steps of either stage."""
     kl_weight: float = 3e-4
@@ -64,22 +62,12 @@ class CodecRecipe:
     anchor_weight: float = 0.5
     """Weight of the latents' squared distance from those of the codec that a run begins with, if
     it begins with one."""
-    fooling_weight: float = 0.0
-    """Weight of the loss of not fooling the discriminators, while the decoder alone is trained."""
-    feature_weight: float = 0.0
-    """Weight of the distance of the discriminators' features. Where both weights are 0 there are
-    no discriminators."""
     ema: float = 0.995
     """Decay of the moving average of the decoder while it alone is trained."""
     seed: int = 0
     """Seed of everything that is drawn."""
     checkpoint_every: int = 100
     """Steps between two checkpoints."""
-
-    @property
-    def adversarial(self) -> bool:
-        """Whether the decoder meets discriminators."""
-        return self.fooling_weight > 0 or self.feature_weight > 0
 
 
 def draw_segments(
@@ -170,7 +158,6 @@ class CodecTrainer:
         self.recipe = recipe
         self.half = preferred_dtype("cpu") == torch.bfloat16 if half is None else half
         self.codec = NanoCodec(recipe.model)
-        self.adversary = Adversary(recipe.decoder_lr) if recipe.adversarial else None
         self.loss = ReconstructionLoss(recipe.model.sample_rate)
         self.optimizer = torch.optim.AdamW(
             self.codec.parameters(), lr=recipe.peak_lr, betas=(0.9, 0.95), weight_decay=0.01
@@ -185,31 +172,13 @@ class CodecTrainer:
             "ema": self.ema.values,
             "optimizer": self.optimizer.state_dict(),
             "held": self.reference is not None,
-            **({} if self.adversary is None else self.adversary.state()),
         }
 
     def load_state(self, state: dict) -> None:
-        """Takes up a checkpoint's state.
-
-        Discriminators are taken up only where they have learnt something; elsewhere a checkpoint
-        may hold those of an earlier version.
-
-        Raises:
-            InputError: If they are needed, and missing or not those of this version.
-        """
+        """Restores a checkpoint; ignores the discriminators that older versions stored."""
         self.codec.load_state_dict(state["codec"])
         self.ema.values = state["ema"]
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.adversary is None or state["step"] <= self.recipe.encoder_until:
-            return
-        try:
-            self.adversary.load_state(state)
-        except (KeyError, RuntimeError) as error:
-            raise InputError(
-                f"The checkpoint of step {state['step']} holds other discriminators than this "
-                "recipe needs, or none; go on in a new run folder with its exported codec as the "
-                "start"
-            ) from error
 
     def adopt(self, codec: NanoCodec) -> None:
         """Begins with the weights and the latent statistics of a codec of the same shape."""
@@ -269,7 +238,7 @@ class CodecTrainer:
         """One step of the decoder on (B, samples), the encoder standing still.
 
         Latents carry up to the posterior's noise, more in some items than in others: a backbone's
-        latents are not exact either. Discriminators, if there are any, take a step too.
+        latents are not exact either.
         """
         recipe = self.recipe
         self._set_rate(
@@ -291,17 +260,10 @@ class CodecTrainer:
         mel, stft = self.loss(output, target)
         loss = mel + 0.5 * stft
         figures = {"mel": mel.item(), "stft": stft.item()}
-        if self.adversary is not None:
-            judged, told = self.adversary.meet(
-                output, target, fooling=recipe.fooling_weight, features=recipe.feature_weight
-            )
-            loss, figures = loss + judged, figures | told
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=list(self.codec.decoder.parameters()))
         nn.utils.clip_grad_norm_(self.codec.decoder.parameters(), 1.0)
         self.optimizer.step()
-        if self.adversary is not None:
-            self.adversary.optimizer.step()
         self.ema.update(self.codec.decoder)
         return figures
 
@@ -309,11 +271,7 @@ class CodecTrainer:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.half)
 
     def _set_rate(self, rate: float) -> None:
-        optimizers = [
-            self.optimizer,
-            *([] if self.adversary is None else [self.adversary.optimizer]),
-        ]
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
 
     @torch.no_grad()

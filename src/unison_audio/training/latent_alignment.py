@@ -14,14 +14,6 @@ from unison_audio.frozen.nano_codec import NanoCodec
 
 
 @torch.no_grad()
-def latent_distance(codec: NanoCodec, reference: NanoCodec, waveforms: Tensor) -> float:
-    """Mean squared distance of two codecs' latents of (B, samples), in the reference's scale."""
-    return float(
-        (_means(codec, reference, waveforms) - reference.encode(waveforms)).square().mean()
-    )
-
-
-@torch.no_grad()
 def align_latents(codec: NanoCodec, reference: NanoCodec, waveforms: Tensor) -> None:
     """Changes a codec in place so that its latents are as near to another's as they can be.
 

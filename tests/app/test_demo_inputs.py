@@ -4,10 +4,11 @@ import math
 from pathlib import Path
 
 import torch
+from demo_inputs import SENTENCES, make_inputs
 from tiny_unison import RATE
 
 from unison_audio import audio
-from unison_audio.app.examples import SENTENCES, make_inputs, read_examples
+from unison_audio.app.examples import read_examples
 from unison_audio.data.nano_corpus import write_index
 from unison_audio.data.nano_text import held_out_texts
 from unison_audio.data.shards import Clip, ClipRecord, write_shard

@@ -1,18 +1,18 @@
-"""The demo's examples before nano's judges: each against the bars of its task."""
+"""The demo's examples before nano's judges: each against the bars of its task.
 
+python benchmarks/demo_check.py --corpus CORPUS --out FOLDER [--variant nano] [--classifier FOLDER]
+"""
+
+import argparse
 import dataclasses
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from demo_inputs import draw_examples
 from torch import Tensor
 
-from unison_audio.app.examples import (
-    Example,
-    draw_examples,
-    packaged_inputs,
-    read_examples,
-)
+from unison_audio.app.examples import Example, packaged_inputs, read_examples
 from unison_audio.errors import InputError
 from unison_audio.evaluation.bars import FINAL, OWN_VOICE, with_bars
 from unison_audio.evaluation.items import Items, round_trip
@@ -139,3 +139,20 @@ def table(verdicts: list[Verdict]) -> str:
             f"| {task} | {instruction} | {'yes' if verdict.passed else '**no**'} | {figures} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--variant", default="nano")
+    parser.add_argument("--classifier", type=Path)
+    arguments = parser.parse_args()
+    unison = Unison.from_pretrained(arguments.variant)
+    verdicts = check_demo(unison, arguments.corpus, arguments.out, classifier=arguments.classifier)
+    print(table(verdicts))
+
+
+if __name__ == "__main__":
+    main()

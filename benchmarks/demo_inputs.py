@@ -1,0 +1,254 @@
+"""Draws the demo's inputs: one a task, by seed, from held-out recordings that are free to share.
+
+python benchmarks/demo_inputs.py --corpus CORPUS --out FOLDER [--seed 0]
+
+The result is kept in the package, in src/unison_audio/app/demo_inputs.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unison_audio import audio
+from unison_audio.app.examples import JOBS, Example
+from unison_audio.app.files import make_folder, write_whole
+from unison_audio.data.nano_corpus import require_nano_corpus
+from unison_audio.data.nano_text import held_out_texts
+from unison_audio.data.pools import MemoryPools
+from unison_audio.data.shards import Clip, ClipRecord
+from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.evaluation.sound_classes import is_judged
+from unison_audio.tasks.builders import BuilderConfig
+from unison_audio.tasks.pools import SoundClip, SpeechClip
+from unison_audio.tasks.table import TASKS, TaskBatch
+
+SAMPLE_RATE = 16_000
+SECONDS = 2.56
+OTHER_SECONDS = {"timed": 3.84, "zero_shot_tts": 5.12}
+"""Tasks whose examples are longer."""
+SHARED_LICENCES = ("CC0", "CC-BY-")
+SENTENCES = 160
+"""Held-out texts end with so many sentences; those before are mere sequences of words."""
+
+CONFIG = BuilderConfig(
+    event_snr_db=(3.0, 3.0),
+    speech_snr_db=(10.0, 10.0),
+    t2as_snr_db=(0.0, 0.0),
+    noise_snr_db=(5.0, 5.0),
+    mix_events=(2, 2),
+    timed_events=(2, 2),
+    timed_overlap=0.0,
+    first_template_probability=1.0,
+)
+"""The levels of the paper's test sets, where they are fixed, and the paper's wordings."""
+
+_HEARD: dict[str, tuple[int, int]] = {
+    "zero_shot_tts": (0, 1),
+    "edit_add": (1, 0),
+    "edit_remove": (2, 0),
+    "edit_replace": (2, 0),
+    "speech_insert": (1, 0),
+    "speech_delete": (1, 1),
+    "speech_rewrite": (1, 1),
+    "denoise": (0, 1),
+    "audio_to_speech": (2, 0),
+    "speech_to_audio": (1, 1),
+}
+"""Task -> how many of the sounds and of the utterances drawn, from the first on, are in its input;
+the others are in the target alone."""
+
+
+def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[Example]:
+    """Draw one example a task and write its input; run once, the result is kept in the package.
+
+    Texts, sounds and voices are those that training never meets: the splits `heldout`, and
+    `speakers` for the reference of zero-shot speech. Only recordings under CC0, CC-BY and CC-BY-SA
+    and synthetic voices are drawn from.
+
+    Args:
+        corpus: What `unison-audio data nano` wrote.
+        out: Where the FLAC files and `jobs.json` go.
+        seed: Of all draws.
+
+    Returns:
+        The examples.
+    """
+    make_folder(out)
+    examples = []
+    for example, built in draw_examples(corpus, seed):
+        examples.append(example)
+        name = example.reference or example.source
+        if name is None or built.source is None:
+            continue
+        wave = built.source[0]
+        if example.reference is not None:
+            wave = wave[: round(built.details[0]["reference_window"][1] * SAMPLE_RATE)]
+        audio.save(out / name, wave, SAMPLE_RATE)
+    text = json.dumps([asdict(example) for example in examples], indent=1, ensure_ascii=False)
+    write_whole(out / JOBS, text + "\n")
+    return examples
+
+
+def draw_examples(corpus: Path, seed: int = 0) -> Iterator[tuple[Example, TaskBatch]]:
+    """Draw one example a task; sounds are of kinds that nano's judge can tell.
+
+    Args:
+        corpus: What `unison-audio data nano` wrote.
+        seed: Of all draws.
+
+    Yields:
+        The example, and what was built for it: a batch of one.
+    """
+    require_nano_corpus(corpus, "Drawing the demo's examples")
+    sentences = set(held_out_texts()[-SENTENCES:])
+    held_out = [
+        clip for clip in read_corpus(corpus, SAMPLE_RATE, split="heldout") if _shared(clip.record)
+    ]
+    unheard = read_corpus(corpus, SAMPLE_RATE, split="speakers", kind="speech")
+    sounds = [
+        clip for clip in held_out if clip.record.kind == "sound" and is_judged(clip.record.label)
+    ]
+    used: set[str] = set()
+    pools = TracedPools([*sounds, *_saying(held_out, sentences)], used)
+    voices = TracedPools([*sounds, *_saying(unheard, sentences)], used)
+    generator = torch.Generator().manual_seed(seed)
+    for name in TASKS:
+        drawn = voices if name == "zero_shot_tts" else pools
+        drawn.drawn_sounds.clear()
+        drawn.drawn_speech.clear()
+        seconds = OTHER_SECONDS.get(name, SECONDS)
+        built = TASKS[name].build(drawn, 1, seconds, SAMPLE_RATE, generator, "cpu", CONFIG)
+        yield _describe(name, built, drawn), built
+
+
+class TracedPools(MemoryPools):
+    """Pools that never give the same label or text twice and remember what they gave.
+
+    Args:
+        clips: What to draw from.
+        used: Labels and texts not to be given; those given are added.
+    """
+
+    def __init__(self, clips: list[Clip], used: set[str]) -> None:
+        super().__init__(clips, SAMPLE_RATE)
+        self.records = {id(clip.waveform): clip.record for clip in clips}
+        self.used = used
+        self.drawn_sounds: list[ClipRecord] = []
+        self.drawn_speech: list[ClipRecord] = []
+
+    def sounds(
+        self,
+        count: int,
+        generator: torch.Generator,
+        *,
+        exclude_labels: list[set[str]] | None = None,
+        max_seconds: float,
+    ) -> list[SoundClip]:
+        """Draw sounds of labels not yet used."""
+        excluded = [
+            self.used | (exclude_labels[i] if exclude_labels else set()) for i in range(count)
+        ]
+        clips = super().sounds(count, generator, exclude_labels=excluded, max_seconds=max_seconds)
+        self.used |= {clip.label for clip in clips}
+        self.drawn_sounds += [self.records[id(clip.waveform)] for clip in clips]
+        return clips
+
+    def speech(
+        self, count: int, generator: torch.Generator, *, max_seconds: float
+    ) -> list[SpeechClip]:
+        """Draw utterances of texts not yet used."""
+        while True:
+            clips = super().speech(count, generator, max_seconds=max_seconds)
+            if self._note(clips):
+                return clips
+
+    def speech_any(
+        self, count: int, generator: torch.Generator, *, max_seconds: float
+    ) -> list[SpeechClip]:
+        """Draw utterances of texts not yet used."""
+        return self.speech(count, generator, max_seconds=max_seconds)
+
+    def speaker_pairs(
+        self, count: int, generator: torch.Generator, *, max_seconds_each: float
+    ) -> list[tuple[SpeechClip, SpeechClip]]:
+        """Draw pairs of texts not yet used."""
+        while True:
+            pairs = super().speaker_pairs(count, generator, max_seconds_each=max_seconds_each)
+            if self._note([clip for pair in pairs for clip in pair]):
+                return pairs
+
+    def noise(self, count: int, generator: torch.Generator, seconds: float) -> list[Tensor]:
+        """Draw noise; recorded noise is remembered among the sounds."""
+        waves = super().noise(count, generator, seconds)
+        self.drawn_sounds += [self.records[id(w)] for w in waves if id(w) in self.records]
+        return waves
+
+    def _note(self, clips: list[SpeechClip]) -> bool:
+        texts = {clip.text for clip in clips}
+        if len(texts) < len(clips) or texts & self.used:
+            return False
+        self.used |= texts
+        self.drawn_speech += [self.records[id(clip.waveform)] for clip in clips]
+        return True
+
+
+def _shared(record: ClipRecord) -> bool:
+    return record.kind == "speech" or record.licence.startswith(SHARED_LICENCES)
+
+
+def _saying(clips: list[Clip], texts: set[str]) -> list[Clip]:
+    return [clip for clip in clips if clip.record.kind == "speech" and clip.record.text in texts]
+
+
+def _describe(name: str, built: TaskBatch, drawn: TracedPools) -> Example:
+    needs, detail = TASKS[name].needs, built.details[0]
+    sounds, speech = _HEARD.get(name, (0, 0))
+    if name == "denoise":
+        sounds = len(drawn.drawn_sounds)  # recorded noise is, synthetic noise is not
+    credits = [
+        f"{record.label or 'voice ' + record.speaker}: {record.source}, {record.licence}"
+        for record in (*drawn.drawn_speech[:speech], *drawn.drawn_sounds[:sounds])
+    ]
+    common: dict[str, Any] = {"task": name, "credits": tuple(credits)}
+    if built.source is None:
+        seconds = OTHER_SECONDS.get(name, SECONDS)
+        return Example(**common, instruction=built.instructions[0], duration=seconds)
+    if "reference" in needs:
+        return Example(
+            **common,
+            instruction=TASKS[name].templates[0].format(text=detail["text"]),
+            reference=f"{name}.flac",
+            reference_text=detail["reference_text"],
+            holds=f"a voice saying “{detail['reference_text']}”",
+        )
+    heard = [record.label for record in drawn.drawn_sounds[:sounds]]
+    if name == "denoise":
+        heard = [label + ", as noise" for label in heard] or ["noise"]
+    heard += [f"a voice saying “{record.text}”" for record in drawn.drawn_speech[:speech]]
+    return Example(
+        **common,
+        instruction=built.instructions[0],
+        source=f"{name}.flac",
+        holds=" · ".join(heard),
+    )
+
+
+def main() -> None:
+    """Writes the inputs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    for example in make_inputs(arguments.corpus, arguments.out, arguments.seed):
+        print(f"{example.task}: {example.instruction}")
+
+
+if __name__ == "__main__":
+    main()
