@@ -4,8 +4,14 @@ When a module moves or an interface changes, this file changes with it; what was
 Everything is imported where it is used, so that one broken area does not hide the others.
 """
 
+import atexit
+import dataclasses
+import io
 import json
+import shutil
+import tarfile
 import tempfile
+import zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,3 +66,401 @@ def sampling(variant: str, preset: str, task: str) -> dict[str, Any]:
         "temperature": float(pace.temperature),
         "preserve_source": found.keeps(TASKS[task]),
     }
+
+
+# The material: a corpus on disk, tiny models, a text encoder that needs no model.
+
+RATE = 16_000
+WORDS = ("red", "blue", "dog", "cat", "stop")
+LABELS = ("a beep", "a buzz", "rain", "a horn", "wind blowing")
+
+
+def _waveform(number: int, seconds: float) -> np.ndarray:
+    """A tone that beats, in noise; another one for each number."""
+    rng = np.random.default_rng(number)
+    time = np.arange(round(seconds * RATE)) / RATE
+    tone = np.sin(2 * np.pi * (110 + 37 * number) * time) * (1.2 + np.sin(2 * np.pi * 3 * time))
+    return (0.1 * tone + 0.02 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+def _sound_file(waveform: np.ndarray) -> bytes:
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, waveform, RATE, "PCM_16", format="FLAC")
+    return file.getvalue()
+
+
+def _record(number: int, seconds: float) -> dict[str, Any]:
+    spoken = number % 2 == 0
+    words = [WORDS[(number // 2 + k) % len(WORDS)] for k in range(1 + number // 2 % 3)]
+    label = LABELS[number // 2 % len(LABELS)]
+    about = (
+        {"text": " ".join(words), "speaker": f"speaker-{number // 2 % 2}"}
+        | {"gender": ("male", "female")[number // 2 % 2], "language": "en"}
+        if spoken
+        else {"label": label, "caption": f"Somewhere there is {label}, number {number}."}
+    )
+    return {
+        "key": f"clip-{number:03d}",
+        "kind": "speech" if spoken else "sound",
+        "split": "heldout" if number >= 40 else "train",
+        "seconds": seconds,
+        "licence": "CC0-1.0",
+        "source": f"made by the test, {number}",
+        "sample_rate": RATE,
+        **about,
+    }
+
+
+@cache
+def _corpus() -> Path:
+    """Shards of 20 utterances and 20 sounds for training, and 20 clips held out."""
+    folder = Path(_scratch(), "corpus")
+    folder.mkdir()
+    entries = []
+    for kind in ("speech", "sound"):
+        path = folder / f"made-{kind}-000000.tar"
+        clips = 0
+        with tarfile.open(path, "w") as shard:
+            for number in range(60):
+                seconds = 0.35 + 0.015 * number
+                record = _record(number, seconds)
+                if record["kind"] != kind:
+                    continue
+                sound = _sound_file(_waveform(number, seconds))
+                told = json.dumps(record).encode()
+                for suffix, content in (("flac", sound), ("json", told)):
+                    entry = tarfile.TarInfo(f"{record['key']}.{suffix}")
+                    entry.size = len(content)
+                    shard.addfile(entry, io.BytesIO(content))
+                clips += 1
+        entries.append({"name": path.name, "clips": clips, "kinds": [kind]})
+    index = {"format": 1, "corpus": "made", "shards": entries}
+    (folder / "index.json").write_text(json.dumps(index))
+    manifest = {"shards": {entry["name"]: {} for entry in entries}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@cache
+def _own_clips() -> Path:
+    """A user's list: two sounds, two utterances, an edit."""
+    folder = Path(_scratch(), "own")
+    folder.mkdir()
+    lengths = {"a": 0.6, "b": 0.7, "c": 0.5, "d": 0.6, "e": 0.5, "f": 0.7}
+    for number, (name, seconds) in enumerate(lengths.items()):
+        (folder / f"{name}.flac").write_bytes(_sound_file(_waveform(100 + number, seconds)))
+    spoken = {"gender": "male", "speaker": "me"}
+    rows = [
+        {"audio": "a.flac", "caption": "A theremin plays."},
+        {"audio": "b.flac", "label": "a kazoo"},
+        {"audio": "c.flac", "text": "red dog", **spoken},
+        {"audio": "d.flac", "text": "stop", **spoken},
+        {"audio": "e.flac", "source": "f.flac", "instruction": "[Edit][Audio] Remove the buzz"},
+    ]
+    path = folder / "own.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@cache
+def _scratch() -> str:
+    """A folder for what is made once."""
+    folder = tempfile.mkdtemp(prefix="invariants-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+class _Words:
+    """A text encoder whose states follow from each word alone."""
+
+    width = 12
+
+    def __init__(self, setup: Any) -> None:
+        self.layers, self.penultimate = len(setup.picks), setup.penultimate
+
+    def encode(self, instructions: Any) -> Any:
+        import torch
+
+        from unison_audio.frozen.text import TextStates
+
+        texts = [text.split() for text in instructions]
+        longest = max(len(words) for words in texts)
+        states = np.zeros((len(texts), self.layers + 1, longest, self.width), np.float32)
+        for row, words in enumerate(texts):
+            for place, word in enumerate(words):
+                rng = np.random.default_rng(zlib.crc32(word.encode()))
+                states[row, :, place] = rng.standard_normal((self.layers + 1, self.width))
+        lengths = torch.tensor([len(words) for words in texts])
+        found = torch.from_numpy(states)
+        return TextStates(
+            hidden_states=found[:, :-1],
+            mask=torch.arange(longest)[None] < lengths[:, None],
+            penultimate=found[:, -1] if self.penultimate else None,
+        )
+
+
+def _tiny_codec() -> Any:
+    """Of nano's kind, random."""
+    import torch
+
+    from unison_audio.frozen.nano_codec import NanoCodec
+
+    torch.manual_seed(1)
+    return NanoCodec(_tiny_codec_config()).eval().requires_grad_(False)
+
+
+def _tiny_codec_config() -> Any:
+    from unison_audio.frozen.nano_codec import NanoCodecConfig
+
+    return NanoCodecConfig(
+        latent_channels=4,
+        mels=20,
+        widths=(8, 8, 8),
+        encoder_blocks=(1, 1, 1),
+        decoder_widths=(8, 8, 8),
+        decoder_blocks=(1, 1, 1),
+    )
+
+
+def _tiny_variant(name: str) -> Any:
+    """A variant with a very small backbone; its fusion and the rest are its own."""
+    from unison_audio.variants import VARIANTS
+
+    return _shrunk(VARIANTS[name])
+
+
+def _shrunk(variant: Any) -> Any:
+    sizes = {"dim": 32, "heads": 2, "rope_dim": 12, "blocks": 2, "text_dim": _Words.width}
+    backbone = dataclasses.replace(variant.backbone, latent_channels=4, **sizes)
+    return dataclasses.replace(variant, backbone=backbone)
+
+
+def _tiny_backbone(variant: Any) -> Any:
+    """All weights random, also those that begin at zero, so that every input matters."""
+    import torch
+
+    from unison_audio.model.backbone import UnisonBackbone
+
+    torch.manual_seed(0)
+    backbone = UnisonBackbone(variant.backbone)
+    with torch.no_grad():
+        for weight in backbone.parameters():
+            if not weight.any():
+                weight.normal_(std=0.1)
+    return backbone.eval()
+
+
+@cache
+def _tiny_checkpoint() -> Path:
+    """Nano's kind, random."""
+    from unison_audio import checkpoint
+    from unison_audio.frozen.codec import save_nano_codec
+
+    folder = Path(_scratch(), "checkpoint")
+    variant = _tiny_variant("nano")
+    checkpoint.save(folder, variant, _tiny_backbone(variant))
+    save_nano_codec(folder, _tiny_codec())
+    return folder
+
+
+# Checkpoints.
+
+
+def packaged_files() -> Path:
+    """The folder of nano's weights in the package."""
+    from importlib import resources
+
+    return Path(str(resources.files("unison_audio"))) / "weights" / "nano"
+
+
+def saved_checkpoint(variant: str, folder: Path) -> None:
+    """Saves a tiny checkpoint of a variant's kind, read back to be sure that it can be."""
+    from unison_audio import checkpoint
+
+    tiny = _tiny_variant(variant)
+    checkpoint.save(folder, tiny, _tiny_backbone(tiny))
+    assert checkpoint.load(folder)[0] == tiny
+
+
+def full_size(variant: str) -> dict[str, list[int]]:
+    """Names and shapes of a variant's weights, as a checkpoint has them."""
+    import torch
+
+    from unison_audio.model.backbone import UnisonBackbone
+    from unison_audio.variants import find_variant
+
+    with torch.device("meta"):
+        backbone = UnisonBackbone(find_variant(variant).backbone)
+    return {name: list(value.shape) for name, value in backbone.state_dict().items()}
+
+
+# Draws. What a builder made: instructions, details, waveforms by name.
+
+Built = dict[str, Any]
+
+
+@cache
+def _memory_pools() -> Any:
+    from unison_audio.data.pools import MemoryPools
+    from unison_audio.data.shards import read_corpus
+
+    return MemoryPools(read_corpus(_corpus(), RATE, split="train"), RATE)
+
+
+def _stream_pools() -> Any:
+    from unison_audio.data.stream_pools import open_pools
+
+    return open_pools(
+        [_corpus()], sample_rate=RATE, max_seconds=1.0, pair_seconds=0.3, held_seconds=8.0, seed=5
+    )
+
+
+def _built(batch: Any) -> Built:
+    waves = {"target": batch.target, "source": batch.source}
+    edges = batch.reference_samples
+    return {
+        "task": batch.task,
+        "instructions": batch.instructions,
+        "details": batch.details,
+        "reference_samples": None if edges is None else edges.tolist(),
+        "waves": {name: wave.numpy() for name, wave in waves.items() if wave is not None},
+    }
+
+
+def built(task: str) -> Built:
+    """A batch of a task, with noise under edits, and what the backbone reads of it."""
+    import torch
+
+    from unison_audio.tasks.builders import BuilderConfig
+    from unison_audio.tasks.latents import condition
+    from unison_audio.tasks.table import TASKS
+
+    generator = torch.Generator().manual_seed(11)
+    config = BuilderConfig(hop=1024, floor_dbfs=(-85.0, -55.0))
+    batch = TASKS[task].build(_memory_pools(), 3, 2.56, RATE, generator, config=config)
+    codec = _tiny_codec()
+    frames = codec.encode(batch.target).shape[-1]
+    given = condition(codec, TASKS[task], frames, 3, batch.source, batch.reference_samples)
+    found = _built(batch)
+    found["waves"] |= {
+        "z_s": given.z_s.numpy(),
+        "m": given.m.numpy(),
+        "loss_mask": given.loss_mask.numpy(),
+    }
+    return found
+
+
+def _clips(found: Any) -> list[Built]:
+    """What a pool gave, in one form."""
+    import torch
+
+    if isinstance(found, torch.Tensor):
+        return [{"waves": {"waveform": found.numpy()}}]
+    if isinstance(found, list | tuple):
+        return [clip for one in found for clip in _clips(one)]
+    told = {name: value for name, value in vars(found).items() if isinstance(value, str)}
+    return [{**told, "waves": {"waveform": found.waveform.numpy()}}]
+
+
+def drawn_clips(pools: str, kind: str) -> list[Built]:
+    """Six clips of a kind, from a corpus in memory or from a stream, or played at other speeds."""
+    import torch
+
+    from unison_audio.data.varied_pools import VariedPools
+
+    source = _stream_pools() if pools == "stream" else _memory_pools()
+    if pools == "varied":
+        source = VariedPools(source, RATE, (0.87, 1.15))
+    generator = torch.Generator().manual_seed(3)
+    excluded = [{"rain"}] * 6
+    ask = {
+        "speech": lambda: source.speech(6, generator, max_seconds=0.9),
+        "speech_any": lambda: source.speech_any(6, generator, max_seconds=0.9),
+        "speaker_pairs": lambda: source.speaker_pairs(3, generator, max_seconds_each=0.9),
+        "sounds": lambda: source.sounds(6, generator, exclude_labels=excluded, max_seconds=0.9),
+        "noise": lambda: source.noise(6, generator, 0.5),
+    }
+    return _clips(ask[kind]())
+
+
+def training_batches(name: str) -> list[Built]:
+    """The first batches of a run: nano's recipe, the paper's over a stream, or a user's clips."""
+    from unison_audio.data.shards import read_corpus
+    from unison_audio.frozen.text import TextSetup
+    from unison_audio.tasks.sampler import default_stages
+    from unison_audio.training.examples import CorpusInMemory, ExampleStream
+    from unison_audio.training.own_clips import OwnClipStream, read_own_clips
+    from unison_audio.training.recipe import Phase
+    from unison_audio.training.recipes import base_recipe
+
+    codec = _tiny_codec()
+    variant = _tiny_variant("nano" if name != "paper" else "d24-16k")
+    text = _Words(TextSetup(picks=variant.read_layers))
+    if name == "nano":
+        clips = read_corpus(_corpus(), RATE, split="train")
+        source = CorpusInMemory(clips, RATE)
+        stream = ExampleStream(variant, _short_nano(), source, codec, text)
+    elif name == "paper":
+        recipe = base_recipe(variant, codec.frames)
+        ends = (4, None)
+        stages = zip(ends, default_stages(), strict=True)
+        phases = tuple(
+            Phase(until_step=end, probabilities=stage.probabilities, seconds={"": (1.0,)})
+            for end, stage in stages
+        )
+        recipe = dataclasses.replace(recipe, phases=phases, frames_per_batch=48)
+        stream = ExampleStream(variant, recipe, _stream_pools(), codec, text)
+    else:
+        own = read_own_clips(_own_clips(), variant, codec.hop)
+        phase = Phase(until_step=None, probabilities=own.tasks(), seconds={"": (2.56,)})
+        recipe = dataclasses.replace(_short_nano(), phases=(phase,), speed=None)
+        source = CorpusInMemory(own.clips, RATE)
+        stream = OwnClipStream(own.pairs, variant, recipe, source, codec, text)
+    return [
+        _built(stream.build(step, task, number))
+        for step in range(10)
+        for number, task in enumerate(stream.draw_tasks(step))
+    ]
+
+
+def _short_nano() -> Any:
+    """Nano's recipe with its three phases in a few steps, and little in a batch."""
+    from unison_audio.training.recipes import NANO
+
+    phases = tuple(
+        dataclasses.replace(phase, until_step=end)
+        for phase, end in zip(NANO.phases, (5, 10, None), strict=True)
+    )
+    short = {"frames_per_batch": 120, "warmup": 3, "cooldown": 10, "ema_every": 1}
+    return dataclasses.replace(NANO, phases=phases, **short)
+
+
+def drawn_tasks(curriculum: str) -> list[str]:
+    """The tasks of 60 batches, 20 of them in the paper's first stage; or of nano's phases."""
+    from unison_audio.tasks.sampler import Stage, TaskSampler, default_stages
+
+    stages = default_stages(20)
+    if curriculum == "nano":
+        stages = tuple(
+            Stage(until_step=phase.until_step, probabilities=dict(phase.probabilities))
+            for phase in _short_nano().phases
+        )
+    sampler = TaskSampler(stages, seed=2)
+    return [sampler.draw(step) for step in range(60)]
+
+
+def codec_segments() -> np.ndarray:
+    """What the codec is trained on."""
+    import torch
+
+    from unison_audio.data.shards import read_corpus
+    from unison_audio.training.codec import draw_segments
+
+    clips = read_corpus(_corpus(), RATE, split="train")
+    kinds = [
+        [clip.waveform for clip in clips if clip.record.kind == kind]
+        for kind in ("speech", "sound")
+    ]
+    return draw_segments(*kinds, 6, 16_384, torch.Generator().manual_seed(4)).numpy()

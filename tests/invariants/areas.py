@@ -1,6 +1,11 @@
 """The areas: which rows there are, and what of each is recorded."""
 
+import json
+import struct
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from invariants.pins import Area, Found, digest, envelope
 
@@ -47,7 +52,87 @@ def sampling(row: str) -> Found:
     return Found(values={t: adapter.sampling(variant, preset, t) for t in TASKS}, bits={})
 
 
+def checkpoint_rows() -> Sequence[str]:
+    return ["nano, packaged", *VARIANTS, *(f"{name}, full size" for name in VARIANTS)]
+
+
+def checkpoint(row: str) -> Found:
+    """Keys, shapes and types of a checkpoint's files, and what config.json holds."""
+    from invariants import adapter
+
+    if row == "nano, packaged":
+        folder = adapter.packaged_files()
+        found = {file.name: _layout(file) for file in sorted(folder.iterdir())}
+        return Found(values=found, bits={f.name: digest(f.read_bytes()) for f in folder.iterdir()})
+    if row.endswith(", full size"):
+        shapes = adapter.full_size(row.removesuffix(", full size"))
+        return Found(values={"count": len(shapes), "listing": digest(shapes)}, bits={})
+    with tempfile.TemporaryDirectory() as place:
+        adapter.saved_checkpoint(row, Path(place))
+        found = {file.name: _layout(file) for file in sorted(Path(place).iterdir())}
+    return Found(values=found, bits={})
+
+
+def _layout(file: Path) -> Any:
+    if file.suffix == ".json":
+        return _schema(json.loads(file.read_text("utf-8")))
+    head = file.read_bytes()
+    (length,) = struct.unpack("<Q", head[:8])
+    entries = json.loads(head[8 : 8 + length])
+    entries.pop("__metadata__", None)
+    return {name: f"{one['dtype']} {one['shape']}" for name, one in sorted(entries.items())}
+
+
+def _schema(value: Any) -> Any:
+    """Keys, and the types of what stands there."""
+    if isinstance(value, dict):
+        return {key: _schema(one) for key, one in value.items()}
+    return type(value).__name__
+
+
+KINDS = ("speech", "speech_any", "speaker_pairs", "sounds", "noise")
+
+
+def draw_rows() -> Sequence[str]:
+    return [
+        *(f"built {task}" for task in TASKS),
+        *(f"clips {pools} {kind}" for pools in ("memory", "varied", "stream") for kind in KINDS),
+        *(f"batches {name}" for name in ("nano", "paper", "own")),
+        *(f"tasks {name}" for name in ("paper", "nano")),
+        "segments codec",
+    ]
+
+
+def draw(row: str) -> Found:
+    """What a seed draws: instructions and details, envelopes and bits of the waveforms."""
+    from invariants import adapter
+
+    what, *names = row.split()
+    if what == "tasks":
+        return Found(values=adapter.drawn_tasks(*names), bits={})
+    if what == "segments":
+        segments = adapter.codec_segments()
+        return Found(values=envelope(segments), bits={"waves": digest(segments)})
+    make = {
+        "built": adapter.built,
+        "clips": adapter.drawn_clips,
+        "batches": adapter.training_batches,
+    }
+    found = make[what](*names)
+    values: list[Any] = []
+    bits: dict[str, str] = {}
+    for number, one in enumerate(found if isinstance(found, list) else [found]):
+        waves = one.pop("waves")
+        shapes = {name: list(wave.shape) for name, wave in waves.items()}
+        envelopes = {name: envelope(wave) for name, wave in waves.items()}
+        values.append({**one, "shapes": shapes, "envelopes": envelopes})
+        bits |= {f"{number} {name}": digest(wave) for name, wave in waves.items()}
+    return Found(values=values, bits={"waves": digest(bits)})
+
+
 AREAS = (
     Area(name="nano_sounds", rows=lambda: TASKS, compute=nano_sound, tolerance=2e-2),
     Area(name="sampling", rows=sampling_rows, compute=sampling, tolerance=0.0),
+    Area(name="checkpoints", rows=checkpoint_rows, compute=checkpoint, tolerance=0.0),
+    Area(name="draws", rows=draw_rows, compute=draw, tolerance=1e-3),
 )

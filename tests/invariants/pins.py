@@ -66,9 +66,10 @@ def fingerprint() -> str:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums have one order."""
+    """Sums have one order, and tiny numbers are kept, whatever ran before."""
     import torch
 
+    torch.set_flush_denormal(False)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -93,7 +94,7 @@ def envelope(waveform: np.ndarray) -> list[float]:
     return [significant(math.sqrt(np.mean(part**2)) if part.size else 0.0) for part in segments]
 
 
-def significant(value: float, digits: int = 7) -> float:
+def significant(value: float, digits: int = 5) -> float:
     """A float as it is stored."""
     return float(f"{value:.{digits}g}") if math.isfinite(value) else value
 
