@@ -5,7 +5,9 @@ Everything is imported where it is used, so that one broken area does not hide t
 """
 
 import atexit
+import contextlib
 import dataclasses
+import functools
 import io
 import json
 import shutil
@@ -15,6 +17,7 @@ import zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -173,12 +176,12 @@ def _scratch() -> str:
 
 
 class _Words:
-    """A text encoder whose states follow from each word alone."""
+    """A text encoder whose states follow from each word and layer alone."""
 
     width = 12
 
     def __init__(self, setup: Any) -> None:
-        self.layers, self.penultimate = len(setup.picks), setup.penultimate
+        self.picks, self.penultimate = setup.picks, setup.penultimate
 
     def encode(self, instructions: Any) -> Any:
         import torch
@@ -186,18 +189,22 @@ class _Words:
         from unison_audio.frozen.text import TextStates
 
         texts = [text.split() for text in instructions]
-        longest = max(len(words) for words in texts)
-        states = np.zeros((len(texts), self.layers + 1, longest, self.width), np.float32)
+        lengths = torch.tensor([len(words) for words in texts])
+        layers = (*self.picks, -2)
+        states = np.zeros((len(texts), len(layers), int(lengths.max()), self.width), np.float32)
         for row, words in enumerate(texts):
             for place, word in enumerate(words):
-                rng = np.random.default_rng(zlib.crc32(word.encode()))
-                states[row, :, place] = rng.standard_normal((self.layers + 1, self.width))
-        lengths = torch.tensor([len(words) for words in texts])
+                states[row, :, place] = [self._state(word, layer) for layer in layers]
         found = torch.from_numpy(states)
         return TextStates(
             hidden_states=found[:, :-1],
-            mask=torch.arange(longest)[None] < lengths[:, None],
+            mask=torch.arange(states.shape[2])[None] < lengths[:, None],
             penultimate=found[:, -1] if self.penultimate else None,
+        )
+
+    def _state(self, word: str, layer: int) -> np.ndarray:
+        return np.random.default_rng(zlib.crc32(f"{word} {layer}".encode())).standard_normal(
+            self.width
         )
 
 
@@ -464,3 +471,100 @@ def codec_segments() -> np.ndarray:
         for kind in ("speech", "sound")
     ]
     return draw_segments(*kinds, 6, 16_384, torch.Generator().manual_seed(4)).numpy()
+
+
+# Training: every command, on tiny models and a few clips.
+
+
+def losses(command: str) -> list[dict[str, Any]]:
+    """The lines of the log of a run of 20 steps: the task, if there is one, and every loss."""
+    run = Path(tempfile.mkdtemp(prefix="run-", dir=_scratch()))
+    corpus, steps = str(_corpus()), ["--steps", "20"]
+    where = ["--run", str(run)]
+    tiny = str(_tiny_checkpoint())
+    here = ["--cpu", "--workers", "0"]
+    plain = ["--mixed-precision", "no"]
+    logs = run / "log.jsonl"
+    if command == "nano-codec":
+        words = ["train", "nano-codec", "--corpus", corpus, *where, *steps]
+    elif command == "nano-codec from a codec":
+        words = ["train", "nano-codec", "--corpus", corpus, *where, *steps, "--init", tiny]
+    elif command == "nano":
+        words = ["train", "nano", "--corpus", corpus, "--codec", tiny, *where, *steps]
+        words += ["--workers", "0", *plain]
+    elif command.startswith("backbone"):
+        words = ["train", "backbone", "--variant", "d24-16k", "--corpora", corpus, *where, *steps]
+        words += [*here, *plain, "--items", "2"]
+        if command == "backbone long-speech":
+            words += ["--recipe", "long-speech", "--accumulate", "2"]
+    elif command.startswith("finetune"):
+        words = ["finetune", str(_own_clips()), "--variant", tiny, *where, *steps, "--cpu"]
+        words += ["--items", "2", "--method", command.split()[1]]
+        if command.endswith("with a corpus"):
+            words += ["--corpus", corpus]
+    elif command == "distill":
+        words = ["train", "distill", tiny, "--corpus", corpus, *where, *here, *plain]
+        words += ["--updates", "20", "--substeps", "2"]
+    else:
+        name = command.removeprefix("ablations ")
+        words = ["train", "ablations", "--corpus", corpus, "--codec", tiny, "--out", str(run)]
+        words += [*steps, "--frames", "96", "--batches", "2", "--variants", name]
+        logs = run / name / "log.jsonl"
+    _command(words)
+    lines = [json.loads(line) for line in logs.read_text("utf-8").splitlines()]
+    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
+    kept = ("task", "loss", "norm", "mel", "stft", "kl", "anchor")
+    return [{name: line[name] for name in kept if name in line} for line in lines]
+
+
+def _command(words: list[str]) -> None:
+    """Runs a command on tiny variants."""
+    from unison_audio.app import cli
+    from unison_audio.frozen import codec, text
+    from unison_audio.training import ablation_families, recipes, validation
+    from unison_audio.training.codec import CodecRecipe
+    from unison_audio.variants import VARIANTS
+
+    tiny = {name: _tiny_variant(name) for name in ("nano", "d24-16k")}
+    lengths = {"max_seconds": 2.5, "default_seconds": 1.0, "zero_shot_seconds": 1.0}
+    tiny["d24-16k"] = dataclasses.replace(tiny["d24-16k"], hop=1024, **lengths)
+    family = {
+        name: dataclasses.replace(one, variant=_shrunk(one.variant))
+        for name, one in ablation_families.NANO_FAMILY.items()
+    }
+    short_codec = CodecRecipe(
+        model=_tiny_codec_config(),
+        steps=20,
+        encoder_until=12,
+        batch=2,
+        segment_frames=4,
+        warmup=3,
+    )
+    plans = {
+        name: functools.partial(_with_short_warmup, plan)
+        for name, plan in recipes.FULL_RECIPES.items()
+    }
+    encoders = {"minilm": _Words, "qwen2.5-omni-7b": _Words}
+    codecs = {"mmaudio-16k": lambda checkpoint, files: _tiny_codec()}
+    with contextlib.ExitStack() as changed:
+        for table, rows in (
+            (VARIANTS, tiny),
+            (ablation_families.NANO_FAMILY, family),
+            (text.TEXT_ENCODERS, encoders),
+            (codec.CODECS, codecs),
+            (recipes.FULL_RECIPES, plans),
+        ):
+            changed.enter_context(mock.patch.dict(table, rows))
+        for where, name, value in (
+            (recipes, "NANO", _short_nano()),
+            (recipes, "NANO_CODEC", short_codec),
+            (recipes, "STAGE1_STEPS", 8),
+            (validation, "SAMPLE_STEPS", 1),
+        ):
+            changed.enter_context(mock.patch.object(where, name, value))
+        assert cli.main(words) == 0
+
+
+def _with_short_warmup(plan: Any, *sizes: Any) -> Any:
+    """A recipe of the paper's whose first steps already move the weights."""
+    return dataclasses.replace(plan(*sizes), warmup=3)

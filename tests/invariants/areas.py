@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from invariants.pins import Area, Found, digest, envelope
+from invariants.pins import Area, Found, digest, envelope, significant
 
 TASKS = (
     "tts",
@@ -130,9 +130,44 @@ def draw(row: str) -> Found:
     return Found(values=values, bits={"waves": digest(bits)})
 
 
+COMMANDS = (
+    "nano-codec",
+    "nano-codec from a codec",
+    "nano",
+    "backbone base",
+    "backbone long-speech",
+    "finetune lora",
+    "finetune full",
+    "finetune lora with a corpus",
+    "distill",
+    "ablations nano-O",
+    "ablations nano-L",
+    "ablations nano-OL",
+    "ablations nano-S",
+    "ablations nano-O-3of6",
+)
+
+
+def training(command: str) -> Found:
+    """The first losses of a training command."""
+    from invariants import adapter
+
+    lines = adapter.losses(command)
+    names = dict.fromkeys(name for line in lines for name in line)
+    columns = {name: [line.get(name) for line in lines] for name in names}
+    return Found(
+        values={
+            name: [significant(v, 6) if isinstance(v, float) else v for v in column]
+            for name, column in columns.items()
+        },
+        bits={"log": digest(lines)},
+    )
+
+
 AREAS = (
     Area(name="nano_sounds", rows=lambda: TASKS, compute=nano_sound, tolerance=2e-2),
     Area(name="sampling", rows=sampling_rows, compute=sampling, tolerance=0.0),
     Area(name="checkpoints", rows=checkpoint_rows, compute=checkpoint, tolerance=0.0),
     Area(name="draws", rows=draw_rows, compute=draw, tolerance=1e-3),
+    Area(name="training", rows=lambda: COMMANDS, compute=training, tolerance=1e-4),
 )
