@@ -568,3 +568,176 @@ def _command(words: list[str]) -> None:
 def _with_short_warmup(plan: Any, *sizes: Any) -> Any:
     """A recipe of the paper's whose first steps already move the weights."""
     return dataclasses.replace(plan(*sizes), warmup=3)
+
+
+# Metrics: fixed sounds, tiny models in the published layouts, and those that come with packages.
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+SPOKEN = {
+    "male": ("rms-please-open-the-black-door", "please open the black door"),
+    "female": ("slt-july-wait-thursday", "july wait thursday"),
+}
+
+
+def _recording(name: str) -> np.ndarray:
+    import soundfile
+
+    waveform, rate = soundfile.read(FIXTURES / f"{name}.flac", dtype="float32")
+    assert rate == RATE
+    return waveform
+
+
+def _written(name: str, waveform: np.ndarray) -> Path:
+    path = Path(_scratch(), f"{name}.flac")
+    path.write_bytes(_sound_file(waveform))
+    return path
+
+
+@cache
+def _samples(kind: str) -> list[Any]:
+    """Twenty pairs of noisy tones with timelines, or six utterances with sources and references."""
+    from unison_audio.evaluation.benchmark import Event, Item, Sample
+
+    samples = []
+    if kind == "sound":
+        events = (
+            Event(caption="low tone", start=0.0, end=1.0),
+            Event(caption="high tone", start=1.0, end=2.0),
+        )
+        for number in range(20):
+            about = {
+                "caption": f"tone {'abcdefghijklmnopqrst'[number]}",
+                "seconds": 2.0,
+                "events": events,
+            }
+            item = Item(id=f"s{number}", set="made", task="timed", instruction="tones", **about)
+            paths = {
+                "output": _written(f"sound-{number}", _waveform(number, 2.0)),
+                "target": _written(f"target-{number}", _waveform(70 + number, 2.0)),
+            }
+            samples.append(Sample(item=item, source=None, **paths))
+        return samples
+    pause = np.zeros(RATE, np.float32)
+    for gender, (name, text) in SPOKEN.items():
+        voice = _recording(name)
+        noise = 0.02 * np.random.default_rng(9).standard_normal(len(voice)).astype(np.float32)
+        scene = np.concatenate([pause, voice, pause, voice, pause])
+        half = np.concatenate([pause, voice, pause, 0 * voice, pause])
+        other = _recording(SPOKEN["female" if gender == "male" else "male"][0])
+        for version, output, source, target in (
+            ("clean", voice, scene, voice),
+            ("noisy", voice + noise, voice, voice),
+            ("half", half, scene, scene),
+        ):
+            key = f"{gender}-{version}"
+            item = Item(
+                id=key,
+                set="made",
+                task="tts",
+                instruction="",
+                seconds=2.0,
+                text=text,
+                gender="male" if version == "half" else gender,
+            )
+            waves = {"output": output, "source": source, "target": target, "reference": other}
+            paths = {role: _written(f"{key}-{role}", wave) for role, wave in waves.items()}
+            samples.append(Sample(item=item, **paths))
+    return samples
+
+
+@cache
+def _metric_models(*, offline: bool) -> Any:
+    from tiny_judges import write_clap, write_cnn14, write_vggish
+    from tiny_listeners import write_gender, write_voices, write_whisper
+
+    from unison_audio.evaluation.measures import Tools
+
+    if offline:
+        return Tools(offline_judges=True)
+    folder = Path(_scratch(), "metric-models")
+    paths = {
+        "vggish": write_vggish(folder),
+        "cnn14": write_cnn14(folder),
+        "clap": write_clap(folder / "clap"),
+        "whisper": write_whisper(folder / "whisper", "Please open the door."),
+        "gender": write_gender(folder / "gender", "male"),
+        "wavlm": write_voices(folder / "wavlm"),
+    }
+    return Tools(paths=paths)
+
+
+def metric_figure(kind: str, name: str, *, offline: bool) -> dict[str, Any]:
+    """A metric over the samples of a kind."""
+    from unison_audio.evaluation.measures import METRICS, measure
+
+    score = measure(METRICS[name], _samples(kind), _metric_models(offline=offline), bootstrap=10)
+    return {
+        "value": score.value,
+        "interval": [score.low, score.high],
+        "count": score.count,
+        "failed": list(score.failed),
+        "per_item": score.per_item,
+    }
+
+
+def character_errors() -> dict[str, Any]:
+    """Error rates of Mandarin, of what a recogniser is said to have heard."""
+    from unison_audio.evaluation.benchmark import Item, Sample
+    from unison_audio.evaluation.speech_measures import error_rate_judge
+
+    class Hears:
+        model = identity = "said"
+
+        def transcribe(self, waves: Any) -> list[str]:
+            return ["今天天氣 很好"] * len(waves)
+
+    texts = ("今天天气很好。", "今天天气好", "明天")
+    output = _samples("sound")[0].output
+    samples = [
+        Sample(
+            item=Item(
+                id=text, set="s", task="tts", instruction="", seconds=1.0, text=text, language="zh"
+            ),
+            output=output,
+            target=None,
+            source=None,
+        )
+        for text in texts
+    ]
+    judge = error_rate_judge(Hears(), "zh")
+    found = judge.describe(samples)
+    return {"value": judge.reduce(found), "per_item": [float(one) for one in found]}
+
+
+def signal_figures() -> dict[str, Any]:
+    """Measures of waveforms, texts and sets of vectors."""
+    import torch
+
+    from unison_audio.evaluation import frechet, metrics, posteriors
+
+    first = torch.from_numpy(np.stack([_waveform(k, 1.0) for k in range(3)]))
+    second = torch.from_numpy(np.stack([_waveform(k, 1.0) for k in range(1, 4)]))
+    second = 0.5 * second + 0.5 * first
+    voices = [torch.from_numpy(_recording(name)) for name, _ in SPOKEN.values()]
+    said = "please open the black door, it's 5 o'clock"
+    heard = "please open a black door its five o clock now"
+    rng = np.random.default_rng(1)
+    a, b = rng.standard_normal((400, 6)), 0.5 + 1.2 * rng.standard_normal((400, 6))
+    chances = posteriors.softmax(3 * rng.standard_normal((40, 5)))
+    pitches = [metrics.median_f0(voice, RATE) for voice in voices]
+    threshold = metrics.gender_threshold(pitches, ["male", "female"])
+    return {
+        "lsd": metrics.lsd(first, second, RATE).tolist(),
+        "mel_distance": metrics.mel_distance(first, second, RATE).tolist(),
+        "si_sdr": metrics.si_sdr(first, second).tolist(),
+        "word_error_rate": float(metrics.word_error_rate(said, heard)),
+        "character_error_rate": float(metrics.word_error_rate("今天很好", "今天好吗", "zh")),
+        "word_recall": float(metrics.word_recall(said, heard)),
+        "median_f0": pitches,
+        "gender_threshold": threshold,
+        "energy_inside": metrics.energy_inside(first[0], [(0.1, 0.3), (0.2, 0.6)], RATE),
+        "frechet_distance": float(frechet.frechet_distance(a, b)),
+        "frechet_infinity": float(frechet.frechet_infinity(a, b)),
+        "divergence": float(posteriors.divergence(chances[0], chances[1])),
+        "inception_score": float(posteriors.inception_score(chances)),
+    }

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 FOLDER = Path(__file__).parent
+LEAST = 1e-6
+"""Difference of two floats that is none."""
 SEGMENTS = 32
 """Of an envelope."""
 
@@ -108,7 +110,7 @@ def differences(found: Any, expected: Any, tolerance: float, where: str = "") ->
     """Where two JSON values differ, in words."""
     if isinstance(expected, float) and isinstance(found, int | float):
         scale = abs(expected)
-        same = math.isclose(found, expected, rel_tol=tolerance, abs_tol=tolerance * scale + 1e-9)
+        same = math.isclose(found, expected, rel_tol=tolerance, abs_tol=tolerance * scale + LEAST)
         same = same or (math.isnan(found) and math.isnan(expected))
         return [] if same else [f"{where}: {found!r}, recorded {expected!r}"]
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
@@ -126,7 +128,7 @@ def differences(found: Any, expected: Any, tolerance: float, where: str = "") ->
             off = np.abs(np.asarray(found, np.float64) - np.asarray(expected))
             scale = float(np.abs(expected).max())
             worst = int(off.argmax())
-            if not off[worst] <= tolerance * scale + 1e-9:
+            if not off[worst] <= tolerance * scale + LEAST:
                 return [
                     f"{where}[{worst}]: {found[worst]!r}, recorded {expected[worst]!r} "
                     f"(the list's peak is {scale:.4g})"
