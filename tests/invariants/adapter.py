@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import io
 import json
+import math
 import shutil
 import tarfile
 import tempfile
@@ -741,3 +742,70 @@ def signal_figures() -> dict[str, Any]:
         "divergence": float(posteriors.divergence(chances[0], chances[1])),
         "inception_score": float(posteriors.inception_score(chances)),
     }
+
+
+class _Stub:
+    """Stands in for nano's metric models: each answer follows from where a sound is loud."""
+
+    name = identity = "stub"
+
+    def transcribe(self, waveform: Any, sample_rate: int) -> str:
+        return " ".join(WORDS[place % len(WORDS)] for place in self._loudest(waveform)[:2])
+
+    def overall(self, waveform: Any, sample_rate: int) -> float:
+        return 1.0 + float(waveform.square().mean().sqrt())
+
+    def seconds(self, waveform: Any, sample_rate: int) -> float:
+        return float((waveform.abs() > 0.05).sum()) / sample_rate
+
+    def embed(self, waveform: Any, sample_rate: int) -> Any:
+        return self.features(waveform, sample_rate)[:8]
+
+    def features(self, waveform: Any, sample_rate: int) -> Any:
+        import torch
+
+        spectrum = torch.fft.rfft(waveform, 16_384).abs()[:8000].view(8, -1)
+        return (spectrum.square().mean(dim=1) + 1e-6).log()
+
+    def _loudest(self, waveform: Any) -> list[int]:
+        parts = [part.square().sum() for part in waveform.chunk(7)]
+        return sorted(range(len(parts)), key=lambda place: -float(parts[place]))
+
+
+def nano_figures(task: str) -> dict[str, Any]:
+    """The rows of nano's own evaluation of a task, with stubs for all that listens."""
+    import torch
+
+    from unison_audio.evaluation.classifier import ClassifierConfig, ClassifierNet, EventClassifier
+    from unison_audio.evaluation.items import Items
+    from unison_audio.evaluation.scorer import Judges, Scorer
+    from unison_audio.evaluation.scores import SCORERS
+    from unison_audio.tasks.builders import BuilderConfig
+    from unison_audio.tasks.table import TASKS
+
+    generator = torch.Generator().manual_seed(21)
+    config = BuilderConfig(hop=1024, floor_dbfs=(-70.0, -70.0))
+    row = TASKS["tts" if task == "codec" else task]
+    batch = row.build(_memory_pools(), 5, 2.56, RATE, generator, config=config)
+    noise = 0.01 * torch.randn(batch.target.shape, generator=generator)
+    start = batch.target if batch.source is None else batch.source
+    items = Items(
+        batch=batch,
+        output=0.8 * batch.target + 0.1 * start + noise,
+        target_again=0.95 * batch.target.roll(3, 1) + 0.3 * noise,
+        source_again=None if batch.source is None else 0.95 * batch.source.roll(3, 1),
+        real_time_factor=1.0,
+    )
+    torch.manual_seed(5)
+    shape = ClassifierConfig(labels=LABELS, widths=(4,) * 6, features=8, hidden=6)
+    events = EventClassifier(shape, ClassifierNet(shape), encoder=_Stub())
+    stub: dict[str, Any] = dict.fromkeys(
+        ("free", "vocabulary", "quality", "presence", "voices"), _Stub()
+    )
+    scorer = Scorer(items, Judges(events=events, gender_threshold=150.0, **stub), RATE)
+    found = {}
+    for one in SCORERS[task](scorer):
+        columns = {name: getattr(one, name) for name in ("value", "truth", "codec", "source")}
+        known = {name: v for name, v in columns.items() if v is not None and not math.isnan(v)}
+        found[one.measure] = {"items": one.items, **known}
+    return found

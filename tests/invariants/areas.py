@@ -170,6 +170,9 @@ SPEECH = ("wer", "gender", "removal", "similarity", "similarity_wavlm", "dnsmos"
 OFFLINE = ("fad", "fd", "kl", "is")
 
 
+SCORED = ("codec", *TASKS)
+
+
 def metric_rows() -> Sequence[str]:
     return [
         "signal",
@@ -195,6 +198,14 @@ def metric(row: str) -> Found:
     return Found(values=_rounded(found), bits={"figures": digest(found)})
 
 
+def nano_figures(task: str) -> Found:
+    """Nano's own figures of a task."""
+    from invariants import adapter
+
+    found = adapter.nano_figures(task)
+    return Found(values=_rounded(found), bits={"figures": digest(found)})
+
+
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _rounded(one) for name, one in value.items()}
@@ -211,4 +222,5 @@ AREAS = (
     Area(name="training", rows=lambda: COMMANDS, compute=training, tolerance=1e-4),
     Area(name="codec_training", rows=lambda: CODEC_COMMANDS, compute=training, tolerance=1e-2),
     Area(name="metrics", rows=metric_rows, compute=metric, tolerance=1e-3),
+    Area(name="nano_figures", rows=lambda: SCORED, compute=nano_figures, tolerance=1e-3),
 )
