@@ -24,7 +24,8 @@ from unison_audio.evaluation.measures import Tools, heard, measure
 from unison_audio.evaluation.offline_sounds import CaptionMatcher, Indexer
 from unison_audio.evaluation.sound_measures import SOUND
 from unison_audio.evaluation.vggish import VggishEmbedder
-from unison_audio.frozen.text import MiniLmEncoder, TextSetup
+from unison_audio.frozen.minilm import MiniLmEncoder
+from unison_audio.frozen.text import TextSetup
 
 RATE = 16_000
 
