@@ -124,13 +124,15 @@ def batch(
         A variant's name, a checkpoint's folder, or owner/name on the hub.
     """
     from unison_audio.app.files import make_folder
-    from unison_audio.app.jobs import read_jobs, run_jobs
+    from unison_audio.app.jobs import check_recordings, read_jobs, run_jobs
     from unison_audio.app.progress import progress
+    from unison_audio.checks import check_variant
 
     if not jobs.is_file():
         raise InputError(f"There is no file {jobs}; check the path.")
+    checked = read_jobs(jobs, check_variant(variant, {}))
     unison = (machine or MachineFlags()).open(variant)
-    checked = read_jobs(jobs, unison)
+    check_recordings(jobs, checked, unison)
     make_folder(output)
     with progress() as show:
         failed = run_jobs(unison, checked, output, variant, partial(show, "Jobs"))
@@ -172,6 +174,11 @@ def demo(
     variant
         A variant's name, a checkpoint's folder, or owner/name on the hub.
     """
+    from unison_audio.checks import check_variant
+
+    options = (sampling or SamplingFlags()).options()
+    check_variant(variant, options)  # before torch is imported
+
     from unison_audio.app.demo import make_demo
     from unison_audio.app.progress import progress
 
@@ -183,7 +190,7 @@ def demo(
             output,
             on_step=partial(show, "Sampling"),
             on_picture=partial(show, "Pictures"),
-            **(sampling or SamplingFlags()).options(),
+            **options,
         )
     print(f"The page is {page.resolve()}: open it in a browser.")
 
