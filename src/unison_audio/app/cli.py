@@ -116,13 +116,15 @@ def batch(
         machine: Where to compute; each option has its own flag.
     """
     from unison_audio.app.files import make_folder
-    from unison_audio.app.jobs import read_jobs, run_jobs
+    from unison_audio.app.jobs import check_recordings, read_jobs, run_jobs
     from unison_audio.app.progress import progress
+    from unison_audio.checks import check_variant
 
     if not jobs.is_file():
         raise InputError(f"There is no file {jobs}; check the path.")
+    checked = read_jobs(jobs, check_variant(variant, {}))
     unison = (machine or MachineFlags()).open(variant)
-    checked = read_jobs(jobs, unison)
+    check_recordings(jobs, checked, unison)
     make_folder(output)
     with progress() as show:
         failed = run_jobs(unison, checked, output, variant, partial(show, "Jobs"))
@@ -163,6 +165,11 @@ def demo(
         sampling: How to sample; each option has its own flag.
         machine: Where to compute; each option has its own flag.
     """
+    from unison_audio.checks import check_variant
+
+    options = (sampling or SamplingFlags()).options()
+    check_variant(variant, options)  # before torch is imported
+
     from unison_audio.app.demo import make_demo
     from unison_audio.app.progress import progress
 
@@ -174,7 +181,7 @@ def demo(
             output,
             on_step=partial(show, "Sampling"),
             on_picture=partial(show, "Pictures"),
-            **(sampling or SamplingFlags()).options(),
+            **options,
         )
     print(f"The page is {page.resolve()}: open it in a browser.")
 

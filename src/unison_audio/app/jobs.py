@@ -6,14 +6,18 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from unison_audio import audio_files
 from unison_audio.app.files import check_sound_file, write_whole
+from unison_audio.checks import check_files
 from unison_audio.errors import InputError
 from unison_audio.jsonl import read_rows
-from unison_audio.pipeline import Unison
-from unison_audio.request import ShortenedWarning
 from unison_audio.settings import SamplingOptions, sampling_for
+
+if TYPE_CHECKING:
+    from unison_audio.pipeline import Unison
+    from unison_audio.variants import Variant
 
 RESULTS = "results.jsonl"
 KEYS = (
@@ -59,12 +63,14 @@ class Job:
         }
 
 
-def read_jobs(path: Path, unison: Unison) -> list[Job]:
+def read_jobs(path: Path, variant: "Variant") -> list[Job]:
     """Read and check a jobs file: one JSON object a line, empty lines aside.
+
+    Recordings are checked as far as their headers go; `check_recordings` does the rest.
 
     Args:
         path: The file; paths in it are relative to its folder.
-        unison: What will run the jobs.
+        variant: What will run the jobs.
 
     Returns:
         The jobs in order.
@@ -81,15 +87,38 @@ def read_jobs(path: Path, unison: Unison) -> list[Job]:
                 f"The output {job.output!r} is also that of line {names[job.output]}; "
                 "give each its own."
             )
-        _check(job, unison)
+        _check(job, variant)
         names[job.output] = number
         return job
 
     return read_rows(path, KEYS, "jobs", read)
 
 
+def check_recordings(path: Path, jobs: list[Job], unison: "Unison") -> None:
+    """Check the recordings of jobs by decoding them.
+
+    Args:
+        path: The file that the jobs are from.
+        jobs: What `read_jobs` gave.
+        unison: What will run them.
+
+    Raises:
+        InputError: If one cannot be used; the message begins with the file and the line.
+    """
+    from unison_audio.request import ShortenedWarning
+
+    for job in jobs:
+        inputs = {name: value for name, value in job.inputs().items() if name not in _SAMPLING}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ShortenedWarning)  # it comes again with the run
+            try:
+                unison.check(job.asked["instruction"], **inputs)
+            except InputError as error:
+                raise InputError(f"{path}, line {job.line}: {error}") from error
+
+
 def run_jobs(
-    unison: Unison,
+    unison: "Unison",
     jobs: list[Job],
     folder: Path,
     variant: str,
@@ -150,22 +179,19 @@ def _read_job(number: int, values: dict[str, Any], folder: Path) -> Job:
     return Job(line=number, output=str(Path(output)), asked=values)
 
 
-def _check(job: Job, unison: Unison) -> None:
-    """Everything that can be told before running."""
-    from unison_audio.audio_files import FORMATS
-
-    if Path(job.output).suffix.lower() not in FORMATS:
+def _check(job: Job, variant: "Variant") -> None:
+    """Everything that can be told before a model is loaded."""
+    if Path(job.output).suffix.lower() not in audio_files.FORMATS:
         raise InputError(
-            f"The output {job.output!r} must end in one of {', '.join(FORMATS)}; rename it."
+            f"The output {job.output!r} must end in one of {', '.join(audio_files.FORMATS)}; "
+            "rename it."
         )
     inputs = job.inputs()
-    sampling_for(unison.variant, **{name: inputs.pop(name) for name in _SAMPLING if name in inputs})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ShortenedWarning)  # it comes again when the job is run
-        unison.check(job.asked["instruction"], **inputs)
+    sampling_for(variant, **{name: inputs.pop(name) for name in _SAMPLING if name in inputs})
+    check_files(variant, job.asked["instruction"], **inputs)
 
 
-def _run(unison: Unison, job: Job, folder: Path) -> dict[str, Any]:
+def _run(unison: "Unison", job: Job, folder: Path) -> dict[str, Any]:
     """Run one job: what is to be noted of it."""
     try:
         sound = unison.generate(job.asked["instruction"], **job.inputs())

@@ -313,13 +313,15 @@ def plan(
             them.
         accumulate: Batches of a device in a step.
     """
+    from unison_audio.variants import find_variant
+
+    found = find_variant(variant)  # before torch is imported
+
     import torch
 
     from unison_audio.app.tables import plan_table
     from unison_audio.training.plan import measure_tflops, plan_training
-    from unison_audio.variants import find_variant
 
-    found = find_variant(variant)
     if measure:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         throughput = measure_tflops(found, device, seconds=seconds)
