@@ -22,6 +22,7 @@ test: setup lint types unit
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/vulture
 
 types: setup
 	$(BIN)/mypy

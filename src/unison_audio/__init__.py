@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unison_audio.pipeline import Unison
     from unison_audio.sound import Audio
-    from unison_audio.tasks.table import TASKS
-    from unison_audio.variants import VARIANTS
 
     __version__: str
 
-__all__ = ["TASKS", "VARIANTS", "Audio", "Unison", "__version__"]
+__all__ = ["Audio", "Unison", "__version__"]
 
 _HOMES = {
     "Unison": "unison_audio.pipeline",
     "Audio": "unison_audio.sound",
-    "TASKS": "unison_audio.tasks.table",
-    "VARIANTS": "unison_audio.variants",
 }
 
 

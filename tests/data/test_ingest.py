@@ -183,19 +183,16 @@ def test_shards_keep_to_their_size_in_bytes(root, tmp_path):
     assert min(sizes[:-1]) > 180_000
 
 
-def test_progress_ends_at_one_and_tells_the_time_left(root, tmp_path, monkeypatch):
+def test_progress_rises_and_ends_at_one(root, tmp_path, monkeypatch):
     from unison_audio.data import ingest as module
 
     monkeypatch.setattr(module, "_EVERY", 0.0)
     told = []
     ingest("folder", root, tmp_path / "out", workers=1, shard_clips=60, on_progress=told.append)
-    assert (told[-1].clips, told[-1].share, told[-1].seconds_left) == (720, 1.0, 0.0)
+    assert (told[-1].clips, told[-1].share) == (720, 1.0)
     shares = [progress.share for progress in told]
     assert shares == sorted(shares)
-    assert told[0].seconds_left is None
-    middle = next(progress for progress in told if 0.3 < progress.share < 0.9)
-    pace = middle.seconds / middle.share
-    assert middle.seconds_left == pytest.approx(pace - middle.seconds)
+    assert any(0.3 < share < 0.9 for share in shares)
 
 
 def test_bad_calls_are_named(root, tmp_path):

@@ -3,13 +3,12 @@ import pytest
 from unison_audio.errors import InputError
 from unison_audio.tasks.instructions import (
     SPELLINGS,
-    forms,
     parse_instruction,
-    render,
     respell,
     with_reference_text,
 )
 from unison_audio.tasks.table import TASKS
+from unison_audio.tasks.templates import render
 
 FIELDS = {
     "gender": "female",
@@ -122,13 +121,6 @@ def test_the_listing_keeps_to_the_tags_where_there_are_some():
         parse_instruction("[Edit][Speech] sing", True, False)
     assert "[Edit][Speech] Denoise" in str(caught.value)
     assert "Add {event}" not in str(caught.value)
-
-
-def test_forms():
-    assert len(forms()) == 15
-    assert forms(False, True) == ["[Speech with voice] {text}"]
-    assert len(forms(True, False)) == 9
-    assert len(forms(False, False)) == 5
 
 
 def test_respell():

@@ -44,7 +44,7 @@ SHARD_BYTES, SHARD_CLIPS = 10**9, 5000
 BROKEN_IN_INDEX = 100
 """Damaged files named in the index; ``broken.jsonl`` names all."""
 _EVERY = 0.5
-_CLIPS, _DONE, _EARLIER, _STOP = range(4)
+_CLIPS, _DONE, _STOP = range(3)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,12 +56,6 @@ class Progress:
 
     share: float
     """Of the work that is done, also by earlier runs, from 0 to 1."""
-
-    seconds: float
-    """That this run has taken."""
-
-    seconds_left: float | None
-    """That the rest will take at this run's pace; None until that can be told."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -194,14 +188,13 @@ class _Reporter:
     def __init__(self, on_progress: OnProgress | None, weight: float) -> None:
         self._on_progress = on_progress
         self._weight = max(weight, 1e-9)
-        self._began = self._told = time.monotonic()
-        self.counts: Any = [0.0] * 4
+        self._told = time.monotonic()
+        self.counts: Any = [0.0] * 3
 
     def add(self, step: Step) -> bool:
         """Counts a step of this process, and never stops it."""
         self.counts[_CLIPS] += step.clips
         self.counts[_DONE] += step.weight
-        self.counts[_EARLIER] += step.earlier
         self.tell()
         return False
 
@@ -211,14 +204,10 @@ class _Reporter:
         if self._on_progress is None or (now - self._told < _EVERY and not last):
             return
         self._told = now
-        seconds, done = now - self._began, self.counts[_DONE]
-        here, rest = done - self.counts[_EARLIER], self._weight - done
         self._on_progress(
             Progress(
                 clips=int(self.counts[_CLIPS]),
-                share=1.0 if last else min(done / self._weight, 1.0),
-                seconds=seconds,
-                seconds_left=0.0 if last else seconds * max(rest, 0.0) / here if here > 0 else None,
+                share=1.0 if last else min(self.counts[_DONE] / self._weight, 1.0),
             )
         )
 
@@ -253,7 +242,6 @@ def _add_shared(step: Step) -> bool:
     with _shared.get_lock():
         _shared[_CLIPS] += step.clips
         _shared[_DONE] += step.weight
-        _shared[_EARLIER] += step.earlier
         return bool(_shared[_STOP])
 
 
@@ -263,7 +251,7 @@ def _work(job: Job, part: Part) -> None:
 
 def _run_in_processes(job: Job, parts: list[Part], workers: int, reporter: _Reporter) -> None:
     context = multiprocessing.get_context()
-    reporter.counts = counts = context.Array("d", 4)
+    reporter.counts = counts = context.Array("d", 3)
     pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start_worker, initargs=(counts, os.getpid())
     )

@@ -62,9 +62,6 @@ class Step:
     weight: float = 0.0
     """Of units finished."""
 
-    earlier: float = 0.0
-    """Part of ``weight`` that an earlier run had finished."""
-
 
 OnStep = Callable[[Step], bool]
 """Told of each step; True to stop."""
@@ -215,7 +212,7 @@ class _PartRun:
 
     def run(self) -> None:
         if self.notes and self.notes[-1]["last"]:
-            self.on_step(Step(weight=self.part.weight, earlier=self.part.weight))
+            self.on_step(Step(weight=self.part.weight))
             return
         corpus = CORPORA[self.job.corpus]
         reader = ClipReader(corpus.name, corpus.licence)
@@ -245,7 +242,6 @@ class _PartRun:
         for payload, weight in plan.units(self.part):
             yield from corpus.clips(self.job.root, payload, plan)
             self.step.weight += weight
-            self.step.earlier += weight if self.consumed < self.behind else 0.0
 
     def _next_step(self) -> Step:
         step, self.step = self.step, Step()

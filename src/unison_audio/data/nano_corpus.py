@@ -60,11 +60,6 @@ def catalogue(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines(), delimiter="\t"))
 
 
-def sound_labels() -> list[str]:
-    """Lists the event labels of the nano domain, sorted."""
-    return sorted({row["label"] for row in catalogue("sounds")})
-
-
 def sound_splits(rows: list[dict[str, str]], share: float = 0.15) -> dict[tuple[str, str], str]:
     """Assigns each recording to ``train`` or ``heldout``.
 

@@ -5,15 +5,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-GROUND_TRUTH, LARGER, COMPARISON, UNISON = (
-    "ground truth",
-    "larger data or preference optimisation",
-    "comparison",
-    "UNISON",
-)
-GROUPS = (GROUND_TRUTH, LARGER, COMPARISON, UNISON)
-"""Kinds of rows. Those of `LARGER` are outside the paper's comparison (Table 1). The mark itself is
-lost in the paper's web text; its §4.2 and §4.3.1 name GenAU-L."""
+GROUND_TRUTH, LARGER = "ground truth", "larger data or preference optimisation"
+"""Kinds of rows; the others are "comparison" and "UNISON". Those of `LARGER` are outside the
+paper's comparison (Table 1). The mark itself is lost in the paper's web text; its §4.2 and §4.3.1
+name GenAU-L."""
 FACTS = ("conditioning", "architecture", "parameters")
 """Entries that say what a system is; all others are measured."""
 
@@ -46,7 +41,7 @@ class PaperResult:
     """Whose. UNISON's two sizes have one name in all tables; the rows of Table 8 have those of the
     paper's §4.4."""
     group: str
-    """One of `GROUPS`."""
+    """Kind of row: `GROUND_TRUTH`, `LARGER`, "comparison" or "UNISON"."""
     task: str
     """Key of `tasks.table.TASKS`; "" for facts, and for the overall rows of Table 5."""
     part: str

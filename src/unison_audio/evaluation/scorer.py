@@ -61,16 +61,6 @@ class Versions:
             "source": measure(self.source) if self.source is not None else None,
         }
 
-    def subset(self, chosen: Sequence[int]) -> "Versions":
-        """Some of the items."""
-        index = torch.tensor(list(chosen), dtype=torch.long)
-        return Versions(
-            value=self.value[index],
-            truth=self.truth[index],
-            codec=self.codec[index],
-            source=self.source[index] if self.source is not None else None,
-        )
-
 
 def versions(items: Items) -> Versions:
     """The versions of a task's items; the source only where it is a recording to edit."""

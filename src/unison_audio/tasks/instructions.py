@@ -7,10 +7,8 @@ the forms that would.
 import re
 
 from unison_audio.errors import InputError
-from unison_audio.tasks.table import TASKS, Task
-from unison_audio.tasks.templates import join_reference_text, render
-
-__all__ = ["SPELLINGS", "forms", "parse_instruction", "render", "respell", "with_reference_text"]
+from unison_audio.tasks.table import TASKS
+from unison_audio.tasks.templates import join_reference_text
 
 SPELLINGS: dict[str, str] = {"[Edit][Audio]": "", "[Edit] [Audio]": " "}
 """The spellings of an edit's tags, named by example -> what stands between the two tags."""
@@ -116,11 +114,6 @@ def parse_instruction(instruction: str, has_source: bool, has_reference: bool) -
     return name
 
 
-def forms(has_source: bool | None = None, has_reference: bool | None = None) -> list[str]:
-    """The table's own wording of every task that takes just these inputs; None for either."""
-    return [task.templates[0] for task in _fitting(has_source, has_reference)]
-
-
 def respell(instruction: str, spelling: str) -> str:
     """Spell the tags of an instruction as a variant's weights were trained with.
 
@@ -220,18 +213,13 @@ def _action(tags: str, words: str) -> str:
     return ""
 
 
-def _fitting(has_source: bool | None, has_reference: bool | None) -> list[Task]:
-    return [
-        task
-        for task in TASKS.values()
-        if has_source in (None, "source" in task.needs)
-        and has_reference in (None, "reference" in task.needs)
-    ]
-
-
 def _listing(has_source: bool, has_reference: bool, tags: tuple[str, ...] = ()) -> str:
     """Say which forms fit the inputs, only those with the given tags where there are some."""
-    fitting = [task.templates[0] for task in _fitting(has_source, has_reference)]
+    fitting = [
+        task.templates[0]
+        for task in TASKS.values()
+        if has_source == ("source" in task.needs) and has_reference == ("reference" in task.needs)
+    ]
     if not fitting:
         return "no task takes both a source and a reference: leave one out"
     tagged = [
