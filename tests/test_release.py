@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from test_checkpoint_release import golden_backbone, golden_state, tiny_config
 
-from unison_audio import checkpoint, variants
+from unison_audio import checkpoint, checkpoint_files, variants
 from unison_audio.app import cli
 from unison_audio.errors import InputError
 from unison_audio.release import import_release
@@ -62,7 +62,7 @@ def test_from_a_folder_or_the_hub(
 ) -> None:
     write(tmp_path, "model.safetensors", fusion)
     import_release(tmp_path, "small", tmp_path / "a")
-    monkeypatch.setattr(checkpoint, "resolve", lambda name: tmp_path)
+    monkeypatch.setattr(checkpoint_files, "resolve", lambda name: tmp_path)
     found = import_release("someone/weights", "small", tmp_path / "b")
     assert found.system_prompt == ""
     for out in ("a", "b"):
