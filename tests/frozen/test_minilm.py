@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 from unison_audio.errors import InputError
 from unison_audio.frozen.minilm import LAYERS, MiniLmEncoder, _packaged
 from unison_audio.frozen.text import TEXT_ENCODERS, TextSetup
-from unison_audio.tasks.instructions import forms
+from unison_audio.tasks.table import TASKS
 
 PIECES = (
     *(
@@ -37,7 +37,7 @@ def texts() -> list[str]:
     """Every task's own wording, and random ones of all lengths with marks of every kind."""
     draw = random.Random(0)
     drawn = (draw.choices(PIECES, k=count) for count in range(1, 61))
-    return [*forms(), *(" ".join(pieces) for pieces in drawn), "rain\n\twith  wind "]
+    return [*(task.templates[0] for task in TASKS.values()), *(" ".join(pieces) for pieces in drawn), "rain\n\twith  wind "]
 
 
 @pytest.fixture(scope="module")
