@@ -142,8 +142,6 @@ def _corpus() -> Path:
         entries.append({"name": path.name, "clips": clips, "kinds": [kind]})
     index = {"format": 1, "corpus": "made", "shards": entries}
     (folder / "index.json").write_text(json.dumps(index))
-    manifest = {"shards": {entry["name"]: {} for entry in entries}}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
 
@@ -312,7 +310,7 @@ Built = dict[str, Any]
 @cache
 def _memory_pools() -> Any:
     from unison_audio.data.pools import MemoryPools
-    from unison_audio.data.shards import read_corpus
+    from unison_audio.data.whole_corpus import read_corpus
 
     return MemoryPools(read_corpus(_corpus(), RATE, split="train"), RATE)
 
@@ -395,7 +393,7 @@ def drawn_clips(pools: str, kind: str) -> list[Built]:
 
 def training_batches(name: str) -> list[Built]:
     """The first batches of a run: nano's recipe, the paper's over a stream, or a user's clips."""
-    from unison_audio.data.shards import read_corpus
+    from unison_audio.data.whole_corpus import read_corpus
     from unison_audio.frozen.text import TextSetup
     from unison_audio.tasks.sampler import default_stages
     from unison_audio.training.examples import CorpusInMemory, ExampleStream
@@ -463,7 +461,7 @@ def codec_segments() -> np.ndarray:
     """What the codec is trained on."""
     import torch
 
-    from unison_audio.data.shards import read_corpus
+    from unison_audio.data.whole_corpus import read_corpus
     from unison_audio.training.codec import draw_segments
 
     clips = read_corpus(_corpus(), RATE, split="train")
