@@ -5,7 +5,7 @@ python benchmarks/candidates.py [--variant nano] [--texts 60] [--most 6] [--temp
 Texts that are drawn anew, half natural sentences (judged by Whisper tiny.en) and half random
 sequences of two to five words (by pocketsphinx held to the vocabulary), are spoken several times
 each from noise of several temperatures, with the variant's default solver and guidance. Of so many
-candidates the model's own error (`unison_audio.model.ranking`) keeps one. Prints the word error
+candidates the model's own error (`unison_audio.model.rerank`) keeps one. Prints the word error
 rate of what it keeps, averaged over all runs of neighbours among the candidates, with the standard
 error over texts, and the rate if somebody knew the best. A Markdown table.
 """
@@ -18,13 +18,14 @@ import torch
 from machine import describe
 from torch import Tensor
 
-from unison_audio.data.nano_text import random_sentence, random_sequence
-from unison_audio.evaluation.judges import FreeRecogniser, VocabularyRecogniser, fold
-from unison_audio.evaluation.metrics import word_error_rate
-from unison_audio.model import ranking, sampling
+from unison_audio.evaluation.metrics.signal import word_error_rate
+from unison_audio.evaluation.models.asr import FreeRecogniser, VocabularyRecogniser, fold
+from unison_audio.model import rerank as ranking
+from unison_audio.model import sampling
+from unison_audio.nano.vocabulary import random_sentence, random_sequence
 from unison_audio.pipeline import Unison
-from unison_audio.settings import sampling_for
-from unison_audio.tasks.latents import condition
+from unison_audio.sampling_params import sampling_for
+from unison_audio.tasks.conditioning import condition
 from unison_audio.tasks.table import TASKS
 
 TEMPERATURES = (1.0, 0.8, 0.65)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from unison_audio.training.codec import CodecRecipe, CodecTrainer
+from unison_audio.nano.codec_training import CodecRecipe, CodecTrainer
 
 
 def seconds(run: Callable[[], object], repetitions: int = 4) -> float:

@@ -30,8 +30,8 @@ import torch
 import webdataset
 from machine import describe
 
-from unison_audio.data.shards import ClipRecord
-from unison_audio.data.streaming import ClipStream
+from unison_audio.data.records import ClipRecord
+from unison_audio.data.stream import ClipStream
 
 RATE = 16_000
 BAR = 0.80

@@ -12,16 +12,14 @@ import torch.nn.functional as F
 from demo_inputs import draw_examples
 from torch import Tensor
 
-from unison_audio.app.examples import Example, packaged_inputs, read_examples
+from unison_audio.codecs.table import AudioCodec
+from unison_audio.demo.examples import Example, packaged_inputs, read_examples
 from unison_audio.errors import InputError
-from unison_audio.evaluation.bars import FINAL, OWN_VOICE, with_bars
-from unison_audio.evaluation.items import Items, round_trip
-from unison_audio.evaluation.listeners import require_packages
-from unison_audio.evaluation.nano import classifier_folder, load_judges
-from unison_audio.evaluation.report import Row
-from unison_audio.evaluation.scorer import Judges, Scorer
-from unison_audio.evaluation.scores import SCORERS
-from unison_audio.frozen.codec import AudioCodec
+from unison_audio.evaluation.models.speech_quality import require_packages
+from unison_audio.nano.bars import FINAL, OWN_VOICE, Row, with_bars
+from unison_audio.nano.evaluation import classifier_folder, load_judges
+from unison_audio.nano.items import Items, round_trip
+from unison_audio.nano.metrics import SCORERS, Judges, Scorer
 from unison_audio.pipeline import Unison
 from unison_audio.tasks.table import TaskBatch
 

@@ -2,7 +2,7 @@
 
 python benchmarks/demo_inputs.py --corpus CORPUS --out FOLDER [--seed 0]
 
-The result is kept in the package, in src/unison_audio/app/demo_inputs.
+The result is kept in the package, in src/unison_audio/demo/inputs.
 """
 
 import argparse
@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 
 from unison_audio import audio
-from unison_audio.app.examples import JOBS, Example
-from unison_audio.app.files import make_folder, write_whole
-from unison_audio.data.nano_corpus import require_nano_corpus
-from unison_audio.data.nano_text import held_out_texts
 from unison_audio.data.pools import MemoryPools
-from unison_audio.data.shards import Clip, ClipRecord
+from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.data.whole_corpus import read_corpus
-from unison_audio.evaluation.sound_classes import is_judged
-from unison_audio.tasks.builders import BuilderConfig
-from unison_audio.tasks.pools import SoundClip, SpeechClip
+from unison_audio.demo.examples import JOBS, Example
+from unison_audio.evaluation.models.event_classifier import is_judged
+from unison_audio.files import make_folder, write_whole
+from unison_audio.nano.corpus import require_nano_corpus
+from unison_audio.nano.vocabulary import held_out_texts
+from unison_audio.tasks.clips import SoundClip, SpeechClip
+from unison_audio.tasks.draw import BuilderConfig
 from unison_audio.tasks.table import TASKS, TaskBatch
 
 SAMPLE_RATE = 16_000

@@ -17,14 +17,14 @@ import torch
 from machine import describe
 from torch import Tensor
 
-from unison_audio.data.shards import Clip
+from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
-from unison_audio.evaluation import metrics
-from unison_audio.evaluation.items import build_items, join, round_trip
-from unison_audio.evaluation.scorer import SILENCE
-from unison_audio.evaluation.sound_classes import sound_class
-from unison_audio.keeping import keep_source
+from unison_audio.evaluation.metrics import signal as metrics
+from unison_audio.evaluation.models.event_classifier import sound_class
+from unison_audio.nano.items import build_items, join, round_trip
+from unison_audio.nano.metrics import SILENCE
 from unison_audio.pipeline import Unison
+from unison_audio.preserve import keep_source
 from unison_audio.tasks.table import TASKS, TaskBatch
 
 TASK_NAMES = ("edit_add", "edit_replace", "speech_insert", "speech_rewrite")

@@ -35,7 +35,7 @@ from torch.nn import functional
 
 from unison_audio.model.config import BackboneConfig
 from unison_audio.model.guidance import Guidance
-from unison_audio.model.inference import PreparedRun
+from unison_audio.model.prepared import PreparedRun
 from unison_audio.model.solvers import Solver
 from unison_audio.variants import VARIANTS
 

@@ -29,9 +29,9 @@ import soundfile
 import webdataset
 from machine import describe
 
-from unison_audio.data.corpus_pass import epoch_units
-from unison_audio.data.shards import ClipRecord
-from unison_audio.data.streaming import ClipStream
+from unison_audio.data.epochs import epoch_units
+from unison_audio.data.records import ClipRecord
+from unison_audio.data.stream import ClipStream
 
 RATE, SHARDS, CLIPS, WORLD = 16_000, 7200, 5000, 8
 BAR_MB = 200.0

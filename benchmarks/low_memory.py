@@ -23,7 +23,7 @@ from text_encoder import forget, write_model
 from true_size import random_model
 
 from unison_audio import checkpoint
-from unison_audio.frozen.mmaudio import CONFIGS, MMAudioCodec
+from unison_audio.codecs.mmaudio import CONFIGS, MMAudioCodec
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.variants import find_variant
 
@@ -88,7 +88,7 @@ def main(
             forget(folder / part)
         out = folder / "sound.wav"
         command = [
-            *(sys.executable, "-m", "unison_audio.app.cli", "generate", INSTRUCTION),
+            *(sys.executable, "-m", "unison_audio.cli.main", "generate", INSTRUCTION),
             *("-o", str(out), "--variant", str(folder / "checkpoint"), "--low-memory"),
             *("--codec-files", str(folder / "codec"), "--text-files", str(folder / "text")),
             *("--duration", str(seconds), "--steps", str(steps)),

@@ -25,19 +25,19 @@ from machine import describe
 from torch import Tensor
 
 from unison_audio.audio import save
-from unison_audio.data.debian import fetch, read_members
-from unison_audio.data.nano_corpus import SAMPLE_RATE, decode, make_recordings
-from unison_audio.data.shards import Clip, ClipRecord
-from unison_audio.evaluation.classifier import ClassifierConfig, ClassifierNet
-from unison_audio.evaluation.classifier_training import (
+from unison_audio.data.records import Clip, ClipRecord
+from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
+from unison_audio.evaluation.models.asr import FreeRecogniser
+from unison_audio.evaluation.models.event_classifier import ClassifierConfig, ClassifierNet
+from unison_audio.evaluation.models.event_classifier_training import (
     Alone,
     ClassifierRecipe,
     Scenes,
     train_perceptron,
 )
-from unison_audio.evaluation.encoders import JointEncoder, SoundEncoder
-from unison_audio.evaluation.items import round_trip
-from unison_audio.evaluation.judges import FreeRecogniser
+from unison_audio.nano.corpus import SAMPLE_RATE, decode, make_recordings
+from unison_audio.nano.debian import fetch, read_members
+from unison_audio.nano.items import round_trip
 from unison_audio.pipeline import Unison
 from unison_audio.training.finetune import finetune
 

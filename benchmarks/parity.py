@@ -17,10 +17,10 @@ import cyclopts
 import torch
 from machine import describe, peak_memory_gib
 
-from unison_audio.checkpoint import import_release_state
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.guidance import Guidance
-from unison_audio.model.inference import PreparedRun
+from unison_audio.model.prepared import PreparedRun
+from unison_audio.release import import_release_state
 from unison_audio.variants import VARIANTS, Variant
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

@@ -25,7 +25,7 @@ import torch
 import true_size
 from machine import describe, matrix_product_gflops
 
-from unison_audio.settings import sampling_for
+from unison_audio.sampling_params import sampling_for
 from unison_audio.variants import VARIANTS
 
 COLUMNS = (

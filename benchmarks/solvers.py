@@ -22,16 +22,16 @@ import torch
 from machine import describe
 from torch import Tensor
 
-from unison_audio.data.shards import Clip
+from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
-from unison_audio.evaluation.items import build_items
-from unison_audio.evaluation.judges import FreeRecogniser, fold
-from unison_audio.evaluation.metrics import word_error_rate
+from unison_audio.evaluation.metrics.signal import word_error_rate
+from unison_audio.evaluation.models.asr import FreeRecogniser, fold
 from unison_audio.model import sampling
 from unison_audio.model.solvers import SOLVERS, Solver
+from unison_audio.nano.items import build_items
 from unison_audio.pipeline import Unison
-from unison_audio.settings import sampling_for
-from unison_audio.tasks.latents import condition
+from unison_audio.sampling_params import sampling_for
+from unison_audio.tasks.conditioning import condition
 from unison_audio.tasks.table import TASKS, TaskBatch
 
 TASK_NAMES = ("tts", "t2a", "edit_remove", "speech_insert")

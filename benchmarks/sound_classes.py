@@ -18,11 +18,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unison_audio.data.whole_corpus import read_corpus
-from unison_audio.evaluation.classifier import ClassifierConfig, ClassifierNet
-from unison_audio.evaluation.classifier_training import Alone, ClassifierRecipe, train_perceptron
-from unison_audio.evaluation.encoders import JointEncoder, SoundEncoder
-from unison_audio.evaluation.judges import FreeRecogniser
-from unison_audio.evaluation.sound_classes import sound_class
+from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
+from unison_audio.evaluation.models.asr import FreeRecogniser
+from unison_audio.evaluation.models.event_classifier import (
+    ClassifierConfig,
+    ClassifierNet,
+    sound_class,
+)
+from unison_audio.evaluation.models.event_classifier_training import (
+    Alone,
+    ClassifierRecipe,
+    train_perceptron,
+)
 
 RATE, SECONDS = 16_000, 2.56
 FOLDS, ROUNDS = 4, 3

@@ -30,9 +30,9 @@ import torch
 from machine import describe
 
 from unison_audio.data.pools import MemoryPools
-from unison_audio.data.shards import Clip, ClipRecord
+from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.tasks.builders import BuilderConfig
+from unison_audio.tasks.draw import BuilderConfig
 from unison_audio.tasks.table import TASKS
 from unison_audio.variants import Variant, find_variant
 

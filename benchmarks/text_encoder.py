@@ -188,8 +188,8 @@ def measure(folder: Path, model: str, count: int, dtype: str, calls: int) -> Non
     import torch
     from transformers import Qwen2_5OmniThinkerTextModel  # noqa: F401  its import is no part of it
 
-    from unison_audio.frozen.qwen import QwenEncoder
-    from unison_audio.frozen.text import TextSetup
+    from unison_audio.text.qwen import QwenEncoder
+    from unison_audio.text.states import TextSetup
     from unison_audio.variants import layer_picks
 
     watch = Watch()

@@ -15,11 +15,11 @@ from machine import seconds
 from parity import draw_inputs
 from torch import Tensor, nn
 
-from unison_audio.frozen.mmaudio import CONFIGS, MMAudioCodec
+from unison_audio.codecs.mmaudio import CONFIGS, MMAudioCodec
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.model.inference import PreparedRun
+from unison_audio.model.prepared import PreparedRun
 from unison_audio.model.solvers import Solver
-from unison_audio.settings import Sampling
+from unison_audio.sampling_params import Sampling
 from unison_audio.variants import Variant
 
 Model = TypeVar("Model", bound=nn.Module)

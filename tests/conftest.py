@@ -6,9 +6,9 @@ import pytest
 from tiny_unison import StubEncoder, random_backbone, random_codec, tiny_variant
 
 from unison_audio import checkpoint
-from unison_audio.frozen.codec import load_nano_codec, save_nano_codec
-from unison_audio.frozen.text import TEXT_ENCODERS
+from unison_audio.codecs.table import load_nano_codec, save_nano_codec
 from unison_audio.pipeline import Unison
+from unison_audio.text.table import TEXT_ENCODERS
 
 
 @pytest.fixture(scope="session")

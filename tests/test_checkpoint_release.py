@@ -9,10 +9,10 @@ from independent_backbone import Size, draw_state
 from safetensors import safe_open
 from torch import Tensor
 
-from unison_audio.checkpoint import import_release_state
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.config import FUSIONS, BackboneConfig
+from unison_audio.release import import_release_state
 
 FIXTURES = Path(__file__).parent / "fixtures"
 GOLDEN = {"double-deep": "O", "double-last": "L", "double-both": "OL", "single-deep": "S"}

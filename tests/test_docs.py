@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unison_audio.app import cli
+from unison_audio.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = ("full-size.md", "training.md")

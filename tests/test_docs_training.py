@@ -38,18 +38,20 @@ import soundfile
 import torch
 from accelerate.commands.launch import launch_command_parser
 from data import published
-from frozen.tiny_mmaudio import TINY, random_originals
 from qwen_files import LAYERS, WIDTH, write_qwen
+from tiny_mmaudio import TINY, random_originals
 from tiny_unison import RATE, TINY_CODEC, tiny_variant
 from training.conftest import make_clips
 
 from unison_audio import checkpoint, variants
-from unison_audio.app import cli
-from unison_audio.data import nano_corpus
-from unison_audio.data.shards import write_shard
-from unison_audio.frozen import mmaudio_files, qwen
-from unison_audio.frozen.mmaudio import CONFIGS
-from unison_audio.training import recipes, trainer, validation
+from unison_audio.cli import main as cli
+from unison_audio.codecs import mmaudio_weights as mmaudio_files
+from unison_audio.codecs.mmaudio import CONFIGS
+from unison_audio.data.records import write_shard
+from unison_audio.nano import corpus as nano_corpus
+from unison_audio.nano import recipe as nano_recipe
+from unison_audio.text import qwen
+from unison_audio.training import trainer, validation
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "training.md"
@@ -233,18 +235,20 @@ def write_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tiny_one = tiny_variant() if name == "nano" else small(variant)
         monkeypatch.setitem(variants.VARIANTS, name, tiny_one)
     codec = dataclasses.replace(
-        recipes.NANO_CODEC, model=TINY_CODEC, encoder_until=1, batch=2, segment_frames=4
+        nano_recipe.NANO_CODEC, model=TINY_CODEC, encoder_until=1, batch=2, segment_frames=4
     )
-    monkeypatch.setattr(recipes, "NANO_CODEC", codec)
+    monkeypatch.setattr(nano_recipe, "NANO_CODEC", codec)
     monkeypatch.setattr(validation, "SAMPLE_STEPS", 2)
-    write_samples, made = trainer.write_samples, []
+    write_samples, made = validation.write_samples, []
 
     def write_once(*args: Any) -> None:
         if not made:
             made.append(write_samples(*args))
 
     monkeypatch.setattr(trainer, "write_samples", write_once)
-    monkeypatch.setattr(recipes, "NANO", dataclasses.replace(recipes.NANO, frames_per_batch=80))
+    monkeypatch.setattr(
+        nano_recipe, "NANO", dataclasses.replace(nano_recipe.NANO, frames_per_batch=80)
+    )
 
 
 def write_corpora(folder: Path) -> None:
@@ -287,7 +291,7 @@ def write_nano_corpus(folder: Path, **options: object) -> Path:
 
 
 @pytest.mark.usefixtures("stub_text")
-@pytest.mark.filterwarnings("ignore::unison_audio.data.corpus_pass.SkippedClipsWarning")
+@pytest.mark.filterwarnings("ignore::unison_audio.data.epochs.SkippedClipsWarning")
 def test_every_command_of_the_guide_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

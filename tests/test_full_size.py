@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
-from frozen.tiny_mmaudio import TINY, random_originals
 from independent_backbone import Size, draw_state
 from qwen_files import LAYERS, WIDTH, write_qwen
 from safetensors.torch import save_file
+from tiny_mmaudio import TINY, random_originals
 
 from unison_audio import checkpoint_files, variants
-from unison_audio.app import cli
-from unison_audio.frozen import mmaudio_files, qwen
-from unison_audio.frozen.mmaudio import CONFIGS
+from unison_audio.cli import main as cli
+from unison_audio.codecs import mmaudio_weights as mmaudio_files
+from unison_audio.codecs.mmaudio import CONFIGS
 from unison_audio.model.config import BackboneConfig
 from unison_audio.pipeline import Unison
+from unison_audio.text import qwen
 
 GUIDE = Path(__file__).parents[1] / "docs" / "full-size.md"
 CODECS = {"d20-44k": "mmaudio-44k", "d24-16k": "mmaudio-16k"}

@@ -17,11 +17,12 @@ from tiny_unison import StubEncoder, random_backbone, tiny_variant
 from torch import Tensor, nn
 
 from unison_audio import audio, checkpoint, pipeline
+from unison_audio.audio import Audio
 from unison_audio.errors import InputError
-from unison_audio.model import ranking, sampling
+from unison_audio.inputs import ShortenedWarning
+from unison_audio.model import rerank as ranking
+from unison_audio.model import sampling
 from unison_audio.pipeline import Unison
-from unison_audio.request import ShortenedWarning
-from unison_audio.sound import Audio
 from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.variants import VARIANTS
 

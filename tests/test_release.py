@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from test_checkpoint_release import golden_backbone, golden_state, tiny_config
 
 from unison_audio import checkpoint, checkpoint_files, variants
-from unison_audio.app import cli
+from unison_audio.cli import main as cli
 from unison_audio.errors import InputError
 from unison_audio.release import import_release
 

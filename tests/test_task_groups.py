@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 
 from unison_audio.errors import InputError
-from unison_audio.settings import PRESETS, sampling_for
+from unison_audio.sampling_params import PRESETS, sampling_for
 from unison_audio.tasks.table import GROUPS, TASKS
 from unison_audio.variants import VARIANTS
 

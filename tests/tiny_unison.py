@@ -9,10 +9,10 @@ import numpy as np
 import soundfile
 import torch
 
-from unison_audio.frozen.nano_codec import NanoCodec, NanoCodecConfig
-from unison_audio.frozen.text import TextSetup, TextStates
+from unison_audio.codecs.nano import NanoCodec, NanoCodecConfig
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.config import BackboneConfig
+from unison_audio.text.states import TextSetup, TextStates
 from unison_audio.variants import VARIANTS, Variant
 
 RATE = 16_000

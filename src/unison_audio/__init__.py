@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unison_audio.audio import Audio
     from unison_audio.pipeline import Unison
-    from unison_audio.sound import Audio
 
     __version__: str
 
@@ -16,7 +16,7 @@ __all__ = ["Audio", "Unison", "__version__"]
 
 _HOMES = {
     "Unison": "unison_audio.pipeline",
-    "Audio": "unison_audio.sound",
+    "Audio": "unison_audio.audio",
 }
 
 

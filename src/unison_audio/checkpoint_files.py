@@ -13,9 +13,12 @@ from unison_audio.model.config import BackboneConfig
 from unison_audio.variants import VARIANTS, Variant
 
 CONFIG_FILE = "config.json"
+
 WEIGHTS_FILE = "model.safetensors"
+
 ADDED_SINCE = {"speech_temperature": 1.0, "speech_candidates": 1, "hold_reference": False}
 """Keys that the first checkpoints of this format do not have, and what was done then."""
+
 CODEC_FILES = ("codec.json", "codec.safetensors")
 """Files of a nano codec beside them."""
 

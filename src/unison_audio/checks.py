@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from unison_audio import audio_files
 from unison_audio.checkpoint_files import CONFIG_FILE, find_checkpoint, read_config
 from unison_audio.errors import InputError
-from unison_audio.settings import SamplingOptions, sampling_for
+from unison_audio.sampling_params import SamplingOptions, sampling_for
 from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.tasks.table import TASKS, Task
 

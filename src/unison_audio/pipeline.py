@@ -11,20 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from unison_audio import audio, checkpoint
+from unison_audio.audio import Audio
+from unison_audio.codecs import table as codecs
+from unison_audio.codecs.nano import NanoCodec
+from unison_audio.codecs.table import AudioCodec
 from unison_audio.errors import InputError
-from unison_audio.frozen import codec as codecs
-from unison_audio.frozen.codec import AudioCodec
-from unison_audio.frozen.nano_codec import NanoCodec
-from unison_audio.frozen.text import TextEncoder, TextStates
-from unison_audio.keeping import keep_source
-from unison_audio.model import ranking, sampling
+from unison_audio.inputs import FADE_IN_SECONDS, PEAK, Request, Sound, prepare
+from unison_audio.loading import Loading, Part, open_parts
+from unison_audio.model import rerank as ranking
+from unison_audio.model import sampling
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.parts import Loading, Part, open_parts
-from unison_audio.request import FADE_IN_SECONDS, PEAK, Request, Sound, prepare
-from unison_audio.settings import Pace, Sampling, SamplingOptions, sampling_for
-from unison_audio.sound import Audio
-from unison_audio.tasks.latents import Condition, condition
+from unison_audio.preserve import keep_source
+from unison_audio.sampling_params import Pace, Sampling, SamplingOptions, sampling_for
+from unison_audio.tasks.conditioning import Condition, condition
 from unison_audio.tasks.table import REFERENCE, TASKS, Task, TaskBatch
+from unison_audio.text.states import TextEncoder, TextStates
 from unison_audio.variants import Variant
 
 MAX_BATCH = 16

@@ -39,9 +39,9 @@ class Variant:
     backbone: BackboneConfig
     """Sizes of the trained part."""
     codec: str
-    """Which audio codec: its name in `unison_audio.frozen.codec`."""
+    """Which audio codec: its name in `unison_audio.codecs.table`."""
     text_encoder: str
-    """Which text encoder: its name in `unison_audio.frozen.text`."""
+    """Which text encoder: its name in `unison_audio.text.states`."""
     text_layers: int
     """Layers of the text encoder, L."""
     sample_rate: int

@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 import webdataset
 
-from unison_audio.data.shards import ClipRecord
+from unison_audio.data.records import ClipRecord
 
 RATE = 8000
 

@@ -1,7 +1,6 @@
 import pytest
 
-from unison_audio.data.caption_filters import speaks_of_speech, text_fault
-from unison_audio.data.shards import ClipRecord
+from unison_audio.data.records import ClipRecord, speaks_of_speech, text_fault
 
 # Real captions: AudioCaps' validation set, WavCaps' SoundBible list, labels of AudioSet, VGGSound.
 SPOKEN = (

@@ -9,9 +9,9 @@ from data import published
 from data.published import encoded, put, put_tar, read_index, read_shards, recording
 
 from unison_audio.data.corpora import CORPORA
-from unison_audio.data.corpora.speech import is_held_out
-from unison_audio.data.ingest import ingest
-from unison_audio.data.shards import ClipRecord
+from unison_audio.data.corpora.read_speech import is_held_out
+from unison_audio.data.prepare.prepare import ingest
+from unison_audio.data.records import ClipRecord
 from unison_audio.errors import InputError
 
 
@@ -311,7 +311,7 @@ def test_a_folder_without_the_corpus_is_named(tmp_path, name):
 
 
 def test_a_large_listing_is_read_entry_by_entry(tmp_path, monkeypatch):
-    from unison_audio.data.corpora import files
+    from unison_audio.data.corpora import source_files as files
 
     monkeypatch.setattr(files, "_CHUNK", 7)  # cuts through names, numbers and characters
     entries = [{"aid": f"名字{i}", "deep": [{"x]": i}, '\\"}']} for i in range(20)]

@@ -5,7 +5,7 @@ import torch
 from training.conftest import RATE, make_clips
 
 from unison_audio.data.pools import MemoryPools, coloured_noise, plain_caption
-from unison_audio.data.shards import Clip
+from unison_audio.data.records import Clip
 from unison_audio.errors import InputError
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from data.stream_files import RATE, sample, write_corpus
 
+from unison_audio.data.stream import ClipStream
 from unison_audio.data.stream_pools import StreamPools, open_pools
-from unison_audio.data.streaming import ClipStream
 from unison_audio.errors import InputError
-from unison_audio.tasks.builders import BuilderConfig
+from unison_audio.tasks.draw import BuilderConfig
 from unison_audio.tasks.table import TASKS
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")

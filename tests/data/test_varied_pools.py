@@ -4,11 +4,10 @@ import pytest
 import torch
 from training.conftest import RATE, make_clips
 
-from unison_audio.data.pools import MemoryPools
-from unison_audio.data.varied_pools import VariedPools
+from unison_audio.data.pools import MemoryPools, VariedPools
 from unison_audio.errors import InputError
-from unison_audio.tasks.pools import SoundClip, SpeechClip
-from unison_audio.training.recipes import NANO
+from unison_audio.nano.recipe import NANO
+from unison_audio.tasks.clips import SoundClip, SpeechClip
 
 
 def tone(hertz, seconds=0.5):

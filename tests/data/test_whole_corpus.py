@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 from data.stream_files import encode, keys, sample, write_corpus
-from data.test_shards import clip
+from data.test_records import clip
 
-from unison_audio.data import nano_corpus, whole_corpus
-from unison_audio.data.shards import read_shard, write_shard
+from unison_audio.data import whole_corpus
+from unison_audio.data.records import read_shard, write_shard
 from unison_audio.data.stream_pools import open_pools
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
+from unison_audio.nano import corpus as nano_corpus
 
 
 def write_nano(folder, shards):

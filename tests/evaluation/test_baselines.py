@@ -11,18 +11,18 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.baselines import (
     SDEdit,
     Zeta,
+    describe_edit,
     posterior_mean,
     sdedit,
     times_from,
     zeta,
 )
-from unison_audio.evaluation.benchmark import derived_seed
-from unison_audio.evaluation.dealing import Form
-from unison_audio.evaluation.described_edits import describe_edit
-from unison_audio.evaluation.entrants import SYSTEMS
-from unison_audio.evaluation.material import published
-from unison_audio.evaluation.running import generate_set
-from unison_audio.evaluation.test_sets import build_test_set
+from unison_audio.evaluation.engine import generate_set
+from unison_audio.evaluation.systems import SYSTEMS
+from unison_audio.evaluation.test_sets.build import build_test_set
+from unison_audio.evaluation.test_sets.manifest import derived_seed
+from unison_audio.evaluation.test_sets.recordings import published
+from unison_audio.evaluation.test_sets.scenes import Form
 from unison_audio.model.guidance import Guidance
 from unison_audio.model.sampling import integrate
 from unison_audio.model.solvers import Solver

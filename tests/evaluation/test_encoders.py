@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.encoders import JointEncoder, SoundEncoder
-from unison_audio.evaluation.listeners import package_folder
+from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
+from unison_audio.evaluation.models.speech_quality import package_folder
 
 RATE = 16_000
 

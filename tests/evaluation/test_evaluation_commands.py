@@ -10,7 +10,7 @@ from benchmark_files import put_data
 from tiny_judges import write_clap, write_cnn14, write_vggish
 from tiny_listeners import write_gender, write_voices, write_whisper
 
-from unison_audio.app.cli import main
+from unison_audio.cli.main import main
 
 COUNTS = [
     *("audiocaps=3", "seed-tts-en=1", "seed-tts-zh=1", "gender-tts-en=1", "gender-tts-zh=1"),

@@ -5,15 +5,15 @@ import torch
 
 from unison_audio import audio
 from unison_audio.errors import InputError
-from unison_audio.evaluation.benchmark import Event, Item, Piece, write_test_set
-from unison_audio.evaluation.figures import (
+from unison_audio.evaluation.report.figures import (
     draw_edits,
     draw_timelines,
     edit_items,
     timed_items,
     write_figures,
 )
-from unison_audio.evaluation.spectrograms import FLOOR_DB, TOP_DB
+from unison_audio.evaluation.test_sets.manifest import Event, Item, Piece, write_test_set
+from unison_audio.spectrogram import FLOOR_DB, TOP_DB
 
 RATE = 16_000
 

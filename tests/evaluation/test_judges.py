@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.judges import (
+from unison_audio.evaluation.metrics.signal import word_error_rate
+from unison_audio.evaluation.models.asr import (
     FreeRecogniser,
     RememberingRecogniser,
     VocabularyRecogniser,
     fold,
     spell,
 )
-from unison_audio.evaluation.metrics import word_error_rate
 
 RATE = 16_000
 

@@ -4,14 +4,15 @@ from collections import Counter
 
 import pytest
 
-from unison_audio.evaluation.paper_results import (
+from unison_audio.evaluation.report.layouts import (
     FACTS,
     GROUND_TRUTH,
     LARGER,
+    LAYOUTS,
     REMARKS,
+    SHOWN,
     paper_results,
 )
-from unison_audio.evaluation.table_layouts import LAYOUTS, SHOWN
 from unison_audio.tasks.table import TASKS
 
 D24, D20 = "UNISON (D24, 16kHz)", "UNISON (D20, 44kHz)"

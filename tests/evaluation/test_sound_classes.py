@@ -1,6 +1,6 @@
-from unison_audio.data.nano_corpus import catalogue
-from unison_audio.evaluation import sound_classes
-from unison_audio.evaluation.sound_classes import is_judged, sound_class
+from unison_audio.evaluation.models import event_classifier as sound_classes
+from unison_audio.evaluation.models.event_classifier import is_judged, sound_class
+from unison_audio.nano.corpus import catalogue
 
 LABELS = {row["label"] for row in catalogue("sounds")}
 

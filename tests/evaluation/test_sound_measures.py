@@ -11,21 +11,21 @@ from tiny_judges import write_clap, write_cnn14, write_vggish
 
 from unison_audio import audio
 from unison_audio.errors import InputError
-from unison_audio.evaluation.benchmark import Event, Item, Sample
-from unison_audio.evaluation.clap import Clap
-from unison_audio.evaluation.classifier import (
+from unison_audio.evaluation.metrics.metric import Tools, heard, measure
+from unison_audio.evaluation.metrics.sound import SOUND
+from unison_audio.evaluation.models.clap import Clap
+from unison_audio.evaluation.models.cnn14 import Cnn14Tagger
+from unison_audio.evaluation.models.event_classifier import (
     ClassifierConfig,
     ClassifierNet,
     EventClassifier,
     save_classifier,
 )
-from unison_audio.evaluation.cnn14 import Cnn14Tagger
-from unison_audio.evaluation.measures import Tools, heard, measure
-from unison_audio.evaluation.offline_sounds import CaptionMatcher, Indexer
-from unison_audio.evaluation.sound_measures import SOUND
-from unison_audio.evaluation.vggish import VggishEmbedder
-from unison_audio.frozen.minilm import MiniLmEncoder
-from unison_audio.frozen.text import TextSetup
+from unison_audio.evaluation.models.offline import CaptionMatcher, Indexer
+from unison_audio.evaluation.models.vggish import VggishEmbedder
+from unison_audio.evaluation.test_sets.manifest import Event, Item, Sample
+from unison_audio.text.minilm import MiniLmEncoder
+from unison_audio.text.states import TextSetup
 
 RATE = 16_000
 
@@ -167,7 +167,7 @@ def test_weights_that_cannot_be_had_stop_the_metric(
     samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNISON_AUDIO_CACHE", str(tmp_path))
-    monkeypatch.setattr("unison_audio.evaluation.cnn14.URL", "http://127.0.0.1:9/Cnn14.pth")
+    monkeypatch.setattr("unison_audio.evaluation.models.cnn14.URL", "http://127.0.0.1:9/Cnn14.pth")
     with pytest.raises(InputError, match="cannot be had"):
         measure(SOUND["fd"], samples, Tools())
 

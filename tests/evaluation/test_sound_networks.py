@@ -10,11 +10,11 @@ from scipy.signal import correlate2d, get_window
 from tiny_judges import write_clap, write_cnn14, write_vggish
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation import clap, cnn14, vggish
-from unison_audio.evaluation.clap import Clap
-from unison_audio.evaluation.cnn14 import Cnn14, Cnn14Tagger, LogMel, load_cnn14
-from unison_audio.evaluation.measures import Tools
-from unison_audio.evaluation.vggish import Vggish, VggishEmbedder, load_vggish, patches
+from unison_audio.evaluation.metrics.metric import Tools
+from unison_audio.evaluation.models import clap, cnn14, vggish
+from unison_audio.evaluation.models.clap import Clap
+from unison_audio.evaluation.models.cnn14 import Cnn14, Cnn14Tagger, LogMel, load_cnn14
+from unison_audio.evaluation.models.vggish import Vggish, VggishEmbedder, load_vggish, patches
 
 Weights = dict[str, np.ndarray]
 

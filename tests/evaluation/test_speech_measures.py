@@ -7,11 +7,12 @@ from tiny_listeners import write_gender, write_voices, write_whisper
 
 from unison_audio.audio import load, save
 from unison_audio.errors import InputError
-from unison_audio.evaluation import speech_measures
-from unison_audio.evaluation.benchmark import Item, Sample
-from unison_audio.evaluation.listeners import QualityListener
-from unison_audio.evaluation.measures import Tools, measure
-from unison_audio.evaluation.speech_measures import SPEECH, NanoRecognisers, error_rate_judge
+from unison_audio.evaluation.metrics import speech as speech_measures
+from unison_audio.evaluation.metrics.metric import Tools, measure
+from unison_audio.evaluation.metrics.speech import SPEECH, error_rate_judge
+from unison_audio.evaluation.models.speech_quality import QualityListener
+from unison_audio.evaluation.test_sets.manifest import Item, Sample
+from unison_audio.nano.recognisers import NanoRecognisers
 
 RATE = 16_000
 RMS, SLT = "rms-please-open-the-black-door", "slt-july-wait-thursday"

@@ -11,11 +11,11 @@ from benchmark_files import put_data
 from toy_judges import toy_metrics
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.benchmark import Item, TestSet
-from unison_audio.evaluation.entrants import ModelChoice, choose_entrants
-from unison_audio.evaluation.groups import groups_of
+from unison_audio.evaluation.engine import groups_of
 from unison_audio.evaluation.suite import Judging, evaluate_paper
-from unison_audio.evaluation.test_sets import PAPER_COUNTS
+from unison_audio.evaluation.systems import ModelChoice, choose_entrants
+from unison_audio.evaluation.test_sets.build import PAPER_COUNTS
+from unison_audio.evaluation.test_sets.manifest import Item, TestSet
 
 COUNTS = {
     **dict.fromkeys(PAPER_COUNTS, 0),

@@ -9,11 +9,15 @@ import math
 import pytest
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.figures import Drawn
-from unison_audio.evaluation.paper_results import FACTS, paper_results
-from unison_audio.evaluation.table_filling import fill_tables
-from unison_audio.evaluation.table_formats import table_csv, table_html, table_markdown
-from unison_audio.evaluation.tables import write_report
+from unison_audio.evaluation.report.figures import Drawn
+from unison_audio.evaluation.report.layouts import FACTS, paper_results
+from unison_audio.evaluation.report.render import (
+    table_csv,
+    table_html,
+    table_markdown,
+    write_report,
+)
+from unison_audio.evaluation.report.tables import fill_tables
 
 NAMES = {
     "fad": "VGGish, AudioSet",
@@ -364,9 +368,9 @@ def test_the_report_is_one_page_that_needs_nothing_else(tmp_path):
 
 
 def test_metrics_are_shown_in_their_own_direction():
-    from unison_audio.evaluation import measures
-    from unison_audio.evaluation.table_layouts import SHOWN
+    from unison_audio.evaluation.metrics import table as metric_table
+    from unison_audio.evaluation.report.layouts import SHOWN
 
-    assert set(measures.METRICS) <= set(SHOWN)
+    assert set(metric_table.METRICS) <= set(SHOWN)
     for name, shown in SHOWN.items():
-        assert measures.METRICS[name].better == shown.better
+        assert metric_table.METRICS[name].better == shown.better

@@ -12,13 +12,14 @@ import torch
 from benchmark_files import CAPTIONS, LINES, put_data
 
 from unison_audio.audio import load, rms
-from unison_audio.data.nano_corpus import write_index
-from unison_audio.data.shards import Clip, ClipRecord, write_shard
+from unison_audio.data.records import Clip, ClipRecord, write_shard
 from unison_audio.errors import InputError
-from unison_audio.evaluation.benchmark import TestSet, derived_seed, read_test_set
-from unison_audio.evaluation.dealing import Deck, Form
-from unison_audio.evaluation.material import held_out, published
-from unison_audio.evaluation.test_sets import PAPER_COUNTS, SETS, build_test_set
+from unison_audio.evaluation.test_sets.build import PAPER_COUNTS, SETS, build_test_set
+from unison_audio.evaluation.test_sets.manifest import TestSet, derived_seed, read_test_set
+from unison_audio.evaluation.test_sets.recordings import published
+from unison_audio.evaluation.test_sets.scenes import Deck, Form
+from unison_audio.nano.corpus import write_index
+from unison_audio.nano.held_out import held_out
 from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.variants import VARIANTS
 

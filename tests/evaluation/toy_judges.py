@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from unison_audio.audio import load
-from unison_audio.evaluation.benchmark import Sample
-from unison_audio.evaluation.measures import Metric, Tools, mean_score
+from unison_audio.evaluation.metrics.metric import Metric, Tools, mean_score
+from unison_audio.evaluation.test_sets.manifest import Sample
 
 
 class Loudness:

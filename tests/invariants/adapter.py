@@ -32,7 +32,7 @@ def _nano() -> Any:
 
 def nano_sound(task: str) -> tuple[np.ndarray, bytes]:
     """What nano makes of the demo's example of a task, and the WAV file that holds it."""
-    from unison_audio.app.examples import packaged_inputs
+    from unison_audio.demo.examples import packaged_inputs
 
     folder = packaged_inputs()
     jobs = {job["task"]: job for job in json.loads((folder / "jobs.json").read_text("utf-8"))}
@@ -54,7 +54,7 @@ def nano_sound(task: str) -> tuple[np.ndarray, bytes]:
 
 def sampling(variant: str, preset: str, task: str) -> dict[str, Any]:
     """How a task is sampled when nothing else is asked for."""
-    from unison_audio.settings import sampling_for
+    from unison_audio.sampling_params import sampling_for
     from unison_audio.tasks.table import TASKS
     from unison_audio.variants import find_variant
 
@@ -185,7 +185,7 @@ class _Words:
     def encode(self, instructions: Any) -> Any:
         import torch
 
-        from unison_audio.frozen.text import TextStates
+        from unison_audio.text.states import TextStates
 
         texts = [text.split() for text in instructions]
         lengths = torch.tensor([len(words) for words in texts])
@@ -211,14 +211,14 @@ def _tiny_codec() -> Any:
     """Of nano's kind, random."""
     import torch
 
-    from unison_audio.frozen.nano_codec import NanoCodec
+    from unison_audio.codecs.nano import NanoCodec
 
     torch.manual_seed(1)
     return NanoCodec(_tiny_codec_config()).eval().requires_grad_(False)
 
 
 def _tiny_codec_config() -> Any:
-    from unison_audio.frozen.nano_codec import NanoCodecConfig
+    from unison_audio.codecs.nano import NanoCodecConfig
 
     return NanoCodecConfig(
         latent_channels=4,
@@ -262,7 +262,7 @@ def _tiny_backbone(variant: Any) -> Any:
 def _tiny_checkpoint() -> Path:
     """Nano's kind, random."""
     from unison_audio import checkpoint
-    from unison_audio.frozen.codec import save_nano_codec
+    from unison_audio.codecs.table import save_nano_codec
 
     folder = Path(_scratch(), "checkpoint")
     variant = _tiny_variant("nano")
@@ -339,8 +339,8 @@ def built(task: str) -> Built:
     """A batch of a task, with noise under edits, and what the backbone reads of it."""
     import torch
 
-    from unison_audio.tasks.builders import BuilderConfig
-    from unison_audio.tasks.latents import condition
+    from unison_audio.tasks.conditioning import condition
+    from unison_audio.tasks.draw import BuilderConfig
     from unison_audio.tasks.table import TASKS
 
     generator = torch.Generator().manual_seed(11)
@@ -374,7 +374,7 @@ def drawn_clips(pools: str, kind: str) -> list[Built]:
     """Six clips of a kind, from a corpus in memory or from a stream, or played at other speeds."""
     import torch
 
-    from unison_audio.data.varied_pools import VariedPools
+    from unison_audio.data.pools import VariedPools
 
     source = _stream_pools() if pools == "stream" else _memory_pools()
     if pools == "varied":
@@ -394,12 +394,11 @@ def drawn_clips(pools: str, kind: str) -> list[Built]:
 def training_batches(name: str) -> list[Built]:
     """The first batches of a run: nano's recipe, the paper's over a stream, or a user's clips."""
     from unison_audio.data.whole_corpus import read_corpus
-    from unison_audio.frozen.text import TextSetup
-    from unison_audio.tasks.sampler import default_stages
-    from unison_audio.training.examples import CorpusInMemory, ExampleStream
-    from unison_audio.training.own_clips import OwnClipStream, read_own_clips
-    from unison_audio.training.recipe import Phase
-    from unison_audio.training.recipes import base_recipe
+    from unison_audio.tasks.curriculum import default_stages
+    from unison_audio.text.states import TextSetup
+    from unison_audio.training.batches import CorpusInMemory, ExampleStream
+    from unison_audio.training.clip_list import OwnClipStream, read_own_clips
+    from unison_audio.training.recipes import Phase, base_recipe
 
     codec = _tiny_codec()
     variant = _tiny_variant("nano" if name != "paper" else "d24-16k")
@@ -433,7 +432,7 @@ def training_batches(name: str) -> list[Built]:
 
 def _short_nano() -> Any:
     """Nano's recipe with its three phases in a few steps, and little in a batch."""
-    from unison_audio.training.recipes import NANO
+    from unison_audio.nano.recipe import NANO
 
     phases = tuple(
         dataclasses.replace(phase, until_step=end)
@@ -445,7 +444,7 @@ def _short_nano() -> Any:
 
 def drawn_tasks(curriculum: str) -> list[str]:
     """The tasks of 60 batches, 20 of them in the paper's first stage; or of nano's phases."""
-    from unison_audio.tasks.sampler import Stage, TaskSampler, default_stages
+    from unison_audio.tasks.curriculum import Stage, TaskSampler, default_stages
 
     stages = default_stages(20)
     if curriculum == "nano":
@@ -462,7 +461,7 @@ def codec_segments() -> np.ndarray:
     import torch
 
     from unison_audio.data.whole_corpus import read_corpus
-    from unison_audio.training.codec import draw_segments
+    from unison_audio.nano.codec_training import draw_segments
 
     clips = read_corpus(_corpus(), RATE, split="train")
     kinds = [
@@ -518,10 +517,13 @@ def losses(command: str) -> list[dict[str, Any]]:
 
 def _command(words: list[str]) -> None:
     """Runs a command on tiny variants."""
-    from unison_audio.app import cli
-    from unison_audio.frozen import codec, text
-    from unison_audio.training import ablation_families, recipes, validation
-    from unison_audio.training.codec import CodecRecipe
+    from unison_audio.cli import main as cli
+    from unison_audio.codecs import table as codec
+    from unison_audio.nano.codec_training import CodecRecipe
+    from unison_audio.text import table as text_table
+    from unison_audio.training import ablations as ablation_families
+    from unison_audio.nano import recipe as nano_recipe
+    from unison_audio.training import recipes, validation
     from unison_audio.variants import VARIANTS
 
     tiny = {name: _tiny_variant(name) for name in ("nano", "d24-16k")}
@@ -549,14 +551,14 @@ def _command(words: list[str]) -> None:
         for table, rows in (
             (VARIANTS, tiny),
             (ablation_families.NANO_FAMILY, family),
-            (text.TEXT_ENCODERS, encoders),
+            (text_table.TEXT_ENCODERS, encoders),
             (codec.CODECS, codecs),
             (recipes.FULL_RECIPES, plans),
         ):
             changed.enter_context(mock.patch.dict(table, rows))
         for where, name, value in (
-            (recipes, "NANO", _short_nano()),
-            (recipes, "NANO_CODEC", short_codec),
+            (nano_recipe, "NANO", _short_nano()),
+            (nano_recipe, "NANO_CODEC", short_codec),
             (recipes, "STAGE1_STEPS", 8),
             (validation, "SAMPLE_STEPS", 1),
         ):
@@ -595,7 +597,7 @@ def _written(name: str, waveform: np.ndarray) -> Path:
 @cache
 def _samples(kind: str) -> list[Any]:
     """Twenty pairs of noisy tones with timelines, or six utterances with sources and references."""
-    from unison_audio.evaluation.benchmark import Event, Item, Sample
+    from unison_audio.evaluation.test_sets.manifest import Event, Item, Sample
 
     samples = []
     if kind == "sound":
@@ -649,7 +651,7 @@ def _metric_models(*, offline: bool) -> Any:
     from tiny_judges import write_clap, write_cnn14, write_vggish
     from tiny_listeners import write_gender, write_voices, write_whisper
 
-    from unison_audio.evaluation.measures import Tools
+    from unison_audio.evaluation.metrics.metric import Tools
 
     if offline:
         return Tools(offline_judges=True)
@@ -667,7 +669,8 @@ def _metric_models(*, offline: bool) -> Any:
 
 def metric_figure(kind: str, name: str, *, offline: bool) -> dict[str, Any]:
     """A metric over the samples of a kind."""
-    from unison_audio.evaluation.measures import METRICS, measure
+    from unison_audio.evaluation.metrics.metric import measure
+    from unison_audio.evaluation.metrics.table import METRICS
 
     score = measure(METRICS[name], _samples(kind), _metric_models(offline=offline), bootstrap=10)
     return {
@@ -681,8 +684,8 @@ def metric_figure(kind: str, name: str, *, offline: bool) -> dict[str, Any]:
 
 def character_errors() -> dict[str, Any]:
     """Error rates of Mandarin, of what a recogniser is said to have heard."""
-    from unison_audio.evaluation.benchmark import Item, Sample
-    from unison_audio.evaluation.speech_measures import error_rate_judge
+    from unison_audio.evaluation.metrics.speech import error_rate_judge
+    from unison_audio.evaluation.test_sets.manifest import Item, Sample
 
     class Hears:
         model = identity = "said"
@@ -712,7 +715,9 @@ def signal_figures() -> dict[str, Any]:
     """Measures of waveforms, texts and sets of vectors."""
     import torch
 
-    from unison_audio.evaluation import frechet, metrics, posteriors
+    from unison_audio.evaluation.metrics import distribution as frechet
+    from unison_audio.evaluation.metrics import distribution as posteriors
+    from unison_audio.evaluation.metrics import signal as metrics
 
     first = torch.from_numpy(np.stack([_waveform(k, 1.0) for k in range(3)]))
     second = torch.from_numpy(np.stack([_waveform(k, 1.0) for k in range(1, 4)]))
@@ -774,11 +779,14 @@ def nano_figures(task: str) -> dict[str, Any]:
     """The rows of nano's own evaluation of a task, with stubs for all that listens."""
     import torch
 
-    from unison_audio.evaluation.classifier import ClassifierConfig, ClassifierNet, EventClassifier
-    from unison_audio.evaluation.items import Items
-    from unison_audio.evaluation.scorer import Judges, Scorer
-    from unison_audio.evaluation.scores import SCORERS
-    from unison_audio.tasks.builders import BuilderConfig
+    from unison_audio.evaluation.models.event_classifier import (
+        ClassifierConfig,
+        ClassifierNet,
+        EventClassifier,
+    )
+    from unison_audio.nano.items import Items
+    from unison_audio.nano.metrics import SCORERS, Judges, Scorer
+    from unison_audio.tasks.draw import BuilderConfig
     from unison_audio.tasks.table import TASKS
 
     generator = torch.Generator().manual_seed(21)

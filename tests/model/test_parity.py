@@ -8,10 +8,10 @@ from independent_backbone import Network, Size, draw_state, pad_text, release_sh
 from safetensors.torch import load_file
 from torch import Tensor
 
-from unison_audio.checkpoint import import_release_state
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.config import FUSIONS, BackboneConfig
-from unison_audio.model.inference import PreparedRun
+from unison_audio.model.prepared import PreparedRun
+from unison_audio.release import import_release_state
 from unison_audio.variants import VARIANTS
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

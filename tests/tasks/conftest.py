@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from unison_audio.tasks.pools import SoundClip, SpeechClip
+from unison_audio.tasks.clips import SoundClip, SpeechClip
 
 SAMPLE_RATE = 8000
 WORDS = ["red", "blue", "dog", "house", "the", "in", "is", "a", "seven", "monday"]
@@ -91,7 +91,7 @@ def make_pools():
 @pytest.fixture(scope="session")
 def build(pools):
     """Builds a batch: build(task, seed=0, batch=16, pools=..., **config)."""
-    from unison_audio.tasks.builders import BuilderConfig
+    from unison_audio.tasks.draw import BuilderConfig
     from unison_audio.tasks.table import TASKS
 
     def make(task, seed=0, batch=16, seconds=4.0, source_of_clips=pools, **config):

@@ -4,9 +4,9 @@ import hashlib
 import pytest
 import torch
 
-from unison_audio.data.shards import Clip, ClipRecord
-from unison_audio.frozen.nano_codec import NanoCodec, NanoCodecConfig
-from unison_audio.frozen.text import TextStates
+from unison_audio.codecs.nano import NanoCodec, NanoCodecConfig
+from unison_audio.data.records import Clip, ClipRecord
+from unison_audio.text.states import TextStates
 from unison_audio.variants import VARIANTS
 
 RATE = 16_000

@@ -8,15 +8,17 @@ import pytest
 from tiny_unison import StubEncoder, random_codec, tiny_variant
 
 from unison_audio import checkpoint
-from unison_audio.app import ablation_command
+from unison_audio.cli import train as ablation_command
 from unison_audio.errors import InputError
-from unison_audio.evaluation.paper_results import paper_results
-from unison_audio.evaluation.table_filling import fill_tables
-from unison_audio.frozen.text import TEXT_ENCODERS
-from unison_audio.tasks.sampler import STAGE1_STEPS, default_stages
-from unison_audio.training import ablations, validation
-from unison_audio.training.ablation_families import FULL, NANO_FAMILY, choose
+from unison_audio.evaluation.report.layouts import paper_results
+from unison_audio.evaluation.report.tables import fill_tables
+from unison_audio.tasks.curriculum import STAGE1_STEPS, default_stages
+from unison_audio.text.table import TEXT_ENCODERS
+from unison_audio.training import ablations, trainer, validation
 from unison_audio.training.ablations import (
+    FULL,
+    NANO_FAMILY,
+    choose,
     error_table,
     keep_settings,
     nano_recipe,
@@ -145,7 +147,7 @@ def test_variants_are_trained_and_measured_alike(clips, tmp_path) -> None:
 def test_a_killed_run_goes_on_where_it_was(clips, tmp_path, monkeypatch) -> None:
     whole, _ = run(tmp_path / "whole", clips, ["nano-O", "nano-L"])
     names = ["nano-O", "nano-L"]
-    original = ablations.BackboneTrainer.step
+    original = trainer.BackboneTrainer.step
     taken = []
 
     def step(self, number, examples):
@@ -155,7 +157,7 @@ def test_a_killed_run_goes_on_where_it_was(clips, tmp_path, monkeypatch) -> None
         taken.append(number)
         return original(self, number, examples)
 
-    monkeypatch.setattr(ablations.BackboneTrainer, "step", step)
+    monkeypatch.setattr(trainer.BackboneTrainer, "step", step)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "part", clips, names)
     rows, _ = run(tmp_path / "part", clips, names)

@@ -9,14 +9,14 @@ from tiny_unison import TINY_CODEC, tiny_variant
 from training.conftest import make_clips
 
 from unison_audio import checkpoint
-from unison_audio.app import cli
-from unison_audio.data.nano_corpus import write_index
-from unison_audio.data.shards import write_shard
+from unison_audio.cli import main as cli
+from unison_audio.data.records import write_shard
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.training.codec import CodecRecipe
-from unison_audio.training.examples import buildable_shares, buildable_tasks
-from unison_audio.training.recipes import train_nano_codec
+from unison_audio.nano.codec_training import CodecRecipe
+from unison_audio.nano.corpus import write_index
+from unison_audio.nano.recipe import train_nano_codec
+from unison_audio.training.batches import buildable_shares, buildable_tasks
 
 RATE = 22_050
 """Of the published corpus: not the model's."""

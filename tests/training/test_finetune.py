@@ -17,9 +17,8 @@ from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.config import FUSIONS, BackboneConfig
 from unison_audio.pipeline import Unison
 from unison_audio.tasks.table import TASKS
-from unison_audio.training.finetune import finetune
-from unison_audio.training.lora import add_adapters, merge_adapters
-from unison_audio.training.own_clips import OwnClips, read_own_clips
+from unison_audio.training.clip_list import OwnClips, read_own_clips
+from unison_audio.training.finetune import add_adapters, finetune, merge_adapters
 
 
 def tone(folder: Path, name: str, pitch: float, seconds: float = 0.6) -> str:

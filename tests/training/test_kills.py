@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unison_audio.training.runs import load_checkpoint
+from unison_audio.training.checkpoints import load_checkpoint
 
 STEPS, KILLS = 50, 10
 SERVER = """
@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from training.conftest import make_clips, tiny_codec_config
 from training.test_trainer import RECIPE, make_trainer
-from unison_audio.frozen.nano_codec import NanoCodec
+from unison_audio.codecs.nano import NanoCodec
 from unison_audio.training import validation
 from unison_audio.training.trainer import train_backbone
 

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 import torch
 
-from unison_audio.data.nano_corpus import catalogue
-from unison_audio.training.own_clips import read_own_clips
+from unison_audio.nano.corpus import catalogue
+from unison_audio.training.clip_list import read_own_clips
 from unison_audio.variants import VARIANTS
 
 ROOT = Path(__file__).parents[2]

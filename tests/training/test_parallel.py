@@ -15,17 +15,17 @@ import torch
 from qwen_files import WIDTH, write_qwen
 from training.conftest import RATE, HashedWords, make_clips, make_variant, tiny_codec_config
 
+from unison_audio.codecs.nano import NanoCodec
 from unison_audio.errors import InputError
-from unison_audio.frozen.nano_codec import NanoCodec
-from unison_audio.frozen.qwen import QwenEncoder
-from unison_audio.frozen.sharded import SharedLayers
-from unison_audio.frozen.text import TextEncoder, TextSetup
-from unison_audio.tasks.sampler import default_stages
+from unison_audio.tasks.curriculum import default_stages
+from unison_audio.text.offload import SharedLayers
+from unison_audio.text.qwen import QwenEncoder
+from unison_audio.text.states import TextEncoder, TextSetup
 from unison_audio.training import validation
-from unison_audio.training.examples import CorpusInMemory, ExampleStream
+from unison_audio.training.batches import CorpusInMemory, ExampleStream
+from unison_audio.training.checkpoints import load_checkpoint
 from unison_audio.training.parallel import Parallel
-from unison_audio.training.recipe import BackboneRecipe, Phase
-from unison_audio.training.runs import load_checkpoint
+from unison_audio.training.recipes import BackboneRecipe, Phase
 from unison_audio.training.trainer import BackboneTrainer, train_backbone
 from unison_audio.training.validation import Validation
 

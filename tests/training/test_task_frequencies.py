@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from unison_audio.training.examples import CorpusInMemory, ExampleStream
+from unison_audio.training.batches import CorpusInMemory, ExampleStream
 from unison_audio.training.recipes import base_recipe
 from unison_audio.variants import VARIANTS
 

@@ -8,10 +8,10 @@ from training.conftest import RATE, HashedWords, make_variant
 
 from unison_audio.errors import InputError, TextError
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.tasks.sampler import default_stages
-from unison_audio.training.examples import CorpusInMemory, ExampleStream
-from unison_audio.training.recipe import BackboneRecipe, Phase
-from unison_audio.training.runs import load_checkpoint
+from unison_audio.tasks.curriculum import default_stages
+from unison_audio.training.batches import CorpusInMemory, ExampleStream
+from unison_audio.training.checkpoints import load_checkpoint
+from unison_audio.training.recipes import BackboneRecipe, Phase
 from unison_audio.training.trainer import BackboneTrainer, NotFiniteError, train_backbone
 from unison_audio.variants import VARIANTS
 

@@ -1,1 +1,1 @@
-"""What the tasks are made from: corpora, shards and pools of clips."""
+"""Corpora as training clips; start with `records`, then `stream`."""

@@ -1,123 +1,186 @@
-"""WebDataset shards of clips: writing them whole or not at all, and reading them back."""
+"""Walking through a shard of a large corpus: its samples in order, from any of them on.
 
-import io
-import json
+Interrupted transfers are taken up again; what cannot be had is told as a number of clips lost.
+"""
+
 import tarfile
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO
 
-import numpy as np
-import soundfile
-import torch
-import webdataset
+from webdataset.tariterators import base_plus_ext
 
-from unison_audio.data.caption_filters import ZERO_SHOT_SECONDS
-from unison_audio.errors import InputError
+from unison_audio.data.records import is_url, open_url
 
+UNREADABLE = "shard cannot be read"
 
-@dataclass(frozen=True, kw_only=True)
-class ClipRecord:
-    """What is known of one recording."""
+CUT_SHORT = "shard cut short"
 
-    key: str
-    """Name, unique in the corpus."""
-    kind: str
-    """``speech`` or ``sound``."""
-    split: str
-    """``train``, ``heldout`` (unheard texts or clips) or ``speakers`` (unheard voices, held out as
-    well)."""
-    seconds: float
-    """Length."""
-    licence: str
-    """Licence of the recording or of the voice."""
-    source: str
-    """Package and path, or the voice that spoke it."""
-    text: str = ""
-    """What is said; empty where nobody wrote it down."""
-    speaker: str = ""
-    """Who speaks."""
-    gender: str = ""
-    """``male``, ``female`` or empty."""
-    label: str = ""
-    """Event label that fits into "Add ..."."""
-    caption: str = ""
-    """A sentence on what is heard."""
-    language: str = ""
-    """Of the text or the caption: ``en``, ``zh`` or another code; empty where nobody said."""
-    sample_rate: int = 0
-    """Of the recording in the shard, in Hz; 0 in corpora of one rate, such as nano's."""
-    channels: int = 1
-    """Of the recording in the shard."""
+RETRY_SECONDS = (0.5, 1.5)
+"""Waits before a shard that failed is tried again."""
 
-    @property
-    def zero_shot(self) -> bool:
-        """Whether it is long enough to give a reference and a target (paper, appendix C)."""
-        return self.kind == "speech" and bool(self.text) and self.seconds >= ZERO_SHOT_SECONDS
+_DRAIN = 1 << 16
 
 
-def in_split(split: str, wanted: str | None) -> bool:
-    """Whether a clip of a split is wanted.
+@dataclass(frozen=True)
+class Sample:
+    """The files of one clip, undecoded."""
+
+    ordinal: int
+    """Place in the shard, from 0."""
+    files: dict[str, bytes]
+    """Content by suffix, such as ``flac`` and ``json``."""
+
+
+class LostClipsError(Exception):
+    """A shard, or the rest of one, that cannot be had."""
+
+    def __init__(self, reason: str, first: int, detail: str) -> None:
+        self.reason, self.first = reason, first
+        super().__init__(detail)
+
+
+def read_samples(
+    url: str, clips: int, *, first: int = 0, share: tuple[int, int] = (0, 1), patient: bool = True
+) -> Iterator[Sample]:
+    """Yields the samples of a shard in their order.
 
     Args:
-        split: The clip's.
-        wanted: One of a clip's splits; ``heldout`` takes unheard voices too, None takes all.
-    """
-    return wanted in (None, split) or (wanted == "heldout" and split == "speakers")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clip:
-    """A recording with what is known of it."""
-
-    record: ClipRecord
-    """Its record."""
-    waveform: torch.Tensor
-    """(samples,) float32, mono."""
-
-
-def write_shard(path: Path, clips: Iterable[Clip], sample_rate: int) -> list[ClipRecord]:
-    """Writes a shard of 16-bit FLAC and JSON pairs; the file appears only when it is complete.
-
-    Args:
-        path: The ``.tar`` to write.
-        clips: What goes in.
-        sample_rate: Of the waveforms, in Hz.
-
-    Returns:
-        The records written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    records = []
-    with webdataset.TarWriter(str(partial), mtime=0) as writer:
-        for clip in clips:
-            sound = io.BytesIO()
-            soundfile.write(sound, clip.waveform.numpy(), sample_rate, "PCM_16", format="FLAC")
-            record = asdict(clip.record)
-            writer.write({"__key__": clip.record.key, "flac": sound.getvalue(), "json": record})
-            records.append(clip.record)
-    partial.replace(path)
-    return records
-
-
-def read_shard(path: Path, sample_rate: int) -> Iterator[Clip]:
-    """Reads a shard in its order.
+        url: The shard.
+        clips: How many it should hold.
+        first: Ordinal of the first sample wanted.
+        share: (i, n) for samples whose ordinal leaves i when divided by n; the others are passed
+            over.
+        patient: Whether to try again, after a while, what cannot be read.
 
     Raises:
-        InputError: If the shard is damaged or of another sample rate.
+        LostClipsError: After the last whole sample, if some are missing.
     """
-    try:
-        for sample in webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False):
-            samples, rate = soundfile.read(io.BytesIO(sample["flac"]), dtype="float32")
-            if rate != sample_rate:
-                raise InputError(
-                    f"The shard {path} holds {rate} Hz audio where {sample_rate} Hz is expected; "
-                    "build the corpus again"
+    reached = first
+    waits = iter(RETRY_SECONDS if patient else ())
+    while True:
+        try:
+            for sample in _walk(url, clips, reached, share):
+                if sample.files:
+                    yield sample
+                    waits = iter(RETRY_SECONDS if patient else ())
+                reached = sample.ordinal + 1
+            if reached < clips:
+                raise LostClipsError(
+                    CUT_SHORT, reached, f"it ends after {reached} of {clips} clips"
                 )
-            record = ClipRecord(**json.loads(sample["json"]))
-            yield Clip(record=record, waveform=torch.from_numpy(np.ascontiguousarray(samples)))
-    except (OSError, EOFError, KeyError, TypeError, tarfile.TarError) as error:
-        raise InputError(
-            f"The shard {path} is damaged ({error}); delete it and build the corpus again"
-        ) from error
+            return
+        except tarfile.TarError as error:
+            raise LostClipsError(CUT_SHORT, reached, str(error)) from error
+        except OSError as error:
+            wait = next(waits, None)
+            if wait is None:
+                raise LostClipsError(UNREADABLE, reached, str(error)) from error
+            time.sleep(wait)
+
+
+def _walk(url: str, clips: int, first: int, share: tuple[int, int]) -> Iterator[Sample]:
+    """Yields samples once; those not wanted come without files."""
+    source = open_url(url)
+    try:
+        stream = _Forward(source) if is_url(url) else source
+        try:
+            yield from _samples(stream, clips, first, share)
+        except tarfile.TarError:
+            if is_url(url):
+                _finish(source)  # whether the transfer broke off rather than the shard
+            raise
+        if is_url(url):
+            _finish(source)
+    finally:
+        with suppress(OSError):  # a program whose output nobody wants any more
+            source.close()
+
+
+def _finish(source: IO[bytes]) -> None:
+    """Reads to the end and has the program's success checked."""
+    while source.read(_DRAIN):
+        pass
+    source.close()
+
+
+def _samples(
+    stream: "IO[bytes] | _Forward", clips: int, first: int, share: tuple[int, int]
+) -> Iterator[Sample]:
+    archive = tarfile.TarFile(fileobj=stream, tarinfo=_Member)  # type: ignore[arg-type]
+    part, parts = share
+    ordinal, key = -1, None
+    files: dict[str, bytes] = {}
+    broken_off = None
+    while True:
+        try:
+            member = archive.next()
+        except tarfile.TarError as error:
+            broken_off, member = error, None
+        if member is None:
+            break
+        archive.members = []  # type: ignore[attr-defined]  # it would remember them all
+        prefix, suffix = base_plus_ext(member.name)
+        if not member.isreg() or prefix is None:
+            continue
+        if prefix != key:
+            if key is not None:
+                yield Sample(ordinal, files)
+            key, ordinal, files = prefix, ordinal + 1, {}
+        if ordinal >= first and ordinal % parts == part:
+            content = stream.read(member.size)
+            if len(content) < member.size:
+                raise tarfile.ReadError(f"{member.name} has {len(content)} of {member.size} bytes")
+            files[suffix.lower()] = content
+    # Where more should follow, the last sample may be the one that the break went through.
+    if key is not None and (not files or _is_whole(files) or ordinal + 1 >= clips):
+        yield Sample(ordinal, files)
+    if broken_off is not None:
+        raise broken_off
+
+
+def _is_whole(files: dict[str, bytes]) -> bool:
+    """Whether a sample has its record and its sound."""
+    return "json" in files and len(files) > 1
+
+
+class _Member(tarfile.TarInfo):
+    """A header read three times as fast, where it is that of an ordinary file."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> "_Member":
+        """Reads a header: all that `_samples` needs of an ordinary file's, any other as usual."""
+        ordinary = len(buf) == tarfile.BLOCKSIZE and buf[257:262] == b"ustar"
+        if ordinary and buf[156:157] == tarfile.REGTYPE and not buf[345]:
+            checksum, size = buf[148:156], buf[124:136].rstrip(b"\0 ")
+            expected = sum(buf) - sum(checksum) + 8 * ord(" ")
+            if size.isdigit() and checksum.rstrip(b"\0 ") == b"%06o" % expected:
+                member = cls(buf[:100].partition(b"\0")[0].decode(encoding or "utf-8", errors))
+                member.size = int(size, 8)
+                return member
+        return super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]
+
+
+class _Forward:
+    """A stream that can be read forwards only, with what ``tarfile`` needs to skip members."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source, self._position = source, 0
+
+    def read(self, size: int) -> bytes:
+        """Reads up to so many bytes."""
+        content = self._source.read(size)
+        self._position += len(content)
+        return content
+
+    def tell(self) -> int:
+        """Bytes read so far."""
+        return self._position
+
+    def seek(self, position: int) -> None:
+        """Reads on up to a position, or to the end."""
+        assert position >= self._position, "a stream has no way back"
+        while position > self._position and self.read(min(_DRAIN, position - self._position)):
+            pass

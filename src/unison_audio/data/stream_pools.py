@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unison_audio.data.caption_filters import ZERO_SHOT_SECONDS
-from unison_audio.data.corpus_index import read_index
 from unison_audio.data.pools import (
     NOISY_LABELS,
     choose,
@@ -18,14 +16,15 @@ from unison_audio.data.pools import (
     sound_clip,
     speech_clip,
 )
-from unison_audio.data.shards import Clip
-from unison_audio.data.stream_window import DRAWN, FREE, STEP, Held, Window
-from unison_audio.data.streaming import ClipStream
+from unison_audio.data.records import ZERO_SHOT_SECONDS, Clip, read_index
+from unison_audio.data.stream import ClipStream
+from unison_audio.data.window import DRAWN, FREE, STEP, Held, Window
 from unison_audio.errors import InputError
-from unison_audio.tasks.pools import SoundClip, SpeechClip
+from unison_audio.tasks.clips import SoundClip, SpeechClip
 
 HELD_SECONDS = 3600.0
 """Sound held by each window: at 16 kHz 230 MB, at 44.1 kHz 635 MB."""
+
 _AUDIOSET_NOISES = (
     "wind, wind noise (microphone), rain, raindrop, rain on surface, stream, waterfall, ocean, "
     "waves, surf, fire, crackle, thunderstorm, thunder, rustling leaves, cricket, hiss, steam, "
@@ -33,6 +32,7 @@ _AUDIOSET_NOISES = (
     "mechanical fan, air conditioning, vacuum cleaner, engine, idling, traffic noise, "
     "roadway noise, aircraft, jet engine"
 )
+
 NOISES = frozenset(NOISY_LABELS) | frozenset(_AUDIOSET_NOISES.split(", "))
 """What serves as noise: nano's labels and AudioSet's, in lower case."""
 

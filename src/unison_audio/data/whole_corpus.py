@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from unison_audio.data.corpus_index import read_index
-from unison_audio.data.decoding import BrokenClipError, decode
-from unison_audio.data.shard_reading import LostClipsError, read_samples
-from unison_audio.data.shards import Clip, ClipRecord
-from unison_audio.data.stream_parts import read_record
+from unison_audio.data.decode import BrokenClipError, decode
+from unison_audio.data.records import Clip, ClipRecord, read_index
+from unison_audio.data.shards import LostClipsError, read_samples
+from unison_audio.data.stream import read_record
+from unison_audio.device import available_memory
 from unison_audio.errors import InputError
-from unison_audio.frozen.memory import available_memory
 
 BYTES_PER_SAMPLE = 4
 

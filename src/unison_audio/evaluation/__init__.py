@@ -1,1 +1,1 @@
-"""Metrics, judges and the test sets."""
+"""The evaluation engine; start with `engine`, then `suite`."""

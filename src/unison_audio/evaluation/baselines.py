@@ -5,7 +5,8 @@ with z_s = 0 and m = 0, and the source enters through the latent that integratio
 take steps of Euler's schedule, t_0 = 1 > t_1 > ... > t_S = 0; flow time as in `backbone.py`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,22 +14,103 @@ import torch
 from torch import Tensor
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.benchmark import Item, TestSet, derived_seed
-from unison_audio.evaluation.described_edits import Described, can_describe, describe_edit
-from unison_audio.evaluation.items import fingerprint
+from unison_audio.evaluation.engine import fingerprint
+from unison_audio.evaluation.test_sets.manifest import Item, TestSet, derived_seed
+from unison_audio.inputs import Request, prepare
 from unison_audio.model.flow import add_noise
 from unison_audio.model.guidance import Guidance
-from unison_audio.model.inference import PreparedRun
+from unison_audio.model.prepared import PreparedRun
 from unison_audio.model.sampling import VelocityField
 from unison_audio.model.solvers import Solver
 from unison_audio.pipeline import Unison
-from unison_audio.request import Request, prepare
+from unison_audio.tasks.table import TASKS
+from unison_audio.tasks.templates import render
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """An edit without its instruction: what is heard before and after, as a generator is asked."""
+
+    source: str
+    """Instruction that would generate the source."""
+    target: str
+    """Likewise, the target."""
+
+
+def _scene(caption: str) -> str:
+    return render(TASKS["t2a"].templates[0], {"caption": caption})
+
+
+def _spoken(item: Item, text: str) -> str:
+    """A voice in the scene; its gender is the one that was drawn, though an edit does not say it.
+
+    Raises:
+        InputError: The set does not tell the words, or what else is heard.
+    """
+    label = item.details.get("base_label", "")
+    if not text or not label:
+        raise InputError(
+            f"{item.id} does not tell the words and the scene of its recordings; build the test "
+            "set again."
+        )
+    gender = item.gender or item.details.get("gender", "")
+    fields = {"gender": gender, "text": text, "caption": label}
+    return render(TASKS["t2as"].templates[0], fields)
+
+
+def _both_scenes(item: Item) -> Described:
+    return Described(source=_scene(item.source_caption), target=_scene(item.caption))
+
+
+_DESCRIBED: Mapping[str, Callable[[Item], Described]] = {
+    "edit_add": _both_scenes,
+    "edit_remove": _both_scenes,
+    "edit_replace": _both_scenes,
+    "speech_insert": lambda item: Described(
+        source=_scene(item.source_caption), target=_spoken(item, item.text)
+    ),
+    "speech_delete": lambda item: Described(
+        source=_spoken(item, item.details.get("text", "")), target=_scene(item.caption)
+    ),
+    "speech_rewrite": lambda item: Described(
+        source=_spoken(item, item.details.get("old_text", "")), target=_spoken(item, item.text)
+    ),
+}
+"""Task -> how its items are described."""
+
+
+def describe_edit(item: Item) -> Described:
+    """Describe an edit in the model's own wording of generation.
+
+    Sounds become "[Audio] CAPTION"; speech in a scene becomes "[Speech] A GENDER voice saying
+    "TEXT" [Audio] SCENE".
+
+    Args:
+        item: Of the sets "audio-editing" and "speech-editing".
+
+    Raises:
+        InputError: It is of another task, or the set does not tell what is heard.
+    """
+    if item.task not in _DESCRIBED:
+        raise InputError(
+            f"{item.id} ({item.task}) cannot be described; the tasks that can are "
+            f"{', '.join(_DESCRIBED)}."
+        )
+    return _DESCRIBED[item.task](item)
+
+
+def can_describe(item: Item) -> bool:
+    """Whether it is an edit of the sets "audio-editing" and "speech-editing"."""
+    return bool(item.source) and item.task in _DESCRIBED
+
 
 START = 0.7
 """Default time at which both begin. ZETA's own program begins half-way down AudioLDM 2's schedule,
 where noise and signal are mixed as they are here at t = 0.735."""
+
 LEAST_STEPS = 32
 """Fewer of Euler's lose quality, also where a variant's own solver makes do with fewer."""
+
 SOURCE_GUIDANCE = 1.0
 """Default guidance under which ZETA reads the source: the velocity with its description alone."""
 

@@ -9,29 +9,27 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from unison_audio.data.nano_corpus import require_nano_corpus
 from unison_audio.errors import InputError
-from unison_audio.evaluation.benchmark import TestSet, read_test_set
-from unison_audio.evaluation.dealing import Form
-from unison_audio.evaluation.entrants import Entrant, ModelChoice, choose_entrants
-from unison_audio.evaluation.groups import Group, groups_of
-from unison_audio.evaluation.material import Material, held_out, published
-from unison_audio.evaluation.measures import Metric, Score, Tools
-from unison_audio.evaluation.nano_judging import event_classifier
-from unison_audio.evaluation.running import generate_set, look_up, score_set
-from unison_audio.evaluation.sharding import connected, spread
-from unison_audio.evaluation.test_sets import (
-    NANO_COUNTS,
+from unison_audio.evaluation.cluster import connected, spread
+from unison_audio.evaluation.engine import Group, generate_set, groups_of, look_up, score_set
+from unison_audio.evaluation.metrics.metric import Metric, Score, Tools
+from unison_audio.evaluation.systems import Entrant, ModelChoice, choose_entrants
+from unison_audio.evaluation.test_sets.build import (
     PAPER_COUNTS,
     SETS,
     build_test_set,
     check_counts,
     find_set,
 )
+from unison_audio.evaluation.test_sets.manifest import TestSet, read_test_set
+from unison_audio.evaluation.test_sets.recordings import Material, published
+from unison_audio.evaluation.test_sets.scenes import Form
 
 STAGES = ("build", "generate", "score")
 """What is done, in this order; each goes on from what is on disk."""
+
 RESULTS = "results.json"
+
 NANO_SYSTEMS = ("ground-truth", "through-codec", "copy-source", "sdedit", "zeta", "unison")
 
 
@@ -116,44 +114,6 @@ def evaluate_paper(
         counts={**PAPER_COUNTS, **(options.pop("counts", None) or {})},
         title=f"{choice.variant.name} on the paper's test sets",
         paper=True,
-        **options,
-    )
-
-
-def evaluate_nano_sets(
-    choice: ModelChoice, corpus: Path, out: Path, **options: Any
-) -> list[dict[str, Any]]:
-    """Evaluate on test sets of the paper's kinds from the held-out nano corpus.
-
-    Args:
-        choice: The model, nano or one of its kind.
-        corpus: What ``unison-audio data nano`` wrote.
-        out: As for `evaluate_paper`.
-        **options: As `evaluate_sets` takes them; the counts are `NANO_COUNTS` by default, and the
-            judges those that come with packages, with nano's event classifier for CLAP: the one
-            in `out` or beside it, or one trained now.
-
-    Returns:
-        The rows of results.
-
-    Raises:
-        InputError: As `evaluate_sets`.
-    """
-    require_nano_corpus(corpus, "Measuring nano on its test sets")
-    rate = choice.variant.sample_rate
-    judging = options.pop("judging", None) or Judging(offline=True)
-    scoring = "score" in options.get("stages", STAGES)
-    if scoring and judging.offline and not {"clap", "classifier"} & {*judging.paths}:
-        folder = event_classifier(corpus, rate, out)
-        judging = dataclasses.replace(judging, paths={**judging.paths, "classifier": folder})
-    return evaluate_sets(
-        choice,
-        lambda sets: held_out(corpus, rate),
-        out,
-        counts={**NANO_COUNTS, **(options.pop("counts", None) or {})},
-        judging=judging,
-        title="Nano on held-out sets of the paper's kinds",
-        paper=False,
         **options,
     )
 
@@ -353,7 +313,7 @@ def _chosen_metrics(
 ) -> dict[str, Metric]:
     if isinstance(metrics, Mapping):
         return dict(metrics)
-    from unison_audio.evaluation.measures import METRICS
+    from unison_audio.evaluation.metrics.table import METRICS
 
     for name in metrics or ():
         if name not in METRICS:
@@ -371,9 +331,9 @@ def _write_results(
     counts: Mapping[str, int],
 ) -> None:
     """Write ``results.json`` and the report."""
-    from unison_audio.evaluation.figures import write_figures
-    from unison_audio.evaluation.table_filling import REFERENCES
-    from unison_audio.evaluation.tables import write_report
+    from unison_audio.evaluation.report.figures import write_figures
+    from unison_audio.evaluation.report.render import write_report
+    from unison_audio.evaluation.report.tables import REFERENCES
 
     about = {
         "variant": choice.variant.name,

@@ -1,1 +1,1 @@
-"""What is trained: the backbone and the flow it follows."""
+"""The network and its sampling; start with `backbone`, then `flow`."""

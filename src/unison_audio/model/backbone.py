@@ -23,13 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from unison_audio.errors import InputError
 from unison_audio.model.config import FUSIONS, MLP_RATIO, BackboneConfig
-from unison_audio.model.layers import (
-    HeadNorm,
-    LatentEmbedder,
-    TimeEmbedder,
-    modulate,
-    rotary_table,
-)
+from unison_audio.model.layers import HeadNorm, LatentEmbedder, TimeEmbedder, modulate, rotary_table
 from unison_audio.model.layout import PaddedLayout, TokenLayout
 
 

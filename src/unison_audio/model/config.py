@@ -7,8 +7,10 @@ from unison_audio.errors import InputError
 
 MLP_RATIO = 4
 """Hidden width of a block's MLP, in token widths."""
+
 TIME_CHANNELS = 256
 """Waves that the flow time is embedded in."""
+
 CONV_MLP_MULTIPLE = 256
 """The hidden width of the latent embedder's MLP is a multiple of this."""
 

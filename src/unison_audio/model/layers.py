@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from unison_audio.model.config import TIME_CHANNELS, conv_mlp_width
 
 NORM_EPS = 1e-6
+
 ROPE_BASE = 10_000.0
+
 TIME_MAX_PERIOD = 10_000.0
 
 

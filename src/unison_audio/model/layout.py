@@ -16,6 +16,7 @@ from torch import Tensor
 from unison_audio.model.layers import attention, rotate
 
 AudioTokens: TypeAlias = tuple[Tensor, Tensor, Tensor]
+
 TextTokens: TypeAlias = tuple[Tensor | None, Tensor, Tensor]
 
 

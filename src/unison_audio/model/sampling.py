@@ -12,7 +12,7 @@ from torch import Tensor
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.guidance import Guidance
-from unison_audio.model.inference import PreparedRun
+from unison_audio.model.prepared import PreparedRun
 from unison_audio.model.solvers import Solver
 
 

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 ORDER = 2
+
 LAST_TIME = 1e-3
 """Times are even from 1 to here, with one time more than there are steps; that one becomes 0."""
+
 FIRST_GAP = 1e-6
 """The first time is this much below 1, where the logarithm of the data's share is infinite."""
 

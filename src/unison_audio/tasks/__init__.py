@@ -1,1 +1,1 @@
-"""What the tasks are: the table, their online synthesis, the sampler and the instructions."""
+"""The 15 tasks; start with `table`."""

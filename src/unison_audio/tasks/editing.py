@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from unison_audio.tasks import scene
-from unison_audio.tasks.builders import Built, Draw, events, fill, finish, lay
-from unison_audio.tasks.pools import SoundClip, SpeechClip
+from unison_audio.tasks.clips import SoundClip, SpeechClip
+from unison_audio.tasks.draw import Built, Draw, events, fill, finish, lay
 from unison_audio.tasks.scene import Layer
 
 Details = list[dict[str, Any]]

@@ -14,23 +14,33 @@ SPELLINGS: dict[str, str] = {"[Edit][Audio]": "", "[Edit] [Audio]": " "}
 """The spellings of an edit's tags, named by example -> what stands between the two tags."""
 
 _TAG = re.compile(r"\[\s*(edit|speech\s+with\s+voice|speech|audio)\s*\]", re.IGNORECASE)
+
 _QUOTED = re.compile(r'"[^"]*"|“[^”]*”|「[^」]*」')
+
 _PLEASE = r"(?:please|now|then|and|also|can you|could you|i want (?:you )?to|\W)*\s*"
+
 _SECONDS = r"(\d+(?:\.\d+)?)\s*(?:s|sec|secs|seconds)?"
+
 _WINDOW = re.compile(
     rf"{_SECONDS}\s*(?:to|-|–|until|till|and)\s*(\d+(?:\.\d+)?)\s*(?:s|sec|secs|seconds)\b",
     re.IGNORECASE,
 )
+
 _MIX = re.compile(r", with\b|\b(?:and|together with|mixed with|along with|while)\b", re.IGNORECASE)
 
 _ADD = r"(?:add|mix in|insert|overlay|put in|put|include|bring in|blend in|lay)"
+
 _REMOVE = (
     r"(?:remove|eliminate|get rid of|take out|take away|delete|erase|cut out|cut|drop|strip|mute|"
     r"filter out|silence)"
 )
+
 _SWAP = r"(?:replace|swap|exchange|substitute|change|turn|trade)"
+
 _CHANGE = r"(?:change|alter|replace|rewrite|swap|exchange|substitute|edit|revise|modify|turn|make)"
+
 _CLEAN = r"(?:denoise|de-noise|clean|enhance|suppress|reduce|restore)"
+
 _NOISE = r"\b(?:noise|noises|hiss|hum|static)\b"
 
 # What a clause does: tags of the clause -> (pattern of its words, what it does), first match wins.

@@ -20,18 +20,21 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from unison_audio.tasks.builders import BuilderConfig, Built, Draw
-    from unison_audio.tasks.pools import Pools
+    from unison_audio.tasks.clips import Pools
+    from unison_audio.tasks.draw import BuilderConfig, Built, Draw
 
 EDITING = 1
 """The tag of edits."""
+
 REFERENCE = 2
 """The tag of the frames of a voice's reference."""
 
 Group = Literal["speech", "sound", "mixed", "add", "add_speech", "remove"]
 """How a task is sampled. The first three generate: speech alone, sounds alone, or both together.
 The others edit: `add` puts in a sound, `add_speech` puts in words, `remove` puts in nothing."""
+
 GROUPS: tuple[Group, ...] = get_args(Group)
+
 GENERATING_GROUPS: tuple[Group, ...] = ("speech", "sound", "mixed")
 """The groups without a recording to edit."""
 
@@ -155,10 +158,10 @@ class Task:
             device: Where the waveforms are mixed and returned.
             config: The ranges to draw from; the defaults are those of training.
         """
-        from unison_audio.tasks import builders
+        from unison_audio.tasks import draw as drawing
 
-        config = config or builders.BuilderConfig()
-        draw = builders.Draw(
+        config = config or drawing.BuilderConfig()
+        draw = drawing.Draw(
             pools=pools,
             batch=batch,
             seconds=seconds,
@@ -169,7 +172,7 @@ class Task:
         )
         built = self.load_builder()(draw)
         if self.tag == EDITING and config.floor_dbfs is not None:
-            built = builders.with_floor(built, draw)
+            built = drawing.with_floor(built, draw)
         wordings = templates.choose(
             self.templates, config.first_template_probability, batch, generator
         )
@@ -231,15 +234,18 @@ def _edit(
 
 
 _SOUND = ("fad", "fd", "kl", "is", "clap")
+
 _EDIT = ("fd", "lsd", "clap")
+
 _SPOKEN = ("wer", "lsd", "clap")
+
 # Beside speech of RMS 0.1 a background is 10 dB lower; with an event in it, about 7 dB.
 _BACKGROUND_RMS, _EVENT_SCENE_RMS = 0.032, 0.045
 
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        _generation("tts", "speech", 0.15, "builders.tts", ("wer", "gender")),
+        _generation("tts", "speech", 0.15, "generation.tts", ("wer", "gender")),
         Task(
             name="zero_shot_tts",
             group="speech",
@@ -247,13 +253,13 @@ TASKS: dict[str, Task] = {
             needs=("reference", "reference_text"),
             stage1=True,
             stage2_probability=0.25,
-            builder="builders.zero_shot_tts",
+            builder="generation.zero_shot_tts",
             metrics=("wer",),
         ),
-        _generation("t2a", "sound", 0.10, "builders.t2a", _SOUND),
-        _generation("t2a_mix", "sound", 0.08, "builders.t2a_mix", _SOUND),
-        _generation("t2as", "mixed", 0.08, "builders.t2as", ("wer", "clap", "lsd")),
-        _generation("timed", "sound", 0.04, "builders.timed", ("segment_clap", "clap")),
+        _generation("t2a", "sound", 0.10, "generation.t2a", _SOUND),
+        _generation("t2a_mix", "sound", 0.08, "generation.t2a_mix", _SOUND),
+        _generation("t2as", "mixed", 0.08, "generation.t2as", ("wer", "clap", "lsd")),
+        _generation("timed", "sound", 0.04, "generation.timed", ("segment_clap", "clap")),
         _edit("edit_add", "add", 0.04, "editing.edit_add", _EDIT, removes=False),
         _edit("edit_remove", "remove", 0.04, "editing.edit_remove", _EDIT),
         _edit("edit_replace", "add", 0.03, "editing.edit_replace", _EDIT),

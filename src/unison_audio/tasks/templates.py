@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 _CLOSING = " \t\n.,;:!?…。，、；：！？"
+
 _CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 TEMPLATES: dict[str, tuple[str, ...]] = {

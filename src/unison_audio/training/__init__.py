@@ -1,1 +1,1 @@
-"""The training loops and their recipes."""
+"""Training; start with `run`, then `trainer`."""

@@ -2,25 +2,93 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from unison_audio.data.pools import label_of
-from unison_audio.data.shards import Clip
+from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
+from unison_audio.loading import Loading, open_parts
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.parts import Loading, open_parts
 from unison_audio.tasks.table import TASKS
-from unison_audio.training.examples import CorpusInMemory, buildable_shares
-from unison_audio.training.full import disk_type, save_weights
-from unison_audio.training.lora import add_adapters, merge_adapters
-from unison_audio.training.own_clips import OwnClips, OwnClipStream, read_own_clips
+from unison_audio.training.batches import CorpusInMemory, buildable_shares
+from unison_audio.training.clip_list import OwnClips, OwnClipStream, read_own_clips
 from unison_audio.training.parallel import Parallel
-from unison_audio.training.recipe import BackboneRecipe, Phase
+from unison_audio.training.recipes import BackboneRecipe, Phase
+from unison_audio.training.run import disk_type, save_weights
 from unison_audio.training.trainer import BackboneTrainer, train_backbone
 
+TARGETS = (
+    "query_key_value",
+    "query",
+    "key_value",
+    "output.attention",
+    "mlp_in",
+    "mlp_out",
+    "out",
+)
+"""Ends of the names of the products inside blocks that are adapted."""
+
+
+def add_adapters(backbone: UnisonBackbone, rank: int = 16, alpha: int | None = None) -> None:
+    """Puts adapters beside the products of attention and MLP, in place; all else is frozen.
+
+    Args:
+        backbone: What is to be fine-tuned.
+        rank: Of the adapters.
+        alpha: Their scale is `alpha / rank`; twice the rank if None.
+
+    Raises:
+        InputError: If the rank is below 1, or peft is not installed.
+    """
+    if rank < 1:
+        raise InputError(f"rank is {rank}; it must be at least 1")
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ModuleNotFoundError as error:
+        raise InputError("Adapters need peft; install it with: pip install peft") from error
+    used = {name for name, p in backbone.named_parameters() if p.requires_grad}
+    names = [
+        name
+        for name, module in backbone.blocks.named_modules()
+        if isinstance(module, nn.Linear)
+        and any(name.endswith(f".{target}") for target in TARGETS)
+        and f"blocks.{name}.weight" in used
+    ]
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank if alpha is None else alpha,
+        target_modules=[f"blocks.{name}" for name in names],
+        bias="none",
+    )
+    backbone.requires_grad_(False)
+    inject_adapter_in_model(config, backbone)
+
+
+def merge_adapters(backbone: UnisonBackbone) -> None:
+    """Adds the adapters into the weights they stand beside and takes them away, in place."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    adapted = [
+        (name, module)
+        for name, module in backbone.named_modules()
+        if isinstance(module, BaseTunerLayer)
+    ]
+    for name, module in adapted:
+        module.merge()
+        _put(backbone, name, module.get_base_layer())
+
+
+def _put(root: nn.Module, name: str, module: Any) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(root.get_submodule(parent), leaf, module)
+
+
 METHODS = ("lora", "full")
+
 RATES = {"lora": 1e-3, "full": 1e-4}
 
 

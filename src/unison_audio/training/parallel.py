@@ -14,23 +14,22 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_state_dict,
-    set_state_dict,
-)
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from unison_audio.errors import InputError
-from unison_audio.frozen.qwen import QwenEncoder
-from unison_audio.frozen.text import CachingTextEncoder, TextEncoder
 from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.text.cache import CachingTextEncoder
+from unison_audio.text.qwen import QwenEncoder
+from unison_audio.text.states import TextEncoder
 
 STRATEGIES = ("ddp", "fsdp")
+
 TRACKERS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 """Where figures can go, and the package that it takes."""
+
 PROJECT = "unison-audio"
 """What trackers know the runs under."""
 

@@ -1,103 +1,114 @@
 """How the variants are trained: one recipe each."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import torch
-
-from unison_audio import checkpoint
-from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
-from unison_audio.frozen.codec import load_nano_codec, save_nano_codec
-from unison_audio.frozen.memory import preferred_dtype
-from unison_audio.frozen.text import TEXT_ENCODERS, CachingTextEncoder, TextSetup
-from unison_audio.tasks.sampler import STAGE1_STEPS, default_stages
-from unison_audio.training.codec import CodecRecipe, train_codec
-from unison_audio.training.examples import CorpusInMemory, ExampleStream
-from unison_audio.training.parallel import Parallel
-from unison_audio.training.recipe import BackboneRecipe, Phase
-from unison_audio.training.runs import full_disk_told
-from unison_audio.training.trainer import BackboneTrainer, train_backbone
-from unison_audio.variants import Variant, find_variant
+from unison_audio.tasks.curriculum import STAGE1_STEPS, default_stages
+from unison_audio.tasks.table import EDITING, TASKS
+from unison_audio.training.checkpoints import learning_rate
+from unison_audio.variants import Variant
 
-NANO_CODEC = CodecRecipe()
-"""The nano codec: encoder and decoder, then the decoder alone."""
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of training: which tasks, how long the clips, how many words."""
+
+    until_step: int | None
+    """First step that is no longer part of it; None for the last phase."""
+    probabilities: Mapping[str, float]
+    """Probability of each task."""
+    seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Clip lengths by task, drawn evenly; the entry ``""`` serves tasks not named."""
+    max_words: int | None = None
+    """Longest text in words."""
+    t_mean: float = 0.0
+    """Mean of logit(t); above 0 the noisy end, where words are decided, is seen more often."""
+    t_mean_edits: float = 0.0
+    """Likewise in edits, where the noisy end decides how truly the source is taken over."""
+
+    def t_mean_of(self, task: str) -> float:
+        """Mean of logit(t) for a task."""
+        return self.t_mean_edits if TASKS[task].tag == EDITING else self.t_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneRecipe:
+    """How a backbone is trained (paper Table 13 for the full size)."""
+
+    phases: tuple[Phase, ...]
+    """The curriculum."""
+    frames_per_batch: int
+    """Latent frames in a batch; the number of items follows from their length."""
+    batches_per_step: int = 1
+    """Batches in a step over all processes, each with a task of its own; where there are fewer
+    processes each accumulates the gradients of several."""
+    steps: int
+    """Steps in all."""
+    peak_lr: float = 1e-4
+    """Highest learning rate."""
+    warmup: int = 2000
+    """Warm-up steps."""
+    cooldown: int | None = None
+    """Steps of a linear decay to zero at the end, constant before; None for the cosine."""
+    weight_decay: float = 0.01
+    """On matrices only."""
+    clip_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    ema_decay: float = 0.999
+    """Decay of the moving average of the weights."""
+    ema_every: int = 10
+    """Steps between two updates of the average."""
+    text_dropout: float = 0.1
+    """Probability of training an item without its text."""
+    first_template_probability: float = 0.5
+    """Probability of the paper's own wording."""
+    floor_dbfs: tuple[float, float] | None = None
+    """Level of the noise under edits, as the builders take it."""
+    speed: tuple[float, float] | None = None
+    """Slowest and fastest speed at which sounds, and voices that nobody names, are played: more
+    takes and voices where there are few (`data.varied_pools`). None plays them as they are."""
+    mixed_precision: str = "no"
+    """Either "no" or "bf16": type of the products; weights and sums stay in float32."""
+    gradient_checkpointing: bool = False
+    """Whether blocks are computed again in the backward pass instead of being remembered."""
+    seed: int = 0
+    """Seed of everything that is drawn."""
+    checkpoint_every: int = 200
+    """Steps between two checkpoints."""
+    keep_checkpoints: int = 2
+    """How many checkpoints stay."""
+    validate_every: int = 1000
+    """Steps between two validations, where there are held-out clips."""
+    sample_every: int = 1000
+    """Steps between two sets of samples on disk."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that cannot be."""
+        for name in ("frames_per_batch", "batches_per_step", "steps", "warmup", "ema_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.mixed_precision not in ("no", "bf16"):
+            raise InputError(f"mixed_precision is {self.mixed_precision!r}; use 'no' or 'bf16'")
+
+    def phase(self, step: int) -> Phase:
+        """The phase a step belongs to."""
+        for phase in self.phases:
+            if phase.until_step is None or step < phase.until_step:
+                return phase
+        return self.phases[-1]
+
+    def lr(self, step: int) -> float:
+        """Learning rate of a step."""
+        if self.cooldown is None:
+            return learning_rate(step, peak=self.peak_lr, warmup=self.warmup, total=self.steps)
+        rising = min(1.0, (step + 1) / self.warmup)
+        falling = min(1.0, max(0.0, (self.steps - step) / self.cooldown))
+        return self.peak_lr * rising * falling
+
 
 _STAGE1, _STAGE2 = (stage.probabilities for stage in default_stages())
-
-
-def _mostly(share: float, own: Mapping[str, float], rest: Mapping[str, float]) -> dict[str, float]:
-    """Blends a warm-up's own probabilities with those of a stage."""
-    blended = {name: (1 - share) * p for name, p in rest.items()}
-    for name, p in own.items():
-        blended[name] = blended.get(name, 0.0) + share * p
-    return blended
-
-
-_NANO_SECONDS = {
-    "": (2.56, 2.56, 3.84),
-    "tts": (1.92, 2.56, 2.56),
-    "zero_shot_tts": (1.92, 2.56, 3.84, 3.84),
-    "timed": (3.84, 3.84, 5.12),
-}
-
-# Words, most of all behind a reference, and edits take longest to learn, so that they come oftener
-# than in the paper's Table 12.
-_NANO_TASKS = {
-    "tts": 0.2,
-    "zero_shot_tts": 0.24,
-    "t2a": 0.05,
-    "t2a_mix": 0.03,
-    "t2as": 0.07,
-    "timed": 0.07,
-    "edit_add": 0.04,
-    "edit_remove": 0.07,
-    "edit_replace": 0.04,
-    "speech_insert": 0.06,
-    "speech_delete": 0.02,
-    "speech_rewrite": 0.045,
-    "denoise": 0.015,
-    "audio_to_speech": 0.025,
-    "speech_to_audio": 0.025,
-}
-
-NANO = BackboneRecipe(
-    phases=(
-        # Words one by one in short clips first: alignment is learnt where it is easiest.
-        Phase(
-            until_step=800,
-            probabilities={"tts": 0.75, "t2a": 0.25},
-            seconds={"": (1.28,)},
-            max_words=2,
-            t_mean=0.5,
-        ),
-        Phase(
-            until_step=5000,
-            probabilities=_mostly(0.6, {"tts": 1.0}, _STAGE1),
-            seconds=_NANO_SECONDS,
-            t_mean=0.3,
-        ),
-        Phase(
-            until_step=None,
-            probabilities=_NANO_TASKS,
-            seconds=_NANO_SECONDS,
-            t_mean=0.6,
-            t_mean_edits=0.8,
-        ),
-    ),
-    frames_per_batch=960,
-    steps=65_000,
-    peak_lr=1e-3,
-    warmup=300,
-    cooldown=50_000,
-    ema_decay=0.98,
-    first_template_probability=0.7,
-    floor_dbfs=(-85.0, -55.0),
-    speed=(0.87, 1.15),
-)
-"""Nano: a length curriculum, then every task; on a laptop's CPU."""
-
 
 PAPER_ITEMS = 56
 """Clips in a batch on one device (paper Table 13)."""
@@ -159,70 +170,3 @@ FULL_RECIPES: dict[str, Callable[[Variant, Callable[[float], int]], BackboneReci
     "long-speech": long_speech_recipe,
 }
 """Recipes of the full-size variants by name."""
-
-
-def train_nano_codec(
-    corpus: Path, run: Path, *, init: Path | None = None, recipe: CodecRecipe = NANO_CODEC
-) -> Path:
-    """Trains the nano codec on a corpus; the result is ``run/weights``.
-
-    Args:
-        corpus: What ``unison-audio data`` wrote; it is read into memory.
-        run: Folder of the run; one that was cut off is gone on with.
-        init: Folder of a codec that the run begins with, and near whose latents it stays.
-        recipe: How to train.
-    """
-    start = None if init is None else load_nano_codec(init)
-    if start is not None and start.config != recipe.model:
-        raise InputError(
-            f"The codec in {init} has the shape {start.config}, the recipe's is {recipe.model}; "
-            "begin with a codec of the recipe's shape."
-        )
-    clips = read_corpus(corpus, recipe.model.sample_rate, split="train")
-    with full_disk_told(run):
-        train_codec(clips, run, recipe, start)
-    return run / "weights"
-
-
-def train_nano(
-    corpus: Path,
-    run: Path,
-    *,
-    codec: Path,
-    init: Path | None = None,
-    recipe: BackboneRecipe = NANO,
-    workers: int = 1,
-    mixed_precision: str | None = None,
-    dtype: str = "float16",
-) -> Path:
-    """Trains the nano backbone on a corpus; the result, codec included, is ``run/weights``.
-
-    Args:
-        corpus: What ``unison-audio data`` wrote; it is read into memory.
-        run: Folder of the run; one that was cut off is gone on with.
-        codec: Folder of the codec's weights.
-        init: Folder of a checkpoint whose weights a fresh run starts from.
-        recipe: How to train.
-        workers: Processes that make batches ahead.
-        mixed_precision: "bf16" or "no"; None for bf16 where the processor multiplies it well.
-        dtype: Type of the stored weights.
-    """
-    if dtype not in ("float16", "float32"):
-        raise InputError(f"The weights' type is {dtype!r}; choose float16 or float32")
-    variant = find_variant("nano")
-    nano_codec = load_nano_codec(codec)
-    text_encoder = CachingTextEncoder(
-        TEXT_ENCODERS[variant.text_encoder](TextSetup(picks=variant.layer_picks))
-    )
-    clips = read_corpus(corpus, variant.sample_rate, split="train")
-    source = CorpusInMemory(clips, variant.sample_rate)
-    stream = ExampleStream(variant, recipe, source, nano_codec, text_encoder)
-    if mixed_precision is None:
-        mixed_precision = "bf16" if preferred_dtype("cpu") == torch.bfloat16 else "no"
-    trainer = BackboneTrainer(stream, Parallel(cpu=True, mixed_precision=mixed_precision))
-    if init is not None:
-        trainer.start_from(checkpoint.load(init)[1])
-    backbone = train_backbone(trainer, run, workers)
-    checkpoint.save(run / "weights", variant, backbone, dtype=getattr(torch, dtype))
-    save_nano_codec(run / "weights", nano_codec)
-    return run / "weights"

@@ -18,9 +18,16 @@ from torch.utils.data import DataLoader
 
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.training.examples import Example, ExampleStream
-from unison_audio.training.figures import Shares, note_validation, printed, tracked
-from unison_audio.training.objective import velocity_error
+from unison_audio.training.batches import Example, ExampleStream, velocity_error
+from unison_audio.training.checkpoints import (
+    Ema,
+    StopRequest,
+    full_disk_told,
+    load_checkpoint,
+    save_checkpoint,
+    step_generator,
+)
+from unison_audio.training.log import LossLog, Pace, Shares, note_validation, printed, tracked
 from unison_audio.training.parallel import (
     Parallel,
     bare,
@@ -29,16 +36,6 @@ from unison_audio.training.parallel import (
     norm_of,
     scatter_state,
     whole,
-)
-from unison_audio.training.runs import (
-    Ema,
-    LossLog,
-    Pace,
-    StopRequest,
-    full_disk_told,
-    load_checkpoint,
-    save_checkpoint,
-    step_generator,
 )
 from unison_audio.training.validation import Validation, write_samples
 

@@ -9,14 +9,15 @@ from unison_audio.audio import save
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.guidance import Guidance
 from unison_audio.model.sampling import sample
-from unison_audio.settings import Pace
+from unison_audio.sampling_params import Pace
 from unison_audio.tasks.table import REFERENCE, TASKS
-from unison_audio.training.examples import Example, ExampleStream, PoolSource
-from unison_audio.training.objective import velocity_error
-from unison_audio.training.runs import step_generator
+from unison_audio.training.batches import Example, ExampleStream, PoolSource, velocity_error
+from unison_audio.training.checkpoints import step_generator
 
 SAMPLE_STEPS = 16
+
 SAMPLE_GUIDANCE = 3.0
+
 SAMPLE_SECONDS = 0.75
 """Share of the variant's longest sound."""
 

@@ -1,6 +1,7 @@
 """The public corpora that can be read, by name."""
 
-from unison_audio.data.corpora import folder, speech, wavcaps, wenetspeech, youtube
+from unison_audio.data.corpora import folder, wavcaps, wenetspeech, youtube
+from unison_audio.data.corpora import read_speech as speech
 from unison_audio.data.corpora.source import Corpus
 
 _VIDEOS = "the audio belongs to the videos' owners"

@@ -29,12 +29,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unison_audio.data.corpora.files import open_text, read_range, relative
 from unison_audio.data.corpora.source import NO_AUDIO, Rows, Skipped, SourceClip, Unit
+from unison_audio.data.corpora.source_files import open_text, read_range, relative
 from unison_audio.errors import InputError
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
+
 ROWS_PER_UNIT = 500
+
 _OTHER_NAMES = {
     "file_name": "audio",
     "path": "audio",
@@ -42,6 +44,7 @@ _OTHER_NAMES = {
     "id": "key",
     "license": "licence",
 }
+
 _KINDS, _SPLITS, _GENDERS = (
     ("speech", "sound"),
     ("train", "heldout", "speakers"),

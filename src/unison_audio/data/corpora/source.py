@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 NO_AUDIO = "no audio file"
 """Why a published clip is skipped whose audio was not fetched."""
+
 NO_LABEL = "audio without a row in the tables"
 """Why a file is skipped that no table names."""
 

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipInfo
 
-from unison_audio.data.corpora.files import json_objects, load_json, open_zip, relative, walk
 from unison_audio.data.corpora.source import NO_AUDIO, Rows, Skipped, SourceClip, Unit
+from unison_audio.data.corpora.source_files import json_objects, load_json, open_zip, relative, walk
 from unison_audio.errors import InputError
 
 LISTS = {
@@ -18,8 +18,10 @@ LISTS = {
     "sb_final.json": "SoundBible",
 }
 """File of captions -> source; also the name of the source's folder and archive."""
+
 HELD_OUT = "blacklist_exclude_test_ac.json"
 """WavCaps' own list of clips that are in the test sets of AudioCaps and Clotho."""
+
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 

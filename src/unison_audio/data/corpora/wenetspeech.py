@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unison_audio.data.corpora.files import find, json_objects, read_range, relative
 from unison_audio.data.corpora.source import NO_AUDIO, Rows, Skipped, SourceClip, Unit
+from unison_audio.data.corpora.source_files import find, json_objects, read_range, relative
 
 TRAIN, HELD_OUT = frozenset({"L", "M", "S"}), frozenset({"DEV", "TEST_NET", "TEST_MEETING"})
 """Subsets of confident labels: L holds M and S. Others (W, weak labels) are left out."""

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from unison_audio.data.corpora.files import (
+from unison_audio.data.corpora.source import DUPLICATE, NO_LABEL, Rows, Skipped, SourceClip, Unit
+from unison_audio.data.corpora.source_files import (
     TAR_SUFFIXES,
     find,
     is_audio,
@@ -27,15 +28,18 @@ from unison_audio.data.corpora.files import (
     table_rows,
     walk,
 )
-from unison_audio.data.corpora.source import DUPLICATE, NO_LABEL, Rows, Skipped, SourceClip, Unit
 from unison_audio.errors import InputError
 
 CLIP_SECONDS = 10.0
 """Length of a clip in VGGSound and AudioCaps, and of most in AudioSet."""
+
 LONGER = 1.5
 """A file that has so many seconds more than its clip is the whole video."""
+
 _TAR_BYTES_PER_CLIP = 1.5e6
+
 _ID = re.compile(r"[\w-]{11}(?=$|[._ -])", re.ASCII)
+
 _START = re.compile(r"^[._ -](\d+(?:\.\d+)?)(?!\d)")
 
 AUDIOSET_SEGMENTS = {
@@ -43,6 +47,7 @@ AUDIOSET_SEGMENTS = {
     "unbalanced_train_segments.csv": "train",
     "eval_segments.csv": "heldout",
 }
+
 AUDIOCAPS_TABLES = {"train.csv": "train", "val.csv": "heldout", "test.csv": "heldout"}
 
 

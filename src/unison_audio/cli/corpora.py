@@ -1,0 +1,84 @@
+"""The commands that prepare corpora for training: nano's own, public ones, and any folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cyclopts import App
+
+from unison_audio.errors import InputError
+
+data = App(name="data", help="Prepare a training corpus: shards and an index.")
+
+CORPUS_HELP = {
+    "wavcaps": "Prepare WavCaps: sounds with captions.",
+    "audioset": "Prepare AudioSet: sounds with labels.",
+    "vggsound": "Prepare VGGSound: sounds with labels.",
+    "audiocaps": "Prepare AudioCaps: sounds with captions.",
+    "libritts": "Prepare LibriTTS: English speech.",
+    "wenetspeech": "Prepare WenetSpeech: Chinese speech.",
+    "emilia-en": "Prepare the English part of Emilia: speech.",
+    "emilia-zh": "Prepare the Chinese part of Emilia: speech.",
+    "folder": "Prepare your own folder: recordings with a JSONL, CSV or TSV of what they hold.",
+}
+"""Help of each command but nano's; the names are those of `data.corpora.CORPORA`, which is not
+imported here because it is slow to load."""
+
+
+@data.command(name="nano")
+def data_nano(
+    *, out: Path, packages: Path | None = None, workers: int = 2, scale: float = 1.0
+) -> None:
+    """Prepare nano's corpus from free recordings and synthetic voices.
+
+    Run the same command again to resume an interrupted build.
+
+    Args:
+        out: The folder to write to.
+        packages: A folder with Debian packages already fetched.
+        workers: Number of processes.
+        scale: Factor on the number of utterances, for a small corpus.
+    """
+    from unison_audio.files import make_folder
+    from unison_audio.nano.corpus import build
+
+    if not scale > 0:
+        raise InputError(f"scale is {scale}; it must be above 0.")
+    if workers < 1:
+        raise InputError(f"workers is {workers}; it must be at least 1.")
+    index = build(make_folder(out), packages=packages, workers=workers, scale=scale)
+    print(f"The corpus is listed in {index}.")
+
+
+def _command(name: str) -> Callable[..., None]:
+    """The command that prepares one public corpus."""
+
+    def prepare(
+        *, root: Path, out: Path, workers: int | None = None, limit: int | None = None
+    ) -> None:
+        """Prepare a corpus.
+
+        Args:
+            root: The folder of the corpus as it was published.
+            out: The folder to write to; it must lie outside of the root.
+            workers: Number of processes; by default one per core.
+            limit: Stop after this number of clips.
+        """
+        from unison_audio.cli.progress import progress
+        from unison_audio.data.prepare.prepare import ingest
+
+        with progress() as show:
+            index = ingest(
+                name,
+                root,
+                out,
+                workers=workers,
+                limit=limit,
+                on_progress=lambda p: show(f"{name}, {p.clips} clips", round(1000 * p.share), 1000),
+            )
+        print(f"The corpus is listed in {index}.")
+
+    return prepare
+
+
+for _name, _help in CORPUS_HELP.items():
+    data.command(_command(_name), name=_name, help=_help)

@@ -1,0 +1,69 @@
+"""The tables that the command line prints: tasks and variants."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from unison_audio.model.config import count_parameters
+from unison_audio.tasks.curriculum import default_stages
+from unison_audio.tasks.table import TASKS
+from unison_audio.variants import VARIANTS
+
+if TYPE_CHECKING:
+    from unison_audio.training.estimate import Plan
+
+
+def tasks_table() -> str:
+    """Every task with its form, its inputs and its share of the batches in both stages."""
+    stages = [stage.probabilities for stage in default_stages()]
+    rows: list[tuple[str, ...]] = [("task", "stage 1", "stage 2", "inputs", "instruction")]
+    for name, task in TASKS.items():
+        shares = [f"{stage.get(name, 0.0):.1%}" for stage in stages]
+        inputs = " + ".join(need.replace("_", " ") for need in task.needs)
+        rows.append((name, *shares, inputs or "none", task.templates[0]))
+    return _aligned(rows, right=(1, 2))
+
+
+def variants_table() -> str:
+    """Every variant with its exact number of parameters and its parts."""
+    rows = [
+        ("variant", "parameters", "codec", "text encoder", "sample rate", "frames/s", "longest")
+    ]
+    for name, variant in VARIANTS.items():
+        parts = (f"{count_parameters(variant.backbone):,}", variant.codec, variant.text_encoder)
+        rates = (f"{variant.sample_rate:,} Hz", f"{variant.latent_fps:.3f}")
+        rows.append((name, *parts, *rates, f"{variant.max_seconds} s"))
+    return _aligned(rows, right=(1, 4, 5, 6))
+
+
+def plan_table(plan: "Plan", tflops: float, steps: int) -> str:
+    """What a training run takes: memory of one device by part, work of a step by part, days."""
+    memory = [("memory on each device", "GB")]
+    memory += [(part, f"{amount / 1e9:.2f}") for part, amount in plan.memory.items()]
+    memory.append(("together", f"{sum(plan.memory.values()) / 1e9:.2f}"))
+    work = [("work of a step", "10^12 operations")]
+    work += [(part, f"{amount / 1e12:.2f}") for part, amount in plan.flop_by_part.items()]
+    work.append(("together", f"{plan.step_flop / 1e12:.2f}"))
+    lines = [
+        f"{plan.parameters:,} parameters",
+        "",
+        _aligned(memory, right=(1,)),
+        "",
+        _aligned(work, right=(1,)),
+        "",
+        f"{plan.clips_per_step:,} clips a step; at {tflops:.3g} x 10^12 operations a second and "
+        f"device {plan.seconds_per_step:.3g} s a step, {plan.days:.3g} days for {steps:,} steps.",
+    ]
+    return "\n".join(lines)
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> str:
+    """Plain columns, so that the table can be piped into other programs."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if k in right else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

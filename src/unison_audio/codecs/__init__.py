@@ -1,0 +1,1 @@
+"""Frozen codecs between waveforms and latents; start with `table`."""

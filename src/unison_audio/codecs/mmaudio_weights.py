@@ -1,0 +1,283 @@
+"""MMAudio's original files: found or downloaded, and converted once to safetensors.
+
+The originals are pickles. They are opened only to be converted, with ``weights_only=True`` and
+after their checksum; ever after the codec is filled from the memory-mapped safetensors.
+"""
+
+import math
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from unison_audio.codecs.mmaudio import CONFIGS, MMAudioCodec
+from unison_audio.errors import InputError
+from unison_audio.hub import OnProgress, UnreachableError, cache_folder, check, fetch, making
+
+RELEASE = "https://github.com/hkchengrex/MMAudio/releases/download/v0.1"
+
+MP_EPS = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    """A file as its authors published it."""
+
+    name: str
+    """Of the file."""
+    url: str
+    """Where it is."""
+    md5: str | None = None
+    """Its checksum, as MMAudio publishes it."""
+    sha256: str | None = None
+    """Its checksum, as the hub has it."""
+    hub: tuple[str, str] | None = None
+    """Repository and commit on the Hugging Face hub, whose cache may hold it already."""
+
+
+BIGVGAN = ("nvidia/bigvgan_v2_44khz_128band_512x", "95a9d1dcb12906c03edd938d77b9333d6ded7dfb")
+
+ORIGINALS: dict[str, tuple[Original, Original]] = {
+    "mmaudio-16k": (
+        Original(
+            name="v1-16.pth",
+            url=f"{RELEASE}/v1-16.pth",
+            md5="69f56803f59a549a1a507c93859fd4d7",
+        ),
+        Original(
+            name="best_netG.pt",
+            url=f"{RELEASE}/best_netG.pt",
+            md5="eeaf372a38a9c31c362120aba2dde292",
+        ),
+    ),
+    "mmaudio-44k": (
+        Original(
+            name="v1-44.pth",
+            url=f"{RELEASE}/v1-44.pth",
+            md5="fab020275fa44c6589820ce025191600",
+        ),
+        Original(
+            name="bigvgan_generator.pt",
+            url=f"https://huggingface.co/{BIGVGAN[0]}/resolve/{BIGVGAN[1]}/bigvgan_generator.pt",
+            sha256="d9fe7ec6bd0b44ed9d66973d5012d8181c1570b01e5c72df51973e241dccd357",
+            hub=BIGVGAN,
+        ),
+    ),
+}
+"""What each codec is made from: the state dict of its VAE, weights not yet normalised, and
+``{"generator": state dict}`` of its vocoder, under weight norm."""
+
+
+def load_mmaudio(
+    name: str, files: Path | None = None, *, on_progress: OnProgress | None = None
+) -> MMAudioCodec:
+    """Loads an MMAudio codec, its weights mapped from the disk.
+
+    Args:
+        name: "mmaudio-16k" or "mmaudio-44k".
+        files: Folder with the two original files, or with a converted ``{name}.safetensors``. None
+            takes what is in the cache, and downloads what is not.
+        on_progress: Told how far each download is; None draws a bar where there is a terminal.
+
+    Returns:
+        The codec on the CPU, in fp32, for inference.
+
+    Raises:
+        InputError: If a file is missing, cannot be had, or is not the one that it should be.
+    """
+    path = _converted(name, files, on_progress)
+    codec = empty_codec(name)
+    expected = {key: tuple(value.shape) for key, value in codec.state_dict().items()}
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged ({error}); remove it to have it made anew.") from error
+    _require_same(str(path), expected, state)
+    codec.load_state_dict(state, assign=True)
+    return codec.eval().requires_grad_(False)
+
+
+def empty_codec(name: str) -> MMAudioCodec:
+    """Builds a codec on the meta device: shapes without weights."""
+    with torch.device("meta"):
+        return MMAudioCodec(CONFIGS[name])
+
+
+def import_originals(
+    codec: MMAudioCodec, vae: Mapping[str, Any], vocoder: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """Brings the weights of the original files to what diffusers' modules compute with.
+
+    The names are the same. A weight of the VAE's magnitude-preserving convolutions is divided by
+    the L2 norm of each output filter; a weight under weight norm, in either spelling of PyTorch's,
+    is multiplied out.
+
+    Args:
+        codec: The codec that the weights are for; on the meta device is enough.
+        vae: State dict of the VAE.
+        vocoder: State dict of the vocoder.
+
+    Returns:
+        State dict of the codec, fp32.
+
+    Raises:
+        InputError: If keys are missing, left over or of another shape; the message names each.
+    """
+    shapes = {key: tuple(value.shape) for key, value in codec.vae.state_dict().items()}
+    _require_same("the file of the VAE", shapes, vae)
+    state = {
+        f"vae.{key}": _normalised(key, vae[key].to(torch.float32, copy=True)) for key in shapes
+    }
+
+    shapes = {key: tuple(value.shape) for key, value in codec.vocoder.state_dict().items()}
+    sources = {key: _sources(key, vocoder) for key in shapes}
+    expected = {
+        source: shape if source == parts[-1] else (shape[0], *[1] * (len(shape) - 1))
+        for (key, shape), parts in zip(shapes.items(), sources.values(), strict=True)
+        for source in parts
+    }
+    _require_same("the file of the vocoder", expected, vocoder)
+    for key, parts in sources.items():
+        *norm, weight = (vocoder[part].to(torch.float32, copy=True) for part in parts)
+        if norm:
+            weight = weight * (norm[0] / _filter_norm(weight))
+        state[f"vocoder.{key}"] = weight
+    return {key: value.contiguous() for key, value in state.items()}
+
+
+def _normalised(key: str, weight: Tensor) -> Tensor:
+    """Normalises a magnitude-preserving convolution's filters; leaves all else."""
+    if not key.endswith(".weight"):
+        return weight
+    # MMAudio divides by the root mean square plus eps, then by the root of the fan-in.
+    return weight / (_filter_norm(weight) + MP_EPS * math.sqrt(weight[0].numel()))
+
+
+def _filter_norm(weight: Tensor) -> Tensor:
+    """(n, m, kernel) -> (n, 1, 1), the L2 norm of each filter."""
+    return torch.linalg.vector_norm(weight, dim=(1, 2), keepdim=True)
+
+
+def _sources(key: str, found: Iterable[str]) -> list[str]:
+    """Keys of the original that make up one of ours: [it], or [norm, direction]."""
+    module, _, leaf = key.rpartition(".")
+    if leaf != "weight" or key in found:
+        return [key]
+    new = [f"{module}.parametrizations.weight.original{i}" for i in (0, 1)]
+    return new if any(part in found for part in new) else [f"{key}_g", f"{key}_v"]
+
+
+def _converted(name: str, files: Path | None, on_progress: OnProgress | None) -> Path:
+    """Finds the converted file, or makes it in the cache."""
+    stored, names = f"{name}.safetensors", [one.name for one in ORIGINALS[name]]
+    cached = cache_folder() / name / stored
+    if files is not None:
+        if (files / stored).is_file():
+            return files / stored
+        missing = [one for one in names if not (files / one).is_file()]
+        if missing:
+            raise InputError(
+                f"{files} lacks {' and '.join(missing)}; the codec {name} needs "
+                f"{' and '.join(names)} there, or {stored}."
+            )
+    if cached.is_file():
+        return cached
+    with making(cached):
+        if not cached.is_file():
+            _convert(name, files or cached.parent, cached, on_progress)
+    return cached
+
+
+def _convert(name: str, folder: Path, target: Path, on_progress: OnProgress | None) -> None:
+    """Writes the safetensors of a codec; what is downloaded for it is removed afterwards."""
+    both = ORIGINALS[name]
+    paths = [folder / one.name for one in both]
+    fetched = [path for path in paths if not path.is_file()]
+    try:
+        vae_path, vocoder_path = (_original(one, folder, on_progress) for one in both)
+    except UnreachableError as error:
+        raise InputError(
+            f"The codec {name} needs {' and '.join(path.name for path in paths)}, and {error.what};"
+            f" connect to the network, or download {' and '.join(one.url for one in both)} "
+            f"elsewhere and put both into {folder}."
+        ) from error
+    vae, wrapper = _unpickled(vae_path), _unpickled(vocoder_path)
+    if not isinstance(wrapper.get("generator"), Mapping):
+        raise InputError(f"{vocoder_path} has no weights under 'generator'; download it again.")
+    state = import_originals(empty_codec(name), vae, wrapper["generator"])
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".incomplete-") as temporary:
+        partial = Path(temporary, target.name)
+        try:
+            save_file(state, partial, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise InputError(
+                f"{target} cannot be written ({error}); make room, or choose another cache folder "
+                "with $UNISON_AUDIO_CACHE."
+            ) from error
+        partial.chmod(0o644)  # safetensors lets only the owner read its file
+        partial.replace(target)
+    for path in fetched:
+        path.unlink(missing_ok=True)
+
+
+def _original(original: Original, folder: Path, on_progress: OnProgress | None) -> Path:
+    """Finds an original file in a folder or in the hub's cache, or downloads it; checked."""
+    path = folder / original.name
+    if not path.is_file() and original.hub is not None:
+        from huggingface_hub import try_to_load_from_cache
+
+        repository, commit = original.hub
+        known = try_to_load_from_cache(repository, original.name, revision=commit)
+        path = Path(known) if isinstance(known, str) else path
+    if path.is_file():
+        check(path, md5=original.md5, sha256=original.sha256)
+    else:
+        fetch(
+            original.url,
+            path,
+            md5=original.md5,
+            sha256=original.sha256,
+            on_progress=on_progress,
+        )
+    return path
+
+
+def _unpickled(path: Path) -> Mapping[str, Any]:
+    """Reads a dict of tensors, mapped from the disk where its format allows."""
+    try:
+        found = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} cannot be read ({reason}); download it again.") from error
+    if not isinstance(found, Mapping):
+        raise InputError(f"{path} holds a {type(found).__name__} where weights by name belong.")
+    return found
+
+
+def _require_same(
+    where: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Any]
+) -> None:
+    """Refuse tensors that are not exactly the expected ones, naming every key that is wrong."""
+    shapes = {key: tuple(value.shape) for key, value in found.items() if isinstance(value, Tensor)}
+    wrong = {
+        "missing": [key for key in expected if key not in shapes],
+        "unknown": [key for key in found if key not in expected or key not in shapes],
+        "misshapen": [
+            f"{key} {shapes[key]} (should be {shape})"
+            for key, shape in expected.items()
+            if key in shapes and shapes[key] != shape
+        ],
+    }
+    lists = [f"{kind}: {', '.join(keys)}" for kind, keys in wrong.items() if keys]
+    if lists:
+        raise InputError(f"The weights in {where} are not those of the codec; {'; '.join(lists)}.")

@@ -1,0 +1,106 @@
+"""Audio codecs behind one interface: waveform to latent and back."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from unison_audio.codecs.nano import NanoCodec, NanoCodecConfig
+from unison_audio.errors import InputError
+
+CONFIG_FILE = "codec.json"
+
+WEIGHTS_FILE = "codec.safetensors"
+
+
+class AudioCodec(Protocol):
+    """What turns waveforms into latents and back."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waveforms, in Hz."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Latent channels C."""
+        ...
+
+    @property
+    def hop(self) -> int:
+        """Samples in a latent frame."""
+        ...
+
+    def frames(self, seconds: float) -> int:
+        """Latent frames T' that cover a duration."""
+        ...
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        """Maps (B, samples) to (B, C, T')."""
+        ...
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Maps (B, C, T') to (B, samples)."""
+        ...
+
+
+def save_nano_codec(folder: Path, codec: NanoCodec) -> None:
+    """Writes ``codec.json`` and ``codec.safetensors`` (fp16; the latent statistics too)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.half().contiguous() for name, value in codec.state_dict().items()}
+    partial = folder / f"{WEIGHTS_FILE}.partial"
+    save_file(weights, partial, metadata={"format": "pt"})
+    (folder / CONFIG_FILE).write_text(json.dumps(dataclasses.asdict(codec.config), indent=2) + "\n")
+    partial.chmod(0o644)
+    partial.replace(folder / WEIGHTS_FILE)
+
+
+def load_nano_codec(folder: Path) -> NanoCodec:
+    """Reads what `save_nano_codec` wrote; computes in fp32.
+
+    Raises:
+        InputError: If a file is missing or damaged, or its keys are not those of the codec.
+    """
+    config_path, path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    try:
+        stored = json.loads(config_path.read_text())
+        shape: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in stored.items()
+        }
+        codec = NanoCodec(NanoCodecConfig(**shape))
+        weights = {name: value.float() for name, value in load_file(path).items()}
+        codec.load_state_dict(weights)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{error.filename or path} is missing; a nano checkpoint holds {CONFIG_FILE} and "
+            f"{WEIGHTS_FILE}, which 'unison-audio train nano-codec' writes"
+        ) from error
+    except (SafetensorError, TypeError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"The codec in {folder} cannot be used: {reason}") from error
+    return codec.eval().requires_grad_(False)
+
+
+def _mmaudio(name: str) -> Callable[[Path, Path | None], AudioCodec]:
+    """How one of MMAudio's codecs is loaded."""
+
+    def load(checkpoint: Path, files: Path | None) -> AudioCodec:
+        from unison_audio.codecs.mmaudio_weights import load_mmaudio
+
+        return load_mmaudio(name, files)
+
+    return load
+
+
+CODECS: dict[str, Callable[[Path, Path | None], AudioCodec]] = {
+    "nano": lambda checkpoint, files: load_nano_codec(files or checkpoint),
+    "mmaudio-16k": _mmaudio("mmaudio-16k"),
+    "mmaudio-44k": _mmaudio("mmaudio-44k"),
+}
+"""Audio codecs by name: (checkpoint's folder, folder of the codec's own files or None) -> codec."""

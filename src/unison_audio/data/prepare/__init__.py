@@ -1,0 +1,1 @@
+"""Corpus preparation into shards; start with `prepare`."""

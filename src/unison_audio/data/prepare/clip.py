@@ -1,0 +1,215 @@
+"""From a published clip to what goes into a shard: the checks, the filters and the cutting."""
+
+import dataclasses
+import hashlib
+import re
+from pathlib import Path
+
+from unison_audio.data.corpora.source import Skipped, SourceClip
+from unison_audio.data.corpora.source_files import ARCHIVE_ERRORS
+from unison_audio.data.decode import Recording, UnreadableAudioError
+from unison_audio.data.pools import plain_caption
+from unison_audio.data.records import (
+    EMPTY,
+    NOT_UTF8,
+    SPEAKS_OF_SPEECH,
+    ClipRecord,
+    speaks_of_speech,
+    text_fault,
+)
+
+MIN_SECONDS = 0.5
+"""Shorter clips are left out."""
+
+MAX_SECONDS = 30.0
+"""Longer speech is left out, since its text cannot be cut along; longer sounds become pieces."""
+
+PIECE_SECONDS, PIECES = 10.0, 3
+"""Length and largest number of the pieces of a long sound, spread evenly over it.
+
+The paper counts 841K clips of 9.4 s for WavCaps, which has 403K recordings of 67.6 s; it does not
+say how they were cut. This is our reading."""
+
+TOO_SHORT = f"shorter than {MIN_SECONDS:g} s"
+
+TOO_LONG = f"speech longer than {MAX_SECONDS:g} s"
+
+SILENT = "silent"
+
+_END_TOLERANCE = 0.5
+
+_STATED_SHARE = 0.9
+
+_KEY_BYTES = 80  # a tar's plain header has room for 100, and the suffix goes there too
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A clip as it goes into a shard."""
+
+    record: ClipRecord
+    """What is known of it."""
+
+    suffix: str
+    """Of its container."""
+
+    content: bytes
+    """The encoded recording."""
+
+
+class ClipReader:
+    """Turns published clips into samples; keeps the last file open, for its next segment.
+
+    Args:
+        corpus: Name of the corpus; goes into ``source``.
+        licence: Of clips that state none.
+    """
+
+    def __init__(self, corpus: str, licence: str) -> None:
+        self.corpus = corpus
+        self.licence = licence
+        self._open: tuple[Path, Recording] | None = None
+
+    def close(self) -> None:
+        """Closes the file kept open."""
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+    def read(self, clip: SourceClip) -> list[Sample] | Skipped:
+        """Reads a clip.
+
+        Returns:
+            Its samples, more than one for a long sound; or why there are none.
+
+        Raises:
+            InputError: If a package is missing that its format needs.
+        """
+        fault = _text_fault(clip)
+        if fault:
+            return Skipped(file=clip.file, reason=fault, broken=fault == NOT_UTF8)
+        if clip.kind == "sound" and speaks_of_speech(f"{clip.caption}\n{clip.label}"):
+            return Skipped(file=clip.file, reason=SPEAKS_OF_SPEECH)
+        try:
+            return self._samples(clip)
+        except UnreadableAudioError as error:
+            return Skipped(file=clip.file, reason=str(error), broken=True)
+        except ARCHIVE_ERRORS as error:
+            return Skipped(file=clip.file, reason=f"cannot be read ({error})", broken=True)
+
+    def _samples(self, clip: SourceClip) -> list[Sample] | Skipped:
+        content = None if isinstance(clip.audio, Path) else clip.audio()
+        recording = self._recording(clip, content)
+        try:
+            header = recording.header
+            span = _span(clip, header.seconds)
+            length = header.seconds if span is None else span[1] - span[0]
+            if length < MIN_SECONDS:
+                return Skipped(file=clip.file, reason=TOO_SHORT)
+            if length > MAX_SECONDS and clip.kind == "speech":
+                return Skipped(file=clip.file, reason=TOO_LONG)
+            spans = [span] if length <= MAX_SECONDS else _pieces(span or (0.0, length))
+            if spans == [None]:
+                return self._whole(clip, recording, content)
+            samples = []
+            for i, (start, end) in enumerate(filter(None, spans)):
+                first, last = round(start * header.sample_rate), round(end * header.sample_rate)
+                flac, frames, silent = recording.cut(first, last)
+                if silent:
+                    continue
+                key = clip.key if len(spans) == 1 else f"{clip.key}_piece{i}"
+                record = self._record(clip, key, recording, frames)
+                samples.append(Sample(record=record, suffix="flac", content=flac))
+            return samples or Skipped(file=clip.file, reason=SILENT)
+        finally:
+            if content is not None:
+                recording.close()
+
+    def _recording(self, clip: SourceClip, content: bytes | None) -> Recording:
+        if content is not None:
+            return Recording(content, clip.file)
+        assert isinstance(clip.audio, Path)
+        if self._open is None or self._open[0] != clip.audio:
+            self.close()
+            self._open = (clip.audio, Recording(clip.audio, clip.file))
+        return self._open[1]
+
+    def _whole(
+        self, clip: SourceClip, recording: Recording, content: bytes | None
+    ) -> list[Sample] | Skipped:
+        frames, silent = recording.examine()
+        seconds = frames / recording.header.sample_rate
+        if clip.seconds is not None and seconds < _STATED_SHARE * clip.seconds - _END_TOLERANCE:
+            raise UnreadableAudioError(f"{seconds:.2f} s long where {clip.seconds:.2f} are stated")
+        if silent:
+            return Skipped(file=clip.file, reason=SILENT)
+        suffix = recording.header.suffix
+        if not suffix:
+            suffix, (content, frames, _) = "flac", recording.cut(0, frames)
+        elif content is None:
+            assert isinstance(clip.audio, Path)
+            content = clip.audio.read_bytes()
+        record = self._record(clip, clip.key, recording, frames)
+        return [Sample(record=record, suffix=suffix, content=content)]
+
+    def _record(self, clip: SourceClip, key: str, recording: Recording, frames: int) -> ClipRecord:
+        header = recording.header
+        caption = " ".join(clip.caption.split())
+        label = " ".join(clip.label.split())
+        return ClipRecord(
+            key=safe_key(key),
+            kind=clip.kind,
+            split=clip.split,
+            seconds=round(frames / header.sample_rate, 6),
+            licence=clip.licence or self.licence,
+            source=f"{self.corpus}:{clip.file}".encode("utf-8", "replace").decode(),
+            text=" ".join(clip.text.split()),
+            speaker=clip.speaker,
+            gender=clip.gender,
+            label=label or (plain_caption(caption) if clip.kind == "sound" else ""),
+            caption=caption,
+            language=clip.language,
+            sample_rate=header.sample_rate,
+            channels=header.channels,
+        )
+
+
+def safe_key(key: str) -> str:
+    """Makes a key that WebDataset and tar take, different for different keys.
+
+    WebDataset ends a key at the first dot, and takes what stands before a slash for a folder.
+    """
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", key)[:_KEY_BYTES]
+    if plain == key:
+        return key
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return f"{plain[: _KEY_BYTES - 17]}-{digest}"
+
+
+def _text_fault(clip: SourceClip) -> str:
+    words = clip.text if clip.kind == "speech" else clip.caption or clip.label
+    others = (clip.text, clip.caption, clip.label, clip.speaker)
+    faults = (fault for text in others if (fault := text_fault(text)) not in ("", EMPTY))
+    return text_fault(words) or next(faults, "")
+
+
+def _span(clip: SourceClip, seconds: float) -> tuple[float, float] | None:
+    """Gives the segment to cut out, in seconds; None for the whole file."""
+    if clip.start is None or seconds <= clip.cut_over:
+        return None
+    end = seconds if clip.end is None else clip.end
+    missing = end - seconds
+    if not 0.0 <= clip.start < min(end, seconds) or (
+        clip.kind == "speech" and missing > _END_TOLERANCE
+    ):
+        raise UnreadableAudioError(
+            f"the segment from {clip.start:.2f} to {end:.2f} s is not inside the file's "
+            f"{seconds:.2f} s"
+        )
+    return clip.start, min(end, seconds)
+
+
+def _pieces(span: tuple[float, float]) -> list[tuple[float, float] | None]:
+    start, room = span[0], span[1] - span[0] - PIECE_SECONDS
+    starts = [start + room * i / (PIECES - 1) for i in range(PIECES)]
+    return [(first, first + PIECE_SECONDS) for first in starts]

@@ -1,0 +1,175 @@
+"""The plan of an ingest, on disk: what a corpus consists of, in which order, and in which parts.
+
+It is made once, before the first clip is read, and kept until the ingest is done: whatever is
+killed in between, and whatever is added to the corpus' folder, the parts stay the same.
+"""
+
+import dataclasses
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from unison_audio.data.corpora.source import DUPLICATE, Corpus, Skipped, Unit
+
+PART_CLIPS = (500, 20_000)
+"""Least and most clips of a part, about; between them a corpus gets ``PARTS`` parts."""
+
+PARTS = 64
+
+_TABLES = """
+create table rows (key text, row text);
+create index rows_by_key on rows (key);
+create table units (n integer primary key, key text unique, split text, weight real, payload text);
+create table parts (name text primary key, split text, first integer, last integer, weight real);
+create table broken (file text, reason text);
+create table notes (name text primary key, value text);
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """A run of units that one process works through."""
+
+    name: str
+    """Stands in the names of its shards."""
+
+    split: str
+    """Of all its units; empty where a unit has clips of several."""
+
+    first: int
+    """Number of its first unit."""
+
+    last: int
+    """Number of its last."""
+
+    weight: float
+    """Its share of the work."""
+
+
+class Plan:
+    """A plan on disk; also the corpus' ``Rows``.
+
+    Args:
+        path: The file; a new one is begun where there is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        fresh = not path.exists()
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("pragma synchronous = off")
+        self._connection.execute("pragma cache_size = -16384")  # 16 MB
+        if fresh:
+            # A plan that is cut short is thrown away, so nothing of it need be undone.
+            self._connection.execute("pragma journal_mode = off")
+            self._connection.executescript(_TABLES)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+    def put(self, key: str, row: list[Any]) -> None:
+        """Adds a row of annotation."""
+        self._connection.execute("insert into rows values (?, ?)", (_plain(key), json.dumps(row)))
+
+    def get(self, key: str) -> list[list[Any]]:
+        """Gives the rows of a key in the order they were put."""
+        found = self._connection.execute(
+            "select row from rows where key = ? order by rowid", (_plain(key),)
+        ).fetchall()
+        return [json.loads(row) for (row,) in found]
+
+    def note(self, name: str, value: Any) -> None:
+        """Writes a note."""
+        self._connection.execute(
+            "insert or replace into notes values (?, ?)", (name, json.dumps(value))
+        )
+
+    def noted(self, name: str) -> Any:
+        """Gives a note; None if there is none."""
+        found = self._connection.execute(
+            "select value from notes where name = ?", (name,)
+        ).fetchone()
+        return None if found is None else json.loads(found[0])
+
+    def published(self) -> int:
+        """Counts the rows that stand for a published clip."""
+        query = "select count(*) from rows where substr(key, 1, 1) not in ('#', '@')"
+        return int(self._connection.execute(query).fetchone()[0])
+
+    def broken(self) -> Iterator[tuple[str, str]]:
+        """Yields (file, reason) of what could not be listed."""
+        yield from self._connection.execute("select file, reason from broken order by rowid")
+
+    def parts(self) -> list[Part]:
+        """Lists the parts in their order."""
+        found = self._connection.execute("select * from parts order by rowid")
+        names = [field.name for field in dataclasses.fields(Part)]
+        return [Part(**dict(zip(names, row, strict=True))) for row in found]
+
+    def units(self, part: Part) -> Iterator[tuple[dict[str, Any], float]]:
+        """Yields (payload, weight) of the units of a part in their order."""
+        found = self._connection.execute(
+            "select payload, weight from units where split = ? and n between ? and ? order by n",
+            (part.split, part.first, part.last),
+        )
+        for payload, weight in found:
+            yield json.loads(payload), weight
+
+    def fill(self, corpus: Corpus, root: Path) -> None:
+        """Lists a corpus and divides it into parts."""
+        self._connection.execute("begin")
+        removed: Counter[str] = Counter()
+        count = 0
+        for item in corpus.units(root, self):
+            if isinstance(item, Skipped) and item.broken:
+                entry = (_plain(item.file), _plain(item.reason))
+                self._connection.execute("insert into broken values (?, ?)", entry)
+            elif isinstance(item, Skipped):
+                removed[item.reason] += 1
+            elif self._add(item):
+                count += 1
+            else:
+                removed[DUPLICATE] += 1
+        self._connection.execute("create index units_by_split on units (split, n)")
+        self._divide(count, corpus.clips_per_unit)
+        self.note("removed", removed)
+        self._connection.execute("commit")
+
+    def _add(self, unit: Unit) -> bool:
+        payload = json.dumps(unit.payload)
+        cursor = self._connection.execute(
+            "insert or ignore into units (key, split, weight, payload) values (?, ?, ?, ?)",
+            (_plain(unit.key), unit.split, unit.weight, payload),
+        )
+        return cursor.rowcount == 1
+
+    def _divide(self, units: int, clips_per_unit: int) -> None:
+        least, most = PART_CLIPS
+        clips = min(max(least, units * clips_per_unit // PARTS), most)
+        size = max(1, clips // clips_per_unit)
+        # Training clips first, so that a small limit is not spent on what is held out.
+        found = self._connection.execute(
+            "select n, split, weight from units order by split = 'train' desc, split, n"
+        )
+        part: list[Any] = []
+        counts: dict[str, int] = {}
+        inside = 0
+        for n, split, weight in found:
+            if not part or split != part[1] or inside == size:
+                self._add_part(part)
+                number = counts.get(split, 0)
+                counts[split] = number + 1
+                part, inside = [f"{split or 'all'}-{number:05d}", split, n, n, 0.0], 0
+            part[3], part[4], inside = n, part[4] + weight, inside + 1
+        self._add_part(part)
+
+    def _add_part(self, part: list[Any]) -> None:
+        if part:
+            self._connection.execute("insert into parts values (?, ?, ?, ?, ?)", part)
+
+
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()  # lone surrogates cannot be stored

@@ -1,0 +1,326 @@
+"""Turning a published corpus into shards and an index: in parallel, resumable, nothing doubled.
+
+What is written, and read by the streaming: ``index.json`` and ``{corpus}-{part}-{number}.tar`` in
+WebDataset's layout, ``{key}.{flac|wav|mp3|ogg}`` with the published bytes (segments, pieces of long
+sounds, and formats that libsndfile cannot read are FLAC) and ``{key}.json`` with the fields of
+``ClipRecord``. ``broken.jsonl`` lists every damaged file. The index comes last, so that a folder
+with one is complete; until then the folder ``.ingest`` holds what is needed to go on.
+"""
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from unison_audio.data.corpora import CORPORA
+from unison_audio.data.corpora.source import NO_AUDIO
+from unison_audio.data.prepare.plan import Part, Plan
+from unison_audio.data.prepare.worker import (
+    PLAN,
+    WORK,
+    Job,
+    Step,
+    Tally,
+    index_of,
+    read_notes,
+    run_part,
+    stopped,
+    write_whole,
+)
+from unison_audio.data.records import INDEX_FILE
+from unison_audio.errors import InputError
+
+SHARD_BYTES, SHARD_CLIPS = 10**9, 5000
+
+BROKEN_IN_INDEX = 100
+"""Damaged files named in the index; ``broken.jsonl`` names all."""
+
+_EVERY = 0.5
+
+_CLIPS, _DONE, _STOP = range(3)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far an ingest is."""
+
+    clips: int
+    """Written in this run."""
+
+    share: float
+    """Of the work that is done, also by earlier runs, from 0 to 1."""
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def ingest(
+    name: str,
+    root: Path,
+    out: Path,
+    *,
+    workers: int | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    shard_clips: int = SHARD_CLIPS,
+    limit: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Path:
+    """Reads a published corpus and writes it as shards, or goes on with that.
+
+    Whatever stops it, a kill, a full disk or a lost machine, the same call goes on and ends with
+    the same bytes as if nothing had happened.
+
+    Args:
+        name: Of the corpus, a key of ``CORPORA``.
+        root: Folder of the corpus as it was published.
+        out: Folder of the shards, outside of ``root``.
+        workers: Processes; None for one per core.
+        shard_bytes: Most bytes of a shard.
+        shard_clips: Most clips of a shard.
+        limit: Ends after so many clips, in one process.
+        on_progress: Told about twice a second.
+
+    Returns:
+        The index.
+
+    Raises:
+        InputError: If a name, folder or number cannot be used, the root is not in the corpus'
+            layout, another ingest works on ``out``, the disk is full, or a worker was killed.
+    """
+    workers = os.cpu_count() or 1 if workers is None else workers
+    settings = {"shard_bytes": shard_bytes, "shard_clips": shard_clips, "limit": limit}
+    _check(name, root, out, {"workers": workers, **settings})
+    job = Job(corpus=name, root=root, out=out, shard_bytes=shard_bytes, shard_clips=shard_clips)
+    index = out / INDEX_FILE
+    if index.is_file():
+        _compare(out, json.loads(index.read_text("utf-8")), {"corpus": name, **settings})
+        shutil.rmtree(out / WORK, ignore_errors=True)
+        return index
+    try:
+        (out / WORK).mkdir(parents=True, exist_ok=True)
+        with _alone(out):
+            _begin(out, {"corpus": name, **settings})
+            parts = _plan(job)
+            reporter = _Reporter(on_progress, sum(part.weight for part in parts))
+            if limit is not None or workers == 1 or len(parts) < 2:
+                _run_here(job, parts, limit, reporter)
+            else:
+                _run_in_processes(job, parts, min(workers, len(parts)), reporter)
+            reporter.tell(last=True)
+            _write_index(job, parts, settings)
+    except (OSError, sqlite3.Error) as error:
+        raise stopped(job, error) from error
+    shutil.rmtree(out / WORK, ignore_errors=True)
+    return index
+
+
+def _check(name: str, root: Path, out: Path, numbers: dict[str, int | None]) -> None:
+    if name not in CORPORA:
+        raise InputError(f"There is no corpus {name}; choose one of {', '.join(CORPORA)}")
+    if not root.is_dir():
+        raise InputError(f"The corpus' folder {root} does not exist; give the folder it is in")
+    if out.resolve().is_relative_to(root.resolve()):
+        raise InputError(
+            f"The shards' folder {out} lies in the corpus' folder {root}, where they would be "
+            "taken for a part of it; choose a folder outside"
+        )
+    for what, number in numbers.items():
+        if number is not None and number < 1:
+            raise InputError(f"{what} is {number}; it must be at least 1")
+
+
+def _compare(out: Path, found: dict[str, Any], settings: dict[str, Any]) -> None:
+    for what, wanted in settings.items():
+        if found[what] != wanted:
+            raise InputError(
+                f"{out} was written with {what} {found[what]}, not {wanted}; go on with that, or "
+                "choose another folder"
+            )
+
+
+def _begin(out: Path, settings: dict[str, Any]) -> None:
+    path = out / WORK / "settings.json"
+    if path.is_file():
+        _compare(out, json.loads(path.read_text("utf-8")), settings)
+    else:
+        write_whole(path, json.dumps(settings))
+    for partial in (out / WORK).glob("*.partial"):
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # no such locks on Windows
+        yield
+        return
+    with (out / WORK / "lock").open("w") as file:
+        try:
+            # Belongs to this process, not to its children, and ends with it however it ends.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"Another ingest is writing to {out}; wait for its end or choose another folder"
+            ) from None
+        yield
+
+
+def _plan(job: Job) -> list[Part]:
+    path = job.out / WORK / PLAN
+    if not path.is_file():
+        partial = path.with_name(f"{PLAN}.{os.getpid()}.partial")
+        with contextlib.closing(Plan(partial)) as plan:
+            plan.fill(CORPORA[job.corpus], job.root)
+        partial.replace(path)
+    with contextlib.closing(Plan(path)) as plan:
+        return plan.parts()
+
+
+class _Reporter:
+    def __init__(self, on_progress: OnProgress | None, weight: float) -> None:
+        self._on_progress = on_progress
+        self._weight = max(weight, 1e-9)
+        self._told = time.monotonic()
+        self.counts: Any = [0.0] * 3
+
+    def add(self, step: Step) -> bool:
+        """Counts a step of this process, and never stops it."""
+        self.counts[_CLIPS] += step.clips
+        self.counts[_DONE] += step.weight
+        self.tell()
+        return False
+
+    def tell(self, *, last: bool = False) -> None:
+        """Tells how far it is, unless it has just done so."""
+        now = time.monotonic()
+        if self._on_progress is None or (now - self._told < _EVERY and not last):
+            return
+        self._told = now
+        self._on_progress(
+            Progress(
+                clips=int(self.counts[_CLIPS]),
+                share=1.0 if last else min(self.counts[_DONE] / self._weight, 1.0),
+            )
+        )
+
+
+def _run_here(job: Job, parts: list[Part], limit: int | None, reporter: _Reporter) -> None:
+    for part in parts:
+        run_part(job, part, reporter.add, limit)
+        if limit is not None:
+            notes = read_notes(job.out, part)
+            limit -= sum(note["shard"]["clips"] for note in notes if note["shard"])
+            if limit <= 0:
+                break
+
+
+_shared: Any = None
+
+
+def _start_worker(counts: Any, parent: int) -> None:
+    global _shared
+    _shared = counts
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells when to stop
+
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _add_shared(step: Step) -> bool:
+    with _shared.get_lock():
+        _shared[_CLIPS] += step.clips
+        _shared[_DONE] += step.weight
+        return bool(_shared[_STOP])
+
+
+def _work(job: Job, part: Part) -> None:
+    run_part(job, part, _add_shared)
+
+
+def _run_in_processes(job: Job, parts: list[Part], workers: int, reporter: _Reporter) -> None:
+    context = multiprocessing.get_context()
+    reporter.counts = counts = context.Array("d", 3)
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(counts, os.getpid())
+    )
+    waiting = iter(parts)
+    running: set[Future[None]] = set()
+    try:
+        while True:
+            while len(running) < 2 * workers and (part := next(waiting, None)) is not None:
+                running.add(pool.submit(_work, job, part))
+            if not running:
+                return
+            done, running = wait(running, timeout=_EVERY, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+            reporter.tell()
+    except BrokenProcessPool as error:
+        raise InputError(
+            "A worker was killed, perhaps for lack of memory; run the same command again with "
+            "fewer workers: it goes on where it stopped"
+        ) from error
+    finally:
+        counts[_STOP] = 1.0
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _write_index(job: Job, parts: list[Part], settings: dict[str, Any]) -> None:
+    total = Tally()
+    shards: list[dict[str, Any]] = []
+    named: list[dict[str, str]] = []
+    broken = 0
+    partial = job.out / WORK / f"broken.jsonl.{os.getpid()}.partial"
+    with contextlib.closing(Plan(job.out / WORK / PLAN)) as plan, partial.open("w") as listing:
+
+        def name(file: str, reason: str) -> None:
+            nonlocal broken
+            entry = {"file": file, "reason": reason}
+            listing.write(json.dumps(entry) + "\n")
+            broken += 1
+            if len(named) < BROKEN_IN_INDEX:
+                named.append(entry)
+
+        total.removed.update(plan.noted("removed"))
+        for entry in plan.broken():
+            name(*entry)
+        for part in parts:
+            for note in read_notes(job.out, part):
+                tally = Tally(**note["tally"])
+                total.merge(tally)
+                shards += [note["shard"]] if note["shard"] else []
+                for file, reason in tally.broken:
+                    name(file, reason)
+        if CORPORA[job.corpus].rows_are_clips and settings["limit"] is None:
+            total.removed[NO_AUDIO] += max(0, plan.published() - total.read)
+    partial.replace(job.out / "broken.jsonl")
+    index = index_of(
+        job.corpus,
+        CORPORA[job.corpus].licence,
+        total,
+        shards,
+        {"broken_files": broken, "broken": named, **settings},
+    )
+    if not index["clips"]:
+        raise InputError(
+            f"No clip of {job.corpus} could be used: removed {index['removed']}, broken {broken} "
+            f"(listed in {job.out / 'broken.jsonl'}); see what {job.root} holds, delete {job.out} "
+            "and begin again"
+        )
+    write_whole(job.out / INDEX_FILE, json.dumps(index, indent=1) + "\n")

@@ -1,0 +1,1 @@
+"""The demo page: one example of each task; start with `demo`."""

@@ -1,0 +1,137 @@
+"""The demo: one example of every task, sampled together, with pictures and a page."""
+
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Unpack
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from unison_audio import audio
+from unison_audio.audio import Audio
+from unison_audio.demo.examples import Example, packaged_inputs, read_examples
+from unison_audio.demo.page import Entry, Track, render_page
+from unison_audio.files import make_folder, write_whole
+from unison_audio.pipeline import Unison
+from unison_audio.sampling_params import SamplingOptions, sampling_for
+from unison_audio.spectrogram import draw_mel
+
+GREY = "#8a8f98"
+
+
+def mel_picture(waveform: Tensor, sample_rate: int) -> bytes:
+    """Draw the log-mel spectrogram of a sound.
+
+    Args:
+        waveform: (samples,).
+        sample_rate: Samples per second.
+
+    Returns:
+        A PNG file.
+    """
+    figure = Figure(figsize=(5.6, 2.3), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.patch.set_alpha(0.0)
+    draw_mel(figure.add_subplot(), waveform, sample_rate, ink=GREY)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", transparent=True)
+    return file.getvalue()
+
+
+PAGE = "index.html"
+
+
+def make_demo(
+    unison: Unison,
+    folder: Path,
+    *,
+    inputs: Path | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+    on_picture: Callable[[int, int], None] | None = None,
+    **options: Unpack[SamplingOptions],
+) -> Path:
+    """Run every example and write sounds, pictures and a page that plays them from the disk.
+
+    Args:
+        unison: What runs them.
+        folder: Where to; made if missing.
+        inputs: A folder that `benchmarks/demo_inputs.py` wrote; the package's own by default.
+        on_step: Called after each step of sampling with the steps done and the steps in all.
+        on_picture: Called after each example drawn with those done and those in all.
+        **options: Of sampling, where they are not to be the variant's: see `SamplingOptions`.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: If the folder cannot be written to.
+    """
+    inputs = packaged_inputs() if inputs is None else inputs
+    examples = read_examples(inputs)
+    make_folder(folder)
+
+    def path(name: str | None) -> Path | None:
+        return None if name is None else inputs / name
+
+    sounds = unison.generate(
+        [example.instruction for example in examples],
+        source=[path(example.source) for example in examples],
+        reference=[path(example.reference) for example in examples],
+        reference_text=[example.reference_text for example in examples],
+        duration=[example.duration for example in examples],
+        seed=[example.seed for example in examples],
+        on_step=on_step,
+        **options,
+    )
+    entries = []
+    for done, (example, sound) in enumerate(zip(examples, sounds, strict=True), start=1):
+        entries.append(_write_entry(example, sound, inputs, folder))
+        if on_picture is not None:
+            on_picture(done, len(examples))
+    variant, sampling = unison.variant, sampling_for(unison.variant, **options)
+    settings = {
+        "variant": variant.name,
+        "codec": variant.codec,
+        "text encoder": variant.text_encoder,
+        "steps": f"{sampling.generation.steps} ({sampling.solver})",
+        "guidance": f"{sampling.generation.guidance.scale:g}",
+        "candidates of speech": f"{sampling.speech.candidates}",
+        "sample rate": f"{variant.sample_rate:,} Hz",
+    }
+    write_whole(folder / PAGE, render_page(entries, settings))
+    return folder / PAGE
+
+
+def _write_entry(example: Example, sound: Audio, inputs: Path, folder: Path) -> Entry:
+    """Write one example's files."""
+    tracks = []
+    for what, name in (("Source", example.source), ("Reference", example.reference)):
+        if name is not None:
+            file = f"{example.task}-{what.lower()}{Path(name).suffix}"
+            shutil.copyfile(inputs / name, folder / file)
+            given = audio.load(inputs / name, sample_rate=sound.sample_rate)
+            picture = _draw(Audio(given, sound.sample_rate), folder, file)
+            tracks.append(Track(what=what, file=file, picture=picture, note=example.holds))
+    file = f"{example.task}-output.wav"
+    sound.save(folder / file)
+    tracks.append(Track(what="Output", file=file, picture=_draw(sound, folder, file)))
+    settings = {"seed": str(example.seed), "length": f"{sound.seconds:.2f} s"}
+    if example.reference_text:
+        settings["words of the reference"] = f"“{example.reference_text}”"
+    return Entry(
+        task=example.task,
+        instruction=example.instruction,
+        tracks=tuple(tracks),
+        settings=settings,
+        credits=example.credits,
+    )
+
+
+def _draw(sound: Audio, folder: Path, file: str) -> str:
+    """Draw a sound's picture beside its file."""
+    name = f"{Path(file).stem}.png"
+    write_whole(folder / name, mel_picture(sound.waveform, sound.sample_rate))
+    return name

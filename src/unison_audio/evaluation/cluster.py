@@ -1,0 +1,146 @@
+"""Spreading jobs over processes and machines through Ray, or doing them here."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from unison_audio.errors import InputError
+
+A = TypeVar("A")
+
+R = TypeVar("R")
+
+LOCAL = "local"
+"""The address that starts Ray on this machine, for the length of the call."""
+
+REACH_SECONDS = 10.0
+"""How long a cluster's address is tried."""
+
+
+def spread(
+    job: Callable[[A], R],
+    tasks: Sequence[A],
+    *,
+    ray_address: str | None = None,
+    workers: int = 2,
+    gpus: float = 0.0,
+    on_done: Callable[[A], None] | None = None,
+) -> list[R]:
+    """Do a job for each of several tasks.
+
+    Machines of a cluster must see the same folders under the same paths. A worker's arithmetic has
+    one thread where nothing else is set (OMP_NUM_THREADS); the last bits of a model's answers may
+    depend on the number of threads, so compare runs of one number.
+
+    Args:
+        job: A function of a module; what it takes and gives can be pickled.
+        tasks: One argument for each.
+        ray_address: Of a Ray cluster, "auto" for the one that this machine belongs to, or "local"
+            for one that lives as long as this call; None does all here, one after another.
+        workers: How many at once, through Ray.
+        gpus: Graphics cards that each takes, through Ray; a share of one is possible.
+        on_done: Called here with each task that is done.
+
+    Returns:
+        What the job gave, in the order of the tasks.
+
+    Raises:
+        InputError: Ray is missing or the cluster cannot be reached, or what a job raises.
+    """
+    if ray_address is None:
+        results = []
+        for task in tasks:
+            results.append(job(task))
+            if on_done is not None:
+                on_done(task)
+        return results
+    with connected(ray_address, workers):
+        return _through(_ray(), job, tasks, workers, gpus, on_done)
+
+
+@contextmanager
+def connected(ray_address: str | None, workers: int) -> Iterator[None]:
+    """Stay connected to a cluster, for several calls of `spread`.
+
+    Args:
+        ray_address: As `spread` takes it.
+        workers: Likewise.
+
+    Raises:
+        InputError: Ray is missing or the cluster cannot be reached.
+    """
+    if ray_address is None:
+        yield
+        return
+    ray = _ray()
+    if ray.is_initialized():  # whoever connected sees to the rest
+        yield
+        return
+    _connect(ray, ray_address, workers)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _through(
+    ray: Any,
+    job: Callable[[A], R],
+    tasks: Sequence[A],
+    workers: int,
+    gpus: float,
+    on_done: Callable[[A], None] | None,
+) -> list[R]:
+    """Keep as many tasks under way as there are workers."""
+    remote = ray.remote(job).options(num_cpus=1, num_gpus=gpus)
+    results: dict[int, R] = {}
+    under_way: dict[Any, int] = {}
+    waiting = list(enumerate(tasks))[::-1]
+    while waiting or under_way:
+        while waiting and len(under_way) < workers:
+            number, task = waiting.pop()
+            under_way[remote.remote(task)] = number
+        done, _ = ray.wait(list(under_way), num_returns=1)
+        number = under_way.pop(done[0])
+        try:
+            results[number] = ray.get(done[0])
+        except ray.exceptions.RayTaskError as error:
+            for reference in under_way:
+                ray.cancel(reference)
+            if isinstance(error.cause, InputError):
+                raise InputError(str(error.cause)) from error
+            raise
+        if on_done is not None:
+            on_done(tasks[number])
+    return [results[number] for number in range(len(tasks))]
+
+
+def _connect(ray: Any, address: str, workers: int) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict[str, Any] = {"address": address, "log_to_driver": False}
+    if address == LOCAL:
+        options |= {"num_cpus": workers, "include_dashboard": False}
+    try:
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if host and port.isdigit():  # Ray itself tries for many minutes
+            socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+        ray.init(**options)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"No Ray cluster can be reached at {address!r} ({reason}); check the address, or leave "
+            "it out to do everything here."
+        ) from error
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise InputError(
+            "Sharding needs the package ray, which is missing; install it with: "
+            "pip install 'unison-audio[cluster]'"
+        ) from None
+    return ray

@@ -1,0 +1,436 @@
+"""Running systems over test sets: outputs first, then figures; each resumes after a kill."""
+
+import dataclasses
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from unison_audio import audio
+from unison_audio.codecs.table import AudioCodec
+from unison_audio.errors import InputError
+from unison_audio.evaluation.metrics.metric import Metric, Score, Tools, measure
+from unison_audio.evaluation.test_sets.manifest import (
+    Item,
+    Sample,
+    TestSet,
+    read_manifest,
+    value_hash,
+)
+from unison_audio.tasks.table import TASKS, TaskBatch
+from unison_audio.variants import Variant
+
+ABOUT, FAILURES = "about.json", "failures.jsonl"
+
+PEAK = 0.99
+
+
+class System(Protocol):
+    """What is evaluated.
+
+    It may also have the attributes
+
+    - ``identity`` (dict of JSON values): what tells it from others of its name, such as a
+      fingerprint of its weights and its settings; outputs of another identity are not taken over;
+    - ``takes`` (Callable[[Item], bool]): whether it has an answer to an item at all; it answers
+      everything if there is no such attribute.
+    """
+
+    @property
+    def name(self) -> str:
+        """As tables show it, and the name of its folder."""
+        ...
+
+    @property
+    def sample_rate(self) -> int | None:
+        """Of its outputs, in Hz; None for the test set's."""
+        ...
+
+    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+        """Answer items of one task and length.
+
+        Args:
+            test_set: Theirs.
+            items: What is asked for.
+
+        Returns:
+            (samples,) for each.
+
+        Raises:
+            Exception: If one cannot be answered; the items are then asked for one by one.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What a system has made of a test set so far."""
+
+    folder: Path
+    """Where the outputs lie, named by the items' ids."""
+    items: tuple[Item, ...]
+    """The items that the system takes."""
+    failed: Mapping[str, str]
+    """Id -> why there is no output."""
+
+    @property
+    def missing(self) -> int:
+        """How many items have neither an output nor a reason."""
+        return sum(
+            item.id not in self.failed and not output_path(self.folder, item).is_file()
+            for item in self.items
+        )
+
+
+def output_path(folder: Path, item: Item) -> Path:
+    """Where an item's output lies."""
+    return folder / f"{item.id}.flac"
+
+
+def batches(items: Sequence[Item], size: int) -> list[list[Item]]:
+    """Put items of one task and length together.
+
+    The division depends on the items alone, so that whoever runs whichever batch, and after
+    whatever kills, the same items are answered together and the same sounds come.
+
+    Args:
+        items: All that a system takes of a set.
+        size: The most in one batch.
+    """
+    groups: dict[tuple[str, int], list[Item]] = {}
+    for item in items:
+        groups.setdefault((item.task, round(1000 * item.seconds)), []).append(item)
+    return [
+        group[start : start + size]
+        for group in groups.values()
+        for start in range(0, len(group), size)
+    ]
+
+
+def prepare_outputs(system: System, test_set: TestSet, out: Path, *, batch: int) -> Path:
+    """Make the folder of a system's outputs, or make sure that the one there is this system's.
+
+    Args:
+        system: Whose.
+        test_set: Of what.
+        out: Where all outputs go.
+        batch: Items answered at once; a system's sounds may depend on it in their last bits.
+
+    Returns:
+        ``out/<system>/<set>``.
+
+    Raises:
+        InputError: It holds outputs of another system, test set or batch size.
+    """
+    folder = out / system.name / test_set.name
+    takes: Callable[[Item], bool] = getattr(system, "takes", lambda item: True)
+    about = {
+        "system": system.name,
+        "identity": getattr(system, "identity", {}),
+        "test_set": read_manifest(test_set.folder)["sha256"],
+        "batch": batch,
+        "items": [item.id for item in test_set.items if takes(item)],
+    }
+    path = folder / ABOUT
+    if path.is_file():
+        before = json.loads(path.read_text("utf-8"))
+        for key, value in about.items():
+            if value_hash(before.get(key)) != value_hash(value):
+                raise InputError(
+                    f"{folder} holds outputs of another {key.replace('_', ' ')} "
+                    f"({before.get(key)}; now {value}); delete the folder, or choose another."
+                )
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_whole(path, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    return folder
+
+
+def generate_set(
+    system: System,
+    test_set: TestSet,
+    out: Path,
+    *,
+    batch: int = 8,
+    shard: tuple[int, int] = (0, 1),
+    on_progress: Callable[[int], None] | None = None,
+) -> Made:
+    """Make a system's outputs; what is there already is left as it is.
+
+    A file appears whole or not at all. An item that cannot be answered is noted with the reason
+    and asked for again in the next run.
+
+    Args:
+        system: What answers.
+        test_set: What is asked for.
+        out: Where all outputs go.
+        batch: The most items answered at once.
+        shard: (i, n): only every n-th batch, from the i-th on.
+        on_progress: Called with the number of items done after each batch.
+
+    Returns:
+        What there is now, of all shards.
+
+    Raises:
+        InputError: As `prepare_outputs`.
+    """
+    folder = prepare_outputs(system, test_set, out, batch=batch)
+    items = look_up(folder, test_set).items
+    first, step = shard
+    for group in batches(items, batch)[first::step]:
+        if not all(output_path(folder, item).is_file() for item in group):
+            _answer(system, test_set, group, folder)
+        if on_progress is not None:
+            on_progress(len(group))
+    return look_up(folder, test_set)
+
+
+def look_up(folder: Path, test_set: TestSet) -> Made:
+    """Tell what a folder of outputs holds, and list the failures in ``failures.jsonl``.
+
+    Args:
+        folder: As `prepare_outputs` gives it.
+        test_set: What was asked for.
+
+    Raises:
+        InputError: There are no outputs of this test set.
+    """
+    about = folder / ABOUT
+    if not about.is_file():
+        raise InputError(f"There are no outputs in {folder}; run the generation first.")
+    values = json.loads(about.read_text("utf-8"))
+    if values["test_set"] != read_manifest(test_set.folder)["sha256"]:
+        raise InputError(
+            f"{folder} holds outputs of another test set than {test_set.folder}; delete the folder "
+            "and run the generation again."
+        )
+    taken = set(values["items"])
+    items = tuple(item for item in test_set.items if item.id in taken)
+    failed = {
+        item.id: path.read_text("utf-8")
+        for item in items
+        if (path := _failure_path(folder, item)).is_file()
+    }
+    rows = [{"id": name, "reason": reason} for name, reason in failed.items()]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    _write_whole(folder / FAILURES, lines)
+    return Made(folder=folder, items=items, failed=failed)
+
+
+def samples_of(test_set: TestSet, made: Made) -> list[Sample]:
+    """What metrics judge: every item with an output."""
+    return [
+        Sample(
+            item=item,
+            output=output_path(made.folder, item),
+            target=test_set.path(item, "target"),
+            source=test_set.path(item, "source"),
+            reference=test_set.path(item, "reference"),
+        )
+        for item in made.items
+        if item.id not in made.failed
+    ]
+
+
+def score_set(
+    test_set: TestSet,
+    made: Made,
+    metrics: Sequence[Metric],
+    tools: Tools,
+    *,
+    keep: Callable[[Item], bool] = lambda item: True,
+    bootstrap: int = 1000,
+    seed: int = 0,
+) -> dict[str, Score]:
+    """Measure a system's outputs.
+
+    Args:
+        test_set: What was asked for.
+        made: What came.
+        metrics: By what.
+        tools: Where judges find their models.
+        keep: Which items count.
+        bootstrap: Draws for the intervals.
+        seed: Of the bootstrap.
+
+    Returns:
+        Metric -> its score. Items without an output are among the failed, with the reason.
+
+    Raises:
+        InputError: Outputs are still to be made, or a judge's model cannot be had.
+    """
+    if made.missing:
+        raise InputError(
+            f"{made.missing} of {len(made.items)} outputs are still to be made in {made.folder}; "
+            "run the generation again."
+        )
+    samples = [sample for sample in samples_of(test_set, made) if keep(sample.item)]
+    without = {
+        item.id: made.failed[item.id]
+        for item in made.items
+        if item.id in made.failed and keep(item)
+    }
+    scores = {}
+    for metric in metrics:
+        score = measure(metric, samples, tools, bootstrap=bootstrap, seed=seed)
+        scores[metric.name] = dataclasses.replace(
+            score, failed=(*without, *score.failed), reasons={**without, **score.reasons}
+        )
+    return scores
+
+
+def _answer(system: System, test_set: TestSet, items: Sequence[Item], folder: Path) -> None:
+    """Write the outputs of a batch, or of its items one by one where it fails as a whole."""
+    try:
+        made: list[Tensor | Exception] = list(system.generate(test_set, items))
+        assert len(made) == len(items), "a system answers every item"
+    except Exception as error:
+        if len(items) > 1:
+            for item in items:
+                _answer(system, test_set, [item], folder)
+            return
+        made = [error]
+    rate = system.sample_rate or test_set.sample_rate
+    for item, answer in zip(items, made, strict=True):
+        reason = _write(output_path(folder, item), answer, rate)
+        mark = _failure_path(folder, item)
+        if reason:
+            _write_whole(mark, reason)
+        else:
+            mark.unlink(missing_ok=True)
+
+
+def _write(path: Path, answer: Tensor | Exception, rate: int) -> str:
+    """Write an output; one that exceeds full scale is scaled. Gives the reason where it cannot."""
+    if isinstance(answer, Exception):
+        return " ".join((str(answer) or type(answer).__name__).split())
+    if answer.ndim != 1 or answer.numel() == 0:
+        return f"the output has the shape {tuple(answer.shape)}"
+    if not answer.isfinite().all():
+        return "the output holds values that are not finite"
+    peak = float(answer.abs().max())
+    try:
+        audio.save(path, answer * (PEAK / peak) if peak > 1.0 else answer, rate)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def _failure_path(folder: Path, item: Item) -> Path:
+    return folder / f"{item.id}.failed"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a text whole or not at all, whoever else writes the same."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    partial.write_text(text, "utf-8")
+    partial.replace(path)
+
+
+BY_LANGUAGE = {"wer": {"en": "wer", "zh": "cer"}}
+"""Metrics of speech that stand for another in some languages."""
+
+BEYOND = {
+    "tts": ("dnsmos",),
+    "zero_shot_tts": ("similarity", "dnsmos"),
+    "t2a": ("fad_inf",),
+}
+"""Task -> metrics beyond the paper's."""
+
+LEFT_OUT = {"seed-tts": ("gender",)}
+"""Set -> metrics of its tasks that the paper does not take there."""
+
+OVERALL = ("audio-editing",)
+"""Sets that are measured as a whole as well."""
+
+BY_GENDER = ("gender-tts",)
+"""Sets whose error rates are told by gender as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Items of a set that have figures of their own."""
+
+    task: str = ""
+    """Of one task; "" for all."""
+    language: str = ""
+    """In one language; "" for all."""
+    part: str = ""
+    """Asked of one gender; "" for both."""
+    metrics: tuple[str, ...]
+    """What is measured."""
+
+    def has(self, item: Item) -> bool:
+        """Whether an item is one of them."""
+        return (
+            self.task in ("", item.task)
+            and self.language in ("", item.language)
+            and self.part in ("", item.gender)
+        )
+
+
+def groups_of(test_set: TestSet) -> list[Group]:
+    """The parts of a set that have figures, and which ones, from the task table."""
+    made: list[Group] = []
+    tasks = list(dict.fromkeys(item.task for item in test_set.items))
+    for task in tasks:
+        without = LEFT_OUT.get(test_set.name, ())
+        named = [m for m in (*TASKS[task].metrics, *BEYOND.get(task, ())) if m not in without]
+        whole = tuple(name for name in named if name not in BY_LANGUAGE)
+        if whole:
+            made.append(Group(task=task, metrics=whole))
+        languages = {item.language for item in test_set.items if item.task == task}
+        for language in sorted(languages):
+            rates = tuple(BY_LANGUAGE[name][language] for name in named if name in BY_LANGUAGE)
+            if rates:
+                made.append(Group(task=task, language=language, metrics=rates))
+                if test_set.name in BY_GENDER:
+                    made += [
+                        Group(task=task, language=language, part=part, metrics=rates)
+                        for part in ("male", "female")
+                        if any(i.gender == part and i.language == language for i in test_set.items)
+                    ]
+    if test_set.name in OVERALL:
+        made.append(Group(metrics=TASKS[tasks[0]].metrics))
+    return made
+
+
+class Model(Protocol):
+    """What is evaluated; `pipeline.Unison` is one."""
+
+    variant: Variant
+
+    @property
+    def codec(self) -> AudioCodec:
+        """Its codec."""
+        ...
+
+    def run(
+        self,
+        batch: TaskBatch,
+        *,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int = 0,
+    ) -> Tensor:
+        """Does what a built batch asks for: (B, samples)."""
+        ...
+
+
+def fingerprint(model: Model, **settings: Any) -> str:
+    """Names a model with its settings: a hash of its weights, its variant and what it is asked."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest.update(repr(model.variant).encode())
+    for part in (getattr(model, "backbone", None), model.codec):
+        digest.update(type(part).__name__.encode())
+        if isinstance(part, nn.Module):
+            for name, value in sorted(part.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    digest.update(type(model).__name__.encode())
+    return digest.hexdigest()[:16]

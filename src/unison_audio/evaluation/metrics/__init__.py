@@ -1,0 +1,1 @@
+"""Metrics; start with `table`, then `metric`."""

@@ -1,0 +1,146 @@
+"""Frechet distances between sets of vectors, and their extrapolation to endless sets."""
+
+import numpy as np
+
+from unison_audio.errors import InputError
+
+STEPS = 25
+"""Sizes at which `frechet_infinity` measures."""
+
+LEAST = 500
+"""The smallest of them, where the set has twice as many vectors."""
+
+
+def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Frechet distance between the normal distributions fitted to two sets.
+
+    That is `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))` with the covariances over n - 1. The
+    trace of the root is the sum of the singular values of X1 X2' / sqrt((n1 - 1) (n2 - 1)), X being
+    the sets less their means: no root of a D x D matrix is taken, which fails where it is singular.
+
+    Args:
+        first: (n1, D), at least two vectors.
+        second: (n2, D), likewise.
+
+    Returns:
+        At least 0, up to rounding; 0 for equal sets.
+
+    Raises:
+        InputError: If a set has fewer than two vectors.
+    """
+    return _between(_moments(first), _moments(second))
+
+
+def frechet_infinity(
+    measured: np.ndarray, reference: np.ndarray, *, steps: int = STEPS, seed: int = 0
+) -> float:
+    """Frechet distance that an endless set like `measured` would have.
+
+    The distance to the whole reference is measured for random subsets of `steps` sizes N, drawn
+    without replacement, and a line over 1 / N is followed to 0 (Chong and Forsyth 2020; Gui et al.
+    2024). Subsets have from `LEAST`, or from half of the vectors where these are fewer than
+    2 `LEAST`, to all of them. Small sets bias the distance upwards; this takes the part of the bias
+    away that comes from the measured set.
+
+    Args:
+        measured: (n, D), at least four vectors.
+        reference: (n2, D), at least two.
+        steps: Number of sizes.
+        seed: Of the subsets.
+
+    Returns:
+        The intercept; it can be negative where there are few vectors.
+
+    Raises:
+        InputError: If a set has too few vectors.
+    """
+    count = len(measured)
+    if count < 4:
+        raise InputError(
+            f"FAD-infinity needs at least 4 vectors, not {count}; measure more or longer files"
+        )
+    rng = np.random.default_rng(seed)
+    least = LEAST if count >= 2 * LEAST else count // 2
+    sizes = np.unique(np.linspace(least, count, steps).round().astype(int))
+    fixed = _moments(reference)
+    distances = [
+        _between(_moments(measured[rng.permutation(count)[:size]]), fixed) for size in sizes
+    ]
+    return float(np.polyfit(1.0 / sizes, distances, 1)[1])
+
+
+def _moments(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean (D,) of vectors (n, D) and R (min(n, D), D) with R' R the covariance."""
+    if vectors.ndim != 2 or len(vectors) < 2:
+        raise InputError(
+            f"A Frechet distance needs two sets of at least 2 vectors, not {vectors.shape}; "
+            "measure more files"
+        )
+    vectors = vectors.astype(np.float64)
+    mean = vectors.mean(axis=0)
+    centred = (vectors - mean) / np.sqrt(len(vectors) - 1)
+    if len(centred) > centred.shape[1]:
+        centred = np.linalg.qr(centred, mode="r")
+    return mean, centred
+
+
+def _between(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> float:
+    """The distance between two normal distributions, each given as by `_moments`."""
+    (mean_1, root_1), (mean_2, root_2) = first, second
+    shift = mean_1 - mean_2
+    overlap = np.linalg.svd(root_1 @ root_2.T, compute_uv=False).sum()
+    return float(shift @ shift + np.square(root_1).sum() + np.square(root_2).sum() - 2.0 * overlap)
+
+
+KL_EPS = 1e-6
+
+IS_SPLITS = 10
+
+IS_SEED = 2020
+"""Of the order in which samples fall into splits."""
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Posteriors over the last dimension, in float64."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def divergence(target: np.ndarray, output: np.ndarray, eps: float = KL_EPS) -> float:
+    """KL(target || output) in nats, `eps` added to the output's posteriors.
+
+    Args:
+        target: (classes,).
+        output: (classes,).
+        eps: Keeps it finite where the output excludes a class.
+    """
+    told = target > 0
+    return float((target[told] * (np.log(target[told]) - np.log(output[told] + eps))).sum())
+
+
+def inception_score(posteriors: np.ndarray, splits: int = IS_SPLITS, seed: int = IS_SEED) -> float:
+    """Inception score (Salimans et al. 2016): mean over splits of exp(mean KL(p || mean p)).
+
+    Args:
+        posteriors: (n, classes).
+        splits: Into how many parts the set, in random order, is cut; one a sample where there are
+            fewer samples. The score cannot exceed the number of samples in a part.
+        seed: Of the order.
+
+    Returns:
+        From 1 to the number of classes.
+    """
+    count = len(posteriors)
+    splits = min(splits, count)
+    order = np.random.RandomState(seed).permutation(count)
+    shuffled = posteriors[order].astype(np.float64)
+    scores = []
+    for k in range(splits):
+        part = shuffled[k * count // splits : (k + 1) * count // splits]
+        mean = part.mean(axis=0)
+        told = part > 0
+        terms = np.where(told, np.log(np.where(told, part, 1.0)), 0.0) - np.log(
+            np.where(mean > 0, mean, 1.0)
+        )
+        scores.append(np.exp((part * terms).sum(axis=1).mean()))
+    return float(np.mean(scores))

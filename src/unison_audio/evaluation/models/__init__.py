@@ -1,0 +1,1 @@
+"""Metric models, one file a network; start with `weights`."""

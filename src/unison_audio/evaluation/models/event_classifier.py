@@ -1,0 +1,327 @@
+"""The judge of sound events: which labels a recording sounds like most.
+
+Two small parts are trained on real clips and their log-probabilities added: convolutions over a
+log-mel spectrogram, and a perceptron over what a speech recogniser's encoder hears (such encoders
+know sounds well, Gong et al. 2023). What else is mixed in, speech included, should not disturb it.
+"""
+
+import dataclasses
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from unison_audio.audio import resample
+from unison_audio.codecs.nano import mel_filters
+from unison_audio.errors import InputError
+from unison_audio.evaluation.models.aisfx import Encoder
+
+MERGED = {
+    "a door opening": "a door",
+    "a door closing": "a door",
+    "footsteps": "footsteps",
+    "footsteps in snow": "footsteps",
+    "a pickaxe": "metal struck",
+    "a sword clash": "metal struck",
+    "metal clanking": "metal struck",
+    "hammering on metal": "metal struck",
+    "chopping wood": "wood struck",
+    "a knock on wood": "wood struck",
+    "a truck": "an engine",
+    "a car engine": "an engine",
+    "a jet plane": "an aircraft",
+    "a propeller plane": "an aircraft",
+    "a helicopter": "an aircraft",
+}
+"""Label -> class; a label that is not here is a class by itself."""
+
+NOT_JUDGED = frozenset(
+    {
+        "a bell ringing",
+        "a bird of prey or exotic bird",
+        "a car crash",
+        "a deer calling",
+        "a dog barking",
+        "a donkey or camel",
+        "a hand clap or snap",
+        "a horse galloping",
+        "a machine running",
+        "a pig grunting",
+        "a power tool",
+        "a snake hissing",
+        "a squeak",
+        "a train passing",
+        "a wolf howling",
+        "an arrow being shot",
+        "coins",
+        "creaking wood",
+        "cutting with a blade",
+        "digging in dirt",
+        "ducks and geese",
+        "eating and drinking",
+        "glass breaking",
+        "hammering",
+        "insects buzzing",
+        "rocks falling and rumbling",
+        "rustling leaves",
+        "sawing wood",
+        "seagulls",
+        "tyres skidding",
+    }
+)
+"""Labels that the judge cannot tell on real recordings."""
+
+
+def sound_class(label: str) -> str:
+    """The class that a label belongs to."""
+    return MERGED.get(label, label)
+
+
+def is_judged(label: str) -> bool:
+    """Whether tasks judged by class may ask for a label."""
+    return label not in NOT_JUDGED
+
+
+CONFIG_FILE = "classifier.json"
+
+WEIGHTS_FILE = "classifier.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """Shape of the classifier."""
+
+    labels: tuple[str, ...]
+    """What it tells apart; one more output, the last, stands for speech."""
+    sample_rate: int = 16_000
+    """Of the waveforms, in Hz."""
+    n_fft: int = 512
+    """STFT size."""
+    hop: int = 256
+    """Samples between two frames."""
+    mels: int = 64
+    """Mel bands."""
+    widths: tuple[int, ...] = (24, 48, 64, 96, 128, 192)
+    """Channels of the convolutions."""
+    strides: tuple[tuple[int, int], ...] = ((2, 2), (2, 2), (1, 1), (2, 2), (1, 1), (2, 1))
+    """Their strides over (mel, time)."""
+    dropout: float = 0.3
+    """Before the last layer of the convolutions."""
+    features: int = 1152
+    """What the encoder gives for a recording."""
+    hidden: int = 256
+    """Width of the perceptron over these."""
+
+
+def mel_power(waveform: Tensor, config: ClassifierConfig) -> Tensor:
+    """Computes mel powers: (B, samples) -> (B, mels, T)."""
+    window = torch.hann_window(config.n_fft)
+    spectrum = torch.stft(
+        waveform, config.n_fft, config.hop, window=window, pad_mode="constant", return_complex=True
+    )
+    filters = mel_filters(config.sample_rate, config.n_fft, config.mels)
+    return filters @ spectrum.abs().square()
+
+
+def log_mel(power: Tensor, floor: float = 1e-6) -> Tensor:
+    """Makes mel powers (B, mels, T) independent of the level: dB below the loudest frame, scaled.
+
+    Args:
+        power: Mel powers.
+        floor: Least power shown, relative to the loudest frame's mean over the bands.
+    """
+    loudest = power.mean(dim=1, keepdim=True).amax(dim=2, keepdim=True).clamp_min(1e-12)
+    return (power / loudest + floor).log10() / 3.0 + 1.0  # about -1..1.5
+
+
+class ClassifierNet(nn.Module):
+    """Both trained parts; each gives logits of the labels and, last, of speech."""
+
+    feature_mean: Tensor
+    feature_scale: Tensor
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width_in, rows = 1, config.mels
+        for width, stride in zip(config.widths, config.strides, strict=True):
+            layers += [
+                nn.Conv2d(width_in, width, 3, stride, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+            width_in, rows = width, -(-rows // stride[0])
+        outputs = len(config.labels) + 1
+        self.convolutions = nn.Sequential(*layers)
+        self.bands = nn.Conv1d(width_in * rows, width_in, 1)
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(2 * width_in, outputs)
+        self.register_buffer("feature_mean", torch.zeros(config.features))
+        self.register_buffer("feature_scale", torch.ones(config.features))
+        self.perceptron = nn.Sequential(
+            nn.Dropout(0.3),
+            nn.Linear(config.features, config.hidden),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(config.hidden, outputs),
+        )
+
+    def see(self, mel: Tensor) -> Tensor:
+        """Maps log-mels (B, mels, T) to logits (B, labels + 1)."""
+        spectrogram = mel[:, None].contiguous(memory_format=torch.channels_last)  # much faster
+        x = self.convolutions(spectrogram).flatten(1, 2)  # (B, width * rows, T')
+        x = F.relu(self.bands(x))
+        x = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)  # (B, 2 width)
+        return self.head(self.dropout(x))
+
+    def hear(self, features: Tensor) -> Tensor:
+        """Maps the encoder's features (B, features) to logits (B, labels + 1)."""
+        return self.perceptron((features - self.feature_mean) / self.feature_scale)
+
+
+class EventClassifier:
+    """A trained classifier as a judge.
+
+    Args:
+        config: Its shape and labels.
+        net: Its network.
+        encoder: The encoder whose features it was trained on.
+    """
+
+    def __init__(self, config: ClassifierConfig, net: ClassifierNet, encoder: Encoder) -> None:
+        self.config, self.encoder = config, encoder
+        self.net = net.eval().requires_grad_(False)
+        members: defaultdict[str, list[int]] = defaultdict(list)
+        for index, label in enumerate(config.labels):
+            if is_judged(label):
+                members[sound_class(label)].append(index)
+        self.classes = dict(sorted(members.items()))
+        """Judged class -> its labels' numbers."""
+
+    def scores(self, waveform: Tensor, sample_rate: int) -> Tensor:
+        """Scores the labels, speech left out.
+
+        Args:
+            waveform: (B, samples).
+            sample_rate: Of the waveform, in Hz.
+
+        Returns:
+            Mean log-probabilities of the two parts, (B, labels).
+        """
+        rate = self.config.sample_rate
+        wave = resample(waveform.cpu().float(), sample_rate, rate)
+        with torch.no_grad():
+            seen = self.net.see(log_mel(mel_power(wave, self.config)))
+            heard = self.net.hear(torch.stack([self.encoder.features(row, rate) for row in wave]))
+        both = [logits[:, :-1].log_softmax(dim=1) for logits in (seen, heard)]
+        return (both[0] + both[1]) / 2
+
+    def ranks(
+        self,
+        waveform: Tensor,
+        sample_rate: int,
+        labels: Sequence[str],
+        beside: Sequence[Sequence[str]] = (),
+    ) -> list[int]:
+        """Ranks each item's class among the judged classes; 1 is the best.
+
+        Args:
+            waveform: (B, samples).
+            sample_rate: In Hz.
+            labels: One an item; what counts is the class that it belongs to.
+            beside: For each item, or for none, the labels that are known to sound too; their
+                classes do not count.
+
+        Raises:
+            InputError: If a label is none of the classifier's, or is not judged.
+        """
+        places = {name: place for place, name in enumerate(self.classes)}
+        known = {
+            label: places[sound_class(label)] for label in self.config.labels if is_judged(label)
+        }
+        missing = sorted(set(labels) - known.keys())
+        if missing:
+            raise InputError(
+                f"The classifier does not judge {missing[0]!r}; delete its folder so that it is "
+                "trained again on this corpus"
+            )
+        scores = self.scores(waveform, sample_rate)
+        scores = torch.stack([scores[:, own].logsumexp(dim=1) for own in self.classes.values()], 1)
+        own = scores.gather(1, torch.tensor([[known[label]] for label in labels]))
+        better = scores > own
+        for row, names in zip(better, beside, strict=False):
+            for name in names:
+                if name in known:
+                    row[known[name]] = False
+        return (1 + better.sum(dim=1)).tolist()
+
+
+def what_is_new(output: Tensor, source: Tensor, n_fft: int = 1024) -> Tensor:
+    """Takes what an edit left as it was out of its output, by spectral subtraction.
+
+    Args:
+        output: (B, samples).
+        source: (B, samples), what was edited.
+        n_fft: STFT size; the hop is a quarter of it.
+
+    Returns:
+        (B, samples): the output where, in time and frequency, it has more power than the source.
+    """
+    window = torch.hann_window(n_fft)
+    ours, theirs = (
+        torch.stft(wave, n_fft, n_fft // 4, window=window, return_complex=True)
+        for wave in (output, source)
+    )
+    power, before = (
+        F.avg_pool2d(spectrum.abs().square()[:, None], 3, 1, 1)[:, 0] for spectrum in (ours, theirs)
+    )  # neighbours together, since noise made anew differs bin by bin
+    gain = (1 - 2 * before / power.clamp_min(1e-12)).clamp_min(0).sqrt()
+    return torch.istft(ours * gain, n_fft, n_fft // 4, window=window, length=output.shape[1])
+
+
+def save_classifier(folder: Path, judge: EventClassifier) -> None:
+    """Writes ``classifier.json`` and ``classifier.safetensors``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.contiguous() for name, value in judge.net.state_dict().items()}
+    partial = folder / f"{WEIGHTS_FILE}.partial"
+    save_file(weights, partial, metadata={"format": "pt"})
+    (folder / CONFIG_FILE).write_text(json.dumps(dataclasses.asdict(judge.config), indent=1) + "\n")
+    partial.replace(folder / WEIGHTS_FILE)
+
+
+def load_classifier(folder: Path, encoder: Encoder) -> EventClassifier:
+    """Reads what `save_classifier` wrote.
+
+    Args:
+        folder: Where.
+        encoder: The encoder it was trained with.
+
+    Raises:
+        InputError: If a file is missing or damaged.
+    """
+    try:
+        stored = json.loads((folder / CONFIG_FILE).read_text())
+        config = ClassifierConfig(
+            **{
+                **stored,
+                "labels": tuple(stored["labels"]),
+                "widths": tuple(stored["widths"]),
+                "strides": tuple((rows, columns) for rows, columns in stored["strides"]),
+            }
+        )
+        net = ClassifierNet(config)
+        net.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"The classifier in {folder} cannot be used ({reason}); delete the folder so that it "
+            "is trained again"
+        ) from error
+    return EventClassifier(config, net, encoder)

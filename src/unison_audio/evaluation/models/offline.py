@@ -1,0 +1,199 @@
+"""Ears for sounds whose models come with packages, for use where nothing can be downloaded.
+
+They stand in for VGGish, Cnn14 and CLAP; their figures compare with each other only.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unison_audio.errors import InputError
+from unison_audio.evaluation.metrics.metric import Tools, digest, windows
+from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
+from unison_audio.evaluation.models.asr import FreeRecogniser
+from unison_audio.evaluation.models.event_classifier import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    load_classifier,
+)
+from unison_audio.evaluation.models.speech_quality import package_folder
+from unison_audio.evaluation.models.weights import file_identity, read_pickle
+from unison_audio.text.minilm import MiniLmEncoder
+from unison_audio.text.states import TextSetup
+
+EMBEDDING = 512
+"""Width of aiSFX's embedding."""
+
+HEAD = "soundlyTrain"
+"""Which library's categories the posteriors are of."""
+
+FRAGMENT = 100
+"""Frames that aiSFX was trained on: 2.3 s."""
+
+LEAST_FRAMES = 16
+
+KEPT = 1024
+"""Sounds whose fragments are kept in memory."""
+
+MINILM_LAYERS = 6
+
+
+class Indexer:
+    """The tagger aiSFX (Ma and Lerch 2022), by its embedding and one of its own heads.
+
+    Args:
+        tools: Not asked; the model comes with the package aisfx.
+
+    Raises:
+        InputError: If the package is missing.
+    """
+
+    sample_rate = SoundEncoder.sample_rate
+    width = EMBEDDING
+
+    def __init__(self, tools: Tools) -> None:
+        path = package_folder("aisfx") / "models" / "checkpoint.pth"
+        weights, heads = read_pickle(path, "aiSFX")
+        number, classes = heads[HEAD]
+        self.head = nn.Sequential(
+            nn.Linear(EMBEDDING, 256),
+            nn.ReLU(),
+            nn.Linear(256, 128),
+            nn.ReLU(),
+            nn.Linear(128, classes),
+        )
+        prefix = f"fc.{int(number)}."
+        self.head.load_state_dict(
+            {
+                name.removeprefix(prefix): value
+                for name, value in weights.items()
+                if name.startswith(prefix)
+            }
+        )
+        self.head.eval().requires_grad_(False)
+        self.encoder = SoundEncoder()
+        self.model, self.identity = f"aiSFX, head {HEAD} (offline)", file_identity(path)
+        self.kept: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def fragments(self, waveform: np.ndarray) -> Tensor:
+        """Embeds each 2.3 s of a sound, each scaled to one peak; the last ones heard are kept.
+
+        Args:
+            waveform: (samples,) at 44.1 kHz.
+
+        Returns:
+            (fragments, 512): what the last layer is at most over a fragment's time. Fragments are
+            evenly spaced and cover the sound; a shorter sound is one.
+
+        Raises:
+            InputError: If it is too short.
+        """
+        hop = SoundEncoder.hop
+        if len(waveform) < LEAST_FRAMES * hop:
+            raise InputError(
+                f"{len(waveform) / self.sample_rate:.3f} s are too short for aiSFX, which needs "
+                f"{LEAST_FRAMES * hop / self.sample_rate:.3f} s; generate a longer file"
+            )
+        key = hashlib.sha256(waveform.tobytes()).digest()
+        if key not in self.kept:
+            self.kept[key] = torch.stack(
+                [
+                    self.encoder.features(torch.from_numpy(part), self.sample_rate)[:EMBEDDING]
+                    for part in windows(waveform, FRAGMENT * hop)
+                ]
+            )
+            if len(self.kept) > KEPT:
+                self.kept.popitem(last=False)
+        return self.kept[key]
+
+    def tag(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Embeddings and logits side by side, (512 + 79,) each: the largest over the fragments.
+
+        Args:
+            waveforms: (samples,) each, at 44.1 kHz.
+
+        Raises:
+            InputError: If one is too short.
+        """
+        rows = torch.stack([self.fragments(waveform).amax(dim=0) for waveform in waveforms])
+        return list(torch.cat([rows, self.head(rows)], dim=1).numpy())
+
+
+class Fragments:
+    """The embedder aiSFX, by fragments.
+
+    Args:
+        tools: Keeps the model.
+
+    Raises:
+        InputError: If the package is missing.
+    """
+
+    sample_rate = SoundEncoder.sample_rate
+
+    def __init__(self, tools: Tools) -> None:
+        self.indexer = indexer(tools)
+        self.model, self.identity = "aiSFX (offline)", self.indexer.identity
+
+    def embed(self, waveform: np.ndarray) -> np.ndarray:
+        """Maps (samples,) at 44.1 kHz to (fragments, 512); raises as `Indexer.fragments`."""
+        return self.indexer.fragments(waveform).numpy()
+
+
+def indexer(tools: Tools) -> Indexer:
+    """The one aiSFX, loaded once for all judges."""
+    return tools.model("aisfx", lambda: Indexer(tools))
+
+
+class CaptionMatcher:
+    """Nano's event classifier and a text encoder, in place of CLAP.
+
+    A sound becomes the mean of the text embeddings of the classifier's labels, weighted by their
+    probabilities; a caption is embedded by the same text encoder, all-MiniLM-L6-v2.
+
+    Args:
+        tools: Where the classifier is: ``classifier``, the folder that nano's evaluation wrote.
+
+    Raises:
+        InputError: If it is not there, or a package is missing.
+    """
+
+    def __init__(self, tools: Tools) -> None:
+        folder = tools.path("classifier")
+        if folder is None:
+            raise InputError(
+                "Without CLAP, captions are judged by nano's event classifier; give its folder as "
+                "the judge 'classifier'"
+            )
+        encoder = JointEncoder([SoundEncoder(), FreeRecogniser()])
+        self.events = load_classifier(folder, encoder)
+        self.text = MiniLmEncoder(TextSetup(picks=(MINILM_LAYERS,)))
+        self.sample_rate = self.events.config.sample_rate
+        self.model = "event classifier and all-MiniLM-L6-v2 (offline)"
+        self.identity = " ".join(digest(folder / file) for file in (CONFIG_FILE, WEIGHTS_FILE))
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """Embeddings of the classifier's labels, (labels, 384)."""
+        return self.read(self.events.config.labels)
+
+    def hear(self, waveforms: Sequence[np.ndarray]) -> Tensor:
+        """Unit vectors (B, 384) of sounds (samples,) at the classifier's rate."""
+        scores = [
+            self.events.scores(torch.from_numpy(waveform)[None], self.sample_rate)
+            for waveform in waveforms
+        ]
+        return F.normalize(torch.cat(scores).softmax(dim=1) @ self.labels, dim=1)
+
+    def read(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors (B, 384) of texts: the mean of the last layer over their tokens."""
+        states = self.text.encode(texts)
+        mask = states.mask[..., None].float()
+        hidden = states.hidden_states[:, 0].float() * mask
+        return F.normalize(hidden.sum(dim=1) / mask.sum(dim=1), dim=1)

@@ -1,0 +1,332 @@
+"""What the paper's Tables 1-8 look like: sets, rows and columns, and how figures are shown."""
+
+import csv
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """How a metric's figures are shown."""
+
+    title: str
+    """The column's name."""
+    better: Literal["higher", "lower"]
+    """Which direction is better."""
+    digits: int
+    """After the point, as many as the paper prints."""
+    percent: bool = False
+    """Whether a share is shown in percent."""
+    paper: str = ""
+    """The paper's judge (§4.2); "" for metrics beyond the paper."""
+    mark: str = ""
+    """A pattern that the name of the paper's judge has, and others do not."""
+
+    @property
+    def name(self) -> str:
+        """The title without its unit."""
+        return self.title.removesuffix(" %")
+
+
+SHOWN: dict[str, Shown] = {
+    "fad": Shown(title="FAD", better="lower", digits=3, paper="VGGish", mark=r"vggish"),
+    "fd": Shown(title="FD", better="lower", digits=2, paper="PANNs", mark=r"panns|cnn14"),
+    "kl": Shown(title="KL", better="lower", digits=3, paper="PANNs", mark=r"panns|cnn14"),
+    "is": Shown(title="IS", better="higher", digits=2, paper="PANNs", mark=r"panns|cnn14"),
+    "clap": Shown(
+        title="CLAP",
+        better="higher",
+        digits=3,
+        paper="LAION-CLAP, checkpoint not named",
+        mark=r"laion|630k",
+    ),
+    "segment_clap": Shown(
+        title="CLAP by segment",
+        better="higher",
+        digits=3,
+        paper="LAION-CLAP, checkpoint not named",
+        mark=r"laion|630k",
+    ),
+    "wer": Shown(
+        title="WER %",
+        better="lower",
+        digits=2,
+        percent=True,
+        paper="Whisper-large-v3",
+        mark=r"large[- ]?v3(?![- ]?turbo)",
+    ),
+    "cer": Shown(
+        title="CER %", better="lower", digits=2, percent=True, paper="Paraformer", mark="paraformer"
+    ),
+    "lsd": Shown(
+        title="LSD", better="lower", digits=2, paper="a formula that it does not give", mark=r"(?!)"
+    ),
+    "gender": Shown(
+        title="Gender accuracy %",
+        better="higher",
+        digits=1,
+        percent=True,
+        paper="wav2vec2-large-XLSR-53 for gender",
+        mark=r"wav2vec2-large-xlsr-53-gender",
+    ),
+    "removal": Shown(
+        title="Removal %",
+        better="higher",
+        digits=2,
+        percent=True,
+        paper="Silero VAD",
+        mark=r"silero",
+    ),
+    "fad_inf": Shown(title="FAD∞", better="lower", digits=3),
+    "similarity": Shown(title="Similarity", better="higher", digits=3),
+    "similarity_wavlm": Shown(title="Similarity (WavLM)", better="higher", digits=3),
+    "dnsmos": Shown(title="DNSMOS", better="higher", digits=2),
+}
+"""Metric -> how it is shown."""
+
+
+def shown(metric: str) -> Shown:
+    """How a metric is shown; one without an entry as `measures.METRICS` has it."""
+    if metric in SHOWN:
+        return SHOWN[metric]
+    from unison_audio.evaluation.metrics import table as metric_table
+
+    known = metric_table.METRICS.get(metric)
+    if known is None:
+        return Shown(title=metric, better="higher", digits=3)
+    return Shown(title=known.title, better=known.better, digits=3)
+
+
+def as_in_paper(metric: str, model: str) -> bool:
+    """Whether a judge is of the kind that the paper names for a metric."""
+    how = shown(metric)
+    return bool(how.paper) and re.search(how.mark, model, re.IGNORECASE) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of figures."""
+
+    metric: str
+    """Which."""
+    task: str | None = None
+    """Of which task; None is that of the row's block."""
+    language: str = ""
+    """Of which language; "" is all."""
+    part: str = ""
+    """Of which items: "male", "female"; "" is all."""
+    label: str = ""
+    """What the title says besides the metric."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Rows about one task."""
+
+    task: str
+    """Which; "" is all of the set."""
+    title: str
+    """As the rows say it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A table of the paper.
+
+    Systems are rows here in all of them; in the paper's Tables 3, 4 and 7 they are columns.
+    """
+
+    number: int
+    """In the paper."""
+    title: str
+    """What it is about."""
+    sets: tuple[str, ...]
+    """The test sets it is made of."""
+    columns: tuple[Column, ...]
+    """Its figures."""
+    benchmark: str = ""
+    """The public test set of the paper's rows."""
+    blocks: tuple[Block, ...] = ()
+    """Its sub-tasks; empty if it has none."""
+    facts: tuple[str, ...] = ()
+    """What it says of systems besides figures."""
+
+
+LAYOUTS: tuple[Layout, ...] = (
+    Layout(
+        number=1,
+        title="Text to audio",
+        benchmark="AudioCaps test",
+        sets=("audiocaps",),
+        columns=tuple(Column(metric=m, task="t2a") for m in ("fad", "fd", "kl", "is", "clap")),
+        facts=("architecture", "parameters"),
+    ),
+    Layout(
+        number=2,
+        title="Text to speech",
+        benchmark="Seed-TTS test",
+        sets=("seed-tts",),
+        columns=(
+            Column(metric="wer", task="tts", language="en", label="pure, EN"),
+            Column(metric="wer", task="zero_shot_tts", language="en", label="zero-shot, EN"),
+            Column(metric="cer", task="tts", language="zh", label="pure, ZH"),
+            Column(metric="cer", task="zero_shot_tts", language="zh", label="zero-shot, ZH"),
+        ),
+        facts=("parameters",),
+    ),
+    Layout(
+        number=3,
+        title="Gender-controlled text to speech",
+        sets=("gender-tts",),
+        columns=(
+            Column(metric="gender", task="tts"),
+            Column(metric="wer", task="tts", language="en", label="EN"),
+            Column(metric="cer", task="tts", language="zh", label="ZH"),
+            Column(metric="wer", task="tts", language="en", part="male", label="male"),
+            Column(metric="wer", task="tts", language="en", part="female", label="female"),
+            Column(metric="cer", task="tts", language="zh", part="male", label="male"),
+            Column(metric="cer", task="tts", language="zh", part="female", label="female"),
+        ),
+    ),
+    Layout(
+        number=4,
+        title="Speech and sound in one output",
+        sets=("t2as",),
+        columns=(
+            Column(metric="clap", task="t2as"),
+            Column(metric="wer", task="t2as", language="en", label="EN"),
+            Column(metric="cer", task="t2as", language="zh", label="ZH"),
+            Column(metric="lsd", task="t2as"),
+        ),
+    ),
+    Layout(
+        number=5,
+        title="Audio editing",
+        sets=("audio-editing",),
+        columns=(Column(metric="fd"), Column(metric="lsd"), Column(metric="clap")),
+        blocks=(
+            Block(task="edit_add", title="Add"),
+            Block(task="edit_remove", title="Remove"),
+            Block(task="edit_replace", title="Replace"),
+            Block(task="", title="Overall"),
+        ),
+    ),
+    Layout(
+        number=6,
+        title="Speech-in-scene editing",
+        sets=("speech-editing",),
+        columns=(
+            Column(metric="clap"),
+            Column(metric="lsd"),
+            Column(metric="wer", language="en", label="EN"),
+            Column(metric="cer", language="zh", label="ZH"),
+            Column(metric="removal"),
+        ),
+        blocks=(
+            Block(task="speech_insert", title="Insert"),
+            Block(task="speech_delete", title="Delete"),
+            Block(task="speech_rewrite", title="Rewrite"),
+        ),
+    ),
+    Layout(
+        number=7,
+        title="Timed composition",
+        sets=("timed",),
+        columns=(
+            Column(metric="segment_clap", task="timed"),
+            Column(metric="clap", task="timed", label="overall"),
+        ),
+    ),
+    Layout(
+        number=8,
+        title="Ablations",
+        sets=("audiocaps", "seed-tts"),
+        columns=(
+            Column(metric="fd", task="t2a"),
+            Column(metric="clap", task="t2a"),
+            Column(metric="wer", task="tts", language="en", label="EN"),
+        ),
+        facts=("conditioning", "architecture", "parameters"),
+    ),
+)
+"""The paper's tables; the last takes the rows of ablations, the others those of systems."""
+
+ABLATIONS = 8
+"""Number of the table of ablations."""
+
+TASK_WORDS = {"tts": "pure", "zero_shot_tts": "zero-shot"}
+"""How column titles call tasks that share a table."""
+
+SOLE_TASKS = {"audiocaps": "t2a", "t2as": "t2as", "gender-tts": "tts", "timed": "timed"}
+"""Sets of one task: what is said of the whole set is said of the task."""
+
+GROUND_TRUTH, LARGER = "ground truth", "larger data or preference optimisation"
+"""Kinds of rows; the others are "comparison" and "UNISON". Those of `LARGER` are outside the
+paper's comparison (Table 1). The mark itself is lost in the paper's web text; its §4.2 and §4.3.1
+name GenAU-L."""
+
+FACTS = ("conditioning", "architecture", "parameters")
+"""Entries that say what a system is; all others are measured."""
+
+REMARKS: dict[int, tuple[str, ...]] = {
+    1: (
+        "The paper gives UniSonate 1.34B parameters in its tables and 1.30B in its text (§2).",
+        "GenAU-L had far more training data and is left out of the paper's comparison.",
+    ),
+    5: (
+        "The paper's text says that D20 has the lower LSD; its table says so of Add, Replace and "
+        "Overall, not of Remove.",
+        "Audio-Omni's overall CLAP (0.217) is not the mean of its three sub-tasks' (0.215), as the "
+        "other systems' is.",
+    ),
+    8: (
+        "The paper's text finds the lowest CLAP of the D24 variants in L (0.175) and the highest "
+        "WER in OL (5.52); that leaves out the 3B variant (0.174 and 5.61).",
+    ),
+}
+"""What a reader of a table should know: table -> sentences."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperResult:
+    """One entry of one table."""
+
+    table: int
+    """Its number in the paper."""
+    system: str
+    """Whose. UNISON's two sizes have one name in all tables; the rows of Table 8 have those of the
+    paper's §4.4."""
+    group: str
+    """Kind of row: `GROUND_TRUTH`, `LARGER`, "comparison" or "UNISON"."""
+    task: str
+    """Key of `tasks.table.TASKS`; "" for facts, and for the overall rows of Table 5."""
+    part: str
+    """Of which items: "male" or "female" in Table 3, "" for all."""
+    language: str
+    """"en" or "zh" where the entry is of one language."""
+    metric: str
+    """Key of `measures.METRICS`, or one of `FACTS`."""
+    value: str
+    """As printed, without the sign of percent."""
+
+    @property
+    def number(self) -> float:
+        """The figure; error rates, removal rate and accuracy are in percent.
+
+        Raises:
+            ValueError: The entry is one of `FACTS`.
+        """
+        return float(self.value)
+
+
+@cache
+def paper_results() -> tuple[PaperResult, ...]:
+    """Every entry of Tables 1-8, in the paper's order; cells that are empty there are not here."""
+    text = (resources.files("unison_audio.evaluation.report") / "paper_results.tsv").read_text(
+        "utf-8"
+    )
+    rows = csv.DictReader(text.splitlines(), delimiter="\t")
+    return tuple(PaperResult(**{**row, "table": int(row["table"])}) for row in rows)  # type: ignore[arg-type]

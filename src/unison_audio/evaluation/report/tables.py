@@ -1,0 +1,433 @@
+"""Fills tables: the paper's rows beside measured ones, the best figures found, judges named."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from unison_audio.errors import InputError
+from unison_audio.evaluation.report.layouts import (
+    ABLATIONS,
+    FACTS,
+    GROUND_TRUTH,
+    LARGER,
+    LAYOUTS,
+    REMARKS,
+    SHOWN,
+    SOLE_TASKS,
+    TASK_WORDS,
+    Block,
+    Column,
+    Layout,
+    PaperResult,
+    as_in_paper,
+    paper_results,
+    shown,
+)
+
+PAPER, HERE = "paper", "here"
+"""Where a row is from."""
+
+NAMED_FAILURES = 10
+"""So many failed items are named below a table; its CSV file names all."""
+
+
+@dataclass(kw_only=True)
+class Cell:
+    """A figure of a table, as shown: percent where it is a share."""
+
+    value: float
+    """NaN where nothing could be measured."""
+    printed: str = ""
+    """As the paper prints it; "" for measured figures."""
+    low: float = math.nan
+    """Of the 95 % interval; NaN if there is none."""
+    high: float = math.nan
+    """Likewise."""
+    count: int | None = None
+    """Items it is made of; None in the paper's rows."""
+    failed: tuple[str, ...] = ()
+    """Items that could not be judged."""
+    model: str = ""
+    """Who judged; "" in the paper's rows."""
+    best: bool = False
+    """Whether it is the best among those it can be compared with."""
+
+
+@dataclass(kw_only=True)
+class Line:
+    """A row of a table."""
+
+    system: str
+    """Whose."""
+    origin: str
+    """`PAPER` or `HERE`."""
+    block: str = ""
+    """Title of its sub-task."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """What is said of the system."""
+    cells: dict[Column, Cell] = field(default_factory=dict)
+    """Its figures; columns without one are missing."""
+    ranked: bool = True
+    """Whether it can be the best."""
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Items of which any figure could not be measured."""
+        return tuple(sorted({name for cell in self.cells.values() for name in cell.failed}))
+
+
+@dataclass(kw_only=True)
+class Table:
+    """A filled table."""
+
+    number: int | None
+    """In the paper; None for what the paper has no table of."""
+    title: str
+    """What it is about."""
+    facts: tuple[str, ...]
+    """Columns about the systems."""
+    columns: tuple[Column, ...]
+    """Columns of figures."""
+    lines: list[Line]
+    """Rows, those of a sub-task together."""
+    notes: list[str]
+    """Sentences below it."""
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return "further-results" if self.number is None else f"table-{self.number}"
+
+    @property
+    def heading(self) -> str:
+        """Number and title."""
+        return self.title if self.number is None else f"Table {self.number}. {self.title}"
+
+    @property
+    def blocks(self) -> bool:
+        """Whether its rows belong to sub-tasks."""
+        return any(line.block for line in self.lines)
+
+
+def write_notes(table: Table, remarks: Sequence[str]) -> list[str]:
+    """Write the sentences below a table.
+
+    Args:
+        table: Filled.
+        remarks: What there is to say besides judges and failed items; comes last.
+    """
+    notes = []
+    judges: dict[str, dict[str, None]] = {}
+    for line in table.lines:
+        for column, cell in line.cells.items():
+            if line.origin == HERE and cell.model:
+                judges.setdefault(column.metric, {}).setdefault(cell.model)
+    if judges:
+        here: dict[str, list[str]] = {}
+        for metric, who in judges.items():
+            here.setdefault(" and ".join(who), []).append(shown(metric).name)
+        named = (f"{', '.join(metrics)}: {who}" for who, metrics in here.items())
+        notes.append(f"Judges here: {'; '.join(named)}.")
+    if any(line.origin == PAPER for line in table.lines):
+        theirs: dict[str, list[str]] = {}
+        for metric in dict.fromkeys(column.metric for column in table.columns):
+            if shown(metric).paper:
+                theirs.setdefault(shown(metric).paper, []).append(shown(metric).name)
+        if theirs:
+            named = (f"{', '.join(metrics)}: {who}" for who, metrics in theirs.items())
+            notes.append(f"Judges in the paper: {'; '.join(named)}.")
+    for metric, models in judges.items():
+        other = [model for model in models if not as_in_paper(metric, model)]
+        if other and shown(metric).paper:
+            notes.append(
+                f"{shown(metric).name} here is by {' and '.join(other)}, in the paper by "
+                f"{shown(metric).paper}: compare such figures with each other, not with the "
+                "paper's."
+            )
+    for line in table.lines:
+        if line.failed:
+            rest = len(line.failed) - NAMED_FAILURES
+            more = f" and {rest} more, named in {table.name}.csv" if rest > 0 else ""
+            where = f" ({line.block})" if line.block else ""
+            notes.append(
+                f"Failed items of {line.system}{where}: "
+                f"{', '.join(line.failed[:NAMED_FAILURES])}{more}."
+            )
+    return [*notes, *remarks]
+
+
+REFERENCES = ("ground-truth", "through-codec", "copy-source")
+"""Systems that are a yardstick: they are shown, and are not among those of which one is best."""
+
+
+@dataclass(eq=False, kw_only=True)
+class _Row:
+    """A row of results: what was measured of a system on a part of a set."""
+
+    system: str
+    set: str
+    task: str
+    language: str
+    part: str
+    about: dict[str, str]
+    scores: dict[str, Mapping[str, Any]]
+
+
+def fill_tables(
+    results: Sequence[Mapping[str, Any]],
+    *,
+    ablations: Sequence[Mapping[str, Any]] = (),
+    paper: bool = True,
+) -> list[Table]:
+    """Fill the paper's tables.
+
+    Args:
+        results: Rows with the keys "system", "set", "task" ("" for the whole set), "language"
+            ("" for all), "scores" (metric -> `measures.Score` as a dict), and if wanted "part"
+            ("male" or "female") and "about" ("architecture", "parameters", "conditioning").
+        ablations: Likewise; the rows of Table 8.
+        paper: Whether the paper's rows stand in the tables. Without them, tables and columns for
+            which there is no figure are left out.
+
+    Returns:
+        Tables 1-8, then one of all figures for which the paper has no place, if there are any.
+
+    Raises:
+        InputError: A row lacks a key, or two rows tell of the same thing.
+    """
+    measured, ablated = _read(results), _read(ablations)
+    tables, used = [], set[tuple[int, str]]()
+    for layout in LAYOUTS:
+        rows = ablated if layout.number == ABLATIONS else measured
+        table = _fill(layout, [row for row in rows if row.set in layout.sets], paper, used)
+        if paper or table.lines:
+            tables.append(table)
+    further = _further([*measured, *ablated], used)
+    return [*tables, further] if further else tables
+
+
+def _read(results: Iterable[Mapping[str, Any]]) -> list[_Row]:
+    """Reads rows of results.
+
+    Raises:
+        InputError: A key is missing, or a row is there twice.
+    """
+    rows: list[_Row] = []
+    seen: set[tuple[str, ...]] = set()
+    for result in results:
+        try:
+            row = _Row(
+                system=result["system"],
+                set=result["set"],
+                task=result.get("task", ""),
+                language=result.get("language", ""),
+                part=result.get("part", ""),
+                about=dict(result.get("about", {})),
+                scores=dict(result["scores"]),
+            )
+        except KeyError as error:
+            raise InputError(
+                f"A row of results lacks the key {error} (it has {', '.join(result)}); a row is "
+                "made of system, set, task, language and scores."
+            ) from error
+        key = (row.system, row.set, row.task, row.language, row.part)
+        if key in seen:
+            raise InputError(
+                f"Two rows of results tell of {' / '.join(filter(None, key))}; give one of them."
+            )
+        seen.add(key)
+        rows.append(row)
+    tasks = {(row.system, row.set): row.task for row in rows if row.task}
+    for row in rows:
+        if not row.task and (row.system, row.set) not in tasks:
+            row.task = SOLE_TASKS.get(row.set, "")
+    return rows
+
+
+def _fill(layout: Layout, rows: Sequence[_Row], paper: bool, used: set[tuple[int, str]]) -> Table:
+    """Fills one table; what it uses of the rows is put into `used`."""
+    blocks = layout.blocks or (Block(task="", title=""),)
+    columns = [*layout.columns, *_beyond(layout, blocks, rows)]
+    lines: list[Line] = []
+    systems = list(dict.fromkeys(row.system for row in rows))
+    for block in blocks:
+        of_block: list[Line] = []
+        if paper:
+            of_block += _paper_lines(layout, block)
+        for system in systems:
+            of_system = [row for row in rows if row.system == system]
+            line = Line(
+                system=system,
+                origin=HERE,
+                block=block.title,
+                facts={key: text for row in of_system for key, text in row.about.items()},
+                ranked=system not in REFERENCES,
+            )
+            for column in columns:
+                row = _find(column, column.task or block.task, of_system)
+                if row is not None:
+                    line.cells[column] = _cell(column.metric, row.scores[column.metric])
+                    used.add((id(row), column.metric))
+            if line.cells:
+                of_block.append(line)
+        _mark_best(of_block, columns)
+        lines += of_block
+    if not paper:
+        columns = [column for column in columns if any(column in line.cells for line in lines)]
+    facts = tuple(fact for fact in layout.facts if any(line.facts.get(fact) for line in lines))
+    table = Table(
+        number=layout.number,
+        title=", ".join(filter(None, (layout.title, layout.benchmark if paper else ""))),
+        facts=facts,
+        columns=tuple(columns),
+        lines=lines,
+        notes=[],
+    )
+    table.notes += write_notes(table, REMARKS.get(layout.number, ()) if paper else ())
+    return table
+
+
+def _paper_lines(layout: Layout, block: Block) -> list[Line]:
+    """The paper's rows of a table, in its order."""
+    lines: dict[str, Line] = {}
+    entries = [entry for entry in paper_results() if entry.table == layout.number]
+    places = {
+        (column.metric, column.task or block.task, column.language, column.part): column
+        for column in layout.columns
+    }
+    for entry in entries:
+        column = places.get((entry.metric, entry.task, entry.language, entry.part))
+        if column is not None:
+            line = lines.setdefault(entry.system, _paper_line(entry, entries, block))
+            line.cells[column] = Cell(value=entry.number, printed=entry.value)
+    return list(lines.values())
+
+
+def _paper_line(entry: PaperResult, entries: Sequence[PaperResult], block: Block) -> Line:
+    about = [e for e in entries if e.system == entry.system]
+    return Line(
+        system=entry.system,
+        origin=PAPER,
+        block=block.title,
+        facts={e.metric: e.value for e in about if e.metric in FACTS},
+        ranked=entry.group not in (GROUND_TRUTH, LARGER),
+    )
+
+
+def _find(column: Column, task: str, rows: Sequence[_Row]) -> _Row | None:
+    """The row of a system's results that a column shows.
+
+    Where only the set as a whole has been measured, an error rate of it is that of its language;
+    where only one language has, its figure is that of all.
+    """
+    fits = [
+        row
+        for row in rows
+        if row.task == task and row.part == column.part and column.metric in row.scores
+    ]
+    exact = [row for row in fits if row.language == column.language]
+    if exact:
+        return exact[0]
+    if column.language:
+        return next((row for row in fits if not row.language), None)
+    return fits[0] if len(fits) == 1 else None
+
+
+def _beyond(layout: Layout, blocks: Sequence[Block], rows: Sequence[_Row]) -> list[Column]:
+    """Columns for metrics of the table's tasks that the paper's table does not have."""
+    tasks = {column.task or block.task for column in layout.columns for block in blocks}
+    theirs = {column.metric for column in layout.columns}
+    found = dict.fromkeys(
+        (metric, "" if layout.blocks else row.task, row.language)
+        for row in rows
+        if row.task in tasks and not row.part
+        for metric in row.scores
+        if metric not in theirs and layout.number != ABLATIONS
+    )
+    ordered = sorted(found, key=lambda key: list(SHOWN).index(key[0]) if key[0] in SHOWN else 99)
+    several_tasks = len({task for _, task, _ in ordered}) > 1
+    columns = []
+    for metric, task, language in ordered:
+        whole = (metric, task, "")
+        if language and whole in found:
+            continue  # the same items once more, by language
+        words = [TASK_WORDS.get(task, task) if several_tasks else "", language.upper()]
+        columns.append(
+            Column(
+                metric=metric,
+                task=task or None,
+                language=language,
+                label=", ".join(filter(None, words)),
+            )
+        )
+    return columns
+
+
+def _cell(metric: str, score: Mapping[str, Any]) -> Cell:
+    """A `measures.Score` as it is shown."""
+    factor = 100.0 if shown(metric).percent else 1.0
+
+    def figure(name: str) -> float:
+        value = score.get(name)
+        return math.nan if value is None else factor * float(value)
+
+    return Cell(
+        value=figure("value"),
+        low=figure("low"),
+        high=figure("high"),
+        count=score.get("count"),
+        failed=tuple(score.get("failed", ())),
+        model=score.get("model", ""),
+    )
+
+
+def _mark_best(lines: Sequence[Line], columns: Sequence[Column]) -> None:
+    """Marks the best of each column, apart for each judge; the paper's kind of judge is one."""
+    for column in columns:
+        by_judge: dict[str, list[Cell]] = {}
+        for line in lines:
+            cell = line.cells.get(column)
+            if line.ranked and cell is not None and not math.isnan(cell.value):
+                by_judge.setdefault(_judge(column.metric, line, cell), []).append(cell)
+        how = shown(column.metric)
+        sign = 1.0 if how.better == "higher" else -1.0
+        for cells in by_judge.values():
+            top = max(sign * round(cell.value, how.digits) for cell in cells)
+            for cell in cells:
+                cell.best = len(cells) > 1 and sign * round(cell.value, how.digits) == top
+
+
+def _judge(metric: str, line: Line, cell: Cell) -> str:
+    """Who judged; figures by the paper's kind of judge can be compared with the paper's."""
+    return PAPER if line.origin == PAPER or as_in_paper(metric, cell.model) else cell.model
+
+
+def _further(rows: Sequence[_Row], used: set[tuple[int, str]]) -> Table | None:
+    """A table of what no other shows; None if there is nothing."""
+    columns: dict[str, Column] = {}
+    lines = []
+    for row in rows:
+        left = [metric for metric in row.scores if (id(row), metric) not in used]
+        if not left:
+            continue
+        where = (row.set, row.task.replace("_", " "), row.language.upper(), row.part)
+        line = Line(system=row.system, origin=HERE, block=", ".join(filter(None, where)))
+        for metric in left:
+            column = columns.setdefault(metric, Column(metric=metric))
+            line.cells[column] = _cell(metric, row.scores[metric])
+        lines.append(line)
+    if not lines:
+        return None
+    order = list(dict.fromkeys(line.block for line in lines))
+    lines.sort(key=lambda line: order.index(line.block))
+    table = Table(
+        number=None,
+        title="Further results",
+        facts=(),
+        columns=tuple(columns.values()),
+        lines=lines,
+        notes=[],
+    )
+    table.notes += write_notes(table, ())
+    return table

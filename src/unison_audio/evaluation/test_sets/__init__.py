@@ -1,0 +1,1 @@
+"""Test sets; start with `build`."""

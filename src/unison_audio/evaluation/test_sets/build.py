@@ -1,0 +1,379 @@
+"""The paper's test sets (§4.2), built by the builders of training with a fixed seed.
+
+A recording is used once before any is used again, in an order drawn with the seed; each item's own
+draws depend on the seed and its name alone. Wordings are the paper's own. What the paper leaves
+open is settled thus:
+
+- AudioCaps: one item a clip, asked for with its first caption; all captions stay with the item. Of
+  more clips than are asked for, some are drawn.
+- Sounds in scenes are clips none of whose captions speaks of speech; the phrase for an event is
+  the first caption, the caption of a scene its parts' captions joined by "and", of a timeline by
+  "followed by". Speech in it is called "a man speaking" or "a woman speaking"; Seed-TTS does not
+  say who is who, so the median pitch decides.
+- Plain speech is asked of a gender drawn at random, as many of each as can be.
+- Zero-shot speech and rewriting take an utterance's own prompt as the reference, or as the words
+  before.
+- Clips last 10 s; where a recording of speech is longer, so is its item.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unison_audio.errors import InputError
+from unison_audio.evaluation.test_sets.manifest import (
+    MANIFEST,
+    Event,
+    Piece,
+    TestSet,
+    read_manifest,
+    read_test_set,
+    write_test_set,
+)
+from unison_audio.evaluation.test_sets.recordings import LANGUAGES, Material, Voice
+from unison_audio.evaluation.test_sets.scenes import (
+    MARGIN_SECONDS,
+    ONSET_SECONDS,
+    DealtPools,
+    Deck,
+    Form,
+    Making,
+    deal_voice,
+)
+from unison_audio.tasks.draw import BuilderConfig
+from unison_audio.tasks.table import TASKS
+from unison_audio.tasks.templates import render
+
+GENDERS = ("female", "male")
+
+PAPER_COUNTS: dict[str, int] = {
+    "audiocaps": 881,
+    "seed-tts-en": 1088,
+    "seed-tts-zh": 2020,
+    "gender-tts-en": 106,
+    "gender-tts-zh": 194,
+    "t2as": 600,
+    "audio-editing": 400,
+    "speech-editing": 200,
+    "timed": 150,
+}
+"""Items of each set; of the two sets of edits, of each of their three tasks."""
+
+NANO_COUNTS: dict[str, int] = {
+    "audiocaps": 100,
+    "seed-tts-en": 60,
+    "seed-tts-zh": 0,
+    "gender-tts-en": 60,
+    "gender-tts-zh": 0,
+    "t2as": 60,
+    "audio-editing": 40,
+    "speech-editing": 40,
+    "timed": 40,
+}
+"""The same for nano's sets, whose corpus is English and small."""
+
+_SPEAKING = {"male": "a man speaking", "female": "a woman speaking"}
+
+
+def build_test_set(
+    name: str,
+    material: Material,
+    folder: Path,
+    form: Form,
+    *,
+    counts: Mapping[str, int] = PAPER_COUNTS,
+    seed: int = 0,
+) -> TestSet:
+    """Build a test set, or take the one in the folder if it was built from the same.
+
+    Args:
+        name: A key of `SETS`.
+        material: What to make it from.
+        folder: Where to.
+        form: Rate and lengths.
+        counts: Keys of `PAPER_COUNTS` -> items; those left out are the paper's.
+        seed: The same one gives the same files.
+
+    Returns:
+        The set.
+
+    Raises:
+        InputError: The set or a count is unknown, the material does not suffice, or the folder
+            holds a set that was built from something else; the message names what has changed.
+    """
+    kind = find_set(name)
+    full = {**PAPER_COUNTS, **check_counts(counts)}
+    settings = {
+        "material": material.name,
+        "counts": {key: full[key] for key in kind.counts},
+        "form": vars(form),
+    }
+    inputs = material.inputs(sounds=kind.sounds, voices=kind.voices)
+    if (folder / MANIFEST).is_file():
+        _require_same(folder, {"name": name, "seed": seed, "settings": settings}, inputs)
+        return read_test_set(folder)
+    making = Making(material=material, form=form, seed=seed, counts=full, name=name)
+    return write_test_set(
+        folder,
+        name=name,
+        sample_rate=form.sample_rate,
+        seed=seed,
+        pieces=kind.pieces(making),
+        inputs=inputs,
+        settings=settings,
+    )
+
+
+def check_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
+    """Refuse counts of unknown sets and such below 0.
+
+    Raises:
+        InputError: There is one.
+    """
+    for key, count in counts.items():
+        if key not in PAPER_COUNTS or count < 0:
+            raise InputError(
+                f"{key}={count} is no number of items; the sets are {', '.join(PAPER_COUNTS)}, "
+                "and at least 0 items are asked of each."
+            )
+    return counts
+
+
+def _require_same(folder: Path, asked: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
+    """Refuse a set that was built with other settings or from other files."""
+    manifest = read_manifest(folder)
+    for key, value in asked.items():
+        if manifest[key] != value:
+            raise InputError(
+                f"The test set {folder} was built with {key} {manifest[key]}, and {value} is asked "
+                "for; delete the folder, or choose another."
+            )
+    before = manifest["inputs"]
+    for name in sorted({*before, *inputs}):
+        if before.get(name) != inputs.get(name):
+            how = "is missing" if name not in inputs else "has changed"
+            how = how if name in before else "is new"
+            raise InputError(
+                f"{name} {how} since the test set {folder} was built; put the old file back, or "
+                "delete the folder to build the set again."
+            )
+
+
+def _sounds(making: Making) -> Iterator[Piece]:
+    """One item a clip of sound, asked for with its first caption."""
+    for sound in making.draw("audiocaps", making.material.sounds, "clips with audio"):
+        pools = DealtPools(Deck([sound], making.generator(sound.id, "deck")))
+        item, waves, _ = making.scene(sound.id, "t2a", pools, making.form.seconds)
+        caption = sound.captions[0]
+        yield Piece(item=replace(item, caption=caption, captions=sound.captions), sounds=waves)
+
+
+def _seed_tts(making: Making) -> Iterator[Piece]:
+    """Every utterance twice: of a gender named, and from a reference."""
+    for language in LANGUAGES:
+        key, what = f"seed-tts-{language}", f"utterances in {language!r}"
+        voices = making.draw(key, _with_room(making, making.material.voices, language), what)
+        for voice, gender in zip(voices, _genders(making, len(voices), language), strict=True):
+            yield _spoken(making, voice, f"tts-{voice.id}", gender)
+        for voice in making.draw(
+            key, _with_room(making, making.material.zero_shot, language), what
+        ):
+            yield _cloned(making, voice, f"zero-shot-{voice.id}")
+
+
+def _gender_tts(making: Making) -> Iterator[Piece]:
+    """Utterances drawn from each language, half asked of a woman and half of a man."""
+    voices: list[Voice] = []
+    for language in LANGUAGES:
+        spoken = _with_room(making, making.material.voices, language)
+        voices += making.draw(f"gender-tts-{language}", spoken, f"utterances in {language!r}")
+    for voice, gender in zip(voices, _genders(making, len(voices), "all"), strict=True):
+        yield _spoken(making, voice, voice.id, gender)
+
+
+def _genders(making: Making, count: int, what: str) -> list[str]:
+    """As many of each gender as can be, in a drawn order."""
+    order = torch.randperm(count, generator=making.generator("genders", what)).tolist()
+    return [GENDERS[k % 2] for k in order]
+
+
+def _with_room(making: Making, voices: Sequence[Voice], language: str) -> list[Voice]:
+    """The utterances of a language; all of published lists, or those for which there is room."""
+    form = making.form
+    spoken = [voice for voice in voices if voice.language == language]
+    if making.material.published:
+        return spoken
+    ahead = form.longest - form.zero_shot_seconds - _gap_seconds(form)
+    room = min(form.zero_shot_seconds, form.seconds - ONSET_SECONDS - MARGIN_SECONDS)
+    return [v for v in spoken if v.seconds <= room and v.prompt and v.prompt.seconds <= ahead]
+
+
+def _gap_seconds(form: Form) -> float:
+    """The most that lies between a reference and the new words."""
+    return BuilderConfig().reference_silence_seconds + form.hop / form.sample_rate
+
+
+def _spoken(making: Making, voice: Voice, name: str, gender: str) -> Piece:
+    """Speech of a gender asked for, beside the recording, whoever speaks there."""
+    seconds = max(making.form.seconds, voice.seconds + ONSET_SECONDS + MARGIN_SECONDS)
+    _require_time(voice, seconds, making.form)
+    item, waves, _ = making.scene(name, "tts", DealtPools(None, voice, gender), seconds)
+    return Piece(item=replace(item, language=voice.language), sounds=waves)
+
+
+def _cloned(making: Making, voice: Voice, name: str) -> Piece:
+    """Zero-shot speech: the reference, and the new words apart from it."""
+    form, prompt = making.form, voice.prompt
+    assert prompt is not None
+    seconds = max(form.zero_shot_seconds, voice.seconds)
+    _require_time(voice, seconds, form)
+    whole = prompt.seconds + seconds + 2 * _gap_seconds(form)
+    item, waves, edge = making.scene(name, "zero_shot_tts", DealtPools(None, voice), whole)
+    head = round(item.details["reference_window"][1] * form.sample_rate)
+    samples = round(seconds * form.sample_rate)
+    tail = waves["target"][edge : edge + samples]
+    return Piece(
+        item=replace(
+            item,
+            instruction=render(TASKS["zero_shot_tts"].templates[0], {"text": voice.text}),
+            reference_text=prompt.text,
+            language=voice.language,
+            seconds=seconds,
+            details={"speaker": voice.speaker, "reference_seconds": head / form.sample_rate},
+        ),
+        sounds={
+            "reference": waves["source"][:head],
+            "target": torch.nn.functional.pad(tail, (0, samples - len(tail))),
+        },
+    )
+
+
+def _require_time(voice: Voice, seconds: float, form: Form) -> None:
+    if seconds > form.longest:
+        raise InputError(
+            f"The utterance {voice.id} lasts {voice.seconds:.2f} s, and at most {form.longest} s "
+            "can be made; leave it out of the list."
+        )
+
+
+def _t2as(making: Making) -> Iterator[Piece]:
+    """Speech and a sound throughout, equally loud."""
+    seconds = making.form.seconds
+    sounds, voices = making.sound_deck(), making.voice_deck()
+    for number in range(making.counts["t2as"]):
+        voice = deal_voice(voices, seconds - ONSET_SECONDS)
+        pools = DealtPools(sounds, voice, voice.gender())
+        item, waves, _ = making.scene(f"t2as-{number:04d}", "t2as", pools, seconds)
+        said = f"{_SPEAKING[item.gender]} and {pools.dealt[0].captions[0]}"
+        row = replace(item, caption=said, captions=(said,), language=voice.language)
+        yield Piece(item=row, sounds=waves)
+
+
+_EDITED: dict[str, Callable[..., tuple[str, str]]] = {
+    "edit_add": lambda base, event: (base, f"{base} and {event}"),
+    "edit_remove": lambda base, event: (f"{base} and {event}", base),
+    "edit_replace": lambda base, old, new: (f"{base} and {old}", f"{base} and {new}"),
+}
+"""Task -> what is heard before and after."""
+
+
+def _audio_edits(making: Making) -> Iterator[Piece]:
+    """Adding, removing and exchanging an event in a scene of another."""
+    sounds = making.sound_deck()
+    for task, heard in _EDITED.items():
+        for number in range(making.counts["audio-editing"]):
+            pools, name = DealtPools(sounds), f"{task}-{number:04d}"
+            item, waves, _ = making.scene(name, task, pools, making.form.seconds)
+            before, after = heard(*(sound.label for sound in pools.dealt))
+            row = replace(item, caption=after, captions=(after,), source_caption=before)
+            yield Piece(item=row, sounds=waves)
+
+
+_VOICED: dict[str, Callable[[str, str], tuple[str, str]]] = {
+    "speech_insert": lambda scene, spoken: (scene, spoken),
+    "speech_delete": lambda scene, spoken: (spoken, scene),
+    "speech_rewrite": lambda scene, spoken: (spoken, spoken),
+}
+"""Task -> what is heard before and after."""
+
+
+def _speech_edits(making: Making) -> Iterator[Piece]:
+    """Inserting, deleting and rewriting speech in a scene."""
+    seconds = making.form.seconds
+    sounds, voices = making.sound_deck(), making.voice_deck()
+    for task, heard in _VOICED.items():
+        for number in range(making.counts["speech-editing"]):
+            voice = deal_voice(voices, seconds, pair=task == "speech_rewrite")
+            pools = DealtPools(sounds, voice, voice.gender())
+            item, waves, _ = making.scene(f"{task}-{number:04d}", task, pools, seconds)
+            scene = pools.dealt[0].label
+            before, after = heard(scene, f"{_SPEAKING[item.gender]} and {scene}")
+            row = replace(
+                item,
+                caption=after,
+                captions=(after,),
+                source_caption=before,
+                text="" if task == "speech_delete" else item.text,
+                language=voice.language,
+                gender="",
+            )
+            yield Piece(item=row, sounds=waves)
+
+
+def _timed(making: Making) -> Iterator[Piece]:
+    """Two or three sounds, each in its window."""
+    sounds = making.sound_deck()
+    for number in range(making.counts["timed"]):
+        pools, name = DealtPools(sounds), f"timed-{number:04d}"
+        item, waves, _ = making.scene(name, "timed", pools, making.form.timed_seconds)
+        events = tuple(
+            Event(caption=sound.label, start=start, end=end)
+            for sound, (start, end) in zip(pools.dealt, item.details["windows"], strict=True)
+        )
+        said = " followed by ".join(event.caption for event in events)
+        yield Piece(item=replace(item, caption=said, captions=(said,), events=events), sounds=waves)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetKind:
+    """A kind of test set."""
+
+    pieces: Callable[[Making], Iterator[Piece]]
+    """Makes its items."""
+    counts: tuple[str, ...]
+    """Which counts it has."""
+    sounds: bool = False
+    """Whether it is made from sounds."""
+    voices: bool = False
+    """Whether it is made from speech."""
+
+
+_sound, _speech = partial(SetKind, sounds=True), partial(SetKind, voices=True)
+
+_both = partial(SetKind, sounds=True, voices=True)
+
+SETS: dict[str, SetKind] = {
+    "audiocaps": _sound(pieces=_sounds, counts=("audiocaps",)),
+    "seed-tts": _speech(pieces=_seed_tts, counts=("seed-tts-en", "seed-tts-zh")),
+    "gender-tts": _speech(pieces=_gender_tts, counts=("gender-tts-en", "gender-tts-zh")),
+    "t2as": _both(pieces=_t2as, counts=("t2as",)),
+    "audio-editing": _sound(pieces=_audio_edits, counts=("audio-editing",)),
+    "speech-editing": _both(pieces=_speech_edits, counts=("speech-editing",)),
+    "timed": _sound(pieces=_timed, counts=("timed",)),
+}
+"""The test sets, in the order of the paper's tables."""
+
+
+def find_set(name: str) -> SetKind:
+    """Look a kind of test set up.
+
+    Raises:
+        InputError: There is none of that name.
+    """
+    if name not in SETS:
+        raise InputError(f"There is no test set {name!r}; use one of {', '.join(SETS)}.")
+    return SETS[name]

@@ -1,0 +1,284 @@
+"""Test sets on disk: items, their files and the manifest that notices whatever has changed."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from unison_audio import audio
+from unison_audio.errors import InputError
+
+MANIFEST = "manifest.json"
+
+FORMAT = 1
+"""Version of the manifest."""
+
+Role = Literal["source", "target", "reference"]
+
+ROLES: tuple[Role, ...] = ("source", "target", "reference")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One sound of a timeline."""
+
+    caption: str
+    """What is heard."""
+    start: float
+    """Seconds."""
+    end: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One row of a test set's manifest."""
+
+    id: str
+    """Stem of its files, unique in the set."""
+    set: str
+    """The set's name."""
+    task: str
+    """Key of `tasks.table.TASKS`."""
+    language: str = "en"
+    """"en" or "zh"."""
+    instruction: str
+    """With tags, as a user gives it; the words of a reference are in `reference_text`."""
+    caption: str = ""
+    """What sounds in the target: the caption of evaluation."""
+    source_caption: str = ""
+    """What sounds in the source of an edit."""
+    text: str = ""
+    """The words spoken in the target."""
+    gender: str = ""
+    """The gender asked for."""
+    seconds: float
+    """Length of the output asked for; of zero-shot, of the new speech."""
+    source: str = ""
+    """Path relative to the set's folder of the recording to edit; "" for none."""
+    target: str = ""
+    """Likewise, of what is asked for."""
+    reference: str = ""
+    """Likewise, of the recording whose voice is to speak."""
+    reference_text: str = ""
+    """Its words."""
+    captions: tuple[str, ...] = ()
+    """All reference captions, `caption` among them (AudioCaps has five)."""
+    events: tuple[Event, ...] = ()
+    """Of a timeline."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """What else was drawn: SNRs in dB, labels, windows in seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestSet:
+    """A test set on disk."""
+
+    __test__ = False  # pytest collects classes of this name otherwise
+
+    name: str
+    """Which."""
+    folder: Path
+    """Where it lies."""
+    sample_rate: int
+    """Of its files, in Hz."""
+    seed: int
+    """It was drawn with."""
+    items: tuple[Item, ...]
+    """Its rows, in order."""
+
+    def path(self, item: Item, role: Role) -> Path | None:
+        """Where an item's file lies; None if it has none of that role."""
+        name: str = getattr(item, role)
+        return self.folder / name if name else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What a metric judges: an output beside what was asked for."""
+
+    item: Item
+    """What was asked for."""
+    output: Path
+    """What came."""
+    target: Path | None
+    """What was wanted, if there is such a recording."""
+    source: Path | None
+    """What was edited, if anything was."""
+    reference: Path | None = None
+    """Whose voice was to speak, if there is such a recording."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """An item before it is written: its row without paths, and its sounds."""
+
+    item: Item
+    """The row."""
+    sounds: Mapping[Role, Tensor]
+    """(samples,) of each file it has, within -1..1."""
+
+
+def write_test_set(
+    folder: Path,
+    *,
+    name: str,
+    sample_rate: int,
+    seed: int,
+    pieces: Iterable[Piece],
+    inputs: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> TestSet:
+    """Write a test set; without its manifest, which comes last, it does not count as there.
+
+    Args:
+        folder: Where to; made if missing.
+        name: The set's name.
+        sample_rate: Of the sounds, in Hz.
+        seed: What it was drawn with.
+        pieces: Its items; taken one after another, so they need not all be in memory.
+        inputs: What it was made from: file -> SHA-256.
+        settings: What else it depends on, such as counts; JSON values.
+
+    Returns:
+        The set.
+
+    Raises:
+        InputError: There is no item, an id appears twice, or a sound cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    items: list[Item] = []
+    files: dict[str, str] = {}
+    seen: set[str] = set()
+    for piece in pieces:
+        if piece.item.id in seen:
+            raise InputError(
+                f"The test set {name} has two items named {piece.item.id!r}; the entries it is "
+                "made from need names of their own."
+            )
+        seen.add(piece.item.id)
+        paths: dict[str, str] = {}
+        for role in ROLES:
+            if role in piece.sounds:
+                paths[role] = f"{role}/{piece.item.id}.flac"
+                path = folder / paths[role]
+                path.parent.mkdir(exist_ok=True)
+                audio.save(path, piece.sounds[role], sample_rate)
+                files[paths[role]] = file_hash(path)
+        items.append(dataclasses.replace(piece.item, **paths))  # type: ignore[arg-type]
+    if not items:
+        raise InputError(f"The test set {name} would hold nothing; ask for at least one item.")
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "name": name,
+        "sample_rate": sample_rate,
+        "seed": seed,
+        "settings": dict(settings or {}),
+        "inputs": dict(inputs or {}),
+        "items": [dataclasses.asdict(item) for item in items],
+        "files": files,
+    }
+    manifest["sha256"] = value_hash(manifest)
+    partial = folder / f"{MANIFEST}.partial"
+    partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), "utf-8")
+    partial.replace(folder / MANIFEST)
+    return read_test_set(folder, check_files=False)
+
+
+def read_test_set(folder: Path, *, check_files: bool = True) -> TestSet:
+    """Read a test set and make sure that it is what was written.
+
+    Args:
+        folder: Where `write_test_set` wrote it.
+        check_files: Whether every file is hashed as well; else they must only be there.
+
+    Raises:
+        InputError: There is none, or the manifest or a file has changed; the message names it.
+    """
+    manifest = read_manifest(folder)
+    for name, wanted in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise InputError(
+                f"The test set {folder} lacks {name}; delete the folder and build the set again."
+            )
+        if check_files and file_hash(path) != wanted:
+            raise InputError(
+                f"{path} has changed since the test set was built; delete {folder} and build the "
+                "set again."
+            )
+    items = tuple(_item(row) for row in manifest["items"])
+    return TestSet(
+        name=manifest["name"],
+        folder=folder,
+        sample_rate=manifest["sample_rate"],
+        seed=manifest["seed"],
+        items=items,
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read a test set's manifest.
+
+    Returns:
+        Keys "format", "name", "sample_rate", "seed", "settings", "inputs", "items", "files"
+        and "sha256".
+
+    Raises:
+        InputError: There is none, it is damaged or edited, or it is of another format.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder} holds no finished test set (no {MANIFEST}); build it first."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}); delete {folder} and build the set again."
+        ) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise InputError(
+            f"{path} is no manifest of format {FORMAT}; delete {folder} and build the set again."
+        )
+    stated = manifest.pop("sha256", "")
+    if value_hash(manifest) != stated:
+        raise InputError(
+            f"{path} has been edited since it was written; delete {folder} and build the set again."
+        )
+    return {**manifest, "sha256": stated}
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def value_hash(value: Any) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A seed from 0 to 2^63 - 1 that depends on all parts and on nothing else."""
+    text = json.dumps(parts, ensure_ascii=False)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _item(row: dict[str, Any]) -> Item:
+    return Item(
+        **{
+            **row,
+            "captions": tuple(row["captions"]),
+            "events": tuple(Event(**event) for event in row["events"]),
+        }
+    )

@@ -1,0 +1,298 @@
+"""Dealing recordings to the items of a test set, and building an item's scene from them."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from unison_audio.errors import InputError
+from unison_audio.evaluation.test_sets.manifest import Item, Role, derived_seed
+from unison_audio.evaluation.test_sets.recordings import Material, Sound, Voice
+from unison_audio.tasks.clips import SoundClip, SpeechClip
+from unison_audio.tasks.draw import BuilderConfig
+from unison_audio.tasks.table import TASKS, TaskBatch
+from unison_audio.variants import Variant
+
+FLOOR_DBFS = -70.0
+"""RMS of the noise that lies under every source and target, as under any recording. In digital
+silence a log-spectral distance would weigh what nobody can hear more than what everybody hears."""
+
+
+def with_floor(batch: TaskBatch, seed: int) -> TaskBatch:
+    """Lays white noise of `FLOOR_DBFS` under a batch, the same under an item's source and target.
+
+    Args:
+        batch: What was built.
+        seed: Of the noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    floor = 10 ** (FLOOR_DBFS / 20) * torch.randn(batch.target.shape, generator=generator)
+    source = batch.source + floor if batch.source is not None else None
+    return dataclasses.replace(batch, target=batch.target + floor, source=source)
+
+
+T = TypeVar("T")
+
+ONSET_SECONDS = BuilderConfig().onset_seconds[1]
+"""The latest moment at which plain speech begins."""
+
+MARGIN_SECONDS = 0.01
+"""Resampled recordings may be a little longer than their headers say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """How the recordings of test sets are made."""
+
+    sample_rate: int
+    """In Hz."""
+    hop: int = 1024
+    """Samples of a latent frame."""
+    seconds: float = 10.0
+    """Length of clips."""
+    timed_seconds: float = 10.0
+    """Length of timelines."""
+    zero_shot_seconds: float = 10.0
+    """Length of what a reference's voice is asked for."""
+    longest: float = 22.0
+    """No clip is longer; a reference and what follows are not either."""
+
+    @classmethod
+    def of(cls, variant: Variant) -> "Form":
+        """The form that suits a variant: its rate, its own lengths; 10 s for timelines, or all."""
+        return cls(
+            sample_rate=variant.sample_rate,
+            hop=variant.hop,
+            seconds=variant.default_seconds,
+            timed_seconds=min(10.0, variant.max_seconds),
+            zero_shot_seconds=variant.zero_shot_seconds,
+            longest=variant.max_seconds,
+        )
+
+
+class Deck(Generic[T]):
+    """Deals things in a drawn order, each once before any comes again.
+
+    Args:
+        things: What to deal.
+        generator: Draws the order, anew for each round.
+    """
+
+    def __init__(self, things: Sequence[T], generator: torch.Generator) -> None:
+        self._things, self._generator = list(things), generator
+        self._waiting: list[T] = []
+
+    def deal(self, fits: Callable[[T], bool]) -> T | None:
+        """The next thing that fits; None if none does."""
+        first = self._take(fits)
+        if first is not None:
+            return first
+        order = torch.randperm(len(self._things), generator=self._generator).tolist()
+        self._waiting += [self._things[k] for k in order]
+        return self._take(fits)
+
+    def _take(self, fits: Callable[[T], bool]) -> T | None:
+        for place, thing in enumerate(self._waiting):
+            if fits(thing):
+                return self._waiting.pop(place)
+        return None
+
+
+class DealtPools:
+    """The builders' `Pools` of one item: sounds from a deck, and the voice given.
+
+    Args:
+        sounds: The deck, for tasks with sounds.
+        voice: Who speaks, for tasks with speech.
+        gender: What the voice is called.
+    """
+
+    def __init__(
+        self, sounds: Deck[Sound] | None, voice: Voice | None = None, gender: str = ""
+    ) -> None:
+        self._deck, self._voice, self._gender = sounds, voice, gender
+        self.dealt: list[Sound] = []
+        """The sounds used, in the order asked for."""
+
+    def speech(
+        self, count: int, generator: torch.Generator, *, max_seconds: float
+    ) -> list[SpeechClip]:
+        """The voice."""
+        assert count == 1
+        assert self._voice is not None
+        return [self._clip(self._voice)]
+
+    speech_any = speech
+
+    def speaker_pairs(
+        self, count: int, generator: torch.Generator, *, max_seconds_each: float
+    ) -> list[tuple[SpeechClip, SpeechClip]]:
+        """The voice's prompt and the voice."""
+        assert count == 1
+        assert self._voice is not None
+        assert self._voice.prompt is not None
+        return [(self._clip(self._voice.prompt), self._clip(self._voice))]
+
+    def sounds(
+        self,
+        count: int,
+        generator: torch.Generator,
+        *,
+        exclude_labels: list[set[str]] | None = None,
+        max_seconds: float,
+    ) -> list[SoundClip]:
+        """The next sound of another label.
+
+        Raises:
+            InputError: There is none.
+        """
+        assert count == 1
+        assert self._deck is not None
+        excluded = exclude_labels[0] if exclude_labels else set()
+        sound = self._deck.deal(lambda one: one.label not in excluded)
+        if sound is None:
+            raise InputError(
+                f"No sound is called other than {', '.join(sorted(excluded))}, and another is "
+                "needed; add sounds without speech."
+            )
+        self.dealt.append(sound)
+        return [SoundClip(waveform=sound.read(), label=sound.label, caption=sound.captions[0])]
+
+    def noise(self, count: int, generator: torch.Generator, seconds: float) -> list[Tensor]:
+        """None: no test set of the paper has noise."""
+        raise NotImplementedError("No test set of the paper is made from noise.")
+
+    def _clip(self, voice: Voice) -> SpeechClip:
+        return SpeechClip(
+            waveform=voice.read(), text=voice.text, gender=self._gender, speaker=voice.speaker
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """What a set is made with."""
+
+    name: str
+    """The set's name."""
+    material: Material
+    """Of what."""
+    form: Form
+    """Rate and lengths."""
+    counts: Mapping[str, int]
+    """Items by count's name."""
+    seed: int
+    """The set's."""
+
+    def generator(self, *what: str) -> torch.Generator:
+        """A generator for something of this set."""
+        return torch.Generator().manual_seed(derived_seed(self.seed, self.name, *what))
+
+    def draw(self, key: str, things: Sequence[T], what: str) -> list[T]:
+        """Draw as many things as a count asks for, in the order in which they are listed.
+
+        Raises:
+            InputError: There are fewer.
+        """
+        count = self.counts[key]
+        if count > len(things):
+            raise InputError(
+                f"{count} items are asked for {key}, and there are {len(things)} {what}; ask for "
+                f"{len(things)}, or add the others."
+            )
+        order = torch.randperm(len(things), generator=self.generator(key)).tolist()
+        return [things[k] for k in sorted(order[:count])]
+
+    def sound_deck(self) -> Deck[Sound]:
+        """A deck of the sounds without speech.
+
+        Raises:
+            InputError: There are too few for a scene of three.
+        """
+        usable = [sound for sound in self.material.sounds if sound.speechless]
+        labels = {sound.label for sound in usable}
+        if len(labels) < 3:
+            raise InputError(
+                f"The test set {self.name} needs sounds of at least 3 different captions without "
+                f"speech, and there are {len(labels)}; add sounds."
+            )
+        return Deck(usable, self.generator("sounds"))
+
+    def voice_deck(self) -> Deck[Voice]:
+        """A deck of the utterances."""
+        return Deck(self.material.voices, self.generator("voices"))
+
+    def scene(
+        self, name: str, task: str, pools: DealtPools, seconds: float
+    ) -> tuple[Item, dict[Role, Tensor], int]:
+        """Build one item.
+
+        Args:
+            name: The item's id.
+            task: Key of `TASKS`.
+            pools: Its clips.
+            seconds: Length.
+
+        Returns:
+            Its row, its sounds, and the sample where zero-shot's new words begin.
+        """
+        batch = TASKS[task].build(
+            pools,
+            1,
+            seconds,
+            self.form.sample_rate,
+            self.generator(name),
+            config=BuilderConfig(
+                speech_snr_db=(10.0, 10.0),
+                t2as_snr_db=(0.0, 0.0),
+                event_snr_db=(-3.0, 3.0),
+                first_template_probability=1.0,
+                peak=0.99 if self.material.published else 0.98,  # room for the noise floor
+                hop=self.form.hop,
+            ),
+        )
+        if not self.material.published:
+            batch = with_floor(batch, derived_seed(self.seed, self.name, name, "floor"))
+        sounds: dict[Role, Tensor] = {"target": batch.target[0]}
+        if batch.source is not None:
+            sounds["source"] = batch.source[0]
+        detail = batch.details[0]
+        item = Item(
+            id=name,
+            set=self.name,
+            task=task,
+            instruction=batch.instructions[0],
+            text=detail.get("text", ""),
+            gender=detail.get("gender", ""),
+            seconds=seconds,
+            details={**detail, "sounds": [sound.id for sound in pools.dealt]},
+        )
+        edge = int(batch.reference_samples[0]) if batch.reference_samples is not None else 0
+        return item, sounds, edge
+
+
+def deal_voice(deck: Deck[Voice], room: float, *, pair: bool = False) -> Voice:
+    """The next utterance for which there is room.
+
+    Args:
+        deck: Of utterances.
+        room: Seconds.
+        pair: Whether there must be room for its prompt as well.
+
+    Raises:
+        InputError: There is none.
+    """
+    most = room - MARGIN_SECONDS
+
+    def fits(voice: Voice) -> bool:
+        if not pair:
+            return voice.seconds <= most
+        return voice.prompt is not None and max(voice.seconds, voice.prompt.seconds) <= most
+
+    voice = deck.deal(fits)
+    if voice is None:
+        what = "with a prompt as short" if pair else "of that length"
+        raise InputError(f"There is no utterance of at most {room:.2f} s {what}; add shorter ones.")
+    return voice

@@ -1,0 +1,112 @@
+"""Where commands write: folders are made, names are checked, text appears whole or not at all."""
+
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from unison_audio.errors import InputError
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        InputError: If it cannot be made or is a file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be made ({error.strerror}); give another one."
+        ) from error
+    return folder
+
+
+def check_sound_file(path: Path) -> Path:
+    """Check the name of a sound file to be written, and make its folder.
+
+    Raises:
+        InputError: If the suffix is of no known format, or the name is a folder's.
+    """
+    from unison_audio.audio_files import FORMATS
+
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(
+            f"Cannot write {path}: the suffix must be one of {', '.join(FORMATS)}; rename the file."
+        )
+    if path.is_dir():
+        raise InputError(f"Cannot write {path}: it is a folder; give the name of a file.")
+    make_folder(path.parent)
+    return path
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file beside its place, then move it there.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        part.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}); give another place."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+T = TypeVar("T")
+
+
+def read_rows(
+    path: Path, keys: Sequence[str], what: str, read: Callable[[int, dict[str, Any]], T]
+) -> list[T]:
+    """Reads a JSONL file; empty lines are passed over, and keys whose value is null.
+
+    Args:
+        path: The file.
+        keys: The keys that an object may have.
+        what: What the lines are, for the message of a file without any.
+        read: Called with a line's number, from 1, and its object; what it raises as `InputError`
+            is raised with the file and the line before it.
+
+    Returns:
+        What `read` gave for each line.
+
+    Raises:
+        InputError: If the file cannot be read, holds nothing, or a line cannot be used.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}; check the path.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text ({error}); give a JSONL file.") from error
+    rows: list[T] = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                rows.append(read(number, _object(line, keys)))
+            except InputError as error:
+                raise InputError(f"{path}, line {number}: {error}") from error
+    if not rows:
+        raise InputError(f"{path} holds no {what}; write one JSON object a line.")
+    return rows
+
+
+def _object(line: str, keys: Sequence[str]) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"This is not JSON ({error}); write one object a line.") from error
+    if not isinstance(values, dict):
+        raise InputError(f"This is {type(values).__name__}, not an object; write {{...}}.")
+    unknown = [key for key in values if key not in keys]
+    if unknown:
+        raise InputError(f"Unknown: {', '.join(unknown)}; the keys are {', '.join(keys)}.")
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,1 +1,0 @@
-"""What is only ever run: the audio codecs and the text encoders."""

@@ -1,0 +1,245 @@
+"""From what a user gives to what is run: the task, the length, the level, the prepared sound."""
+
+import math
+import os
+import warnings
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unison_audio import audio, audio_files
+from unison_audio.audio import Audio
+from unison_audio.checks import check_item, check_length
+from unison_audio.codecs.table import AudioCodec
+from unison_audio.errors import InputError
+from unison_audio.tasks.instructions import respell, with_reference_text
+from unison_audio.tasks.reference import frame_edge, prepare_reference
+from unison_audio.tasks.table import Task
+from unison_audio.variants import Variant
+
+Sound: TypeAlias = str | os.PathLike[str] | Audio | tuple[Tensor | np.ndarray, int]
+"""A file's path, an `Audio`, or (waveform, sample_rate) with (samples,) or (channels, samples)."""
+
+PEAK = 0.99
+
+REFERENCE_SECONDS = 3.0
+
+LEAST_ZERO_SHOT_SECONDS = 1.0
+
+FADE_IN_SECONDS = 0.02
+
+
+class ShortenedWarning(UserWarning):
+    """Not all of a recording that was given is used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What is heard when: the given sound, and what of the result is handed out."""
+
+    frames: int
+    """Latent frames T'."""
+    first: int = 0
+    """First sample of the decoded sound that is handed out."""
+    samples: int
+    """How many are handed out."""
+    source: Tensor | None = None
+    """(samples of all frames,) the recording to edit, or reference and zeros, at model level."""
+    reference_samples: int = 0
+    """Samples of the reference at the head, whole frames; 0 without one."""
+    gain: float = 1.0
+    """What the source was multiplied with; the result is divided by it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One item, checked and ready to be run."""
+
+    task: Task
+    """What is asked for."""
+    asked: str
+    """The instruction as the user wrote it, tags respelled."""
+    instruction: str
+    """The instruction as the model reads it."""
+    layout: Layout
+    """What is heard when."""
+    seed: int
+    """Of the noise."""
+
+
+def prepare(
+    variant: Variant,
+    codec: AudioCodec,
+    instruction: str,
+    *,
+    source: Sound | None = None,
+    reference: Sound | None = None,
+    reference_text: str | None = None,
+    duration: float | None = None,
+    seed: int = 0,
+) -> Request:
+    """Check what a user gives and make it ready (paper section 3.3; zero-shot: section 3.6).
+
+    Args:
+        variant: What will run it.
+        codec: The variant's codec.
+        instruction: With the tags of the task table.
+        source: The recording to edit.
+        reference: The recording whose voice is to speak.
+        reference_text: The words of the reference.
+        duration: Seconds of the result; None for the source's length, or the variant's default.
+        seed: Of the noise.
+
+    Returns:
+        The request.
+
+    Raises:
+        InputError: If something does not fit; the message says what does.
+    """
+    task = check_item(
+        variant,
+        instruction,
+        has_source=source is not None,
+        has_reference=reference is not None,
+        reference_text=reference_text,
+        duration=duration,
+        seed=seed,
+    )
+    instruction = respell(instruction.strip(), variant.edit_tag_spelling)
+    heard = instruction
+    if reference is not None and reference_text is not None:
+        heard = with_reference_text(instruction, reference_text)
+        layout = _zero_shot(variant, codec, reference, duration)
+    elif source is not None:
+        layout = _edit(variant, codec, task, source, duration)
+    else:
+        seconds = variant.default_seconds if duration is None else duration
+        samples = max(1, round(seconds * variant.sample_rate))
+        layout = Layout(frames=codec.frames(samples / variant.sample_rate), samples=samples)
+    return Request(task=task, asked=instruction, instruction=heard, layout=layout, seed=seed)
+
+
+def read_sound(given: Sound, what: str, sample_rate: int, longest: float | None = None) -> Tensor:
+    """Bring a recording that a user gives to mono at a rate.
+
+    Args:
+        given: The recording.
+        what: How messages call it, such as "source".
+        sample_rate: Samples per second of the result.
+        longest: Longest length in seconds, if there is one.
+
+    Returns:
+        (samples,).
+
+    Raises:
+        InputError: It is missing, unreadable, empty, silent, not finite, or too long.
+    """
+    if isinstance(given, Audio):
+        given = (given.waveform, given.sample_rate)
+    if isinstance(given, str | os.PathLike):
+        name = f"The {what} {os.fspath(given)}"
+        if longest is not None:  # from the header, so that hours of sound are not decoded first
+            check_length(audio_files.seconds(given), longest, name)
+        waveform = audio.load(given, sample_rate=sample_rate)
+    else:
+        name = f"The {what}"
+        waveform = _from_memory(given, name, sample_rate)
+    if longest is not None:
+        check_length(waveform.shape[0] / sample_rate, longest, name)
+    audio.require_sound(waveform, name)
+    return waveform
+
+
+def _edit(
+    variant: Variant, codec: AudioCodec, task: Task, source: Sound, duration: float | None
+) -> Layout:
+    """The source at the level that the task was trained with, padded to whole frames."""
+    waveform = read_sound(source, "source", variant.sample_rate, variant.max_seconds)
+    length = waveform.shape[0]
+    samples = length if duration is None else round(duration * variant.sample_rate)
+    if samples < length:
+        raise InputError(
+            f"The duration of {duration} s is shorter than the source, "
+            f"{length / variant.sample_rate:.2f} s; leave it out, or cut the source yourself."
+        )
+    level, peak = float(audio.rms(waveform)), float(waveform.abs().max())
+    gain = min(task.source_rms / level, PEAK / peak)
+    # Whole frames around the source: some codecs would leave out what is less than one at its end.
+    frames = codec.frames(-(-samples // codec.hop) * codec.hop / variant.sample_rate)
+    total = max(frames * codec.hop, length)
+    return Layout(
+        frames=frames,
+        samples=samples,
+        source=torch.nn.functional.pad(waveform * gain, (0, total - length)),
+        gain=gain,
+    )
+
+
+def _zero_shot(
+    variant: Variant, codec: AudioCodec, reference: Sound, duration: float | None
+) -> Layout:
+    """The reference, then as many empty frames as the new speech takes (spec: zero-shot)."""
+    rate = variant.sample_rate
+    # Silence around the words would take the room of words; references of training have none.
+    waveform = audio.trim_silence(read_sound(reference, "reference", rate), rate)
+    head = prepare_reference(waveform, rate, max_seconds=REFERENCE_SECONDS)
+    head = head * min(1.0, PEAK / float(head.abs().max()))
+    edge = frame_edge(head.shape[0], codec.hop)
+    room = math.floor(variant.max_seconds * rate) - edge
+    seconds = min(variant.zero_shot_seconds, room / rate) if duration is None else duration
+    samples = max(1, round(seconds * rate))
+    if samples > room or room < LEAST_ZERO_SHOT_SECONDS * rate:
+        raise InputError(
+            f"The reference takes {edge / rate:.2f} s of the {variant.max_seconds} s that "
+            f"{variant.name} can make, which leaves {max(0, room) / rate:.2f} s for the new speech "
+            f"of {seconds:.2f} s; ask for less, or give a shorter reference."
+        )
+    if waveform.shape[0] > REFERENCE_SECONDS * rate:
+        warnings.warn(
+            f"The reference is {waveform.shape[0] / rate:.2f} s long; only its beginning of at "
+            f"most {REFERENCE_SECONDS:.0f} s is used, so the reference text must be what is said "
+            "there.",
+            ShortenedWarning,
+            stacklevel=5,
+        )
+    frames = edge // codec.hop + codec.frames(samples / rate)
+    return Layout(
+        frames=frames,
+        first=edge,
+        samples=samples,
+        source=torch.nn.functional.pad(head, (0, frames * codec.hop - head.shape[0])),
+        reference_samples=edge,
+    )
+
+
+def _from_memory(given: object, name: str, sample_rate: int) -> Tensor:
+    """Bring (waveform, sample_rate) to mono at a rate."""
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise InputError(
+            f"{name} is a {type(given).__name__}; give a path, an Audio, or "
+            "(waveform, sample_rate)."
+        )
+    values, rate = given
+    if not isinstance(rate, int | np.integer) or isinstance(rate, bool) or rate <= 0:
+        raise InputError(f"{name} has the sample rate {rate!r}; give samples per second, above 0.")
+    if not isinstance(values, Tensor | np.ndarray):
+        raise InputError(f"{name}'s waveform is a {type(values).__name__}; give a tensor or array.")
+    waveform = torch.as_tensor(values).detach().cpu()
+    if not waveform.is_floating_point():
+        raise InputError(f"{name}'s waveform is {waveform.dtype}; give floats within -1..1.")
+    if waveform.ndim == 2 and waveform.shape[0] <= waveform.shape[1]:
+        waveform = waveform.mean(dim=0)
+    if waveform.ndim != 1 or waveform.numel() == 0:
+        raise InputError(
+            f"{name}'s waveform has the shape {tuple(waveform.shape)}; give (samples,) or "
+            "(channels, samples), with at least one sample."
+        )
+    if not waveform.isfinite().all():
+        raise InputError(f"{name} holds values that are not finite; give a clean recording.")
+    resampled = audio.resample(waveform.float(), int(rate), sample_rate)
+    if resampled.numel() == 0:
+        raise InputError(f"{name} is too short: less than one sample at {sample_rate} Hz.")
+    return resampled

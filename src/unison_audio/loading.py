@@ -1,0 +1,274 @@
+"""The three models of a variant: where they come from, and which are in memory when."""
+
+import gc
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from unison_audio import checkpoint
+from unison_audio.checkpoint_files import CONFIG_FILE, find_checkpoint, read_config
+from unison_audio.codecs.table import CODECS, AudioCodec
+from unison_audio.device import available_memory, preferred_dtype
+from unison_audio.errors import InputError
+from unison_audio.hub import cache_folder
+from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.config import count_parameters
+from unison_audio.text.states import TextEncoder, TextSetup
+from unison_audio.text.table import TEXT_ENCODERS
+from unison_audio.variants import Variant
+
+T = TypeVar("T")
+
+WORKING_BYTES = 700 << 20
+"""What a run takes beside the weights: activations, text states, the program itself."""
+
+FROZEN_BYTES = {
+    "nano": 25 << 20,
+    "mmaudio-16k": 1140 << 20,
+    "mmaudio-44k": 1720 << 20,
+    "minilm": 95 << 20,
+    "qwen2.5-omni-7b": 2500 << 20,
+    "qwen2.5-omni-3b": 1500 << 20,
+}
+"""Memory of a codec, and of a text encoder as it runs where memory is short."""
+
+
+class Part(Generic[T]):
+    """A model that is loaded when it is first used.
+
+    Args:
+        load: Loads it.
+        keep: Whether it stays in memory afterwards.
+    """
+
+    def __init__(self, load: Callable[[], T], *, keep: bool = True) -> None:
+        self._load, self._keep, self._users = load, keep, 0
+        self._value: T | None = None
+
+    @contextmanager
+    def use(self) -> Iterator[T]:
+        """Gives the model; where memory is short it goes when its last user is done."""
+        if self._value is None:
+            self._value = self._load()
+        self._users += 1
+        try:
+            yield self._value
+        finally:
+            self._users -= 1
+            if not self._users and not self._keep:
+                self._value = None
+                _give_back()
+
+    def get(self) -> T:
+        """Gives the model; where memory is short, a caller keeps it only while it holds it."""
+        with self.use() as value:
+            return value
+
+
+def _give_back() -> None:
+    """Returns memory of models that nobody holds any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How and where models are to run; None lets the machine decide."""
+
+    device: torch.device | str = "cpu"
+    """Where the backbone, the codec and a resident language model run."""
+    dtype: torch.dtype | None = None
+    """Type the backbone computes in: bfloat16 on a GPU that has it, float32 on a CPU."""
+    low_memory: bool | None = None
+    """One model in memory at a time, a large language model layer by layer."""
+    codec_files: Path | None = None
+    """Folder of the codec's own files; None for the cache, filled by download."""
+    text_files: Path | None = None
+    """Folder of the language model; None for the hub's cache, filled by download."""
+    compiled: bool = False
+    """Whether the blocks go through torch.compile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """A variant's models."""
+
+    variant: Variant
+    """What they are of."""
+    backbone: Part[UnisonBackbone]
+    """The trained part."""
+    codec: Part[AudioCodec]
+    """Waveforms to latents and back."""
+    text_encoder: Part[TextEncoder]
+    """Instructions to hidden states."""
+    resident: bool
+    """Whether they are in memory together."""
+
+
+def open_parts(name_or_path: str | os.PathLike[str], how: Loading) -> Parts:
+    """Finds a checkpoint and prepares the loading of its models, within the memory there is.
+
+    Args:
+        name_or_path: A variant's name, a folder, or `owner/name` on the Hugging Face hub.
+        how: How and where they are to run.
+
+    Raises:
+        InputError: If there is no such checkpoint, a part is not known, or it cannot fit.
+    """
+    where = find_checkpoint(name_or_path)
+    variant = read_config(where / CONFIG_FILE)
+    new_text = _row(TEXT_ENCODERS, variant.text_encoder, "text encoder", variant)
+    new_codec = _row(CODECS, variant.codec, "codec", variant)
+    device = torch.device(how.device)
+    dtype = how.dtype or (preferred_dtype(device) if device.type != "cpu" else torch.float32)
+    low_memory = plan(variant, device, dtype, how.low_memory)
+    setup = _text_setup(variant, how, device, streamed=True if low_memory else None)
+    return Parts(
+        variant=variant,
+        backbone=Part(
+            partial(_load_backbone, where, device, dtype, how.compiled), keep=not low_memory
+        ),
+        codec=Part(
+            partial(_load_codec, new_codec, variant, where, how.codec_files, device),
+            keep=not low_memory,
+        ),
+        text_encoder=Part(partial(new_text, setup), keep=not low_memory),
+        resident=not low_memory,
+    )
+
+
+def open_frozen(
+    variant: Variant, how: Loading, checkpoint_folder: Path = Path()
+) -> tuple[AudioCodec, TextEncoder]:
+    """The codec and the text encoder of a variant alone, resident: what training needs.
+
+    Args:
+        variant: Whose.
+        how: Where they are to run, and where their files are.
+        checkpoint_folder: Where a codec lies that has no files of its own.
+
+    Raises:
+        InputError: If a file is missing or damaged.
+    """
+    new_text = _row(TEXT_ENCODERS, variant.text_encoder, "text encoder", variant)
+    new_codec = _row(CODECS, variant.codec, "codec", variant)
+    device = torch.device(how.device)
+    codec = _load_codec(new_codec, variant, checkpoint_folder, how.codec_files, device)
+    return codec, new_text(_text_setup(variant, how, device, streamed=None))
+
+
+def _text_setup(
+    variant: Variant, how: Loading, device: torch.device, *, streamed: bool | None
+) -> TextSetup:
+    """What a variant asks of its text encoder."""
+    return TextSetup(
+        picks=variant.read_layers,
+        penultimate=variant.reads_penultimate,
+        system_prompt=variant.system_prompt,
+        files=how.text_files,
+        device=device,
+        streamed=streamed,
+        cache=cache_folder() / "text",
+    )
+
+
+def plan(
+    variant: Variant,
+    device: torch.device,
+    dtype: torch.dtype,
+    low_memory: bool | None,
+) -> bool:
+    """Decides whether models are in memory together or one at a time.
+
+    Args:
+        variant: What is to run.
+        device: Where it is to run.
+        dtype: Type the backbone computes in.
+        low_memory: What the user asks for; None decides by the memory there is.
+
+    Returns:
+        Whether one at a time.
+
+    Raises:
+        InputError: If it cannot fit even so; the message says what would.
+    """
+    sizes = needed_bytes(variant, dtype)
+    free = available_memory(device)
+    if free is None:
+        return bool(low_memory)
+    together, in_turn = sum(sizes.values()), max(sizes.values())
+    if low_memory is None:
+        low_memory = together + WORKING_BYTES > free
+    needed = (in_turn if low_memory else together) + WORKING_BYTES
+    if needed <= free:
+        return low_memory
+    largest = max(sizes, key=lambda part: sizes[part])
+    cure = "close other programs, or take a smaller variant"
+    if not low_memory:
+        cure = f"ask for low memory, which needs {_gigabytes(in_turn + WORKING_BYTES)}"
+    elif largest == "backbone" and dtype == torch.float32:
+        cure += ", or bfloat16, which halves the backbone"
+    raise InputError(
+        f"{variant.name} needs {_gigabytes(needed)} of memory on {device} "
+        f"({'its ' + largest + ' alone' if low_memory else 'all its models together'}), and "
+        f"{_gigabytes(free)} are free; {cure}."
+    )
+
+
+def needed_bytes(variant: Variant, dtype: torch.dtype) -> dict[str, int]:
+    """Memory of a variant's models: the text encoder's as it runs where memory is short."""
+    return {
+        "text encoder": FROZEN_BYTES[variant.text_encoder],
+        "backbone": count_parameters(variant.backbone) * dtype.itemsize,
+        "codec": FROZEN_BYTES[variant.codec],
+    }
+
+
+def _gigabytes(amount: int) -> str:
+    return f"{amount / 1e9:.1f} GB"
+
+
+def _load_backbone(
+    where: Path, device: torch.device, dtype: torch.dtype, compiled: bool
+) -> UnisonBackbone:
+    backbone = checkpoint.load(where, dtype=dtype)[1].to(device).eval()
+    if compiled:
+        backbone.compile_blocks()
+    return backbone
+
+
+def _load_codec(
+    new: Callable[[Path, Path | None], AudioCodec],
+    variant: Variant,
+    where: Path,
+    files: Path | None,
+    device: torch.device,
+) -> AudioCodec:
+    codec = new(where, files)
+    wanted = (variant.sample_rate, variant.latent_channels, variant.hop)
+    found = (codec.sample_rate, codec.channels, codec.hop)
+    if wanted != found:
+        raise InputError(
+            f"The codec in {files or where} has sample rate, channels and hop {found} where the "
+            f"model needs {wanted}; take the two from one checkpoint."
+        )
+    if isinstance(codec, nn.Module):
+        codec.to(device)
+    return codec
+
+
+def _row(table: dict[str, Any], key: str, what: str, variant: Variant) -> Any:
+    if key not in table:
+        raise InputError(
+            f"The {what} {key!r} of variant {variant.name!r} is not known; use one of "
+            f"{', '.join(map(repr, table))}."
+        )
+    return table[key]

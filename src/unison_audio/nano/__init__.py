@@ -1,0 +1,1 @@
+"""What only the nano variant needs; start with `vocabulary`, then `recipe`."""

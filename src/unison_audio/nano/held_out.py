@@ -1,0 +1,85 @@
+"""Nano's own recordings for test sets: the corpus's held-out sounds and voices."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from unison_audio.data.pools import plain_caption
+from unison_audio.data.records import Clip, read_index
+from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.evaluation.test_sets.recordings import Material, Sound, Voice
+from unison_audio.nano.vocabulary import IsSentence
+
+PROMPT_SECONDS = 1.0
+"""Least length of a prompt among nano's clips, many of which say a single word."""
+
+
+def held_out(corpus: Path, sample_rate: int) -> Material:
+    """Reads the held-out clips of the nano corpus.
+
+    Of the speech, the natural sentences are taken: random sequences of words are nothing that a
+    recogniser of free speech can judge. Unheard texts of heard voices are spoken with a gender
+    named, unheard voices zero-shot.
+
+    Args:
+        corpus: What ``unison-audio data nano`` wrote.
+        sample_rate: Of the corpus, in Hz.
+
+    Raises:
+        InputError: If there is no such corpus.
+    """
+    names = [name.decode() for name in read_index(corpus).names.tolist()]
+    known = read_corpus(corpus, sample_rate, split="heldout")
+    unknown = read_corpus(corpus, sample_rate, split="speakers")
+    sounds = [clip for clip in known if clip.record.kind == "sound"]
+    files: dict[str, Path | bytes] = {name: corpus / name for name in names}
+    return Material(
+        name="nano's held-out clips",
+        sample_rate=sample_rate,
+        sounds=tuple(_corpus_sound(clip) for clip in sounds),
+        voices=_prompted(known),
+        zero_shot=_prompted(unknown),
+        published=False,
+        sound_files=files,
+        voice_files=files,
+    )
+
+
+def _corpus_sound(clip: Clip) -> Sound:
+    record = clip.record
+    label = record.label or plain_caption(record.caption)
+    caption = plain_caption(record.caption) or label
+    return Sound(id=record.key, label=label, captions=(caption,), read=lambda: clip.waveform)
+
+
+def _corpus_voice(clip: Clip, prompt: Voice | None = None) -> Voice:
+    record = clip.record
+    return Voice(
+        id=record.key,
+        text=record.text,
+        language=record.language or "en",
+        speaker=record.speaker,
+        seconds=record.seconds,
+        read=lambda: clip.waveform,
+        gender=lambda: record.gender,
+        prompt=prompt,
+    )
+
+
+def _prompted(clips: Sequence[Clip]) -> tuple[Voice, ...]:
+    """Sentences, each with the nearest utterance before it of its speaker that is long enough."""
+    by_speaker: defaultdict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        if clip.record.kind == "speech" and clip.record.text:
+            by_speaker[clip.record.speaker].append(clip)
+    voices = []
+    is_sentence = IsSentence()
+    for own in by_speaker.values():
+        for number, clip in enumerate(own):
+            if not is_sentence(clip.record.text):
+                continue
+            before = [own[number - step] for step in range(1, len(own))]
+            prompt = next((one for one in before if one.record.seconds >= PROMPT_SECONDS), None)
+            if prompt is not None:
+                voices.append(_corpus_voice(clip, _corpus_voice(prompt)))
+    return tuple(voices)

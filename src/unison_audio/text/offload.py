@@ -1,0 +1,370 @@
+"""Layers of a large model that come from shards: all kept, or one at a time."""
+
+import hashlib
+import json
+import mmap
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from unison_audio.errors import InputError
+
+INDEX_FILE = "model.safetensors.index.json"
+
+DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+"""Types of weights that are understood, by safetensors' names for them."""
+
+SAMPLE_BYTES = 64
+"""What of each tensor goes into the fingerprint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a tensor lies."""
+
+    shard: str
+    """Name of the file."""
+    dtype: torch.dtype
+    """Type of its elements."""
+    shape: tuple[int, ...]
+    """Its shape."""
+    start: int
+    """Its first byte in the file."""
+    nbytes: int
+    """Its length."""
+
+
+class Shards:
+    """Tensors below one prefix of a sharded safetensors checkpoint.
+
+    Nothing is copied: a tensor is a view of the mapped file, and its pages come into memory when
+    they are read. `release` gives them back, so that walking through a checkpoint larger than the
+    memory is possible. Shards that hold no tensor of the prefix need not exist.
+
+    Args:
+        folder: Where the shards and their index lie.
+        prefix: Only tensors whose names begin with it are known, without it.
+
+    Raises:
+        InputError: If the index, a tensor of the prefix or its shard is missing or unreadable.
+    """
+
+    def __init__(self, folder: Path, prefix: str) -> None:
+        self.folder = folder
+        shards = shards_of(folder / INDEX_FILE, prefix)
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
+        if missing:
+            raise InputError(
+                f"{folder} lacks {', '.join(missing)}, which {INDEX_FILE} names; "
+                "put all shards of the download there"
+            )
+        self._maps: dict[str, mmap.mmap] = {}
+        self._places: dict[str, _Place] = {}
+        for shard, names in shards.items():
+            places = _read_header(folder / shard)
+            for name in names:
+                if name not in places:
+                    raise InputError(
+                        f"{folder / shard} has no tensor {name}, which {INDEX_FILE} says it has; "
+                        "download both again"
+                    )
+                self._places[name.removeprefix(prefix)] = places[name]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tensors' names, without the prefix."""
+        return tuple(self._places)
+
+    def tensor(self, name: str) -> Tensor:
+        """The tensor as a view of its file; it must not be written to.
+
+        Raises:
+            InputError: If there is none of that name.
+        """
+        place = self._place(name)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*not writable")
+            flat = torch.frombuffer(
+                self._mapped(place.shard),
+                dtype=place.dtype,
+                count=prod(place.shape),
+                offset=place.start,
+            )
+        return flat.view(place.shape)
+
+    def rows(self, name: str, indices: Sequence[int]) -> Tensor:
+        """A copy of some rows; no other row is read."""
+        picked = self.tensor(name)[torch.tensor(indices)]
+        self.release([name])
+        return picked
+
+    def prefetch(self, names: Iterable[str]) -> None:
+        """Lets the system begin to read these tensors from the disk."""
+        self._advise("MADV_WILLNEED", names)
+
+    def release(self, names: Iterable[str]) -> None:
+        """Gives the memory of these tensors' pages back; they may be read again later."""
+        self._advise("MADV_DONTNEED", names)
+
+    def fingerprint(self) -> str:
+        """A digest of all names, shapes and types, and of some bytes of each tensor."""
+        digest = hashlib.sha256()
+        for name in sorted(self._places):
+            place = self._places[name]
+            middle = place.start + place.nbytes // 2
+            sample = self._mapped(place.shard)[middle : middle + SAMPLE_BYTES]
+            digest.update(f"{name} {place.dtype} {place.shape} ".encode() + sample)
+        self.release(self.names)
+        return digest.hexdigest()
+
+    def _place(self, name: str) -> _Place:
+        if name not in self._places:
+            raise InputError(f"{self.folder} has no tensor for {name}; it is not such a model")
+        return self._places[name]
+
+    def _mapped(self, shard: str) -> mmap.mmap:
+        if shard not in self._maps:
+            with (self.folder / shard).open("rb") as file:
+                self._maps[shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return self._maps[shard]
+
+    def _advise(self, advice: str, names: Iterable[str]) -> None:
+        if not hasattr(mmap, advice):  # no such thing on Windows: the system decides by itself
+            return
+        for name in names:
+            place = self._place(name)
+            start = place.start - place.start % mmap.PAGESIZE
+            length = place.start + place.nbytes - start
+            self._mapped(place.shard).madvise(getattr(mmap, advice), start, length)
+
+
+def shards_of(index: Path, prefix: str) -> dict[str, list[str]]:
+    """Reads which shards hold the tensors whose names begin with a prefix.
+
+    Args:
+        index: The checkpoint's `model.safetensors.index.json`.
+        prefix: What the names begin with.
+
+    Returns:
+        For each such shard the full names of its tensors of that prefix.
+
+    Raises:
+        InputError: If the index cannot be read or names no such tensor.
+    """
+    try:
+        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
+    except OSError as error:
+        raise InputError(
+            f"{index} cannot be read ({error.strerror}); give the folder of the full download"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{index} is not an index of safetensors; download it again") from error
+    shards: dict[str, list[str]] = {}
+    for name, shard in weight_map.items():
+        if name.startswith(prefix):
+            shards.setdefault(shard, []).append(name)
+    if not shards:
+        raise InputError(f"{index} names no tensor {prefix}*; it belongs to another model")
+    return shards
+
+
+def _read_header(path: Path) -> dict[str, _Place]:
+    """Where each tensor of a file lies; see https://github.com/huggingface/safetensors."""
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > size:
+                raise ValueError
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        ends = [entry["data_offsets"][1] for entry in header.values()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not a safetensors file; download it again") from error
+    expected = 8 + length + max(ends, default=0)
+    if size < expected:
+        raise InputError(f"{path} has {size} bytes instead of {expected}; download it again")
+    places = {}
+    for name, entry in header.items():
+        if entry["dtype"] in DTYPES:  # of others none is asked for, or its absence is told then
+            start, end = entry["data_offsets"]
+            places[name] = _Place(
+                shard=path.name,
+                dtype=DTYPES[entry["dtype"]],
+                shape=tuple(entry["shape"]),
+                start=8 + length + start,
+                nbytes=end - start,
+            )
+    return places
+
+
+class Layers:
+    """Equal layers, filled from shards when they are first needed, or each time.
+
+    Args:
+        modules: The layers without weights, on the meta device.
+        shards: Where the weights are, of layer i under the names ``layers.i.*``.
+        device: Where the layers run.
+        dtype: Type of their weights there.
+        streamed: Whether to keep none. Then only one is in memory, and while it runs the system
+            reads the next from the disk. On the CPU, weights of the right type are used where they
+            lie in the file, and others are converted into one layer's worth of memory.
+
+    Raises:
+        InputError: If the shards lack a weight or have one of another shape.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[nn.Module],
+        shards: Shards,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        streamed: bool,
+    ) -> None:
+        self.shards, self.device, self.dtype, self.streamed = shards, device, dtype, streamed
+        self.modules = [module.requires_grad_(False).eval().to(dtype) for module in modules]
+        self.names = [
+            {name: f"layers.{i}.{name}" for name, _ in module.named_parameters()}
+            for i, module in enumerate(modules)
+        ]
+        for module, names in zip(self.modules, self.names, strict=True):
+            check_shapes(module, names, shards)
+        self._loaded = False
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        """The layers in turn; a streamed one can be used until the next is taken."""
+        if self.streamed:
+            yield from self._stream()
+            return
+        if not self._loaded:
+            for module, names in zip(self.modules, self.names, strict=True):
+                fill(module.to_empty(device=self.device), names, self.shards)
+            self._loaded = True
+        yield from self.modules
+
+    def _stream(self) -> Iterator[nn.Module]:
+        buffer: nn.Module | None = None
+        for i, (module, names) in enumerate(zip(self.modules, self.names, strict=True)):
+            for ahead in self.names[i : i + 2] if i == 0 else self.names[i + 1 : i + 2]:
+                self.shards.prefetch(ahead.values())
+            if self._usable_in_place(names):
+                fill(module, names, self.shards, in_place=True)
+                yield module
+                module.to("meta")
+                self.shards.release(names.values())
+            else:
+                buffer = buffer or module.to_empty(device=self.device)
+                fill(buffer, names, self.shards)
+                yield buffer
+        if buffer is not None:
+            buffer.to("meta")
+
+    def _usable_in_place(self, names: dict[str, str]) -> bool:
+        dtypes = {self.shards.tensor(name).dtype for name in names.values()}
+        return self.device.type == "cpu" and dtypes == {self.dtype}
+
+
+def check_shapes(module: nn.Module, names: dict[str, str], shards: Shards) -> None:
+    """Checks that the shards have a module's parameters.
+
+    Args:
+        module: The module.
+        names: The shards' name of each parameter.
+        shards: The shards.
+
+    Raises:
+        InputError: If one is missing or has another shape.
+    """
+    for own, name in names.items():
+        found, expected = shards.tensor(name).shape, module.get_parameter(own).shape
+        if found != expected:
+            raise InputError(
+                f"{name} in {shards.folder} has the shape {tuple(found)} where config.json asks "
+                f"for {tuple(expected)}; take both from one download"
+            )
+
+
+def fill(
+    module: nn.Module, names: dict[str, str], shards: Shards, *, in_place: bool = False
+) -> None:
+    """Gives a module its weights.
+
+    Args:
+        module: The module; where weights are copied it has memory already.
+        names: The shards' name of each parameter.
+        shards: The shards.
+        in_place: Whether the weights are used where they lie in the file. Else they are copied
+            and the file's pages given back one by one.
+    """
+    for own, name in names.items():
+        if in_place:
+            parent, _, leaf = own.rpartition(".")
+            weight = nn.Parameter(shards.tensor(name), requires_grad=False)
+            setattr(module.get_submodule(parent), leaf, weight)
+        else:
+            module.get_parameter(own).copy_(shards.tensor(name))
+            shards.release([name])
+
+
+class SharedLayers:
+    """Equal layers of which each process keeps one part of every weight.
+
+    Walking through them is done by all processes at once: a layer is gathered from all (torch's
+    FSDP2) before it is given, and let go when the next is taken. While it runs the next one is on
+    its way, so that two are whole at a time. Each process reads only its own part from the disk.
+
+    Args:
+        layers: The layers, none of them loaded yet.
+        mesh: The processes, in one dimension.
+    """
+
+    streamed = False
+
+    def __init__(self, layers: Layers, mesh: DeviceMesh) -> None:
+        self.mesh, self.device = mesh, layers.device
+        self.modules = layers.modules
+        for module, names in zip(layers.modules, layers.names, strict=True):
+            fully_shard(module, mesh=mesh, reshard_after_forward=False)
+            module.to_empty(device=layers.device)
+            _fill_part(module, names, layers.shards, mesh)
+
+    def asked(self, wanted: bool) -> bool:
+        """Whether any process wants to walk through; every process must ask."""
+        found = torch.tensor(int(wanted), device=self.device)
+        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.mesh.get_group())
+        return bool(found)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        """The layers in turn; one can be used until the next is taken."""
+        modules = cast(list[FSDPModule], self.modules)
+        handle = modules[0].unshard(async_op=True)
+        for number, module in enumerate(modules):
+            assert handle is not None
+            handle.wait()
+            if number + 1 < len(modules):
+                handle = modules[number + 1].unshard(async_op=True)
+            yield cast(nn.Module, module)
+            module.reshard()
+
+
+def _fill_part(module: nn.Module, names: dict[str, str], shards: Shards, mesh: DeviceMesh) -> None:
+    """Reads this process' part of a module's weights: of the rows cut as `torch.chunk` does."""
+    rank, world = mesh.get_local_rank(), mesh.size()
+    for own, name in names.items():
+        local = cast(DTensor, module.get_parameter(own)).to_local()
+        parts = shards.tensor(name).chunk(world)
+        if rank < len(parts):
+            local.copy_(parts[rank])
+        shards.release([name])

@@ -1,0 +1,289 @@
+"""The text model of Qwen2.5-Omni's Thinker as a text encoder.
+
+The layers are those of transformers (4.57 up to 5.x); the walk through them is done here, for three
+reasons. A layer can come from the disk just before it is needed. All instructions go through a
+layer together, unpadded and behind one copy of the system prompt. And the walk ends with the last
+layer that is asked for.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from unison_audio.device import available_memory, preferred_dtype
+from unison_audio.errors import InputError
+from unison_audio.text.cache import StateCache
+from unison_audio.text.offload import INDEX_FILE, Layers, Shards, check_shapes, fill, shards_of
+from unison_audio.text.packing import Pack, pack
+from unison_audio.text.prompt import ChatPrompt, load_tokenizer
+from unison_audio.text.states import MAX_TOKENS, TextSetup, TextStates, split, stack
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+    from unison_audio.text.offload import SharedLayers
+
+PREFIX = "thinker.model."
+
+CONFIG_FILE = "config.json"
+
+MODEL_TYPE = "qwen2_5_omni"
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+
+PACK_TOKENS = 512
+"""Tokens that go through a layer at a time: enough to keep a processor busy, few to hold."""
+
+RESIDENT_SHARE = 2 / 3
+"""Share of the free memory that the layers may take if they are to stay; the rest is for others."""
+
+
+class QwenEncoder:
+    """Qwen2.5-Omni's Thinker, its text model alone.
+
+    Reads only the tensors ``thinker.model.*``, and of the embedding only the rows of the tokens at
+    hand. A text gets the same states whatever is encoded beside it, up to rounding. An instruction
+    is read in the ChatML form: a system turn if there is a system prompt, the instruction as the
+    user's turn, the beginning of an answer. The states of the system turn, that is of all before
+    the user's ``<|im_start|>``, are cut off.
+
+    Args:
+        setup: What is wanted. ``files`` is a folder with the hub's files; without it those needed
+            are downloaded. States come as float32 on the CPU, in the computing type elsewhere.
+        hub_name: The model on the Hugging Face hub.
+
+    Raises:
+        InputError: If files are missing or of another model, or layers are picked that it lacks.
+    """
+
+    def __init__(self, setup: TextSetup, hub_name: str) -> None:
+        self.setup = setup
+        folder = setup.files or download(hub_name)
+        self.shards = Shards(folder, PREFIX)
+        self.config = load_config(folder)
+        self.prompt = ChatPrompt(load_tokenizer(folder), setup.system_prompt, MAX_TOKENS)
+        self.device = torch.device(setup.device)
+        self.dtype = setup.dtype or preferred_dtype(self.device)
+        count = self.config.num_hidden_layers
+        if wrong := [layer for layer in setup.picks if not 1 <= layer <= count]:
+            raise InputError(f"Layers {wrong} are picked of a model that has layers 1 to {count}")
+        last = max((*setup.picks, count - 1 if setup.penultimate else 0))  # the last one needed
+        with torch.device("meta"):
+            model = _text_model(self.config)
+        streamed = setup.streamed
+        if streamed is None:
+            needed = sum(weight.numel() for weight in model.layers[:last].parameters())
+            streamed = not self._has_room(needed * self.dtype.itemsize)
+        self.layers: Layers | SharedLayers = Layers(
+            model.layers[:last], self.shards, self.device, self.dtype, streamed=streamed
+        )
+        self._asked: Callable[[bool], bool] = bool  # nobody else has a say
+        self.norm = self._final_norm(model.norm) if last == count else None
+        # Built anew: its buffers are in no file, and on the meta device they have no values.
+        self.rotary = type(model.rotary_emb)(config=self.config).to(self.device)
+        self.cache = StateCache(setup.cache) if setup.cache else None
+        self._identity = self._identify(folder) if setup.cache else ""
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the layers are read anew for every call."""
+        return self.layers.streamed
+
+    def share(self, mesh: "DeviceMesh") -> None:
+        """Keeps only this process' part of the layers' weights.
+
+        From now on `encode` is for all processes at once: those that have nothing to encode call
+        it with no instruction.
+
+        Args:
+            mesh: The processes, in one dimension.
+        """
+        from unison_audio.text.offload import SharedLayers
+
+        assert isinstance(self.layers, Layers)
+        self.layers = SharedLayers(self.layers, mesh)
+        self._asked = self.layers.asked
+
+    @torch.inference_mode()
+    def encode(self, instructions: Sequence[str]) -> TextStates:
+        """Encodes B instructions to states (B, K, N, text_dim) and a mask (B, N).
+
+        Raises:
+            InputError: If an instruction is empty, or has more than ``MAX_TOKENS`` tokens together
+                with the system prompt.
+        """
+        texts = [tuple(self.prompt.tokens(instruction)) for instruction in instructions]
+        new = list(dict.fromkeys(texts))
+        known: dict[tuple[int, ...], TextStates] = {}
+        if self.cache:
+            for text in new:
+                if found := self.cache.find(self._key(text)):
+                    known[text] = found.to(self.device, self._states_dtype)
+            new = [text for text in new if text not in known]
+        if self._asked(bool(new)):
+            states = self._compute(new)
+            parts = dict(zip(new, split(states), strict=True))
+            if self.cache:
+                for text, part in parts.items():
+                    self.cache.keep(self._key(text), part.to("cpu", self.dtype))
+            if new == texts:  # nothing to put together: save the memory
+                return states
+            known |= parts
+        return stack([known[text] for text in texts]) if texts else self._empty_states([])
+
+    def _compute(self, texts: Sequence[Sequence[int]]) -> TextStates:
+        """Takes texts, given as tokens, through the layers."""
+        states = self._empty_states([len(text) for text in texts])
+        packs = pack(texts, self.prompt.system_tokens, PACK_TOKENS)
+        x = [self._embed(item) for item in packs]  # (1, N, text_dim) each
+        how = [self._how(item, start) for item, start in zip(packs, x, strict=True)]
+        for number, layer in enumerate(self.layers, start=1):
+            for i, item in enumerate(packs):
+                out = layer(x[i], **how[i])
+                x[i] = out if isinstance(out, Tensor) else out[0]  # 4.57 gives a tuple
+                self._keep(states, number, item, x[i])
+        return states
+
+    def _embed(self, item: Pack) -> Tensor:
+        rows = self.shards.rows("embed_tokens.weight", item.tokens)
+        return rows[None].to(self.device, self.dtype)
+
+    def _how(self, item: Pack, x: Tensor) -> dict[str, Any]:
+        """What a layer is told besides the states."""
+        # Of the three kinds of position (time, height, width) text has one for all.
+        positions = item.positions.to(self.device).expand(3, 1, -1)
+        mask = None if item.mask is None else item.mask[None, None].to(self.device)
+        return {"attention_mask": mask, "position_embeddings": self.rotary(x, positions)}
+
+    def _keep(self, states: TextStates, number: int, item: Pack, x: Tensor) -> None:
+        """Puts away what a layer gave, as far as it is asked for."""
+        last = self.config.num_hidden_layers
+        slots = [k for k, pick in enumerate(self.setup.picks) if pick == number]
+        if slots and number == last and self.norm is not None:
+            x = self.norm(x)
+        for row, span in item.spans:
+            length = span.stop - span.start
+            for k in slots:
+                states.hidden_states[row, k, :length] = x[0, span]
+            if states.penultimate is not None and number == last - 1:
+                states.penultimate[row, :length] = x[0, span]
+
+    @property
+    def _states_dtype(self) -> torch.dtype:
+        return torch.float32 if self.device.type == "cpu" else self.dtype
+
+    def _empty_states(self, lengths: Sequence[int]) -> TextStates:
+        rows, longest, width = len(lengths), max(lengths, default=0), self.config.hidden_size
+        hidden = torch.zeros(
+            rows,
+            len(self.setup.picks),
+            longest,
+            width,
+            dtype=self._states_dtype,
+            device=self.device,
+        )
+        return TextStates(
+            hidden_states=hidden,
+            mask=(torch.arange(longest)[None] < torch.tensor(lengths)[:, None]).to(self.device),
+            penultimate=hidden.new_zeros(rows, longest, width) if self.setup.penultimate else None,
+        )
+
+    def _final_norm(self, norm: nn.Module) -> nn.Module:
+        names = {name: f"norm.{name}" for name, _ in norm.named_parameters()}
+        check_shapes(norm, names, self.shards)
+        norm = norm.requires_grad_(False).to(self.dtype).to_empty(device=self.device)
+        fill(norm, names, self.shards)
+        return norm
+
+    def _has_room(self, nbytes: int) -> bool:
+        available = available_memory(self.device)
+        return available is not None and nbytes <= RESIDENT_SHARE * available
+
+    def _identify(self, folder: Path) -> str:
+        """What, besides the text, decides the states."""
+        setup = self.setup
+        parts = (
+            (folder / CONFIG_FILE).read_text("utf-8"),
+            self.shards.fingerprint(),
+            self.prompt.system_tokens,
+            setup.picks,
+            setup.penultimate,
+            self.dtype,
+        )
+        return sha256(repr(parts).encode()).hexdigest()
+
+    def _key(self, text: Sequence[int]) -> str:
+        return sha256(f"{self._identity} {list(text)}".encode()).hexdigest()
+
+
+def load_config(folder: Path) -> Any:
+    """Reads the text model's part of a Qwen2.5-Omni's config.
+
+    Raises:
+        InputError: If there is none or it is of another model.
+    """
+    from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniTextConfig
+
+    path = folder / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        kind = config.get("model_type")
+        text = config["thinker_config"]["text_config"] if kind == MODEL_TYPE else None
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} cannot be read; give the folder of a download of Qwen2.5-Omni"
+        ) from error
+    if text is None:
+        raise InputError(
+            f"{path} is of a model {kind!r} instead of {MODEL_TYPE!r}; "
+            "give the folder of a download of Qwen2.5-Omni"
+        )
+    return Qwen2_5OmniTextConfig(**text)
+
+
+def _text_model(config: Any) -> Any:
+    from transformers import Qwen2_5OmniThinkerTextModel
+
+    config._attn_implementation = "sdpa"
+    return Qwen2_5OmniThinkerTextModel(config).eval()
+
+
+def download(hub_name: str) -> Path:
+    """Gets from the hub what is not there yet of a model's config, tokenizer and text shards.
+
+    Args:
+        hub_name: The model on the Hugging Face hub.
+
+    Returns:
+        The folder with the files.
+
+    Raises:
+        InputError: If the hub cannot be reached and the files are not all there.
+    """
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    try:
+        index = Path(hf_hub_download(hub_name, INDEX_FILE))
+        wanted = [CONFIG_FILE, INDEX_FILE, *TOKENIZER_FILES, *shards_of(index, PREFIX)]
+        return Path(snapshot_download(hub_name, allow_patterns=wanted))
+    except InputError:
+        raise
+    except Exception as error:  # which errors these are depends on the hub client's HTTP library
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(
+            f"The text encoder {hub_name} cannot be had from the hub ({reason}); check the "
+            "connection, or give a folder with its files"
+        ) from error

@@ -1,0 +1,105 @@
+"""Text encoders: a frozen language model's hidden states at the layers that the blocks read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+MAX_TOKENS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextStates:
+    """Hidden states of a batch of instructions, padded on the right."""
+
+    hidden_states: Tensor
+    """(B, K, N, text_dim), K the number of picked layers, 0 where a fusion reads none."""
+    mask: Tensor
+    """(B, N) bool, True where a token is real."""
+    penultimate: Tensor | None = None
+    """(B, N, text_dim), transformers' ``hidden_states[-2]``, where it is asked for."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the states take."""
+        return self.hidden_states.nbytes + (
+            0 if self.penultimate is None else self.penultimate.nbytes
+        )
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "TextStates":
+        """The same on another device, or of another type; the mask stays boolean."""
+        penultimate = self.penultimate
+        return TextStates(
+            hidden_states=self.hidden_states.to(device, dtype),
+            mask=self.mask.to(device),
+            penultimate=None if penultimate is None else penultimate.to(device, dtype),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSetup:
+    """What a text encoder is asked to give, and how it is to run."""
+
+    picks: tuple[int, ...]
+    """1-based layers, one for each block; layer l is transformers' ``hidden_states[l]``."""
+    penultimate: bool = False
+    """Whether ``hidden_states[-2]`` is wanted too."""
+    system_prompt: str = ""
+    """System prompt around every instruction, for encoders that take one; none if empty."""
+    files: Path | None = None
+    """Folder of the language model; None for the package or the hub."""
+    device: torch.device | str = "cpu"
+    """Where to run."""
+    dtype: torch.dtype | None = None
+    """Type to compute in; None lets the device decide."""
+    streamed: bool | None = None
+    """Layer by layer from the disk, for large encoders; None decides by the memory there is."""
+    cache: Path | None = None
+    """Folder for the states of instructions seen before, of large encoders; None keeps none."""
+
+
+class TextEncoder(Protocol):
+    """What turns instructions into hidden states."""
+
+    def encode(self, instructions: Sequence[str]) -> TextStates:
+        """Encodes B instructions."""
+        ...
+
+
+def stack(states: Sequence[TextStates]) -> TextStates:
+    """Joins batches into one, padded on the right with zeros to the longest."""
+    rows, longest = [], max(part.mask.shape[1] for part in states)
+    for part in states:
+        short = longest - part.mask.shape[1]
+        padded = TextStates(
+            hidden_states=nn.functional.pad(part.hidden_states, (0, 0, 0, short)),
+            mask=nn.functional.pad(part.mask, (0, short)),
+            penultimate=None
+            if part.penultimate is None
+            else nn.functional.pad(part.penultimate, (0, 0, 0, short)),
+        )
+        rows.append(padded)
+    penultimates = [row.penultimate for row in rows if row.penultimate is not None]
+    return TextStates(
+        hidden_states=torch.cat([row.hidden_states for row in rows]),
+        mask=torch.cat([row.mask for row in rows]),
+        penultimate=torch.cat(penultimates) if penultimates else None,
+    )
+
+
+def split(states: TextStates) -> list[TextStates]:
+    """Takes a batch apart into instructions, each a batch of one without padding."""
+    parts = []
+    for row, tokens in enumerate(states.mask.sum(dim=1).tolist()):
+        penultimate = states.penultimate
+        parts.append(
+            TextStates(
+                hidden_states=states.hidden_states[row : row + 1, :, :tokens],
+                mask=states.mask[row : row + 1, :tokens],
+                penultimate=None if penultimate is None else penultimate[row : row + 1, :tokens],
+            )
+        )
+    return parts

@@ -1,0 +1,140 @@
+"""The folder of a training run: checkpoints written whole, the log of losses, exact resume."""
+
+import errno
+import math
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from unison_audio.errors import InputError
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space left, no quota left, and the largest file that is allowed."""
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """Makes the generator of one step, so that a resumed run draws what it would have drawn."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) % (1 << 63))
+
+
+def learning_rate(step: int, *, peak: float, warmup: int, total: int, floor: float = 0.02) -> float:
+    """Linear warm-up, then a cosine from ``peak`` down to ``floor * peak`` at ``total`` steps."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
+    """Writes ``checkpoint-<step>.pt`` whole or not at all and removes all but the newest ``keep``.
+
+    Args:
+        folder: The run's folder.
+        step: Steps done.
+        state: Tensors and plain values only, so that it loads without pickled code.
+        keep: How many checkpoints stay.
+
+    Raises:
+        OSError: If it cannot be written; older ones are then as they were.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"checkpoint-{step:08d}.pt"
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save({"step": step, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        partial.unlink(missing_ok=True)  # on a full disk half a checkpoint helps nobody
+        raise
+    partial.replace(path)
+    left_behind = folder.glob("checkpoint-*.partial")  # by a kill while it was written
+    for old in (*sorted(folder.glob("checkpoint-*.pt"))[:-keep], *left_behind):
+        old.unlink()
+    return path
+
+
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Says in one sentence that the disk is full, and what becomes of the run.
+
+    Raises:
+        InputError: If it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        saved = sorted(folder.glob("checkpoint-*.pt"))
+        where = f"step {int(saved[-1].stem.split('-')[1])}" if saved else "the beginning"
+        raise InputError(
+            f"The disk with {folder} is full ({error.strerror}); make room on it and give the same "
+            f"command again: the run goes on from {where}"
+        ) from error
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Loads the newest checkpoint of a run, or gives None for a fresh one.
+
+    Raises:
+        InputError: If the newest checkpoint cannot be read.
+    """
+    paths = sorted(folder.glob("checkpoint-*.pt"))
+    if not paths:
+        return None
+    try:
+        return torch.load(paths[-1], map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"The checkpoint {paths[-1]} cannot be read ({error}); delete it to go on from the one "
+            "before, or choose another run folder"
+        ) from error
+
+
+class StopRequest:
+    """Notes SIGTERM and SIGINT, so that a run saves before it ends."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def restore(self) -> None:
+        """Leaves the signals to whom they belonged before."""
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+class Ema:
+    """Exponential moving average of a module's parameters."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values = {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, decay: float | None = None) -> None:
+        """Moves the average towards the module."""
+        rate = 1 - (self.decay if decay is None else decay)
+        parameters = dict(module.named_parameters())
+        names = list(self.values)
+        torch._foreach_lerp_(
+            [self.values[name] for name in names], [parameters[name] for name in names], rate
+        )
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        """Writes the average into a module of the same shape."""
+        for name, parameter in module.named_parameters():
+            parameter.copy_(self.values[name])

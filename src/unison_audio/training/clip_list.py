@@ -1,0 +1,196 @@
+"""A user's own clips for fine-tuning: reading the list, and batches out of it.
+
+Each line of the list is an object with `audio` and one of these:
+
+* `caption`, or `label` (as in "Add {label}"): a sound, from which the builders make what they can.
+* `text`, with `gender` and perhaps `speaker`: an utterance, likewise.
+* `instruction`, with `source` for edits: the audio is what the instruction is to give, as it is.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from unison_audio import audio, audio_files
+from unison_audio.data.pools import plain_caption
+from unison_audio.data.records import Clip, ClipRecord
+from unison_audio.errors import InputError
+from unison_audio.files import read_rows
+from unison_audio.inputs import PEAK
+from unison_audio.tasks.instructions import parse_instruction, respell
+from unison_audio.tasks.table import TASKS, TaskBatch
+from unison_audio.training.batches import REDRAW_SEEDS, ExampleStream, buildable_tasks
+from unison_audio.training.checkpoints import step_generator
+from unison_audio.variants import Variant
+
+KEYS = ("audio", "caption", "label", "text", "gender", "speaker", "instruction", "source")
+
+GENDERS = ("male", "female")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """An instruction and what it is to give."""
+
+    task: str
+    """The task that it asks for."""
+    instruction: str
+    """As the model reads it."""
+    target: Tensor
+    """(samples,) whole latent frames, at model level."""
+    source: Tensor | None
+    """(samples,) what is edited, likewise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnClips:
+    """What a list gives."""
+
+    clips: list[Clip]
+    """Sounds and utterances for the builders."""
+    pairs: list[Pair]
+    """Instructions with their results."""
+
+    def tasks(self) -> dict[str, float]:
+        """The tasks that can be trained with these alone, with their shares."""
+        can = buildable_tasks(self.clips) | {pair.task for pair in self.pairs}
+        shares = {name: TASKS[name].stage2_probability for name in TASKS if name in can}
+        total = sum(shares.values())
+        return {name: share / total for name, share in shares.items()}
+
+
+def read_own_clips(path: Path, variant: Variant, hop: int) -> OwnClips:
+    """Reads and checks a list of own clips.
+
+    Args:
+        path: A JSONL file; paths in it are relative to its folder.
+        variant: What is fine-tuned.
+        hop: Samples of a latent frame.
+
+    Raises:
+        InputError: If a line cannot be used; the message begins with the line's number.
+    """
+
+    def read(number: int, row: dict[str, Any]) -> Clip | Pair:
+        _check_row(row)
+        if "instruction" in row:
+            return _pair(row, path.parent, variant, hop)
+        return _clip(row, path.parent, variant, f"{number:06d}")
+
+    rows = read_rows(path, KEYS, "clips", read)
+    return OwnClips(
+        clips=[row for row in rows if isinstance(row, Clip)],
+        pairs=[row for row in rows if isinstance(row, Pair)],
+    )
+
+
+class OwnClipStream(ExampleStream):
+    """Batches of own clips: of pairs where a task has any, else from the builders.
+
+    Args:
+        pairs: Instructions with their results.
+        **others: As for `ExampleStream`.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], *args: Any, **others: Any) -> None:
+        super().__init__(*args, **others)
+        self.by_task: defaultdict[str, list[Pair]] = defaultdict(list)
+        for pair in pairs:
+            self.by_task[pair.task].append(pair)
+
+    def build(self, step: int, task: str, number: int = 0, attempt: int = 0) -> TaskBatch:
+        """Builds a batch of waveforms; pairs of one length, some of them more than once."""
+        pairs = self.by_task.get(task)
+        if not pairs:
+            return super().build(step, task, number, attempt)
+        seed_step = step * self.recipe.batches_per_step + number
+        generator = step_generator(self.recipe.seed + REDRAW_SEEDS * attempt, seed_step)
+        first = pairs[int(torch.randint(len(pairs), (1,), generator=generator))]
+        alike = [pair for pair in pairs if len(pair.target) == len(first.target)]
+        frames = len(first.target) // self.codec.hop
+        count = max(1, self.recipe.frames_per_batch // frames)
+        rows = torch.randint(len(alike), (count,), generator=generator).tolist()
+        chosen = [alike[row] for row in rows]
+        sources = [pair.source for pair in chosen if pair.source is not None]
+        return TaskBatch(
+            task=task,
+            instructions=[pair.instruction for pair in chosen],
+            target=torch.stack([pair.target for pair in chosen]).to(self.device),
+            source=torch.stack(sources).to(self.device) if sources else None,
+            reference_samples=None,
+            details=[{} for _ in chosen],
+        )
+
+
+def _check_row(row: dict[str, Any]) -> None:
+    """Refuses a row whose keys do not say one thing."""
+    for key, value in row.items():
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(f"{key} is {value!r}; it must be a text.")
+    if "audio" not in row:
+        raise InputError("There is no audio; add the path of a recording.")
+    kinds = [key for key in ("caption", "text", "instruction") if key in row]
+    if len(kinds) != 1 and not (not kinds and "label" in row):
+        raise InputError("Give a caption (or label), a text, or an instruction: one of them.")
+
+
+def _load(folder: Path, name: str, variant: Variant) -> Tensor:
+    path = folder / name
+    seconds = audio_files.seconds(path)
+    if seconds > variant.max_seconds + 1e-6:
+        raise InputError(
+            f"{path} is {seconds:.2f} s long where {variant.name} takes at most "
+            f"{variant.max_seconds} s; cut it."
+        )
+    waveform = audio.load(path, sample_rate=variant.sample_rate)
+    audio.require_sound(waveform, str(path))
+    return waveform
+
+
+def _clip(row: dict[str, str], folder: Path, variant: Variant, key: str) -> Clip:
+    spoken = "text" in row
+    if spoken and row.get("gender", "") not in (*GENDERS, ""):
+        raise InputError(f"The gender is {row['gender']!r}; give male or female, or leave it out.")
+    waveform = _load(folder, row["audio"], variant)
+    label = row.get("label") or plain_caption(row.get("caption", ""))
+    record = ClipRecord(
+        key=key,
+        kind="speech" if spoken else "sound",
+        split="train",
+        seconds=len(waveform) / variant.sample_rate,
+        licence="",
+        source=row["audio"],
+        text=row.get("text", ""),
+        speaker=row.get("speaker", ""),
+        gender=row.get("gender", ""),
+        label="" if spoken else label,
+        caption="" if spoken else row.get("caption", label),
+    )
+    return Clip(record=record, waveform=waveform)
+
+
+def _pair(row: dict[str, str], folder: Path, variant: Variant, hop: int) -> Pair:
+    name = parse_instruction(row["instruction"], "source" in row, False)
+    target = _load(folder, row["audio"], variant)
+    source = _load(folder, row["source"], variant) if "source" in row else None
+    loud = target if source is None else source
+    level = TASKS[name].source_rms / float(audio.rms(loud))
+    peak = max(float(wave.abs().max()) for wave in (target, source) if wave is not None)
+    gain = min(level, PEAK / peak)
+    samples = -(-max(len(target), 0 if source is None else len(source)) // hop) * hop
+
+    def fit(wave: Tensor) -> Tensor:
+        return pad(wave * gain, (0, samples - len(wave)))
+
+    return Pair(
+        task=name,
+        instruction=respell(row["instruction"].strip(), variant.edit_tag_spelling),
+        target=fit(target),
+        source=None if source is None else fit(source),
+    )

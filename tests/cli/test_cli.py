@@ -1,0 +1,394 @@
+"""The command line: what it prints, writes and refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from tiny_unison import RATE, tone_file
+
+from unison_audio import audio, audio_files
+from unison_audio.cli import main as cli
+from unison_audio.pipeline import Unison
+from unison_audio.tasks.table import TASKS
+from unison_audio.variants import VARIANTS
+
+TTS = '[Speech] A male voice saying "red dog"'
+DELETE = "[Edit][Speech] Remove the speech"
+CLONE = "[Speech with voice] red dog"
+
+
+def run(*arguments: Any) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int) -> str:
+    """The one line on stderr of a command that was refused."""
+    captured = capsys.readouterr()
+    assert code == 2
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("unison-audio: ")
+    return lines[0]
+
+
+def test_the_whole_command_with_the_real_text_encoder(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "speech.wav"
+    command = [sys.executable, "-m", "unison_audio.cli.main", "generate", TTS, "-o", str(out)]
+    done = subprocess.run(
+        [*command, "--variant", str(tiny_checkpoint), "--duration", "1"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert audio_files.seconds(out) == 1.0
+
+
+@pytest.mark.parametrize("suffix", list(audio_files.FORMATS))
+def test_generate_writes_what_the_library_gives(
+    suffix: str, tiny: Unison, tiny_checkpoint: Path, stub_text: None, tmp_path: Path
+) -> None:
+    out = tmp_path / f"x{suffix}"
+    options = ("--steps", 2, "--guidance", 2.0, "--seed", 3, "--duration", 1.0)
+    assert run("generate", TTS, "-o", out, "--variant", tiny_checkpoint, *options) == 0
+    expected = tiny.generate(TTS, steps=2, guidance_scale=2.0, seed=3, duration=1.0)
+    written = audio.load(out, sample_rate=RATE)
+    if suffix in (".wav", ".flac"):
+        np.testing.assert_allclose(written, expected.waveform, atol=1e-4)
+    assert [file.name for file in tmp_path.iterdir()] == [out.name]
+
+
+def test_generate_with_inputs(
+    tiny: Unison, tiny_checkpoint: Path, stub_text: None, tmp_path: Path
+) -> None:
+    source = tone_file(tmp_path / "source.flac", 1.3, 44_100)
+    weights = ("--variant", tiny_checkpoint)
+    edited = tmp_path / "edited.wav"
+    assert run("generate", DELETE, "-o", edited, "--source", source, *weights) == 0
+    assert audio_files.seconds(edited) == pytest.approx(1.3, abs=1e-3)
+    cloned = tmp_path / "cloned.wav"
+    given = ("--reference", source, "--reference-text", "go home")
+    assert run("generate", CLONE, "-o", cloned, *given, *weights) == 0
+    assert audio_files.seconds(cloned) == 2.56
+
+
+def test_a_cut_reference_is_told_in_one_line(
+    tiny_checkpoint: Path, stub_text: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = tone_file(tmp_path / "long.wav", 4.0, RATE)
+    given = ("--reference", reference, "--reference-text", "go home")
+    out = tmp_path / "x.wav"
+    assert run("generate", CLONE, "-o", out, *given, "--variant", tiny_checkpoint) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("unison-audio: note: The reference is 4.00 s long")
+    assert err.count("\n") == 1
+
+
+def bad_files(folder: Path) -> dict[str, Path]:
+    files = {name: folder / f"{name}.wav" for name in ("empty", "text", "silent", "nan", "cut")}
+    files["empty"].touch()
+    files["text"].write_text("not a sound")
+    soundfile.write(files["silent"], np.zeros(RATE), RATE)
+    soundfile.write(files["nan"], np.full(RATE, np.nan), RATE, "FLOAT")
+    whole = tone_file(folder / "whole.wav", 1.0, RATE).read_bytes()
+    files["cut"].write_bytes(whole[: len(whole) // 2])
+    files["long"] = tone_file(folder / "long.flac", 6.0, 8_000)
+    files["missing"] = folder / "missing.wav"
+    files["folder"] = folder
+    return files
+
+
+@pytest.mark.parametrize(
+    "name", ["empty", "text", "silent", "nan", "cut", "long", "missing", "folder"]
+)
+def test_bad_sources_are_refused(
+    name: str,
+    tiny_checkpoint: Path,
+    stub_text: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = bad_files(tmp_path)[name]
+    out = tmp_path / "out.wav"
+    for option in ("--source", "--reference"):
+        if (option, name) == ("--reference", "long"):
+            continue  # it is cut, and the user told
+        instruction = (DELETE,) if option == "--source" else (CLONE, "--reference-text", "go")
+        code = run("generate", *instruction, option, path, "-o", out, "--variant", tiny_checkpoint)
+        assert str(path) in refused(capsys, code)
+        assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "requires an argument|required"),
+        ((TTS,), "output"),
+        ((TTS, "-o", "x.txt"), "suffix must be one of .wav"),
+        ((TTS, "-o", "."), "suffix|folder"),
+        ((TTS, "-o", "x.wav", "--steps", "many"), "--steps"),
+        ((TTS, "-o", "x.wav", "--steps", "0"), "steps is 0"),
+        ((TTS, "-o", "x.wav", "--seed", "-1"), "seed is -1"),
+        ((TTS, "-o", "x.wav", "--duration", "9"), "duration is 9"),
+        ((TTS, "-o", "x.wav", "--colour", "red"), "Unknown option"),
+        ((TTS, "more", "-o", "x.wav"), "more"),
+        (("a dog", "-o", "x.wav"), "does not begin with a tag"),
+        (("[Edit][Speech] Dance", "-o", "x.wav"), "not understood"),
+        ((DELETE, "-o", "x.wav"), "needs a source"),
+        ((TTS, "-o", "x.wav", "--variant", "nothing"), "no folder 'nothing'"),
+        ((TTS, "-o", "x.wav", "--variant", "d20-44k"), "weights of d20-44k do not come"),
+        ((TTS, "-o", "file/x.wav"), "folder file cannot be made"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    arguments: tuple[str, ...],
+    message: str,
+    tiny_checkpoint: Path,
+    stub_text: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    weights = () if "--variant" in arguments else ("--variant", str(tiny_checkpoint))
+    line = refused(capsys, run("generate", *arguments, *weights))
+    assert any(part in line for part in message.split("|")), line
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("generatee",), 'Did you mean "generate"'),
+        (("train", "nano-codec"), "corpus"),
+        (("train", "nano-codec", "--corpus", "x", "--run", "r", "--steps", "0"), "steps is 0"),
+        (("train", "nano-codec", "--corpus", "x", "--run", "r"), "There is no index x/index.json"),
+        (("data", "nano", "--out", "x", "--scale", "0"), "scale is 0"),
+        (("evaluate", "nano", "--corpus", "x", "--out", "y", "--items", "0"), "items is 0"),
+        (("batch", "nothing.jsonl", "-o", "out"), "no file nothing.jsonl"),
+    ],
+)
+def test_mistakes_in_other_commands(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, run(*arguments))
+    assert not list(tmp_path.iterdir())
+
+
+def test_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("tasks") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(TASKS)
+    for line, (name, task) in zip(lines[2:], TASKS.items(), strict=True):
+        assert line.split()[0] == name
+        assert line.endswith(task.templates[0])
+        assert f"{task.stage2_probability:.1%}" in line
+    assert "21.4%" in lines[2]  # 0.15 of the 0.70 of generation
+    assert "reference + reference text" in lines[3]
+
+
+def test_variants_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("variants") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:]] == list(VARIANTS)
+    table = {line.split()[0]: line for line in lines}
+    assert "620,775,464" in table["d20-44k"]
+    assert "mmaudio-44k" in table["d20-44k"]
+    assert "1,062,777,876" in table["d24-16k-ol"]
+    assert "15.625" in table["nano"]
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ((), ("--help",), ("generate", "--help"), ("train", "--help")):
+        assert run(*arguments) == 0
+    out = capsys.readouterr().out
+    for command in ("generate", "batch", "tasks", "variants", "train", "data", "evaluate", "demo"):
+        assert command in out
+    assert run("--version") == 0
+    assert capsys.readouterr().out.strip()[0].isdigit()
+
+
+def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unison_audio.cli.listings.tasks_table", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run("tasks")
+
+
+def test_an_interrupt_is_quiet(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.wav"
+    command = [sys.executable, "-m", "unison_audio.cli.main", "generate", TTS, "-o", str(out)]
+    process = subprocess.Popen(
+        [*command, "--variant", str(tiny_checkpoint), "--steps", "1000", "--duration", "5.12"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore interrupts, and hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    mapped = Path(f"/proc/{process.pid}/maps")
+    while "tokenizers" not in mapped.read_text():  # torch, which must not be cut off, is there
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "")
+    # Python ends by the signal itself, which shells call 130 too, if it came while some
+    # source was run by exec, as when a dataclass is made.
+    assert process.returncode in (130, -signal.SIGINT)
+    assert not out.exists()
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "unison_audio.cli.main", "tasks"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def write_jobs(path: Path, *jobs: Any) -> Path:
+    lines = [job if isinstance(job, str) else json.dumps(job) for job in jobs]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def test_batch(
+    tiny: Unison,
+    tiny_checkpoint: Path,
+    stub_text: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tone_file(tmp_path / "source.wav", 1.0, RATE)
+    jobs = [
+        {"instruction": TTS, "duration": 1, "seed": 4, "output": "words/a.flac"},
+        "",
+        {"instruction": DELETE, "source": "source.wav", "steps": 2, "guidance": 1.5},
+        {"instruction": CLONE, "reference": "source.wav", "reference_text": "go", "source": None},
+    ]
+    path, out = write_jobs(tmp_path / "jobs.jsonl", *jobs), tmp_path / "new" / "out"
+    command = ("batch", path, "-o", out, "--variant", tiny_checkpoint)
+    assert run(*command) == 0
+    made = {str(file.relative_to(out)) for file in out.rglob("*.*")}
+    assert made == {"words/a.flac", "0003.wav", "0004.wav", "results.jsonl"}
+    expected = tiny.generate(TTS, duration=1, seed=4)
+    written = audio.load(out / "words" / "a.flac", sample_rate=RATE)
+    np.testing.assert_allclose(written, expected.waveform, atol=1e-4)
+    noted = results(out)
+    assert [result["task"] for result in noted] == ["tts", "speech_delete", "zero_shot_tts"]
+    assert [result["output"] for result in noted] == ["words/a.flac", "0003.wav", "0004.wav"]
+
+    # A second run makes only what is gone or has changed, also after a cut-off note.
+    (out / "0004.wav").unlink()
+    jobs[0]["seed"] = 5  # type: ignore[index]
+    with (out / "results.jsonl").open("a") as notes:
+        notes.write('{"output": "0003.w')
+    write_jobs(path, *jobs)
+    asked: list[str] = []
+    generate = Unison.generate
+    monkeypatch.setattr(
+        Unison,
+        "generate",
+        lambda self, text, **o: (asked.append(text), generate(self, text, **o))[1],
+    )
+    assert run(*command) == 0
+    assert asked == [TTS, CLONE]
+    assert len(results(out)) == 3
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not an object"),
+        ({}, "no instruction"),
+        ({"instruction": 3}, "instruction is 3"),
+        ({"instruction": TTS, "speed": 2}, "Unknown: speed"),
+        ({"instruction": TTS, "output": "x.txt"}, "must end in"),
+        ({"instruction": TTS, "output": "../x.wav"}, "leads out"),
+        ({"instruction": TTS, "output": "/x.wav"}, "leads out"),
+        ({"instruction": TTS, "output": "0001.wav"}, "also that of line 1"),
+        ({"instruction": TTS, "duration": 60}, "duration is 60"),
+        ({"instruction": TTS, "steps": "3"}, "steps is '3'"),
+        ({"instruction": TTS, "seed": 1.5}, "seed is 1.5"),
+        ({"instruction": DELETE}, "needs a source"),
+        ({"instruction": DELETE, "source": "gone.wav"}, "gone.wav"),
+        ({"instruction": CLONE, "reference": "source.wav"}, "words of the reference"),
+    ],
+)
+def test_a_bad_line_stops_all(
+    line: Any,
+    message: str,
+    tiny_checkpoint: Path,
+    stub_text: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tone_file(tmp_path / "source.wav", 1.0, RATE)
+    path = write_jobs(tmp_path / "jobs.jsonl", {"instruction": TTS}, line)
+    code = run("batch", path, "-o", tmp_path / "out", "--variant", tiny_checkpoint)
+    said = refused(capsys, code)
+    assert "line 2: " in said
+    assert message in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_job_that_fails_does_not_stop_the_others(
+    tiny_checkpoint: Path,
+    stub_text: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    jobs = [{"instruction": TTS, "seed": seed, "duration": 0.5} for seed in (1, 2, 3)]
+    path, out = write_jobs(tmp_path / "jobs.jsonl", *jobs), tmp_path / "out"
+    generate = Unison.generate
+
+    def failing(self: Unison, text: str, **options: Any) -> Any:
+        if options["seed"] == 2:
+            raise RuntimeError("no memory\nleft")
+        return generate(self, text, **options)
+
+    monkeypatch.setattr(Unison, "generate", failing)
+    command = ("batch", path, "-o", out, "--variant", tiny_checkpoint)
+    assert run(*command) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("Line 2 (0002.wav): RuntimeError")
+    assert "1 of 3 jobs failed" in lines[1]
+    assert sorted(file.name for file in out.glob("*.wav")) == ["0001.wav", "0003.wav"]
+    assert ["error" in result for result in results(out)] == [False, True, False]
+    monkeypatch.setattr(Unison, "generate", generate)
+    assert run(*command) == 0
+    assert not any("error" in result for result in results(out))
+
+
+def test_an_empty_jobs_file(
+    tiny_checkpoint: Path, stub_text: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_jobs(tmp_path / "jobs.jsonl")
+    code = run("batch", path, "-o", tmp_path / "out", "--variant", tiny_checkpoint)
+    assert "holds no jobs" in refused(capsys, code)

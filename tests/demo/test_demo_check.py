@@ -1,0 +1,103 @@
+"""The demo's examples, drawn again from their corpus and judged one by one."""
+
+from pathlib import Path
+
+import demo_check
+import demo_inputs
+import pytest
+import torch
+from demo.test_demo_inputs import small_corpus
+from demo_inputs import draw_examples, make_inputs
+from tiny_unison import RATE
+
+from unison_audio.audio import Audio
+from unison_audio.errors import InputError
+from unison_audio.nano.bars import FINAL, OWN_VOICE, Row
+from unison_audio.tasks.table import TASKS
+
+
+class PlainCodec:
+    """Loses nothing."""
+
+    sample_rate = RATE
+
+    def encode(self, waveform):
+        return waveform[:, None]
+
+    def decode(self, latent):
+        return latent[:, 0]
+
+
+class Performer:
+    """Plays the targets, as the page would: of zero-shot speech only what comes after."""
+
+    codec = PlainCodec()
+
+    def __init__(self, corpus, wrong=()):
+        self.corpus, self.wrong = corpus, wrong
+
+    def generate(self, instruction, **given):
+        self.given = given
+        sounds = []
+        for example, batch in draw_examples(self.corpus):
+            edge = 0 if batch.reference_samples is None else int(batch.reference_samples[0])
+            wave = batch.target[0, edge:]
+            sounds.append(Audio(wave * (example.task not in self.wrong), RATE))
+        return sounds
+
+
+def exact(scorer):
+    """Every figure at its best if the output is the target, else at its worst."""
+    right = torch.equal(scorer.items.output, scorer.batch.target)
+    return [
+        Row(
+            task=task,
+            measure=measure,
+            items=1,
+            value=float(not right) if bar.at_least is None else bar.at_least - (not right),
+            truth=0.0,
+        )
+        for (task, measure), bar in FINAL.items()
+        if task == scorer.batch.task
+    ]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = small_corpus(tmp_path / "corpus")
+    make_inputs(folder, tmp_path / "inputs")
+    monkeypatch.setattr(demo_check, "packaged_inputs", lambda: tmp_path / "inputs")
+    monkeypatch.setattr(demo_check, "require_packages", lambda: None)
+    monkeypatch.setattr(demo_check, "load_judges", lambda *_: (None, {}))
+    monkeypatch.setattr(demo_check, "SCORERS", dict.fromkeys(TASKS, exact))
+    return folder
+
+
+def test_targets_pass_and_what_is_wrong_is_named(corpus: Path, tmp_path: Path) -> None:
+    performer = Performer(corpus, wrong=("tts", "zero_shot_tts", "denoise"))
+    verdicts = demo_check.check_demo(performer, corpus, tmp_path / "out")
+    assert [verdict.example.task for verdict in verdicts] == list(TASKS)
+    failed = [verdict.example.task for verdict in verdicts if not verdict.passed]
+    assert failed == ["tts", "zero_shot_tts", "denoise"]
+    assert all(row.measure != OWN_VOICE for verdict in verdicts for row in verdict.rows)
+    page = (tmp_path / "out" / "demo.md").read_text()
+    assert page.startswith("12 of 15 examples pass.")
+    assert page.count("| **no** |") == 3
+    assert performer.given["seed"] == [0] * 15
+    assert all(path is None or path.is_file() for path in performer.given["source"])
+
+
+def test_another_corpus_is_refused(corpus: Path, tmp_path: Path) -> None:
+    make_inputs(corpus, tmp_path / "inputs", seed=1)
+    with pytest.raises(InputError, match="does not give the demo's examples; build it"):
+        demo_check.check_demo(Performer(corpus), corpus, tmp_path / "out")
+
+
+def test_only_kinds_that_can_be_judged_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = small_corpus(tmp_path / "corpus")
+    barred = [f"a {letter} sound" for letter in "abcd"]
+    monkeypatch.setattr(demo_inputs, "is_judged", lambda label: label not in barred)
+    text = " ".join(example.instruction + example.holds for example, _ in draw_examples(folder))
+    assert not any(label in text for label in barred)

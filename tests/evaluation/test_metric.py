@@ -1,0 +1,266 @@
+"""Metrics over sets: what is kept, what fails, intervals; posteriors by hand."""
+
+import dataclasses
+import math
+import multiprocessing
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unison_audio import audio
+from unison_audio.errors import InputError
+from unison_audio.evaluation.metrics.distribution import divergence, inception_score, softmax
+from unison_audio.evaluation.metrics.metric import (
+    FeatureCache,
+    Judge,
+    Metric,
+    Tools,
+    mean_score,
+    measure,
+    sample_key,
+    windows,
+)
+from unison_audio.evaluation.test_sets.manifest import Item, Sample
+
+
+class LevelJudge:
+    """Scores an output's RMS; counts what it hears; cannot bear the item named ``bad``."""
+
+    model = "level meter"
+
+    def __init__(self, tools: Tools) -> None:
+        self.heard: list[str] = []
+        self.calls = 0
+
+    def describe(self, samples: Sequence[Sample]) -> list[np.ndarray]:
+        self.calls += 1
+        if any(sample.item.id == "bad" for sample in samples):
+            raise RuntimeError("ear ache")
+        self.heard += [sample.item.id for sample in samples]
+        waves = [audio.load(sample.output, sample_rate=16_000) for sample in samples]
+        return [np.asarray(float(wave.square().mean().sqrt())) for wave in waves]
+
+    def reduce(self, described: Sequence[np.ndarray]) -> float:
+        return mean_score(described)
+
+
+class SpreadJudge(LevelJudge):
+    """A figure of the set: the range of levels, which few samples bias downwards."""
+
+    described_as = "levels"
+
+    def describe(self, samples: Sequence[Sample]) -> list[np.ndarray]:
+        return [score[None] for score in super().describe(samples)]
+
+    def reduce(self, described: Sequence[np.ndarray]) -> float:
+        return float(np.ptp(np.concatenate(described)))
+
+
+def metric_of(judge: type[LevelJudge]) -> Metric:
+    return Metric(name="level", title="Level", better="higher", sample_rate=16_000, judge=judge)
+
+
+def write(folder: Path, name: str, level: float, caption: str = "a tone") -> Sample:
+    path = folder / f"{name}.flac"
+    wave = level * torch.sin(torch.arange(1600) * 0.3)
+    audio.save(path, wave, 16_000)
+    item = Item(id=name, set="t", task="t2a", instruction="a tone", seconds=0.1, caption=caption)
+    return Sample(item=item, output=path, target=None, source=None)
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[Sample]:
+    return [write(tmp_path, f"s{k}", 0.1 * (k + 1)) for k in range(8)]
+
+
+def test_the_mean_and_its_interval(samples: list[Sample]) -> None:
+    score = measure(metric_of(LevelJudge), samples, Tools(), bootstrap=2000)
+    levels = np.arange(1, 9) * 0.1 * math.sqrt(0.5)
+    assert score.value == pytest.approx(levels.mean(), rel=1e-2)
+    assert list(score.per_item or {}) == [f"s{k}" for k in range(8)]
+    assert score.count == 8
+    assert not score.failed
+    assert score.model == "level meter"
+    # The bootstrap's spread of a mean is the root of the (biased) variance over n.
+    half = 1.96 * levels.std() / math.sqrt(8)
+    assert score.high - score.value == pytest.approx(half, rel=0.1)
+    assert score.value - score.low == pytest.approx(half, rel=0.1)
+    again = measure(metric_of(LevelJudge), samples, Tools(), bootstrap=2000)
+    assert (again.low, again.high) == (score.low, score.high)
+    assert math.isnan(measure(metric_of(LevelJudge), samples, Tools(), bootstrap=0).low)
+
+
+def test_intervals_of_sets_are_freed_of_their_bias(samples: list[Sample]) -> None:
+    score = measure(metric_of(SpreadJudge), samples, Tools())
+    assert score.per_item is None
+    assert score.low < score.value < score.high  # draws as such never exceed the value
+
+
+def test_nothing_is_judged_twice(samples: list[Sample], tmp_path: Path) -> None:
+    metric, cache = metric_of(LevelJudge), tmp_path / "kept"
+    first = Tools(cache=cache)
+    before = measure(metric, samples, first, bootstrap=0)
+    second = Tools(cache=cache)
+    after = measure(metric, samples, second, bootstrap=0)
+    assert (after.value, after.per_item) == (before.value, before.per_item)
+    assert second.judge(metric).heard == []  # type: ignore[attr-defined]
+    # A changed file and a changed caption are new; a renamed item is not.
+    changed = [write(tmp_path, "s0", 0.55), write(tmp_path, "s1", 0.2, "another"), *samples[2:]]
+    third = Tools(cache=cache)
+    renewed = measure(metric, changed, third, bootstrap=0)
+    assert third.judge(metric).heard == ["s0", "s1"]  # type: ignore[attr-defined]
+    assert (renewed.per_item or {})["s0"] == pytest.approx(0.55 * math.sqrt(0.5), rel=1e-2)
+
+
+def test_another_model_is_asked_anew(samples: list[Sample]) -> None:
+    keys = {
+        sample_key(samples[0], "level", 1, "one"),
+        sample_key(samples[0], "level", 1, "two"),
+        sample_key(samples[0], "level", 2, "one"),
+        sample_key(samples[0], "other", 1, "one"),
+    }
+    assert len(keys) == 4
+
+
+def test_another_version_of_a_metric_describes_anew(samples: list[Sample], tmp_path: Path) -> None:
+    metric = metric_of(LevelJudge)
+    measure(metric, samples, Tools(cache=tmp_path / "kept"), bootstrap=0)
+    for version, heard in ((1, []), (2, [sample.item.id for sample in samples])):
+        tools = Tools(cache=tmp_path / "kept")
+        versioned = dataclasses.replace(metric, version=version)
+        measure(versioned, samples, tools, bootstrap=0)
+        assert tools.judge(versioned).heard == heard  # type: ignore[attr-defined]
+
+
+def test_what_fails_is_named(samples: list[Sample], tmp_path: Path) -> None:
+    mute = write(tmp_path, "mute", 0.0)
+    corrupt = write(tmp_path, "corrupt", 0.5)
+    corrupt.output.write_bytes(corrupt.output.read_bytes()[:200])
+    absent = write(tmp_path, "absent", 0.5)
+    absent.output.unlink()
+    bad = write(tmp_path, "bad", 0.5)
+    tools = Tools(cache=tmp_path / "kept")
+    every = [mute, corrupt, *samples, absent, bad]
+    score = measure(metric_of(LevelJudge), every, tools, bootstrap=10)
+    assert score.failed == ("mute", "corrupt", "absent", "bad")
+    assert score.count == 8
+    assert "silent" in score.reasons["mute"]
+    assert "ear ache" in score.reasons["bad"]
+    assert "corrupt" in score.reasons["corrupt"]
+    assert score.value == pytest.approx(measure(metric_of(LevelJudge), samples, Tools()).value)
+
+
+def test_a_judge_that_never_works_is_no_figure(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="ear ache"):
+        measure(metric_of(LevelJudge), [write(tmp_path, "bad", 0.5)], Tools())
+
+
+def test_silence_may_be_an_answer(tmp_path: Path) -> None:
+    class Patient(LevelJudge):
+        hears_silence = True
+
+    class Comparing(LevelJudge):
+        needs_target = True
+
+    mute = [write(tmp_path, "mute", 0.0)]
+    assert measure(metric_of(Patient), mute, Tools(), bootstrap=0).value == 0
+    score = measure(metric_of(Comparing), mute, Tools(), bootstrap=0)
+    assert score.failed == ("mute",)
+    assert "no target" in score.reasons["mute"]
+    assert math.isnan(score.value)
+
+
+def test_a_figure_that_needs_more_samples_is_missing(samples: list[Sample]) -> None:
+    class Pair(SpreadJudge):
+        def reduce(self, described: Sequence[np.ndarray]) -> float:
+            raise InputError("give two")
+
+    score = measure(metric_of(Pair), samples[:1], Tools())
+    assert math.isnan(score.value)
+    assert score.reasons[""] == "give two"
+
+
+def test_a_path_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing at"):
+        Tools(paths={"vggish": tmp_path / "no"}).path("vggish")
+
+
+def _write_often(folder: Path, value: float) -> None:
+    for _ in range(15):
+        FeatureCache(folder).write("ab" * 32, np.full((50, 40), value))
+
+
+def test_several_processes_share_a_cache(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("fork")
+    workers = [spawn.Process(target=_write_often, args=(tmp_path, float(k))) for k in range(3)]
+    for worker in workers:
+        worker.start()
+    seen = set()
+    while any(worker.is_alive() for worker in workers):
+        array = FeatureCache(tmp_path).read("ab" * 32)
+        if array is not None:
+            assert array.shape == (50, 40)
+            assert len(np.unique(array)) == 1  # never a mixture
+            seen.add(float(array[0, 0]))
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert seen
+    assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".npy"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "longer", "other"])
+def test_a_damaged_entry_is_missing(tmp_path: Path, damage: str) -> None:
+    cache = FeatureCache(tmp_path)
+    cache.write("cd" * 32, np.arange(9.0))
+    [path] = tmp_path.rglob("*.npy")
+    whole = path.read_bytes()
+    spoilt = {"cut": whole[:-5], "empty": b"", "longer": whole + b"x", "other": b"not an array"}
+    path.write_bytes(spoilt[damage])
+    assert cache.read("cd" * 32) is None
+    cache.write("cd" * 32, np.arange(3.0))
+    assert (cache.read("cd" * 32) == np.arange(3.0)).all()
+
+
+def test_windows_cover_a_sound() -> None:
+    sound = np.arange(25)
+    assert [w.tolist() for w in windows(sound, 30)] == [sound.tolist()]
+    parts = windows(sound, 10)
+    assert [part[0] for part in parts] == [0, 8, 15]
+    assert set(np.concatenate(parts)) == set(range(25))
+    assert [w.tolist() for w in windows(sound, 23, tolerated=2)] == [list(range(23))]
+
+
+def test_divergence_by_hand() -> None:
+    target, output = np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.75, 0.0])
+    expected = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    assert divergence(target, output, eps=0) == pytest.approx(expected)
+    assert divergence(target, target) == pytest.approx(0, abs=1e-5)
+    # What the output excludes counts as 1e-6.
+    assert divergence(np.array([1.0, 0]), np.array([0, 1.0])) == pytest.approx(6 * math.log(10))
+    logits = torch.tensor([[1.0, -2.0, 0.5], [0.3, 0.2, 4.0]])
+    p, q = logits.double().softmax(dim=1)
+    kl = torch.nn.functional.kl_div((q + 1e-6).log(), p, reduction="sum")
+    assert divergence(*softmax(logits.numpy())) == pytest.approx(float(kl))
+
+
+def test_inception_score_by_hand() -> None:
+    # Four classes, each certain and equally frequent in every split: as many as classes.
+    certain = np.tile(np.eye(4), (100, 1))
+    assert inception_score(certain, splits=1) == pytest.approx(4)
+    assert inception_score(np.full((30, 7), 1 / 7)) == pytest.approx(1)
+    # One split of p = (.9, .1) and (.1, .9): exp(log 2 - H(.9)).
+    pair = np.array([[0.9, 0.1], [0.1, 0.9]])
+    entropy = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
+    assert inception_score(pair, splits=1) == pytest.approx(2 * math.exp(-entropy))
+    # Fewer samples than splits: each is alone with itself.
+    assert inception_score(pair) == pytest.approx(1)
+
+
+def test_judges_are_loaded_once() -> None:
+    tools, metric = Tools(), metric_of(LevelJudge)
+    judge: Judge = tools.judge(metric)
+    assert tools.judge(metric) is judge

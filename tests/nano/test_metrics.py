@@ -1,0 +1,92 @@
+import dataclasses
+
+import pytest
+import torch
+
+from unison_audio.evaluation.metrics.signal import LSD_EPS, LSD_N_FFT, lsd
+from unison_audio.evaluation.test_sets.scenes import FLOOR_DBFS
+from unison_audio.nano.bars import EVERY_TASK, FINAL, SEQUENCES, Bar, Row, verdict, with_bars
+from unison_audio.nano.metrics import SCORERS, SILENCE, window_contrasts
+from unison_audio.tasks.table import TASKS
+
+RATE = 1000
+
+
+def test_windows_stand_above_what_is_outside():
+    wave = torch.full((4 * RATE,), 0.01)
+    wave[RATE : 2 * RATE] = 0.1
+    wave[2 * RATE : 3 * RATE] = 0.01 * 10**0.25
+    contrasts = window_contrasts(wave, [(1.0, 2.0), (2.0, 3.0)], RATE)
+    assert contrasts == pytest.approx([20.0, 5.0], abs=0.01)
+
+
+def test_a_silent_window_is_no_lower_than_a_recording_can_be():
+    wave = torch.full((4 * RATE,), 0.01)  # -40 dBFS around a window of digital silence
+    wave[RATE : 2 * RATE] = 0.0
+    assert window_contrasts(wave, [(1.0, 2.0)], RATE) == pytest.approx([FLOOR_DBFS + 40], abs=0.01)
+
+
+def test_digital_silence_is_as_near_as_a_noise_floor():
+    rate, generator = 16_000, torch.Generator().manual_seed(0)
+    noise = torch.randn(3, rate, generator=generator)
+    target = 10 ** (FLOOR_DBFS / 20) * noise[:1]
+    silent, audible = torch.zeros(1, rate), 10 ** ((FLOOR_DBFS + 20) / 20) * noise[1:2]
+
+    def distance(wave, eps):
+        return float(lsd(target, wave, rate, eps=eps))
+
+    assert distance(silent, LSD_EPS) > distance(audible, LSD_EPS)
+    assert distance(silent, SILENCE) < 0.15
+    assert distance(audible, SILENCE) > 0.5
+    power = (
+        torch.stft(
+            10 ** ((FLOOR_DBFS + 6) / 20) * noise[2],
+            LSD_N_FFT,
+            return_complex=True,
+            window=torch.hann_window(LSD_N_FFT),
+        )
+        .abs()
+        .square()
+    )
+    assert pytest.approx(float(power[:, 4:-4].mean()), rel=0.1) == SILENCE
+
+
+def test_windows_over_everything_have_nothing_to_stand_above():
+    assert window_contrasts(torch.ones(RATE), [(0.0, 0.95)], RATE) == []
+
+
+def test_every_task_has_a_scorer_and_final_bars():
+    assert set(SCORERS) == {"codec", SEQUENCES, *TASKS}
+    assert {task for task, _ in FINAL} == {*SCORERS, EVERY_TASK}
+
+
+def test_a_bar_is_one_threshold():
+    for bar in FINAL.values():
+        assert sum(figure is not None for figure in dataclasses.asdict(bar).values()) == 1
+
+
+def test_bars_are_put_to_their_rows_alone():
+    rows = [
+        Row(task="tts", measure=measure, items=1, value=0.3, truth=0.1, at_least=0.9)
+        for measure in ("word error rate", "another")
+    ]
+    barred, free = with_bars(rows, {("tts", "word error rate"): Bar(above_truth=0.25)})
+    assert (barred.bar, barred.met) == ("at most 35.0 %", True)
+    assert (free.bar, free.met) == ("", None)
+
+
+def test_the_verdict_names_what_is_missed():
+    rows = [
+        Row(task="tts", measure="word error rate", items=1, value=0.3, truth=0.1),
+        Row(task="tts", measure="gender", items=1, value=0.8),
+        Row(task="tts", measure="another", items=1, value=0.0),
+    ]
+    bars = {
+        ("tts", "word error rate"): Bar(above_truth=0.25),
+        ("tts", "gender"): Bar(at_least=0.9),
+        ("t2a", "not measured"): Bar(at_least=0.5),
+    }
+    assert verdict(rows, bars) == (
+        "Of 2 bars measured, 1 are met; missed: tts, gender (80.0 %; at least 90.0 %)."
+    )
+    assert verdict(rows[:1], bars) == "Of 1 bars measured, 1 are met."
