@@ -33,7 +33,7 @@ def test_no_band_is_empty_and_silence_is_the_floor(sample_rate: int) -> None:
 
 def test_axes_are_in_seconds_and_hertz() -> None:
     axes = Figure().add_subplot()
-    draw_mel(axes, tone(440, 16_000), 16_000, ink="black", seconds=2.5)
+    draw_mel(axes, tone(440, 16_000), 16_000, label_color="black", seconds=2.5)
     assert axes.get_xlim() == (0.0, 2.5)
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["250", "500", "1k", "2k", "4k", "8k"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from training.conftest import make_clips, tiny_codec_config
 
-from unison_audio.codecs.nano import Decoder, NanoCodec, NanoCodecConfig, mel_filters
+from unison_audio.codecs.nano import NanoCodec, NanoCodecConfig, WaveformDecoder
 from unison_audio.codecs.table import load_nano_codec, save_nano_codec
 from unison_audio.errors import InputError
 from unison_audio.nano.codec_training import (
@@ -14,6 +14,7 @@ from unison_audio.nano.codec_training import (
     draw_segments,
     train_codec,
 )
+from unison_audio.spectrogram import mel_filters
 from unison_audio.training.checkpoints import load_checkpoint
 
 
@@ -24,7 +25,7 @@ def codec():
 
 
 def test_the_inverse_stft_inverts_the_stft():
-    decoder = Decoder(tiny_codec_config())
+    decoder = WaveformDecoder(tiny_codec_config())
     waveform = torch.randn(2, 40 * 256)
     padded = torch.nn.functional.pad(waveform, (384, 384))
     frames = padded.unfold(1, 1024, 256) * torch.hann_window(1024)  # (B, frames, n_fft)

@@ -28,6 +28,8 @@ from diffusers.models.autoencoders.mmaudio_vocoder import MMAudioVocoder
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
+from unison_audio.spectrogram import framed_magnitude
+
 LATENT_SCALE = 0.5
 """What UNISON multiplies the posterior mean with."""
 
@@ -144,14 +146,9 @@ class MelSpectrogram:
 
     def __call__(self, waveform: Tensor) -> Tensor:
         """Maps (B, samples) to (B, mels, samples // mel_hop); samples beyond +-1 are clamped."""
-        n_fft, hop = self.config.n_fft, self.config.mel_hop
         self.filters, self.window = (x.to(waveform.device) for x in (self.filters, self.window))
-        pad = (n_fft - hop) // 2
-        padded = F.pad(waveform.float().clamp(-1.0, 1.0)[:, None], (pad, pad), mode="reflect")[:, 0]
-        spectrum = torch.stft(
-            padded, n_fft, hop, window=self.window, center=False, return_complex=True
-        )
-        magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()
+        clamped = waveform.float().clamp(-1.0, 1.0)
+        magnitude = framed_magnitude(clamped, self.window, self.config.mel_hop)
         mel = torch.matmul(self.filters, magnitude).clamp(min=1e-5).log()
         return mel / math.log(self.config.log_base)
 
