@@ -83,8 +83,8 @@ class ChannelNorm(nn.Module):
 class Upsample(nn.Module):
     """Doubles the frame rate: a linear layer maps each frame to two.
 
-    No outputs overlap, so no checkerboard pattern arises (Odena et al. 2016); in a waveform it would
-    be a constant tone.
+    No outputs overlap, so no checkerboard pattern arises (Odena et al. 2016). In a waveform such a
+    pattern is a constant tone.
     """
 
     def __init__(self, width_in: int, width_out: int) -> None:
@@ -127,11 +127,12 @@ class MelEncoder(nn.Module):
     def log_mel(self, waveform: Tensor) -> Tensor:
         """Maps (B, samples) to (B, mels, samples / hop), scaled to about unit range."""
         magnitude = framed_magnitude(waveform, self.window, self.config.hop)
-        # In bfloat16 each band would be rounded by up to 0.4 %, and latents would depend on autocast.
+        # In bfloat16 each band would be rounded by up to 0.4 %, and latents would depend on
+        # autocast.
         with torch.autocast(waveform.device.type, enabled=False):
             mel = torch.matmul(self.mel_basis, magnitude)  # (B, mels, samples / hop)
-        # Eight clips at RMS 0.1 have logarithms with means of -2.4 to 0.6 and deviations of 1.1 to 2.7;
-        # these constants bring them near unit range. Trained weights depend on them.
+        # Eight clips at RMS 0.1 have logarithms with means of -2.4 to 0.6 and deviations of 1.1 to
+        # 2.7; these constants bring them near unit range. Trained weights depend on them.
         return (mel.clamp(min=1e-4).log() + 2.0) / 3.0
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,8 +174,8 @@ class WaveformDecoder(nn.Module):
         with torch.autocast(latent.device.type, enabled=False):
             hidden = hidden.to(self.head.weight.dtype)
             log_magnitude, phase = self.head(hidden).chunk(2, dim=-1)  # (B, frames, bins) each
-        # exp(6) = 403 exceeds the bin of a full-scale sine, n_fft / 4 = 256 under a Hann window. The
-        # limit keeps an untrained head from overflowing.
+        # exp(6) = 403 exceeds the bin of a full-scale sine, n_fft / 4 = 256 under a Hann window.
+        # The limit keeps an untrained head from overflowing.
         magnitude = log_magnitude.clamp(max=6.0).exp()
         return self.inverse_stft(torch.polar(magnitude, phase))
 
