@@ -1,8 +1,8 @@
-"""Online synthesis of the generation tasks: raw clips -> waveforms and what the text says.
+"""Online synthesis of the generation tasks: raw clips to waveforms and template fields.
 
-Every builder takes a `Draw` (the pools, the batch, the generator) and returns a `Built`. What is
-random is drawn on the CPU, item by item, so that the same generator state gives the same batch;
-levels, mixing and headroom are batch tensors on the training device (paper §3.6, Table 10).
+A builder maps a `Draw` (pools, batch size, generator) to a `Built`. Random numbers are drawn on the
+CPU, item by item, so that equal generator states give equal batches on every device. Levels, mixing
+and headroom are batch tensors on the training device (paper section 3.6, Table 10).
 """
 
 import math
@@ -18,11 +18,12 @@ from unison_audio.tasks.templates import join_reference_text
 
 
 def tts(draw: Draw) -> Built:
-    """A voice, of a gender where it is known, says a text, from a small random onset on."""
+    """Target: speech after a short random onset."""
     config = draw.config
     room = draw.seconds - config.onset_seconds[1]
     clips = draw.pools.speech(draw.batch, draw.generator, max_seconds=room)
     speech = lay(draw, [clip.waveform for clip in clips], config.onset_seconds).at(config.rms)
+    # An empty gender, where the corpus names none, selects a template without one.
     fields = [{"gender": clip.gender, "text": clip.text} for clip in clips]
     details = [
         {**field, "speaker": clip.speaker, "speech_window": window}
@@ -32,11 +33,13 @@ def tts(draw: Draw) -> Built:
 
 
 def zero_shot_tts(draw: Draw) -> Built:
-    """A reference utterance, silence, and another text in the same voice.
+    """Target: a reference utterance, silence, and another text in the same voice.
 
-    The source holds the reference and zeros; the silence is stretched to a frame's edge.
+    The source contains the reference and zeros.
     """
     config = draw.config
+    # The silence is extended to a frame boundary, since a latent frame is either given or generated
+    # (`conditioning`). Hence the frame of slack in the room for the two utterances.
     gap = round(config.reference_silence_seconds * draw.sample_rate)
     room = (draw.samples - gap - config.hop) / 2 / draw.sample_rate
     pairs = draw.pools.speaker_pairs(draw.batch, draw.generator, max_seconds_each=room)
@@ -72,7 +75,7 @@ def zero_shot_tts(draw: Draw) -> Built:
 
 
 def t2a(draw: Draw) -> Built:
-    """One sound, from a small random onset on."""
+    """Target: one sound after a short random onset."""
     config = draw.config
     clips = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
     cut = [scene.crop(clip.waveform, draw.samples, draw.generator) for clip in clips]
@@ -86,7 +89,7 @@ def t2a(draw: Draw) -> Built:
 
 
 def t2a_mix(draw: Draw) -> Built:
-    """Two or three different sounds mixed, each beginning anywhere; one number a batch."""
+    """Target: two or three different sounds mixed, each at any time; one count per batch."""
     config = draw.config
     count = scene.integer(*config.mix_events, draw.generator)
     used: list[set[str]] = [set() for _ in range(draw.batch)]
@@ -121,22 +124,23 @@ def t2a_mix(draw: Draw) -> Built:
 
 
 def t2as(draw: Draw) -> Built:
-    """Speech mixed with a sound that lasts throughout."""
+    """Target: speech mixed with a sound throughout."""
     config = draw.config
     room = draw.seconds - config.onset_seconds[1]
     voices = draw.pools.speech(draw.batch, draw.generator, max_seconds=room)
     sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
     speech = lay(draw, [clip.waveform for clip in voices], config.onset_seconds).at(config.rms)
+    # The speech keeps its level and the sound is scaled, hence the negative SNR below.
     snr = scene.uniform(config.t2as_snr_db, draw.batch, draw.generator)
     sound = fill(draw, [clip.waveform for clip in sounds]).above(speech, -snr.to(draw.device))
     fields, details = [], []
     windows = speech.seconds(draw.sample_rate)
     for i, (voice, clip) in enumerate(zip(voices, sounds, strict=True)):
-        said = {"gender": voice.gender, "text": voice.text, "caption": clip.caption}
-        fields.append(said)
+        field = {"gender": voice.gender, "text": voice.text, "caption": clip.caption}
+        fields.append(field)
         details.append(
             {
-                **said,
+                **field,
                 "speaker": voice.speaker,
                 "labels": [clip.label],
                 "snr_db": float(snr[i]),
@@ -147,7 +151,7 @@ def t2as(draw: Draw) -> Built:
 
 
 def timed(draw: Draw) -> Built:
-    """Two or three events, each sounding exactly in the window that the text gives."""
+    """Target: two or three events, each in exactly the window that the text states."""
     config = draw.config
     plans = [windows(draw) for _ in range(draw.batch)]
     used: list[set[str]] = [set() for _ in range(draw.batch)]
@@ -163,6 +167,7 @@ def timed(draw: Draw) -> Built:
         )
         parts, starts = [], []
         for i, clip in zip(rows, clips, strict=True):
+            # Tenths of a second, the precision of the text, then samples.
             start, end = (round(t * draw.sample_rate / 10) for t in plans[i][k])
             cut = scene.crop(clip.waveform, end - start, draw.generator)
             parts.append(scene.repeat(cut, end - start, gap=pause(draw, cut), fade=draw.fade))
@@ -171,6 +176,7 @@ def timed(draw: Draw) -> Built:
             begins, ends = (f"{t / 10:.1f}" for t in plans[i][k])
             fields[i]["events"].append({"start": begins, "end": ends, "event": clip.label})
         sound = scene.layer(parts, starts, draw.samples, draw.fade)
+        # Items have different numbers of events, so an event is added to its rows only.
         target[rows] += scene.to_device(sound, draw.device).at(config.rms).wave
     details = [
         {
@@ -183,13 +189,14 @@ def timed(draw: Draw) -> Built:
 
 
 def windows(draw: Draw) -> list[tuple[int, int]]:
-    """Draw one timeline: windows in tenths of a second, in order of their beginning."""
+    """Draw a timeline: windows in tenths of a second, ordered by their start."""
     config, generator = draw.config, draw.generator
     tenths = math.floor(draw.seconds * 10 + 1e-6)
     count = scene.integer(*config.timed_events, generator)
     least = max(1, min(round(10 * config.min_window_seconds), tenths // count))
     slack = max(0, tenths - count * least)
-    # A uniform split of the time left over among the windows and the (half as long) pauses.
+    # Exponential variates, normalized, split the spare time uniformly among windows and pauses.
+    # Halved weights keep the pauses half as long in the mean.
     shares = -torch.log1p(-torch.rand(2 * count + 1, generator=generator))
     shares[0::2] *= 0.5
     spare = (slack * shares / shares.sum()).floor().int().tolist()
