@@ -69,8 +69,8 @@ def condition(
     # Zero-shot. The reference and the silence after it are encoded in one run of the codec, as the
     # target is, so that both latents agree on the reference's frames. Beyond them z_s is zeroed:
     # the codec spreads the reference into the frames after it, which would tell the model about
-    # sound that the target does not have. The reference's frames are also outside of the loss, since
-    # sampling leads them straight to z_s, whatever velocity the model predicts.
+    # sound that the target does not have. M_loss leaves the reference's frames out, so that
+    # gradients come from the frames to synthesize alone (paper equation 3).
     edges = (reference_samples // codec.hop).to(device)
     given = (torch.arange(frames, device=device)[None] < edges[:, None])[:, None]  # (B, 1, T')
     return Condition(z_s=z_s * given, m=m + task.tag * given, loss_mask=loss_mask * ~given)
