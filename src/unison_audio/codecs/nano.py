@@ -40,7 +40,7 @@ class NanoCodecConfig:
 
     @property
     def frame_hop(self) -> int:
-        """Samples in a latent frame."""
+        """Samples of a latent frame."""
         return 4 * self.hop
 
 
@@ -229,11 +229,11 @@ class NanoCodec(nn.Module):
 
     @property
     def hop(self) -> int:
-        """Samples in a latent frame."""
+        """Samples of a latent frame."""
         return self.config.frame_hop
 
     def frames(self, seconds: float) -> int:
-        """Latent frames T' that cover a duration."""
+        """Return the latent frames T' of a duration in seconds, rounded up."""
         return max(1, math.ceil(round(seconds * self.sample_rate) / self.hop))
 
     @torch.no_grad()
