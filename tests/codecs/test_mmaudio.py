@@ -146,7 +146,7 @@ def test_pieces_too_narrow_are_told_from_one_piece(monkeypatch):
     latent = codec.encode(waveform)
     for part in ("ENCODER_HEAD", "ENCODER_TAIL", "DECODER_HEAD", "DECODER_TAIL"):
         with monkeypatch.context() as patch:
-            patch.setattr(mmaudio, f"{part}_REACH", 0)
+            patch.setattr(mmaudio, f"{part}_CONTEXT", 0)
             if part.startswith("ENCODER"):
                 assert distance(pieces.encode(waveform), latent) > 1e-3, part
             else:
@@ -183,7 +183,7 @@ def test_each_part_sees_as_far_as_is_said(name):
         ),
     }
     for part, seen in parts.items():
-        assert seen == getattr(mmaudio, f"{part}_REACH"), part
+        assert seen == getattr(mmaudio, f"{part}_CONTEXT"), part
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -199,9 +199,9 @@ def test_the_vocoder_sees_as_far_as_is_said(name):
     )
     codec.double()  # what comes from the edges is less than fp32 can hold
     draw = torch.Generator().manual_seed(5)
-    mel = torch.randn(1, codec.config.mels, 2 * true.vocoder_reach + 3, generator=draw).double()
+    mel = torch.randn(1, codec.config.mels, 2 * true.vocoder_context + 3, generator=draw).double()
     seen = extent(codec._vocode, mel, true.mel_hop, 1)
-    assert true.vocoder_reach - 2 <= seen <= true.vocoder_reach
+    assert true.vocoder_context - 2 <= seen <= true.vocoder_context
 
 
 def test_an_item_of_a_batch_does_not_depend_on_the_others():

@@ -32,8 +32,8 @@ from transformers.audio_utils import mel_filter_bank
 from unison_audio.spectrogram import framed_magnitude
 
 LATENT_SCALE = 0.5
-"""Factor of the posterior mean in UNISON's latents; released weights depend on it. Divided out before
-decoding."""
+"""Factor of the posterior mean in UNISON's latents; released weights depend on it. Decoding divides
+by it."""
 
 # Context in latent frames, to each side, that the layers around the attentions see. A residual
 # block sees 2 of its frames, any other convolution 1. Level 0 has two mel frames per latent frame.

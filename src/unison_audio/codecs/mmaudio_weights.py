@@ -147,8 +147,8 @@ def import_originals(
     _require_same("the file of the vocoder", expected, vocoder)
     for key, parts in sources.items():
         *norm, weight = (vocoder[part].to(torch.float32, copy=True) for part in parts)
-        # Weight norm stores a direction v and a length g per filter: w = g v / |v|. Folded once,
-        # since inference would otherwise divide in every call, and chunks would repeat it.
+        # Weight norm stores a direction v and a length g per filter: w = g v / |v|. It only serves
+        # training; diffusers' vocoder has plain weights.
         if norm:
             weight = weight * (norm[0] / _filter_norm(weight))
         state[f"vocoder.{key}"] = weight
@@ -259,7 +259,7 @@ def _original(original: Original, folder: Path, on_progress: OnProgress | None) 
 
 def _unpickled(path: Path) -> Mapping[str, Any]:
     """Reads a dict of tensors, mapped from disk where the format allows."""
-    # Only PyTorch's zip format can be mapped; `best_netG.pt` may have the older one.
+    # Only PyTorch's zip format can be mapped; files in the older one are read whole.
     try:
         found = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)

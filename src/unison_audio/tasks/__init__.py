@@ -1,1 +1,1 @@
-"""The tasks: table, templates, instructions and the online synthesis of batches; start with `table`."""
+"""The tasks: table, templates, instructions, synthesis of batches; start with `table`."""
