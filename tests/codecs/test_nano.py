@@ -35,7 +35,7 @@ def test_the_inverse_stft_inverts_the_stft():
     assert torch.allclose(restored[:, 384:-384], waveform[:, 384:-384], atol=1e-4)
 
 
-def test_mel_filters_peak_at_the_mel_centres():
+def test_mel_filters_peak_at_the_mel_centers():
     filters = mel_filters(16_000, 1024, 80)
     assert filters.shape == (80, 513)
     mel = 2595 * math.log10(1 + 8000 / 700) * 41 / 81
@@ -62,7 +62,7 @@ def test_an_item_of_a_batch_does_not_depend_on_the_others(codec):
     assert torch.allclose(together[1], alone[0], atol=1e-5)
 
 
-def test_latents_are_normalised_by_the_measured_statistics():
+def test_latents_are_normalized_by_the_measured_statistics():
     trainer = CodecTrainer(CodecRecipe(model=tiny_codec_config()))
     waves = [clip.waveform for clip in make_clips()]
     trainer.measure_latents(waves, waves)
@@ -115,7 +115,7 @@ TINY = CodecRecipe(
 )
 
 
-def test_the_encoder_stands_still_in_the_end_and_resume_is_exact(tmp_path):
+def test_the_encoder_is_frozen_at_the_end_and_resume_is_exact(tmp_path):
     clips = make_clips()
     whole = train_codec(clips, tmp_path / "whole", TINY)
     part = tmp_path / "part"

@@ -152,12 +152,12 @@ def test_a_timeline_sounds_exactly_as_the_text_says(build, make_pools, label_hz,
     )
     counts = set()
     for wave, text in zip(batch.target, batch.instructions, strict=True):
-        told = re.findall(r"From (\d+\.\d)s to (\d+\.\d)s, ([^.]+)\.", text)
-        sentences = " ".join(f"From {a}s to {b}s, {event}." for a, b, event in told)
+        events = re.findall(r"From (\d+\.\d)s to (\d+\.\d)s, ([^.]+)\.", text)
+        sentences = " ".join(f"From {a}s to {b}s, {event}." for a, b, event in events)
         assert text == f"[Audio] {sentences}"
-        counts.add(len(told))
+        counts.add(len(events))
         outside = torch.ones(len(wave), dtype=torch.bool)
-        for a, b, event in told:
+        for a, b, event in events:
             first, last = round(float(a) * RATE), round(float(b) * RATE)
             assert last - first >= 0.8 * RATE - 1
             assert last <= len(wave)
@@ -168,7 +168,7 @@ def test_a_timeline_sounds_exactly_as_the_text_says(build, make_pools, label_hz,
             outside[first:last] = False
         assert outside.any()
         assert not wave[outside].any()
-        assert len({event for _, _, event in told}) == len(told)
+        assert len({event for _, _, event in events}) == len(events)
     assert counts == {2, 3}
 
 

@@ -101,7 +101,7 @@ def test_render_repeats_what_follows_the_tag_for_a_timeline():
     )
 
 
-def test_a_gender_that_nobody_knows_is_not_spoken_of():
+def test_an_unknown_gender_is_left_out():
     gendered = [form for pool in TEMPLATES.values() for form in pool if "{gender}" in form]
     assert set(WITHOUT_GENDER) == set(gendered)
     assert len(set(WITHOUT_GENDER.values())) == len(gendered)

@@ -100,7 +100,9 @@ def load_mmaudio(
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged ({error}); remove it to have it made anew.") from error
+        raise InputError(
+            f"{path} is damaged ({error}); delete it, and the next run converts it again."
+        ) from error
     _require_same(str(path), expected, state)
     codec.load_state_dict(state, assign=True)
     return codec.eval().requires_grad_(False)

@@ -97,11 +97,11 @@ class TaskSampler:
         # Exactly one number per batch, whatever the stage, so that a resumed run and one with
         # another stage plan stay aligned.
         probabilities = self.stage(step).probabilities
-        drawn = float(torch.rand((), dtype=torch.float64, generator=self._generator))
+        remaining = float(torch.rand((), dtype=torch.float64, generator=self._generator))
         possible = [name for name, share in probabilities.items() if share > 0.0]
         for name in possible:
-            drawn -= probabilities[name]
-            if drawn < 0.0:
+            remaining -= probabilities[name]
+            if remaining < 0.0:
                 return name
         return possible[-1]  # the shares sum to 1 only up to rounding
 

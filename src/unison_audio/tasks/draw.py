@@ -172,7 +172,9 @@ def finish(
     )
 
 
-def lay(draw: Draw, clips: Sequence[Tensor], bounds: tuple[float, float] | None = None) -> Layer:
+def place_randomly(
+    draw: Draw, clips: Sequence[Tensor], bounds: tuple[float, float] | None = None
+) -> Layer:
     """Place one clip per item at a random time.
 
     Args:
@@ -220,12 +222,12 @@ def events(draw: Draw, clips: Sequence[Tensor]) -> list[Tensor]:
     """Turn clips into events: crop those longer than an item and repeat very short ones."""
     # A bark of 0.2 s is six latent frames of 312: most of an edit's loss would lie elsewhere.
     least = min(draw.samples, round(draw.config.min_event_seconds * draw.sample_rate))
-    made = []
+    repeated = []
     for clip in clips:
         cut = scene.crop(clip, draw.samples, draw.generator)
         gap = pause(draw, cut)
-        made.append(scene.repeat(cut, least, gap=gap, fade=draw.fade, whole=True))
-    return made
+        repeated.append(scene.repeat(cut, least, gap=gap, fade=draw.fade, whole=True))
+    return repeated
 
 
 def add_noise_floor(built: Built, draw: Draw) -> Built:
@@ -253,6 +255,6 @@ def add_noise_floor(built: Built, draw: Draw) -> Built:
     return dataclasses.replace(built, target=built.target + noise, source=built.source + noise)
 
 
-def sum_of(layers: Sequence[Layer]) -> Tensor:
+def mix(layers: Sequence[Layer]) -> Tensor:
     """Mix layers to (B, samples)."""
     return torch.stack([sound.wave for sound in layers]).sum(dim=0)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unison_audio.tasks import scene
 from unison_audio.tasks.clips import SoundClip, SpeechClip
-from unison_audio.tasks.draw import Built, Draw, events, fill, finish, lay
+from unison_audio.tasks.draw import Built, Draw, events, fill, finish, place_randomly
 from unison_audio.tasks.scene import Layer
 
 Details = list[dict[str, Any]]
@@ -67,8 +67,8 @@ def speech_rewrite(draw: Draw) -> Built:
         min(round(detail["speech_window"][0] * draw.sample_rate), draw.samples - len(clip.waveform))
         for detail, clip in zip(details, new_clips, strict=True)
     ]
-    laid = scene.layer([clip.waveform for clip in new_clips], starts, draw.samples, draw.fade)
-    new = scene.to_device(laid, draw.device).at(draw.config.rms)
+    placed = scene.layer([clip.waveform for clip in new_clips], starts, draw.samples, draw.fade)
+    new = scene.to_device(placed, draw.device).at(draw.config.rms)
     for detail, clip, window in zip(details, new_clips, new.seconds(draw.sample_rate), strict=True):
         detail.update(
             old_text=detail["text"],
@@ -84,13 +84,13 @@ def denoise(draw: Draw) -> Built:
     """Source: speech with noise throughout. Target: the speech."""
     config = draw.config
     clips = draw.pools.speech_any(draw.batch, draw.generator, max_seconds=draw.seconds)
-    speech = lay(draw, [clip.waveform for clip in clips]).at(config.rms)
+    speech = place_randomly(draw, [clip.waveform for clip in clips]).at(config.rms)
     snr = scene.uniform(config.noise_snr_db, draw.batch, draw.generator)
     noises = draw.pools.noise(draw.batch, draw.generator, draw.seconds)
     noise = fill(draw, noises).above(speech, -snr.to(draw.device))
-    details = _of_speech(clips, speech, draw.sample_rate)
-    for detail, drawn in zip(details, snr, strict=True):
-        detail["snr_db"] = float(drawn)
+    details = _speech_details(clips, speech, draw.sample_rate)
+    for detail, level in zip(details, snr, strict=True):
+        detail["snr_db"] = float(level)
     fields: Details = [{} for _ in clips]
     return finish(draw, fields, details, source=speech.wave + noise.wave, target=speech.wave)
 
@@ -113,7 +113,7 @@ def _event_scene(draw: Draw, count: int) -> tuple[Tensor, list[Tensor], Details]
     """Draw a base and `count` events with other labels than the base and each other."""
     sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
     base = fill(draw, [clip.waveform for clip in sounds]).at(draw.config.rms)
-    details = _of_base(sounds)
+    details = _base_details(sounds)
     added = [_event(draw, base, details).wave for _ in range(count)]
     return base.wave, added, details
 
@@ -136,13 +136,13 @@ def _speech_over_base(draw: Draw, voices: Sequence[SpeechClip]) -> tuple[Layer, 
     """Scale the background below the speech, not the speech over the background."""
     config = draw.config
     sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
-    speech = lay(draw, [clip.waveform for clip in voices]).at(config.rms)
+    speech = place_randomly(draw, [clip.waveform for clip in voices]).at(config.rms)
     snr = scene.uniform(config.speech_snr_db, draw.batch, draw.generator)
     base = fill(draw, [clip.waveform for clip in sounds]).above(speech, -snr.to(draw.device))
-    spoken = _of_speech(voices, speech, draw.sample_rate)
+    spoken = _speech_details(voices, speech, draw.sample_rate)
     details = [
-        {**base_detail, **detail, "speech_snr_db": float(drawn)}
-        for base_detail, detail, drawn in zip(_of_base(sounds), spoken, snr, strict=True)
+        {**base_detail, **detail, "speech_snr_db": float(level)}
+        for base_detail, detail, level in zip(_base_details(sounds), spoken, snr, strict=True)
     ]
     return speech, base, details
 
@@ -159,17 +159,17 @@ def _event(draw: Draw, base: Layer, details: Details) -> Layer:
         max_seconds=draw.seconds,
     )
     snr = scene.uniform(draw.config.event_snr_db, draw.batch, draw.generator)
-    laid = lay(draw, events(draw, [clip.waveform for clip in clips]))
-    event = laid.above(base, snr.to(draw.device))
+    placed = place_randomly(draw, events(draw, [clip.waveform for clip in clips]))
+    event = placed.above(base, snr.to(draw.device))
     windows = event.seconds(draw.sample_rate)
-    for detail, clip, drawn, window in zip(details, clips, snr, windows, strict=True):
+    for detail, clip, level, window in zip(details, clips, snr, windows, strict=True):
         detail["labels"].append(clip.label)
-        detail["snr_db"].append(float(drawn))
+        detail["snr_db"].append(float(level))
         detail["windows"].append(window)
     return event
 
 
-def _of_base(sounds: Sequence[SoundClip]) -> Details:
+def _base_details(sounds: Sequence[SoundClip]) -> Details:
     return [
         {
             "base_label": clip.label,
@@ -182,7 +182,7 @@ def _of_base(sounds: Sequence[SoundClip]) -> Details:
     ]
 
 
-def _of_speech(clips: Sequence[SpeechClip], speech: Layer, sample_rate: int) -> Details:
+def _speech_details(clips: Sequence[SpeechClip], speech: Layer, sample_rate: int) -> Details:
     return [
         {
             "text": clip.text,

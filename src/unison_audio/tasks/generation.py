@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from unison_audio.tasks import scene
-from unison_audio.tasks.draw import Built, Draw, events, fill, finish, lay, pause, sum_of
+from unison_audio.tasks.draw import Built, Draw, events, fill, finish, mix, pause, place_randomly
 from unison_audio.tasks.reference import frame_edge
 from unison_audio.tasks.scene import Layer
 from unison_audio.tasks.templates import join_reference_text
@@ -22,7 +22,9 @@ def tts(draw: Draw) -> Built:
     config = draw.config
     room = draw.seconds - config.onset_seconds[1]
     clips = draw.pools.speech(draw.batch, draw.generator, max_seconds=room)
-    speech = lay(draw, [clip.waveform for clip in clips], config.onset_seconds).at(config.rms)
+    speech = place_randomly(draw, [clip.waveform for clip in clips], config.onset_seconds).at(
+        config.rms
+    )
     # An empty gender, where the corpus names none, selects a template without one.
     fields = [{"gender": clip.gender, "text": clip.text} for clip in clips]
     details = [
@@ -79,7 +81,7 @@ def t2a(draw: Draw) -> Built:
     config = draw.config
     clips = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
     cut = [scene.crop(clip.waveform, draw.samples, draw.generator) for clip in clips]
-    sound = lay(draw, cut, config.onset_seconds).at(config.rms)
+    sound = place_randomly(draw, cut, config.onset_seconds).at(config.rms)
     fields = [{"caption": clip.caption} for clip in clips]
     details = [
         {**field, "labels": [clip.label], "windows": [window]}
@@ -95,7 +97,7 @@ def t2a_mix(draw: Draw) -> Built:
     used: list[set[str]] = [set() for _ in range(draw.batch)]
     captions: list[list[str]] = [[] for _ in range(draw.batch)]
     details: list[dict[str, Any]] = [
-        {"captions": said, "labels": [], "windows": [], "snr_db": []} for said in captions
+        {"captions": listed, "labels": [], "windows": [], "snr_db": []} for listed in captions
     ]
     layers: list[Layer] = []
     for k in range(count):
@@ -105,7 +107,7 @@ def t2a_mix(draw: Draw) -> Built:
             exclude_labels=[set(labels) for labels in used],
             max_seconds=draw.seconds,
         )
-        sound = lay(draw, events(draw, [clip.waveform for clip in clips]))
+        sound = place_randomly(draw, events(draw, [clip.waveform for clip in clips]))
         snr = scene.uniform(config.mix_snr_db if k else (0.0, 0.0), draw.batch, draw.generator)
         sound = sound.at(config.rms) if k == 0 else sound.above(layers[0], snr.to(draw.device))
         layers.append(sound)
@@ -119,8 +121,8 @@ def t2a_mix(draw: Draw) -> Built:
             if k:
                 details[i]["snr_db"].append(float(snr[i]))
     # "a, b and c": the paper's "{caption} and {caption}" for any number.
-    fields = [{"first": ", ".join(said[:-1]), "last": said[-1]} for said in captions]
-    return finish(draw, fields, details, target=sum_of(layers))
+    fields = [{"first": ", ".join(listed[:-1]), "last": listed[-1]} for listed in captions]
+    return finish(draw, fields, details, target=mix(layers))
 
 
 def t2as(draw: Draw) -> Built:
@@ -129,7 +131,9 @@ def t2as(draw: Draw) -> Built:
     room = draw.seconds - config.onset_seconds[1]
     voices = draw.pools.speech(draw.batch, draw.generator, max_seconds=room)
     sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
-    speech = lay(draw, [clip.waveform for clip in voices], config.onset_seconds).at(config.rms)
+    speech = place_randomly(draw, [clip.waveform for clip in voices], config.onset_seconds).at(
+        config.rms
+    )
     # The speech keeps its level and the sound is scaled, hence the negative SNR below.
     snr = scene.uniform(config.t2as_snr_db, draw.batch, draw.generator)
     sound = fill(draw, [clip.waveform for clip in sounds]).above(speech, -snr.to(draw.device))

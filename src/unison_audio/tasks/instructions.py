@@ -131,10 +131,10 @@ def parse_instruction(instruction: str, has_source: bool, has_reference: bool) -
 def _require_inputs(name: str, instruction: str, has_source: bool, has_reference: bool) -> str:
     """Return the task's name if the inputs are those that it needs."""
     given = {"source": has_source, "reference": has_reference}
-    for kind, there in given.items():
-        if (kind in TASKS[name].needs) != there:
-            what = "takes no" if there else "needs a"
-            how = f"leave the {kind} out" if there else f"give the {kind}"
+    for kind, present in given.items():
+        if (kind in TASKS[name].needs) != present:
+            what = "takes no" if present else "needs a"
+            how = f"leave the {kind} out" if present else f"give the {kind}"
             raise InputError(
                 f"The instruction {instruction!r} ({name}) {what} {kind}; {how}, or "
                 f"{_listing(has_source, has_reference)}."
