@@ -28,6 +28,9 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Turn links of the repository into links of the site."""
     name = page.file.src_uri
+    if name == "index.md":  # a player in place of each link to a sound
+        player = r'<audio controls preload="none" src="\1"></audio>'
+        markdown = re.sub(r"\[[\w.]+\]\(docs/(audio/[\w.]+)\)", player, markdown)
     if name in ("index.md", "CONTRIBUTING.md", "CHANGELOG.md"):
         return re.sub(r"\]\(docs/", "](", markdown)
     if name.startswith("dev/"):
