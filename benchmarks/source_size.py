@@ -47,8 +47,8 @@ def size_of(text: str) -> Size:
     """Count one file's text."""
     documented = set()
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            if isinstance(node.value.value, str):  # docstrings, of attributes too
+        match node:
+            case ast.Expr(value=ast.Constant(value=str())):  # docstrings, of attributes too
                 documented |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     comments, code = set(), set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):

@@ -1,7 +1,7 @@
 """Hooks of the docs site: pages outside docs/ become part of it, and links follow them.
 
-The README is the front page. CONTRIBUTING.md, CHANGELOG.md, dev/ and examples/ keep their paths, one
-level below docs/ in the repository and beside its pages on the site.
+The README is the front page. CONTRIBUTING.md, CHANGELOG.md, dev/ and examples/ keep their paths.
+In the repository they stand beside docs/, on the site beside its pages.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Adds a metric, the error of the level, and measures nano by it: `python examples/custom_metric.py [FOLDER]`.
+"""Adds a metric, the error of the level: `python examples/custom_metric.py [FOLDER]`.
 
 docs/add-a-metric.md explains each numbered step and names the file that it belongs to.
 """

@@ -1,4 +1,4 @@
-"""Adds a task, fading out, and fine-tunes nano on it: `python examples/custom_task.py [FOLDER] [STEPS]`.
+"""Adds a task and fine-tunes nano on it: `python examples/custom_task.py [FOLDER] [STEPS]`.
 
 docs/add-a-task.md explains each numbered step and names the file that it belongs to.
 """
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from unison_audio import TASKS, Audio, Unison
+from unison_audio import Audio, Unison
 from unison_audio.app.cli import main
 from unison_audio.data.pools import MemoryPools
 from unison_audio.data.shards import Clip, ClipRecord
 from unison_audio.tasks import instructions
 from unison_audio.tasks.builders import Built, Draw, fill, finish
-from unison_audio.tasks.table import EDITING, Task
+from unison_audio.tasks.table import EDITING, TASKS, Task
 from unison_audio.tasks.templates import TEMPLATES
 
 
@@ -115,4 +115,4 @@ def run(folder: Path, steps: int) -> None:
 
 if __name__ == "__main__":
     arguments = sys.argv[1:]
-    run(Path(arguments[0] if arguments else "fading"), int(arguments[1]) if arguments[1:] else 100)
+    run(Path(arguments[0] if arguments else "fading"), int(arguments[1]) if arguments[1:] else 300)

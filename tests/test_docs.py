@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
-from unison_audio import audio
 from unison_audio.app import cli
 
 ROOT = Path(__file__).parents[1]
@@ -124,24 +124,29 @@ def test_every_python_example_of_a_page_runs(page, tmp_path, monkeypatch):
 def test_the_sounds_of_the_readme_are_what_its_commands_make(tmp_path, monkeypatch, capsys):
     """Each is made again, in the order in which one needs another."""
     monkeypatch.chdir(tmp_path)
-    made = {Path(line.split()[-1]).name: line for line in listed(ROOT / "README.md") if "-o" in line}
+    made = {
+        Path(line.split()[-1]).name: line for line in listed(ROOT / "README.md") if "-o" in line
+    }
     kept = sorted((ROOT / "docs" / "audio").iterdir())
     assert {path.name for path in kept} == set(made)
     assert sum(path.stat().st_size for path in kept) < 300_000
     for name in sorted(made, key=lambda name: "--" in made[name].replace("--duration", "")):
         run(made[name], capsys)
-        new, old = (audio.load(folder / name).numpy() for folder in (tmp_path, kept[0].parent))
+        new, old = (soundfile.read(folder / name)[0] for folder in (tmp_path, kept[0].parent))
         assert np.corrcoef(new, old)[0, 1] > 0.99, name
 
 
 def test_the_card_lists_what_nano_knows():
-    from unison_audio.data.nano_corpus import sound_labels
+    from unison_audio.data.nano_corpus import catalogue
     from unison_audio.data.nano_text import VOCABULARY
 
+    labels = sorted({row["label"] for row in catalogue("sounds")})
     text = (ROOT / "docs" / "nano.md").read_text()
     words, sounds = (
         [row.split("|")[2].strip() for row in part.splitlines() if row.startswith("| ")][1:]
-        for part in re.findall(r"^### (?:Words|Sounds)\n(.*?)^##", text, re.DOTALL | re.MULTILINE)
+        for part in re.findall(
+            r"^### (?:Words|Sounds)\n(.*?)(?=^##)", text, re.DOTALL | re.MULTILINE
+        )
     )
     assert {word for row in words for word in row.split()} == set(VOCABULARY)
-    assert sorted(sound for row in sounds for sound in row.split(", ")) == sorted(sound_labels())
+    assert sorted(sound for row in sounds for sound in row.split(", ")) == labels
