@@ -1,5 +1,6 @@
 """The README and the docs: every command is parsed, the quick ones run, and every link resolves."""
 
+import pydoc
 import re
 import shlex
 import subprocess
@@ -150,3 +151,12 @@ def test_the_card_lists_what_nano_knows():
     )
     assert {word for row in words for word in row.split()} == set(VOCABULARY)
     assert sorted(sound for row in sounds for sound in row.split(", ")) == labels
+
+
+def test_the_site_has_every_page_and_documents_names_that_exist():
+    site = (ROOT / "mkdocs.yml").read_text()
+    for page in DOCS:
+        assert f": {page.name}\n" in site, f"{page.name} is not in the navigation of mkdocs.yml"
+        for name in re.findall(r"^::: (\S+)$", page.read_text(), flags=re.MULTILINE):
+            documented = pydoc.locate(name)
+            assert getattr(documented, "__doc__", None), f"{page.name}: {name} has no docstring"
