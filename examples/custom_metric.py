@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from unison_audio import Audio, Unison
-from unison_audio.evaluation.benchmark import Item, Sample
-from unison_audio.evaluation.measures import METRICS, Metric, Tools, heard, measure, target_of
-from unison_audio.evaluation.speech_measures import ItemJudge
+from unison_audio.evaluation.metrics.metric import Metric, Tools, heard, measure, target_of
+from unison_audio.evaluation.metrics.speech import ItemJudge
+from unison_audio.evaluation.metrics.table import METRICS
+from unison_audio.evaluation.test_sets.manifest import Item, Sample
 
 RATE = 16_000
 

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from unison_audio import Unison, checkpoint
-from unison_audio.frozen.codec import CODECS
-from unison_audio.frozen.text import TEXT_ENCODERS, TextSetup, TextStates
+from unison_audio.codecs.table import CODECS
+from unison_audio.loading import FROZEN_BYTES
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.parts import FROZEN_BYTES
+from unison_audio.text.states import TextSetup, TextStates
+from unison_audio.text.table import TEXT_ENCODERS
 from unison_audio.variants import VARIANTS
 
 HOP, WIDTH, LAYERS = 64, 32, 3

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from unison_audio import Audio, Unison
-from unison_audio.app.cli import main
+from unison_audio.cli.main import main
 from unison_audio.data.pools import MemoryPools
-from unison_audio.data.shards import Clip, ClipRecord
+from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.tasks import instructions
-from unison_audio.tasks.builders import Built, Draw, fill, finish
+from unison_audio.tasks.draw import Built, Draw, fill, finish
 from unison_audio.tasks.table import EDITING, TASKS, Task
 from unison_audio.tasks.templates import TEMPLATES
 

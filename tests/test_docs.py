@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from unison_audio.app import cli
+from unison_audio.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -138,8 +138,8 @@ def test_the_sounds_of_the_readme_are_what_its_commands_make(tmp_path, monkeypat
 
 
 def test_the_card_lists_what_nano_knows():
-    from unison_audio.data.nano_corpus import catalogue
-    from unison_audio.data.nano_text import VOCABULARY
+    from unison_audio.nano.corpus import catalogue
+    from unison_audio.nano.vocabulary import VOCABULARY
 
     labels = sorted({row["label"] for row in catalogue("sounds")})
     text = (ROOT / "docs" / "nano.md").read_text()
@@ -160,3 +160,10 @@ def test_the_site_has_every_page_and_documents_names_that_exist():
         for name in re.findall(r"^::: (\S+)$", page.read_text(), flags=re.MULTILINE):
             documented = pydoc.locate(name)
             assert getattr(documented, "__doc__", None), f"{page.name}: {name} has no docstring"
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_exists(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for name in re.findall(r"`((?:src|tests|benchmarks|examples|dev|docs)/[^`\s]*)`", text):
+        assert (ROOT / name).exists(), f"{page.name} names {name}, which does not exist"

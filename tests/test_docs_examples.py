@@ -33,20 +33,21 @@ def run(name, folder, monkeypatch, *arguments):
 @pytest.fixture
 def tables():
     """The tables that the examples add rows to, as they were before, afterwards."""
-    from unison_audio import parts
-    from unison_audio.evaluation.measures import METRICS
-    from unison_audio.frozen import codec, text
+    from unison_audio import loading
+    from unison_audio.codecs.table import CODECS
+    from unison_audio.evaluation.metrics.table import METRICS
     from unison_audio.tasks import instructions, templates
     from unison_audio.tasks.table import TASKS
+    from unison_audio.text.table import TEXT_ENCODERS
     from unison_audio.variants import VARIANTS
 
     known = [
         TASKS,
         VARIANTS,
         METRICS,
-        codec.CODECS,
-        text.TEXT_ENCODERS,
-        parts.FROZEN_BYTES,
+        CODECS,
+        TEXT_ENCODERS,
+        loading.FROZEN_BYTES,
         templates.TEMPLATES,
         instructions._ACTIONS,
         instructions._EDITS,
@@ -101,7 +102,7 @@ def test_finetune(tmp_path):
         soundfile.write(clips / f"a_theremin-{number}.wav", tone, 16_000)
     program = tmp_path / "bin" / "unison-audio"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m unison_audio.app.cli "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m unison_audio.cli.main "$@"\n')
     program.chmod(0o755)
     script = str(EXAMPLES / "finetune.sh")
     subprocess.run(
