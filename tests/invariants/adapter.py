@@ -519,10 +519,10 @@ def _command(words: list[str]) -> None:
     """Runs a command on tiny variants."""
     from unison_audio.cli import main as cli
     from unison_audio.codecs import table as codec
+    from unison_audio.nano import recipe as nano_recipe
     from unison_audio.nano.codec_training import CodecRecipe
     from unison_audio.text import table as text_table
     from unison_audio.training import ablations as ablation_families
-    from unison_audio.nano import recipe as nano_recipe
     from unison_audio.training import recipes, validation
     from unison_audio.variants import VARIANTS
 
