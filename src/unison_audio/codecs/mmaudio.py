@@ -85,9 +85,9 @@ class MMAudioConfig:
         """Mel frames, to each side, that a sample of the vocoder's output depends on."""
         # An upsampling of rate r, kernel k and padding p sees k - 1 - p samples of its output. Of
         # the residual blocks after it the widest has three pairs of convolutions of 11 samples, the
-        # first of each pair dilated. Before every convolution stands a snake activation. It adds
-        # harmonics, which would alias at this sample rate, so BigVGAN computes it at twice the rate
-        # between two 12-tap filters (Lee et al. 2023): that sees 5 samples more.
+        # first of each pair dilated. Before every convolution stands a snake activation, whose
+        # harmonics would alias at this rate. BigVGAN computes it at twice the rate, between two
+        # 12-tap filters (Lee et al. 2023). They see 5 samples more.
         block = sum(5 * dilation + 5 + 2 * 5 for dilation in (1, 3, 5))
         context, rate = 3.0, 1  # the first convolution
         for up, kernel in zip(self.vocoder_rates, self.vocoder_kernels, strict=True):

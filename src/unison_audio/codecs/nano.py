@@ -169,8 +169,8 @@ class WaveformDecoder(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """Maps (B, C, T') to (B, samples)."""
         hidden = self.net(latent).transpose(1, 2)  # (B, frames, fast)
-        # A phase is used modulo 2 pi, so bfloat16's 8 bits would leave an error of several degrees
-        # on a phase of a few turns, which is audible as noise.
+        # A phase is used modulo 2 pi. On a phase of two turns bfloat16 has steps of 3.6 degrees,
+        # which would add noise.
         with torch.autocast(latent.device.type, enabled=False):
             hidden = hidden.to(self.head.weight.dtype)
             log_magnitude, phase = self.head(hidden).chunk(2, dim=-1)  # (B, frames, bins) each

@@ -91,9 +91,9 @@ def draw_dropped(batch: int, generator: torch.Generator, probability: float = 0.
 def remove_text(rows: Tensor, states: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
     """Remove the text of some rows: zero its states and mask every token.
 
-    This is the only definition of "no text". Dropout in training and v0 of guidance must agree, or
-    guidance would extrapolate from an input that the model never saw. z_s and m are kept: guidance
-    strengthens the text, not the source.
+    This is the only definition of "no text". Dropout in training and v0 of guidance must agree: the
+    model never saw another kind of v0. z_s and m are kept: guidance strengthens the text, not the
+    source.
 
     Args:
         rows: (B,) booleans, True where the text is removed.

@@ -80,8 +80,8 @@ class PreparedRun:
         config = backbone.config
         rotation = rotary_table(longest, config.head_dim, config.rope_dim, z_s.device)
         ordered = [tokens[row] for row in self.order]
-        # Guidance doubles the rows. Those of the second half have 0 text tokens, which is what a
-        # fully masked text amounts to, so text keys are neither computed nor attended to there.
+        # Guidance doubles the rows. Those of the second half have 0 text tokens, which equals a
+        # fully masked text but costs nothing.
         self.one_layout = PackedLayout(rotation, self.frames, ordered)
         self.both_layout = PackedLayout(rotation, self.frames * 2, ordered + [0] * batch)
 

@@ -1,7 +1,7 @@
 """The task of each training batch: one task per batch, in two stages (paper section 3.7).
 
-Batches of one task keep the gradients of generation and editing apart, and give all items the same
-inputs, so nothing has to be padded or branched within a batch.
+Batches of one task keep the gradients of generation and editing apart. All items of a batch also
+have the same kind of inputs.
 """
 
 import dataclasses

@@ -204,7 +204,7 @@ def fill(draw: Draw, clips: Sequence[Tensor]) -> Layer:
     """Cover each item with one sound, cropped at random or repeated."""
     filled = []
     for clip in clips:
-        cut = scene.crop(clip, draw.samples, draw.generator)
+        cut = scene.crop(clip, draw.samples, draw.generator)  # (at most samples,)
         filled.append(scene.repeat(cut, draw.samples, gap=pause(draw, cut), fade=draw.fade))
     zeros = [0] * len(filled)
     return scene.to_device(scene.layer(filled, zeros, draw.samples, draw.fade), draw.device)
@@ -226,6 +226,7 @@ def events(draw: Draw, clips: Sequence[Tensor]) -> list[Tensor]:
     for clip in clips:
         cut = scene.crop(clip, draw.samples, draw.generator)
         gap = pause(draw, cut)
+        # Whole repetitions: half a bark at the end would be a sound of another kind.
         repeated.append(scene.repeat(cut, least, gap=gap, fade=draw.fade, whole=True))
     return repeated
 
@@ -249,7 +250,8 @@ def add_noise_floor(built: Built, draw: Draw) -> Built:
     if float(torch.rand((), generator=generator)) >= config.noise_floor_probability:
         return built
     low, high = config.noise_floor_dbfs
-    level = low + (high - low) * torch.rand((len(built.target), 1), generator=generator)
+    # Uniform in dB: recordings range over orders of magnitude.
+    level = low + (high - low) * torch.rand((len(built.target), 1), generator=generator)  # (B, 1)
     noise = 10 ** (level / 20) * torch.randn(built.target.shape, generator=generator)
     noise = noise.to(built.target.device)
     return dataclasses.replace(built, target=built.target + noise, source=built.source + noise)

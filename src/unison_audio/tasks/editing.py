@@ -2,8 +2,8 @@
 
 Mirrored tasks, such as adding and removing, share one draw and swap source and target. In audio
 edits the base has the configured RMS and the event lies over it by the SNR. In scenes with speech
-the speech has the configured RMS and the background lies below it, so that speech has one level in
-all tasks, zero-shot references included.
+the speech has the configured RMS and the background lies below it. So speech has one level in all
+tasks, zero-shot references included.
 """
 
 from collections.abc import Sequence
@@ -61,8 +61,8 @@ def speech_rewrite(draw: Draw) -> Built:
     pairs = draw.pools.speaker_pairs(draw.batch, draw.generator, max_seconds_each=draw.seconds)
     old_clips, new_clips = [a for a, _ in pairs], [b for _, b in pairs]
     base, old, details = _speech_scene(draw, old_clips)
-    # The new words begin where the old ones did, or earlier if they would not fit: the instruction
-    # says nothing about time, so any other onset could not be learned.
+    # The new words begin where the old ones did, or earlier if they would not fit. The instruction
+    # says nothing about time, so another onset could not be learned.
     starts = [
         min(round(detail["speech_window"][0] * draw.sample_rate), draw.samples - len(clip.waveform))
         for detail, clip in zip(details, new_clips, strict=True)
@@ -83,6 +83,7 @@ def speech_rewrite(draw: Draw) -> Built:
 def denoise(draw: Draw) -> Built:
     """Source: speech with noise throughout. Target: the speech."""
     config = draw.config
+    # The instruction does not contain the words, so speech without a text serves too.
     clips = draw.pools.speech_any(draw.batch, draw.generator, max_seconds=draw.seconds)
     speech = place_randomly(draw, [clip.waveform for clip in clips]).at(config.rms)
     snr = scene.uniform(config.noise_snr_db, draw.batch, draw.generator)
@@ -114,7 +115,8 @@ def _event_scene(draw: Draw, count: int) -> tuple[Tensor, list[Tensor], Details]
     sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
     base = fill(draw, [clip.waveform for clip in sounds]).at(draw.config.rms)
     details = _base_details(sounds)
-    added = [_event(draw, base, details).wave for _ in range(count)]
+    # Each event has its level over the base alone, so that a replaced one does not shift the new.
+    added = [_event(draw, base, details).wave for _ in range(count)]  # count x (B, samples)
     return base.wave, added, details
 
 

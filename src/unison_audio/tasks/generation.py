@@ -70,7 +70,7 @@ def zero_shot_tts(draw: Draw) -> Built:
         draw,
         [{"text": join_reference_text(a.text, b.text)} for a, b in pairs],
         details,
-        target=source.wave + speech.wave,
+        target=source.wave + speech.wave,  # (B, samples)
         source=source.wave,
         reference_samples=torch.tensor(edges),
     )
@@ -93,6 +93,7 @@ def t2a(draw: Draw) -> Built:
 def t2a_mix(draw: Draw) -> Built:
     """Target: two or three different sounds mixed, each at any time; one count per batch."""
     config = draw.config
+    # One count per batch, so that each event is one batch tensor.
     count = scene.integer(*config.mix_events, draw.generator)
     used: list[set[str]] = [set() for _ in range(draw.batch)]
     captions: list[list[str]] = [[] for _ in range(draw.batch)]
@@ -108,6 +109,7 @@ def t2a_mix(draw: Draw) -> Built:
             max_seconds=draw.seconds,
         )
         sound = place_randomly(draw, events(draw, [clip.waveform for clip in clips]))
+        # The first event has no SNR; its draw keeps the count of numbers per event constant.
         snr = scene.uniform(config.mix_snr_db if k else (0.0, 0.0), draw.batch, draw.generator)
         sound = sound.at(config.rms) if k == 0 else sound.above(layers[0], snr.to(draw.device))
         layers.append(sound)
@@ -159,7 +161,7 @@ def timed(draw: Draw) -> Built:
     config = draw.config
     plans = [windows(draw) for _ in range(draw.batch)]
     used: list[set[str]] = [set() for _ in range(draw.batch)]
-    target = torch.zeros(draw.batch, draw.samples, device=draw.device)
+    target = torch.zeros(draw.batch, draw.samples, device=draw.device)  # (B, samples)
     fields: list[dict[str, Any]] = [{"events": []} for _ in range(draw.batch)]
     for k in range(max(len(plan) for plan in plans)):
         rows = [i for i, plan in enumerate(plans) if k < len(plan)]
@@ -195,6 +197,7 @@ def timed(draw: Draw) -> Built:
 def windows(draw: Draw) -> list[tuple[int, int]]:
     """Draw a timeline: windows in tenths of a second, ordered by their start."""
     config, generator = draw.config, draw.generator
+    # Whole tenths, so that the text states exactly what is built; 1e-6 absorbs rounding errors.
     tenths = math.floor(draw.seconds * 10 + 1e-6)
     count = scene.integer(*config.timed_events, generator)
     least = max(1, min(round(10 * config.min_window_seconds), tenths // count))
@@ -210,6 +213,8 @@ def windows(draw: Draw) -> list[tuple[int, int]]:
         start = now + spare[2 * k]
         end = now = start + least + spare[2 * k + 1]
         overlap = bool(torch.rand((), generator=generator) < config.timed_overlap)
+        # Drawn for the first event as well, for a constant count of numbers. An overlap moves the
+        # start back into at most half of the event before; the end stays.
         if plan and overlap:
             before = plan[-1]
             start = before[1] - scene.integer(1, (before[1] - before[0]) // 2, generator)

@@ -109,6 +109,7 @@ def parse_instruction(instruction: str, has_source: bool, has_reference: bool) -
         InputError: The instruction fits no task, or does not fit the inputs; the message lists the
             templates that do.
     """
+    # Templates of other tasks come first: the verbs below might claim a part of their text.
     name = _read_template(instruction)
     if name is not None:
         return _require_inputs(name, instruction, has_source, has_reference)
@@ -161,6 +162,7 @@ def respell(instruction: str, spelling: str) -> str:
         plain = _TAG.sub(lambda tag: f"[{_tag_name(tag[1]).capitalize()}]", outside)
         return re.sub(r"\[Edit\]\s*\[", f"[Edit]{SPELLINGS[spelling]}[", plain)
 
+    # A spoken text may itself contain "[edit]"; only what stands outside of quotes is changed.
     quoted = _QUOTED.findall(instruction)
     outside = [tidy(part) for part in _QUOTED.split(instruction)]
     return "".join(part + quote for part, quote in zip(outside, [*quoted, ""], strict=True))
@@ -249,6 +251,8 @@ def _read(clauses: list[tuple[str, str]]) -> str | None:
     if tags == ("speech with voice",):
         return "zero_shot_tts"
     if tags == ("audio",):
+        # Times make a timeline, whatever else the caption says. One that ends before it begins is
+        # an error, not a caption.
         spans = _WINDOW.findall(words[0])
         if spans:
             return "timed" if all(float(a) < float(b) for a, b in spans) else None

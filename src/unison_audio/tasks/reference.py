@@ -41,6 +41,7 @@ def prepare_reference(
     mono = waveform.mean(dim=0) if waveform.ndim == 2 else waveform
     audio.require_sound(mono, "The reference")
     mono = audio.normalize_rms(mono, rms)
+    # The release's weights share 10 s between reference and new speech, so the reference is short.
     limit = round(max_seconds * sample_rate)
     if mono.shape[0] > limit:
         frame = max(1, round(0.01 * sample_rate))

@@ -21,8 +21,8 @@ class Layer:
 
     def level(self) -> Tensor:
         """Return the RMS of each item within its span, (B,)."""
-        # Over the span, not over the item: the paper's SNRs compare sounds while they sound, and a
-        # short bark would else be scaled up until it equals ten seconds of rain.
+        # Over the span, not over the item: SNRs compare sounds while they sound. Over the item, a
+        # short bark would be scaled up until it had the energy of ten seconds of rain.
         length = (self.spans[:, 1] - self.spans[:, 0]).clamp_min(1)
         return (self.wave.square().sum(dim=1) / length).sqrt()
 
@@ -99,6 +99,7 @@ def repeat(clip: Tensor, length: int, *, gap: int, fade: int, whole: bool = Fals
         return clip
     fade = min(fade, size // 4)
     period = size + gap if gap > 0 else max(1, size - fade)
+    # Rounded down for whole repetitions; rounded up otherwise, and the last one is cut.
     count = 1 + (length - size) // period if whole else 1 + -(-(length - size) // period)
     last = (count - 1) * period
     if gap > 0 and not whole:
@@ -125,7 +126,7 @@ def layer(clips: Sequence[Tensor], starts: Sequence[int], total: int, fade: int)
     """Place one clip per item into `total` samples, each from its start."""
     spans = [(start, start + clip.shape[0]) for clip, start in zip(clips, starts, strict=True)]
     rows = [place(clip, total, start, fade) for clip, start in zip(clips, starts, strict=True)]
-    return Layer(wave=torch.stack(rows), spans=torch.tensor(spans))
+    return Layer(wave=torch.stack(rows), spans=torch.tensor(spans))  # (B, total), (B, 2)
 
 
 def to_device(sound: Layer, device: torch.device | str) -> Layer:
@@ -144,5 +145,6 @@ def headroom(peak: float, *waves: Tensor) -> tuple[Tensor, list[Tensor]]:
         The factors (B,), at most 1, and the scaled batches.
     """
     highest = torch.stack([wave.abs().amax(dim=1) for wave in waves]).amax(dim=0)  # (B,)
+    # Only ever downwards: a level that fits is what the SNRs were drawn for.
     gain = torch.where(highest > peak, peak / highest, torch.ones_like(highest))
     return gain, [wave * gain[:, None] for wave in waves]

@@ -287,8 +287,9 @@ _SPOKEN = ("wer", "lsd", "clap")
 
 _CLEARED = ("clap", "lsd", "removal")
 
-# In scenes the speech has RMS 0.1 and the background lies 5 to 15 dB below it, so a source without
-# its speech has about 0.032 (-10 dB). With an event of -3 to 3 dB over the background it has 0.045.
+# In scenes the speech has RMS 0.1 and the background lies 5 to 15 dB below it. A source without
+# speech thus has about 0.032 (-10 dB). With an event of -3 to 3 dB over the background it has
+# 0.045.
 _BACKGROUND_RMS, _EVENT_SCENE_RMS = 0.032, 0.045
 
 TASKS: dict[str, Task] = {
