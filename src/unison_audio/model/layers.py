@@ -58,7 +58,7 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
         The rotated x in its shape and data type; computed in float32.
     """
     # The released weights use interleaved pairs (2i, 2i + 1), not halves (i, i + rope_dim / 2) as
-    # many LLMs do. One complex product takes a CPU a tenth of the time of four real ones.
+    # many LLMs do. One complex product takes a CPU a tenth of the time of real parts.
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))  # (B, T', heads, head_dim/2)
     return torch.view_as_real(pairs * table).flatten(-2).to(x.dtype)
 
