@@ -39,8 +39,8 @@ def test_mel_filters_peak_at_the_mel_centers():
     filters = mel_filters(16_000, 1024, 80)
     assert filters.shape == (80, 513)
     mel = 2595 * math.log10(1 + 8000 / 700) * 41 / 81
-    centre = 700 * (10 ** (mel / 2595) - 1)
-    assert abs(int(filters[40].argmax()) - centre * 1024 / 16_000) <= 1
+    center = 700 * (10 ** (mel / 2595) - 1)
+    assert abs(int(filters[40].argmax()) - center * 1024 / 16_000) <= 1
     assert (filters >= 0).all()
     assert filters.max() <= 1
 

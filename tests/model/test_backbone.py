@@ -1,4 +1,4 @@
-"""The backbone: its initialisation, what may not influence it, and what it trains."""
+"""The backbone: initialization, independence of padding and other rows, gradients."""
 
 import re
 from collections.abc import Iterator

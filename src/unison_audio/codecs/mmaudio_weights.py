@@ -136,7 +136,7 @@ def import_originals(
     shapes = {key: tuple(value.shape) for key, value in codec.vae.state_dict().items()}
     _require_same("the file of the VAE", shapes, vae)
     state = {
-        f"vae.{key}": _normalised(key, vae[key].to(torch.float32, copy=True)) for key in shapes
+        f"vae.{key}": _normalized(key, vae[key].to(torch.float32, copy=True)) for key in shapes
     }
 
     shapes = {key: tuple(value.shape) for key, value in codec.vocoder.state_dict().items()}
@@ -157,7 +157,7 @@ def import_originals(
     return {key: value.contiguous() for key, value in state.items()}
 
 
-def _normalised(key: str, weight: Tensor) -> Tensor:
+def _normalized(key: str, weight: Tensor) -> Tensor:
     """Normalizes the filters of a magnitude-preserving convolution; leaves other values."""
     if not key.endswith(".weight"):
         return weight

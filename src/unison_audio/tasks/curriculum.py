@@ -13,7 +13,7 @@ from unison_audio.errors import InputError
 from unison_audio.tasks.table import TASKS
 
 STAGE1_STEPS = 150_000
-"""Steps of the first stage in the paper (§3.7)."""
+"""Steps of the first stage in the paper (section 3.7)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
