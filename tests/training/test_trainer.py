@@ -9,10 +9,11 @@ from training.conftest import RATE, HashedWords, make_variant
 from unison_audio.errors import InputError, TextError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.tasks.curriculum import default_stages
-from unison_audio.training.batches import CorpusInMemory, ExampleStream
+from unison_audio.training.batches import BatchStream, CorpusInMemory
 from unison_audio.training.checkpoints import load_checkpoint
+from unison_audio.training.loop import train_backbone
 from unison_audio.training.recipes import BackboneRecipe, Phase
-from unison_audio.training.trainer import BackboneTrainer, NotFiniteError, train_backbone
+from unison_audio.training.trainer import BackboneTrainer, NotFiniteError
 from unison_audio.variants import VARIANTS
 
 STEPS = 24
@@ -35,7 +36,7 @@ RECIPE = BackboneRecipe(
 
 def make_trainer(clips, codec, recipe=RECIPE):
     source = CorpusInMemory(clips, RATE)
-    return BackboneTrainer(ExampleStream(make_variant(), recipe, source, codec, HashedWords()))
+    return BackboneTrainer(BatchStream(make_variant(), recipe, source, codec, HashedWords()))
 
 
 def losses(folder):
@@ -136,7 +137,7 @@ def test_the_reference_is_tagged_two_and_outside_the_loss(clips, codec):
         changed = dataclasses.replace(example, z=z)
         torch.nn.init.normal_(trainer.backbone.head.linear.weight)
         trainer.backbone.head.linear.weight.data.fill_(0.0)
-        return trainer.loss(changed, torch.Generator().manual_seed(0), 0.0)
+        return trainer.loss(changed, torch.Generator().manual_seed(0), 20)
 
     moved = example.z + 100.0 * reference
     # With a zero head the velocity is zero, so only counted frames can change the loss.
@@ -197,7 +198,9 @@ def test_a_waveform_that_is_not_finite_is_told_from_a_loss_that_runs_away(clips,
     broken = clips[25].waveform.clone()  # a sound: the first steps train on speech alone
     broken[700] = torch.nan
     spoilt = [*clips[:25], dataclasses.replace(clips[25], waveform=broken), *clips[26:]]
-    with pytest.raises(NotFiniteError, match=r"at step \d+; what the clips, .* saved batch"):
+    with pytest.raises(
+        NotFiniteError, match=r"at step \d+; the output of the clips, .* saved batch"
+    ):
         train_backbone(make_trainer(spoilt, codec), tmp_path)
     (kept,) = tmp_path.glob("not-finite-*-0.pt")
     step = int(kept.stem.split("-")[2])
