@@ -8,6 +8,7 @@ import pytest
 from tiny_unison import StubEncoder, random_codec, tiny_variant
 
 from unison_audio import checkpoint
+from unison_audio.cli import main as cli
 from unison_audio.cli import train_ablations as ablation_command
 from unison_audio.cli.train_flags import AblationFlags, NanoAblationFlags
 from unison_audio.errors import InputError
@@ -141,7 +142,7 @@ def test_variants_are_trained_and_measured_alike(clips, tmp_path) -> None:
     assert "| nano-OL | OL (deep + penultimate, MiniLM) | D7 |" in table
 
 
-def test_a_killed_run_goes_on_where_it_was(clips, tmp_path, monkeypatch) -> None:
+def test_a_killed_run_resumes(clips, tmp_path, monkeypatch) -> None:
     whole, _ = run(tmp_path / "whole", clips, ["nano-O", "nano-L"])
     names = ["nano-O", "nano-L"]
     original = trainer.BackboneTrainer.step
@@ -273,3 +274,18 @@ def test_the_command_prints_and_writes_the_table(clips, tmp_path, monkeypatch, c
     ):
         with pytest.raises(InputError, match=message):
             command(**wrong)
+
+
+@pytest.mark.parametrize("flag", ["--evaluate", "--judged"])
+def test_the_old_name_of_evaluate_is_accepted(flag, monkeypatch, tmp_path) -> None:
+    found = []
+
+    def train(corpus, codec, out, *, evaluate, **options):
+        found.append(evaluate)
+        out.mkdir()
+        return []
+
+    monkeypatch.setattr(ablations, "train_nano_ablations", train)
+    words = ["train", "ablations", "--out", str(tmp_path / "out"), "--corpus", str(tmp_path)]
+    assert cli.main([*words, "--codec", str(tmp_path), flag]) == 0
+    assert callable(found[0])

@@ -126,11 +126,11 @@ def test_tensorboard_gets_the_figures(clips, codec, tmp_path, capsys):
 
 def test_wandb_gets_the_figures(clips, codec, tmp_path, monkeypatch):
     """A stand-in of the few calls that accelerate's tracker makes."""
-    told, ended, settings = {}, [], {}
+    logged, ended, settings = {}, [], {}
 
     class Run:
         def log(self, values, step=None):
-            told[step] = values
+            logged[step] = values
 
         def finish(self):
             ended.append(True)
@@ -148,8 +148,8 @@ def test_wandb_gets_the_figures(clips, codec, tmp_path, monkeypatch):
     assert settings["project"] == "unison-audio"
     assert settings["dir"] == str(tmp_path)
     assert settings["peak_lr"] == SHORT.peak_lr
-    assert set(told) == {20}
-    assert {"share/codec", "gradient_norm", "learning_rate"} < set(told[20])
+    assert set(logged) == {20}
+    assert {"share/codec", "gradient_norm", "learning_rate"} < set(logged[20])
     assert ended == [True]
 
 

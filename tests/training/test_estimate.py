@@ -88,7 +88,7 @@ def test_this_machine_can_be_measured() -> None:
     assert 1e-4 < found < 100
 
 
-def test_numbers_that_cannot_be() -> None:
+def test_invalid_numbers_are_refused() -> None:
     with pytest.raises(InputError, match="gpus is 0"):
         estimate_training(D24, EstimateConfig(gpus=0))
     with pytest.raises(InputError, match="throughput is 0"):

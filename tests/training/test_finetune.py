@@ -191,7 +191,7 @@ def test_the_result_is_an_ordinary_checkpoint(
     assert tasks <= read_own_clips(own, tiny_variant(), 1024).tasks().keys()
 
 
-def test_what_cannot_be_is_refused(own: Path, tiny_checkpoint: Path, stub_text: None) -> None:
+def test_invalid_settings_are_refused(own: Path, tiny_checkpoint: Path, stub_text: None) -> None:
     run = RunOutput(folder=own.parent / "run")
     for wrong, message in (
         ({"method": "magic"}, "method is 'magic'; use one of lora, full"),

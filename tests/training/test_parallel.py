@@ -194,7 +194,7 @@ def test_two_processes_follow_one(run: str, alone: Path, together: Path) -> None
 
 
 @pytest.mark.parametrize("run", ["ddp", "fsdp"])
-def test_one_process_goes_on_where_two_were(
+def test_one_process_resumes_a_run_of_two(
     run: str, alone: Path, together: Path, qwen: Path, tmp_path: Path
 ) -> None:
     for name in ("checkpoint-00000010.pt", "log.jsonl"):
@@ -203,7 +203,7 @@ def test_one_process_goes_on_where_two_were(
     assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-4)
 
 
-def test_the_language_model_is_spread_over_processes(together: Path, qwen: Path) -> None:
+def test_the_language_model_is_sharded_over_processes(together: Path, qwen: Path) -> None:
     parts = [torch.load(together / f"{rank}.pt") for rank in range(2)]
     whole = make_qwen(qwen)
     expected = whole.encode(TEXTS).hidden_states
@@ -255,7 +255,7 @@ def test_bf16_products_leave_weights_in_float32() -> None:
     assert all(p.dtype == torch.float32 for p in trainer.backbone.parameters())
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(InputError, match="strategy is 'magic'; use one of ddp, fsdp"):
         Parallel("magic", cpu=True)
     with pytest.raises(InputError, match="mixed_precision is 'fp8'; use 'no' or 'bf16'"):

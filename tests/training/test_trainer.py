@@ -63,7 +63,7 @@ def test_sounds_are_played_at_the_recipes_speed_and_named_voices_as_they_are(cli
             assert slow_end - slow_start == pytest.approx(factor * (end - start), abs=1e-3)
 
 
-def test_a_run_in_two_parts_equals_one_run_to_the_bit(clips, codec, tmp_path):
+def test_a_resumed_run_equals_one_run_to_the_bit(clips, codec, tmp_path):
     whole = train_backbone(make_trainer(clips, codec), tmp_path / "whole")
     stopped = make_trainer(clips, codec)
     part = tmp_path / "part"
@@ -194,7 +194,7 @@ def test_the_batch_behind_a_loss_that_is_not_finite_is_kept(clips, codec, tmp_pa
     assert load_checkpoint(tmp_path)["step"] == 5
 
 
-def test_a_waveform_that_is_not_finite_is_told_from_a_loss_that_runs_away(clips, codec, tmp_path):
+def test_a_waveform_that_is_not_finite_differs_from_a_loss_that_diverges(clips, codec, tmp_path):
     broken = clips[25].waveform.clone()  # a sound: the first steps train on speech alone
     broken[700] = torch.nan
     spoilt = [*clips[:25], dataclasses.replace(clips[25], waveform=broken), *clips[26:]]
@@ -209,7 +209,7 @@ def test_a_waveform_that_is_not_finite_is_told_from_a_loss_that_runs_away(clips,
     assert saved is None or saved["step"] == step - step % 5
 
 
-def test_the_finite_part_of_a_failed_step_is_told_as_such(clips, codec):
+def test_a_failed_step_names_its_finite_losses(clips, codec):
     example = make_trainer(clips, codec).stream.encode
     batch = make_trainer(clips, codec).stream.build(0, "tts")
     error = NotFiniteError(3, [example(batch)], [0.5])

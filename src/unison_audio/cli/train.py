@@ -104,10 +104,11 @@ def train_nano(
 @train.command(name="backbone")
 def train_backbone(
     *,
-    model: ModelFlags,
+    variant: str,
     data: CorporaFlags,
     run: Path,
     changes: Changes = None,
+    model: ModelFlags | None = None,
     devices: FullSizeDeviceFlags | None = None,
     trackers: Names = None,
     dtype: str = "float32",
@@ -118,10 +119,11 @@ def train_backbone(
     the same command to resume, also with another number of processes.
 
     Args:
-        model: What to train; each option has its own flag.
+        variant: A full-size variant, as listed by 'unison-audio variants'.
         data: What to train on; each option has its own flag.
         run: The run's folder.
         changes: The recipe and what differs from it; each option has its own flag.
+        model: What to start from, and the frozen models; each option has its own flag.
         devices: Where to train; each option has its own flag.
         trackers: tensorboard, wandb.
         dtype: Type of the stored weights: float32, bfloat16 or float16.
@@ -131,7 +133,8 @@ def train_backbone(
     from unison_audio.training.parallel import Parallel
     from unison_audio.training.run import RunData, RunOutput
 
-    devices, prompt = devices or FullSizeDeviceFlags(), model.system_prompt_file
+    devices, model = devices or FullSizeDeviceFlags(), model or ModelFlags()
+    prompt = model.system_prompt_file
     parallel = Parallel(
         devices.strategy,
         mixed_precision=devices.mixed_precision,
@@ -140,7 +143,7 @@ def train_backbone(
         folder=str(run),
     )
     weights = train_variant(
-        model.variant,
+        variant,
         RunData(corpora=data.corpora, held_out=data.held_out or (), workers=data.workers),
         RunOutput(folder=run, dtype=dtype),
         parallel,

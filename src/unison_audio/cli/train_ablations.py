@@ -83,7 +83,7 @@ def _train_nano(out: Path, which: AblationFlags, flags: NanoAblationFlags, worke
         names=which.variants,
         batches=flags.batches,
         workers=workers,
-        evaluate=_nano_evaluator(flags.corpus) if flags.judged else None,
+        evaluate=_nano_evaluator(flags.corpus) if flags.evaluate or flags.judged else None,
     )
     _report(out, rows, paper=False)
 

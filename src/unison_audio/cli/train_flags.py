@@ -50,10 +50,8 @@ class FullSizeDeviceFlags(DeviceFlags):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ModelFlags(ModelFiles):
-    """What is trained, and from which weights."""
+    """The models of a full-size run."""
 
-    variant: str
-    """A full-size variant, as listed by 'unison-audio variants'."""
     init: str | None = None
     """A checkpoint's folder, or owner/name on the hub, whose weights a fresh run starts from."""
     system_prompt_file: Path | None = None
@@ -93,15 +91,17 @@ class NanoAblationFlags:
     """Options of nano's ablations."""
 
     corpus: Path | None = None
-    """nano: A prepared corpus; --judged needs nano's own."""
+    """nano: A prepared corpus; --evaluate needs nano's own."""
     codec: Path | None = None
     """nano: The codec's folder."""
     frames: int | None = None
     """nano: Latent frames in a batch; by default nano's 960."""
     batches: int = 4
     """nano: Held-out batches of each task."""
-    judged: bool = False
+    evaluate: bool = False
     """nano: Also generate, and fill Table 8 with the offline metrics."""
+    judged: Annotated[bool, Parameter(show=False)] = False
+    """The old name of evaluate."""
 
 
 @Parameter(name="*")

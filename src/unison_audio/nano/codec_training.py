@@ -127,13 +127,13 @@ class ReconstructionLoss(nn.Module):
         """
         mel_loss, stft_loss = output.new_zeros(()), output.new_zeros(())
         for n_fft, _ in self.resolutions:
-            ours, theirs = self._magnitude(output, n_fft), self._magnitude(target, n_fft)
+            found, wanted = self._magnitude(output, n_fft), self._magnitude(target, n_fft)
             basis = self.get_buffer(f"mel{n_fft}")
-            mel_loss = mel_loss + F.l1_loss(_log(basis @ ours), _log(basis @ theirs))
-            distance = torch.linalg.vector_norm(ours - theirs, dim=(1, 2))
-            norm = torch.linalg.vector_norm(theirs, dim=(1, 2)).clamp(min=1.0)
+            mel_loss = mel_loss + F.l1_loss(_log(basis @ found), _log(basis @ wanted))
+            distance = torch.linalg.vector_norm(found - wanted, dim=(1, 2))
+            norm = torch.linalg.vector_norm(wanted, dim=(1, 2)).clamp(min=1.0)
             stft_loss = (
-                stft_loss + (distance / norm).mean() + 0.5 * F.l1_loss(_log(ours), _log(theirs))
+                stft_loss + (distance / norm).mean() + 0.5 * F.l1_loss(_log(found), _log(wanted))
             )
         return mel_loss / len(self.resolutions), stft_loss / len(self.resolutions)
 
@@ -276,14 +276,20 @@ class CodecTrainer:
             )
         )
         generator = step_generator(recipe.seed + 1, step)
+
+        # 1. Encode, add noise, decode.
         with self._precision():
             with torch.no_grad():
                 mean, log_variance = self.codec.encoder(target)
             strength = torch.rand(len(mean), 1, 1, generator=generator)
             noise = strength * torch.randn(mean.shape, generator=generator)
             output = self.codec.decoder(mean + noise * (0.5 * log_variance).exp())
+
+        # 2. Compare.
         mel, stft = self.loss(output, target)
         loss = mel + 0.5 * stft
+
+        # 3. Move the decoder and its average.
         self.optimizer.zero_grad(set_to_none=True)
         # The encoder gets no gradients at all, so AdamW leaves it alone: zeros would still decay
         # its weights.

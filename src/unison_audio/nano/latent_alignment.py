@@ -25,13 +25,14 @@ def align_latents(codec: NanoCodec, reference: NanoCodec, waveforms: Tensor) -> 
         InputError: If the waveforms are too few or too similar to fit the map.
     """
     channels = codec.channels
-    ours = _means(codec, reference, waveforms).double().transpose(1, 2).reshape(-1, channels)
-    theirs = reference.encode(waveforms).double().transpose(1, 2).reshape(-1, channels)
-    inputs = torch.cat((ours, torch.ones_like(ours[:, :1])), dim=1)
-    solved = torch.linalg.lstsq(inputs, theirs, driver="gelsd")
+    inputs = _means(codec, reference, waveforms).double().transpose(1, 2).reshape(-1, channels)
+    wanted = reference.encode(waveforms).double().transpose(1, 2).reshape(-1, channels)
+    affine = torch.cat((inputs, torch.ones_like(inputs[:, :1])), dim=1)
+    # gelsd also solves problems without full rank, and says so by the rank checked below.
+    solved = torch.linalg.lstsq(affine, wanted, driver="gelsd")
     if int(solved.rank) <= channels or torch.linalg.cond(solved.solution[:channels]) > 1e6:
         raise InputError(
-            f"Latents of {len(ours)} frames do not determine the map between the {channels} "
+            f"Latents of {len(inputs)} frames do not determine the map between the {channels} "
             "channels of two codecs; give more waveforms, of more kinds."
         )
     scale, centre = reference.latent_scale.double(), reference.latent_mean.double()

@@ -67,7 +67,7 @@ def train_variant(
                 start=None if start is None else lambda: checkpoint.load(start)[1],
             ),
             data=data,
-            recipe=changed_recipe(changes, variant, codec.frames, parallel.world),
+            recipe=_changed_recipe(changes, variant, codec.frames, parallel.world),
             output=output,
             parallel=parallel,
         )
@@ -75,7 +75,7 @@ def train_variant(
     return output.weights
 
 
-def changed_recipe(
+def _changed_recipe(
     changes: RecipeChanges, variant: Variant, frames: Callable[[float], int], processes: int
 ) -> BackboneRecipe:
     """A recipe with the user's changes.

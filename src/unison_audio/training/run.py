@@ -129,7 +129,7 @@ def run(config: RunConfig) -> UnisonBackbone:
 
     # 1. Open the data. Workers of a stream of corpora decode; those of clips in memory make whole
     #    batches. Streamed batches stay in this process, which holds the decoded clips.
-    source = open_source(config)
+    source = _open_source(config)
     try:
         stream = make_stream(config, source)
         workers = 0 if isinstance(source, StreamPools) else data.workers
@@ -158,7 +158,7 @@ def run(config: RunConfig) -> UnisonBackbone:
     return backbone
 
 
-def open_source(config: RunConfig) -> PoolSource:
+def _open_source(config: RunConfig) -> PoolSource:
     """The source of the training clips."""
     data = config.data
     if not data.corpora:
