@@ -39,7 +39,9 @@ from unison_audio.nano.corpus import SAMPLE_RATE, decode, make_recordings
 from unison_audio.nano.debian import fetch, read_members
 from unison_audio.nano.items import round_trip
 from unison_audio.pipeline import Unison
+from unison_audio.training.configs import FinetuneConfig
 from unison_audio.training.finetune import finetune
+from unison_audio.training.run import RunOutput
 
 LABEL, CAPTION = "a tabla", "A tabla is struck."
 SOURCE = "sonic-pi-samples"
@@ -183,7 +185,8 @@ def main(
         raise SystemExit(f"{variant} is not at {SAMPLE_RATE} Hz; take nano or one trained like it.")
     before = make(unison, out / "before")
     began = time.perf_counter()
-    weights = finetune(variant, examples, out / "run", steps=steps, rank=rank)
+    config = FinetuneConfig(steps=steps, rank=rank)
+    weights = finetune(variant, examples, RunOutput(folder=out / "run"), config=config)
     minutes = (time.perf_counter() - began) / 60
     after = make(Unison.from_pretrained(str(weights)), out / "after")
 
