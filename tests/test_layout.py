@@ -14,8 +14,8 @@ import unison_audio
 SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
-    {"files", "device", "hub", "audio", "audio_files", "preserve"},
-    {"spectrogram", "model", "codecs", "text", "tasks", "data"},
+    {"files", "device", "hub", "audio", "audio_files", "spectrogram", "preserve"},
+    {"model", "codecs", "text", "tasks", "data"},
     {"variants"},
     {"checkpoint", "checkpoint_files"},
     {"release", "sampling_params"},
@@ -83,8 +83,6 @@ def test_no_file_name_stands_twice() -> None:
 
 
 KNOWN_CLASSES = {
-    "Encoder",
-    "Group",
     "Job",
     "Layout",
     "Part",
