@@ -111,6 +111,39 @@ def test_recipe_has_the_first_stage_alone() -> None:
     assert nano_recipe(100_000).warmup == 300
 
 
+def test_the_stored_settings_keep_their_keys(tmp_path, monkeypatch) -> None:
+    """A folder of version 0.1.0 must stay resumable."""
+    monkeypatch.setattr(ablations, "load_nano_codec", lambda folder: None)
+    monkeypatch.setattr(ablations, "train_family", lambda *args, **options: [])
+    ablations.train_nano_ablations(tmp_path, tmp_path, tmp_path / "out", recipe=RECIPE)
+    stored = json.loads((tmp_path / "out" / "ablations.json").read_text())
+    assert set(stored) == {"recipe", "corpus", "codec", "batches"}
+    assert set(stored["recipe"]) == {
+        "phases",
+        "frames_per_batch",
+        "batches_per_step",
+        "steps",
+        "peak_lr",
+        "warmup",
+        "cooldown",
+        "weight_decay",
+        "clip_norm",
+        "ema_decay",
+        "ema_every",
+        "text_dropout",
+        "first_template_probability",
+        "floor_dbfs",
+        "speed",
+        "mixed_precision",
+        "gradient_checkpointing",
+        "seed",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "validate_every",
+        "sample_every",
+    }
+
+
 def test_names_are_checked() -> None:
     assert [a.name for a in choose(FULL, ["S32-O", "D24-O", "S32-O"])] == ["S32-O", "D24-O"]
     with pytest.raises(InputError, match="no ablation 'D24'; use D24-O"):

@@ -17,6 +17,7 @@ from training.conftest import RATE, HashedWords, make_clips, make_variant, tiny_
 
 from unison_audio.codecs.nano import NanoCodec
 from unison_audio.errors import InputError
+from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.tasks.curriculum import default_stages
 from unison_audio.text.offload import SharedLayers
 from unison_audio.text.qwen import QwenEncoder
@@ -25,7 +26,7 @@ from unison_audio.training import objective
 from unison_audio.training.batches import BatchStream, CorpusInMemory
 from unison_audio.training.checkpoints import load_checkpoint
 from unison_audio.training.loop import train_backbone
-from unison_audio.training.parallel import Parallel
+from unison_audio.training.parallel import Parallel, whole
 from unison_audio.training.recipes import BackboneRecipe, Phase
 from unison_audio.training.trainer import BackboneTrainer
 from unison_audio.training.validation import Validation
@@ -110,7 +111,24 @@ def main(folder: Path, qwen: Path) -> None:
     assert isinstance(layers, SharedLayers)
     weights = [weight for module in layers.modules for weight in module.parameters()]
     held = sum(weight.to_local().nbytes for weight in weights)
-    torch.save({"states": seen.hidden_states, "bytes": held}, folder / f"{rank}.pt")
+    started = make_trainer("fsdp", qwen=qwen)
+    weights = other_weights(started)
+    started.start_from(weights)
+    copies = {
+        "weights": {name: whole(p) for name, p in started.backbone.named_parameters()},
+        "average": dict(started.averaged().named_parameters()),
+    }
+    found = {"states": seen.hidden_states, "bytes": held, "copies": copies}
+    torch.save(found, folder / f"{rank}.pt")
+
+
+def other_weights(trainer: BackboneTrainer) -> UnisonBackbone:
+    """Weights of the shape that a trainer trains."""
+    torch.manual_seed(8)
+    backbone = UnisonBackbone(trainer.stream.variant.backbone)
+    for parameter in backbone.parameters():
+        torch.nn.init.normal_(parameter)
+    return backbone
 
 
 def run_two(folder: Path, qwen: Path) -> None:
@@ -212,6 +230,14 @@ def test_the_language_model_is_sharded_over_processes(together: Path, qwen: Path
     torch.testing.assert_close(parts[1]["states"], expected[:2, :, :longest])
     everything = sum(p.nbytes for layer in whole.layers.modules for p in layer.parameters())
     assert [part["bytes"] for part in parts] == [everything // 2] * 2
+
+
+def test_a_sharded_run_starts_from_whole_weights(together: Path, qwen: Path) -> None:
+    expected = dict(other_weights(make_trainer(qwen=qwen)).named_parameters())
+    for rank in range(2):
+        for found in torch.load(together / f"{rank}.pt")["copies"].values():
+            assert found.keys() == expected.keys()
+            assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def test_accumulation_is_as_one_large_batch() -> None:

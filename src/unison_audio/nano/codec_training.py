@@ -219,7 +219,7 @@ class CodecTrainer:
                 peak=recipe.peak_lr,
                 warmup=recipe.warmup,
                 total=recipe.encoder_until,
-                floor=0.05,
+                lowest=0.05,
             )
         )
         generator = step_generator(recipe.seed + 1, step)
@@ -273,7 +273,7 @@ class CodecTrainer:
                 peak=recipe.decoder_lr,
                 warmup=recipe.warmup,
                 total=recipe.steps - recipe.encoder_until,
-                floor=0.05,
+                lowest=0.05,
             )
         )
         generator = step_generator(recipe.seed + 1, step)

@@ -89,7 +89,7 @@ NANO = BackboneRecipe(
     cooldown=50_000,
     ema_decay=0.98,
     first_template_probability=0.7,
-    floor_dbfs=(-85.0, -55.0),
+    noise_floor_dbfs=(-85.0, -55.0),
     speed=(0.87, 1.15),
 )
 """Recipe of nano: first short clips of speech, then every task; made for a laptop's CPU."""

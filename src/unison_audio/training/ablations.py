@@ -111,7 +111,7 @@ def train_nano_ablations(
     chosen = choose(NANO_FAMILY, names)
     rate = find_variant("nano").sample_rate
     listing = {"corpus": _listing(corpus), "codec": _listing(codec), "batches": batches}
-    keep_settings(out, {"recipe": dataclasses.asdict(recipe), **listing})
+    keep_settings(out, {"recipe": _recipe_settings(recipe), **listing})
     return train_family(
         chosen,
         lambda split: read_corpus(corpus, rate, split=split),
@@ -177,6 +177,12 @@ def train_family(
         rows += held_out_rows(ablation, errors)
         rows += _evaluated(ablation, folder, evaluate)
     return rows
+
+
+def _recipe_settings(recipe: BackboneRecipe) -> dict[str, Any]:
+    """The recipe under the keys of existing folders, so that their runs can be resumed."""
+    settings = dataclasses.asdict(recipe)
+    return settings | {"floor_dbfs": settings.pop("noise_floor_dbfs")}
 
 
 def _model_init(ablation: Ablation, codec: NanoCodec) -> ModelInit:

@@ -290,7 +290,7 @@ class BatchStream(IterableDataset[EncodedBatch]):
         return BuilderConfig(
             hop=self.codec.hop,
             first_template_probability=self.recipe.first_template_probability,
-            noise_floor_dbfs=self.recipe.floor_dbfs,
+            noise_floor_dbfs=self.recipe.noise_floor_dbfs,
         )
 
     @torch.no_grad()

@@ -29,12 +29,14 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + step) % (1 << 63))
 
 
-def learning_rate(step: int, *, peak: float, warmup: int, total: int, floor: float = 0.02) -> float:
-    """Linear warm-up, then a cosine from `peak` down to `floor * peak` at `total` steps."""
+def learning_rate(
+    step: int, *, peak: float, warmup: int, total: int, lowest: float = 0.02
+) -> float:
+    """Linear warm-up, then a cosine from `peak` down to `lowest * peak` at `total` steps."""
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
-    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+    return peak * (lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:

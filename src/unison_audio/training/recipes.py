@@ -64,7 +64,7 @@ class BackboneRecipe:
     """Probability of training an item without its text."""
     first_template_probability: float = 0.5
     """Probability of the paper's own template."""
-    floor_dbfs: tuple[float, float] | None = None
+    noise_floor_dbfs: tuple[float, float] | None = None
     """Range of the noise floor of edits in dBFS; None for no noise."""
     speed: tuple[float, float] | None = None
     """Slowest and fastest playback speed of sounds and of anonymous voices: an augmentation for
