@@ -31,7 +31,7 @@ import webdataset
 from machine import describe
 
 from unison_audio.data.records import ClipRecord
-from unison_audio.data.stream import ClipStream
+from unison_audio.data.stream import ClipStream, StreamConfig
 
 RATE = 16_000
 BAR = 0.80
@@ -85,7 +85,7 @@ def processor_seconds(work: Callable[[], None]) -> float:
 def compare(folder: Path, suffix: str, resampled: bool, repetitions: int) -> tuple[float, float]:
     """Median processor seconds a clip, plain and through the stream."""
     paths = sorted(folder.glob(f"*.{suffix}"))
-    stream = ClipStream([folder], sample_rate=RATE)
+    stream = ClipStream([folder], StreamConfig(sample_rate=RATE))
 
     def plain() -> None:
         for path in paths:

@@ -31,7 +31,7 @@ from machine import describe
 
 from unison_audio.data.epochs import epoch_units
 from unison_audio.data.records import ClipRecord
-from unison_audio.data.stream import ClipStream
+from unison_audio.data.stream import ClipStream, StreamConfig
 
 RATE, SHARDS, CLIPS, WORLD = 16_000, 7200, 5000, 8
 BAR_MB = 200.0
@@ -105,7 +105,7 @@ def write_corpus(folder: Path, shard: Path, shards: int) -> None:
 
 def open_stream(folder: Path) -> ClipStream:
     """The first rank's stream."""
-    return ClipStream([folder], sample_rate=RATE, kind="speech", rank=0, world=WORLD)
+    return ClipStream([folder], StreamConfig(sample_rate=RATE, kind="speech", world=WORLD))
 
 
 def feed(stream: ClipStream, clips: int, base: float) -> float:
@@ -147,7 +147,7 @@ def main(fed: int = 400_000, fed_true_size: int = 20_000, tiny: int = 512) -> No
         show("opened", stream.clips, resident_mb() - base)
         most = 0.0
         for epoch in range(3):
-            units = epoch_units(stream.plan.indexes[0], 0, 0, epoch, WORLD, {})
+            units = epoch_units(stream.indexes[0], 0, 0, epoch, WORLD, {})
             dealt = sum(len(units[rank::WORLD]) for rank in range(WORLD)) * CLIPS
             assert dealt == stream.clips == SHARDS * CLIPS
             most = max(most, resident_mb() - base)

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from unison_audio.data.records import write_shard
+from unison_audio.data.shards import write_shard
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.nano import corpus as nano_corpus

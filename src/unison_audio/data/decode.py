@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.audio import SILENCE_RMS
+from unison_audio.data.records import BrokenClipError
 from unison_audio.errors import InputError
 
 SUFFIXES = {
@@ -223,14 +224,6 @@ MP3_LEAD = 12 * 1152
 _RIFF, _CHUNK, _FORMAT = struct.Struct("<4sI4s"), struct.Struct("<4sI"), struct.Struct("<HHIIHH")
 
 _PCM, _BITS = 1, 16
-
-
-class BrokenClipError(Exception):
-    """A clip that cannot be used; ``reason`` is one of a few, the message has the details."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        self.reason = reason
-        super().__init__(detail)
 
 
 def decode(

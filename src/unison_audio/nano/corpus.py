@@ -24,16 +24,11 @@ import torch
 from rich.progress import Progress
 
 from unison_audio.audio import load, normalize_rms, trim_silence
+from unison_audio.data.corpus_index import INDEX_FILE, OLD_INDEX_FILE, read_index
 from unison_audio.data.prepare.worker import Tally, index_of, write_whole
-from unison_audio.data.records import (
-    INDEX_FILE,
-    OLD_INDEX_FILE,
-    Clip,
-    ClipRecord,
-    read_index,
-    read_shard,
-    write_shard,
-)
+from unison_audio.data.records import Clip, ClipRecord
+from unison_audio.data.shards import write_shard
+from unison_audio.data.whole_corpus import read_shard
 from unison_audio.errors import InputError
 from unison_audio.nano.debian import fetch, read_members
 from unison_audio.nano.vocabulary import held_out_texts, random_text

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from unison_audio.data.records import Clip
 from unison_audio.tasks import scene
-from unison_audio.tasks.clips import SoundClip, SpeechClip
 from unison_audio.tasks.draw import Built, Draw, events, fill, finish, lay
 from unison_audio.tasks.scene import Layer
 
@@ -41,15 +41,15 @@ def edit_replace(draw: Draw) -> Built:
 
 def speech_insert(draw: Draw) -> Built:
     """The background before, somebody speaking in it after."""
-    clips = draw.pools.speech(draw.batch, draw.generator, max_seconds=draw.seconds)
+    clips = draw.clips("speech")
     base, speech, details = _speech_scene(draw, clips)
-    fields = [{"text": clip.text} for clip in clips]
+    fields = [{"text": clip.record.text} for clip in clips]
     return finish(draw, fields, details, source=base, target=base + speech)
 
 
 def speech_delete(draw: Draw) -> Built:
     """The mirror image of `speech_insert`, with any speech."""
-    clips = draw.pools.speech_any(draw.batch, draw.generator, max_seconds=draw.seconds)
+    clips = draw.clips("speech_any")
     base, speech, details = _speech_scene(draw, clips)
     fields: Details = [{} for _ in clips]
     return finish(draw, fields, details, source=base + speech, target=base)
@@ -57,8 +57,8 @@ def speech_delete(draw: Draw) -> Built:
 
 def speech_rewrite(draw: Draw) -> Built:
     """The same voice in the same background says something else, from the same moment on."""
-    pairs = draw.pools.speaker_pairs(draw.batch, draw.generator, max_seconds_each=draw.seconds)
-    old_clips, new_clips = [a for a, _ in pairs], [b for _, b in pairs]
+    pairs = draw.clips("speaker_pair")
+    old_clips, new_clips = pairs[::2], pairs[1::2]
     base, old, details = _speech_scene(draw, old_clips)
     starts = [
         min(round(detail["speech_window"][0] * draw.sample_rate), draw.samples - len(clip.waveform))
@@ -69,22 +69,22 @@ def speech_rewrite(draw: Draw) -> Built:
     for detail, clip, window in zip(details, new_clips, new.seconds(draw.sample_rate), strict=True):
         detail.update(
             old_text=detail["text"],
-            text=clip.text,
+            text=clip.record.text,
             old_window=detail["speech_window"],
             speech_window=window,
         )
-    fields = [{"new": clip.text} for clip in new_clips]
+    fields = [{"new": clip.record.text} for clip in new_clips]
     return finish(draw, fields, details, source=base + old, target=base + new.wave)
 
 
 def denoise(draw: Draw) -> Built:
     """Speech with noise throughout before, the speech alone after."""
     config = draw.config
-    clips = draw.pools.speech_any(draw.batch, draw.generator, max_seconds=draw.seconds)
+    clips = draw.clips("speech_any")
     speech = lay(draw, [clip.waveform for clip in clips]).at(config.rms)
     snr = scene.uniform(config.noise_snr_db, draw.batch, draw.generator)
-    noises = draw.pools.noise(draw.batch, draw.generator, draw.seconds)
-    noise = fill(draw, noises).above(speech, -snr.to(draw.device))
+    noises = draw.clips("noise")
+    noise = fill(draw, [clip.waveform for clip in noises]).above(speech, -snr.to(draw.device))
     details = _of_speech(clips, speech, draw.sample_rate)
     for detail, drawn in zip(details, snr, strict=True):
         detail["snr_db"] = float(drawn)
@@ -108,14 +108,14 @@ def speech_to_audio(draw: Draw) -> Built:
 
 def _event_scene(draw: Draw, count: int) -> tuple[Tensor, list[Tensor], Details]:
     """A base and `count` events of other kinds, each to be added to it by itself."""
-    sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
+    sounds = draw.clips("sound")
     base = fill(draw, [clip.waveform for clip in sounds]).at(draw.config.rms)
     details = _of_base(sounds)
     added = [_event(draw, base, details).wave for _ in range(count)]
     return base.wave, added, details
 
 
-def _speech_scene(draw: Draw, voices: Sequence[SpeechClip]) -> tuple[Tensor, Tensor, Details]:
+def _speech_scene(draw: Draw, voices: Sequence[Clip]) -> tuple[Tensor, Tensor, Details]:
     """Speech that begins anywhere, and a background throughout."""
     speech, base, details = _speech_over_base(draw, voices)
     return base.wave, speech.wave, details
@@ -123,15 +123,15 @@ def _speech_scene(draw: Draw, voices: Sequence[SpeechClip]) -> tuple[Tensor, Ten
 
 def _exchange_scene(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Details]:
     """A background, an event and speech, to be exchanged for one another."""
-    voices = draw.pools.speech(draw.batch, draw.generator, max_seconds=draw.seconds)
+    voices = draw.clips("speech")
     speech, base, details = _speech_over_base(draw, voices)
     event = _event(draw, base, details)
     return base.wave, event.wave, speech.wave, details
 
 
-def _speech_over_base(draw: Draw, voices: Sequence[SpeechClip]) -> tuple[Layer, Layer, Details]:
+def _speech_over_base(draw: Draw, voices: Sequence[Clip]) -> tuple[Layer, Layer, Details]:
     config = draw.config
-    sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
+    sounds = draw.clips("sound")
     speech = lay(draw, [clip.waveform for clip in voices]).at(config.rms)
     snr = scene.uniform(config.speech_snr_db, draw.batch, draw.generator)
     base = fill(draw, [clip.waveform for clip in sounds]).above(speech, -snr.to(draw.device))
@@ -145,28 +145,24 @@ def _speech_over_base(draw: Draw, voices: Sequence[SpeechClip]) -> tuple[Layer, 
 
 def _event(draw: Draw, base: Layer, details: Details) -> Layer:
     """Draw an event of a kind not yet in the scene; note it in the details."""
-    clips = draw.pools.sounds(
-        draw.batch,
-        draw.generator,
-        exclude_labels=[{detail["base_label"], *detail["labels"]} for detail in details],
-        max_seconds=draw.seconds,
-    )
+    present = [{detail["base_label"], *detail["labels"]} for detail in details]
+    clips = draw.clips("sound", exclude_labels=present)
     snr = scene.uniform(draw.config.event_snr_db, draw.batch, draw.generator)
     laid = lay(draw, events(draw, [clip.waveform for clip in clips]))
     event = laid.above(base, snr.to(draw.device))
     windows = event.seconds(draw.sample_rate)
     for detail, clip, drawn, window in zip(details, clips, snr, windows, strict=True):
-        detail["labels"].append(clip.label)
+        detail["labels"].append(clip.record.label)
         detail["snr_db"].append(float(drawn))
         detail["windows"].append(window)
     return event
 
 
-def _of_base(sounds: Sequence[SoundClip]) -> Details:
+def _of_base(sounds: Sequence[Clip]) -> Details:
     return [
         {
-            "base_label": clip.label,
-            "base_caption": clip.caption,
+            "base_label": clip.record.label,
+            "base_caption": clip.record.caption,
             "labels": [],
             "snr_db": [],
             "windows": [],
@@ -175,12 +171,12 @@ def _of_base(sounds: Sequence[SoundClip]) -> Details:
     ]
 
 
-def _of_speech(clips: Sequence[SpeechClip], speech: Layer, sample_rate: int) -> Details:
+def _of_speech(clips: Sequence[Clip], speech: Layer, sample_rate: int) -> Details:
     return [
         {
-            "text": clip.text,
-            "gender": clip.gender,
-            "speaker": clip.speaker,
+            "text": clip.record.text,
+            "gender": clip.record.gender,
+            "speaker": clip.record.speaker,
             "speech_window": window,
         }
         for clip, window in zip(clips, speech.seconds(sample_rate), strict=True)

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from unison_audio.data.pools import label_of
-from unison_audio.data.records import Clip
+from unison_audio.data.records import Clip, label_of
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.loading import Loading, open_parts

@@ -9,6 +9,7 @@ import torch
 from unison_audio import checkpoint, checkpoint_files
 from unison_audio.codecs.nano import NanoCodec
 from unison_audio.codecs.table import AudioCodec, save_nano_codec
+from unison_audio.data.stream import StreamConfig
 from unison_audio.data.stream_pools import open_pools
 from unison_audio.errors import InputError
 from unison_audio.loading import Loading, open_frozen
@@ -80,16 +81,15 @@ def train_variant(
     plan = FULL_RECIPES[recipe](variant, codec.frames)
     plan = _changed(plan, steps, items, accumulate * parallel.world, gradient_checkpointing)
     longest = max(max(lengths) for lengths in plan.phases[-1].seconds.values())
-    pools = open_pools(
-        corpora,
+    how_streamed = StreamConfig(
         sample_rate=variant.sample_rate,
         max_seconds=longest,
-        pair_seconds=PAIR_SHARE * longest,
         rank=parallel.rank,
         world=parallel.world,
         workers=workers,
         seed=plan.seed,
     )
+    pools = open_pools(corpora, how_streamed, pair_seconds=PAIR_SHARE * longest)
     stream = ExampleStream(
         variant,
         plan,
@@ -107,10 +107,8 @@ def train_variant(
     if held_out:
         others = open_pools(
             held_out,
-            sample_rate=variant.sample_rate,
-            max_seconds=longest,
+            StreamConfig(sample_rate=variant.sample_rate, max_seconds=longest, split="heldout"),
             pair_seconds=PAIR_SHARE * longest,
-            split="heldout",
         )
         validation = Validation(stream, others)
         others.close()

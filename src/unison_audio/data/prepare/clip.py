@@ -5,18 +5,18 @@ import hashlib
 import re
 from pathlib import Path
 
+from unison_audio.data.captions import (
+    EMPTY,
+    MENTIONS_SPEECH,
+    NOT_UTF8,
+    mentions_speech,
+    plain_caption,
+    text_fault,
+)
 from unison_audio.data.corpora.source import Skipped, SourceClip
 from unison_audio.data.corpora.source_files import ARCHIVE_ERRORS
 from unison_audio.data.decode import Recording, UnreadableAudioError
-from unison_audio.data.pools import plain_caption
-from unison_audio.data.records import (
-    EMPTY,
-    NOT_UTF8,
-    SPEAKS_OF_SPEECH,
-    ClipRecord,
-    speaks_of_speech,
-    text_fault,
-)
+from unison_audio.data.records import ClipRecord
 
 MIN_SECONDS = 0.5
 """Shorter clips are left out."""
@@ -88,8 +88,8 @@ class ClipReader:
         fault = _text_fault(clip)
         if fault:
             return Skipped(file=clip.file, reason=fault, broken=fault == NOT_UTF8)
-        if clip.kind == "sound" and speaks_of_speech(f"{clip.caption}\n{clip.label}"):
-            return Skipped(file=clip.file, reason=SPEAKS_OF_SPEECH)
+        if clip.kind == "sound" and mentions_speech(f"{clip.caption}\n{clip.label}"):
+            return Skipped(file=clip.file, reason=MENTIONS_SPEECH)
         try:
             return self._samples(clip)
         except UnreadableAudioError as error:

@@ -25,6 +25,7 @@ from typing import Any
 
 from unison_audio.data.corpora import CORPORA
 from unison_audio.data.corpora.source import NO_AUDIO
+from unison_audio.data.corpus_index import INDEX_FILE
 from unison_audio.data.prepare.plan import Part, Plan
 from unison_audio.data.prepare.worker import (
     PLAN,
@@ -38,7 +39,6 @@ from unison_audio.data.prepare.worker import (
     stopped,
     write_whole,
 )
-from unison_audio.data.records import INDEX_FILE
 from unison_audio.errors import InputError
 
 SHARD_BYTES, SHARD_CLIPS = 10**9, 5000

@@ -21,9 +21,10 @@ from webdataset import TarWriter
 
 from unison_audio.data.corpora import CORPORA
 from unison_audio.data.corpora.source import DUPLICATE, Skipped, SourceClip
+from unison_audio.data.corpus_index import FORMAT
 from unison_audio.data.prepare.clip import ClipReader, Sample
 from unison_audio.data.prepare.plan import Part, Plan
-from unison_audio.data.records import FORMAT, ClipRecord
+from unison_audio.data.records import ClipRecord
 from unison_audio.errors import InputError
 
 GROUPS: dict[str, Callable[[ClipRecord], str]] = {
