@@ -13,7 +13,7 @@ from unison_audio.data.corpus_index import read_index
 from unison_audio.data.pools import NOISY_LABELS, choose, described, draw_noise
 from unison_audio.data.records import ZERO_SHOT_SECONDS, Clip, label_of
 from unison_audio.data.stream import ClipStream, StreamConfig
-from unison_audio.data.window import DRAWN, FREE, STEP, Entry, Window
+from unison_audio.data.window import DRAWN, FREE, STEP, WindowEntry, Window
 from unison_audio.errors import InputError
 from unison_audio.tasks.clips import ClipKind, ClipLimits
 
@@ -90,7 +90,7 @@ class StreamPools:
         longest, with_text = int(where.max_seconds * self.sample_rate), kind == "speech"
         window = self._window("speech")
 
-        def candidates() -> list[Entry]:
+        def candidates() -> list[WindowEntry]:
             return [
                 entry
                 for entry in window
@@ -116,9 +116,9 @@ class StreamPools:
                 f"Pairs of utterances of at least {self.pair_seconds:.2f} s cannot be of at most "
                 f"{max_seconds:.2f} s; make longer clips, or lower pair_seconds"
             )
-        groups: defaultdict[str, list[Entry]] = defaultdict(list)
+        groups: defaultdict[str, list[WindowEntry]] = defaultdict(list)
 
-        def candidates() -> list[Entry]:
+        def candidates() -> list[WindowEntry]:
             groups.clear()
             for entry in window:
                 clip = entry.clip
@@ -265,9 +265,9 @@ def open_pools(
     )
 
 
-def _by_label(window: Window, states: AbstractSet[int]) -> dict[str, list[Entry]]:
+def _by_label(window: Window, states: AbstractSet[int]) -> dict[str, list[WindowEntry]]:
     """Groups the window's clips in one of some states by label."""
-    groups: defaultdict[str, list[Entry]] = defaultdict(list)
+    groups: defaultdict[str, list[WindowEntry]] = defaultdict(list)
     for entry in window:
         if entry.state in states:
             groups[label_of(entry.clip.record)].append(entry)

@@ -27,7 +27,7 @@ MAX_FAILED = 5000
 
 
 @dataclass
-class Entry:
+class WindowEntry:
     """A place in the window."""
 
     clip: Clip
@@ -53,12 +53,12 @@ class Window:
         self.stream, self.held_seconds = stream, held_seconds
         self.seconds = 0.0
         """Sound kept."""
-        self._entries: deque[Entry] = deque()
-        self._by_key: dict[tuple[str, str], Entry] = {}
+        self._entries: deque[WindowEntry] = deque()
+        self._by_key: dict[tuple[str, str], WindowEntry] = {}
         self._states: list[Mapping[str, Any]] = []
         self._filled = False
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[WindowEntry]:
         """Yields what is in the window, the oldest first."""
         if not self._filled:
             self._fill()
@@ -73,10 +73,10 @@ class Window:
     def rounds(
         self,
         count: int,
-        candidates: Callable[[], Sequence[Entry]],
+        candidates: Callable[[], Sequence[WindowEntry]],
         generator: torch.Generator,
         missing: str,
-    ) -> Iterator[list[Entry]]:
+    ) -> Iterator[list[WindowEntry]]:
         """Draws clips, each with equal chance, as many at a time as there are candidates.
 
         The stream moves on between the rounds: use what one gives before asking for the next.
@@ -151,7 +151,7 @@ class Window:
 
     def _read(self, state: int = FREE) -> None:
         position, clip = self.stream.position(), next(self.stream)
-        entry = Entry(clip, position, state)
+        entry = WindowEntry(clip, position, state)
         self._entries.append(entry)
         if state == GONE:
             self._empty(entry)
@@ -164,7 +164,7 @@ class Window:
         self.seconds += self._seconds(clip)
         self._drop_gone()
 
-    def _empty(self, entry: Entry) -> None:
+    def _empty(self, entry: WindowEntry) -> None:
         """Lets the samples go; the place stays, since the state counts places in the stream."""
         entry.state = GONE
         entry.clip = Clip(record=entry.clip.record, waveform=torch.empty(0))
