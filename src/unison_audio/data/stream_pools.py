@@ -13,7 +13,7 @@ from unison_audio.data.corpus_index import read_index
 from unison_audio.data.pools import NOISY_LABELS, choose, described, draw_noise
 from unison_audio.data.records import ZERO_SHOT_SECONDS, Clip, label_of
 from unison_audio.data.stream import ClipStream, StreamConfig
-from unison_audio.data.window import DRAWN, FREE, STEP, WindowEntry, Window
+from unison_audio.data.window import DRAWN, FREE, STEP, Window, WindowEntry
 from unison_audio.errors import InputError
 from unison_audio.tasks.clips import ClipKind, ClipLimits
 

@@ -25,14 +25,15 @@ from rich.progress import Progress
 
 from unison_audio.audio import load, normalize_rms, trim_silence
 from unison_audio.data.corpus_index import INDEX_FILE, OLD_INDEX_FILE, read_index
-from unison_audio.data.prepare.worker import Tally, index_of, write_whole
+from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.data.shards import write_shard
 from unison_audio.data.whole_corpus import read_shard
 from unison_audio.errors import InputError
+from unison_audio.files import write_whole
 from unison_audio.nano.debian import fetch, read_members
 from unison_audio.nano.vocabulary import held_out_texts, random_text
-from unison_audio.nano.voices import VOICES, Voice, speak
+from unison_audio.nano.voices import VOICES, SyntheticVoice, speak
 
 NAME = "nano"
 """The corpus' name in its index."""
@@ -186,7 +187,7 @@ def make_recordings(package: str, packages: Path) -> Iterator[Clip]:
             yield Clip(record=record, waveform=piece)
 
 
-def make_speech(voice: Voice, split: str, part: int, count: int) -> Iterator[Clip]:
+def make_speech(voice: SyntheticVoice, split: str, part: int, count: int) -> Iterator[Clip]:
     """Makes synthetic utterances: ``train`` draws texts, the other splits speak held-out ones."""
     held_out = held_out_texts()
     rng = random.Random(f"{voice.name} {split} {part}")
@@ -299,14 +300,14 @@ def write_index(out: Path, records: Mapping[str, Sequence[ClipRecord]]) -> Path:
         The index's path.
     """
     every = [record for name in sorted(records) for record in records[name]]
-    tally = Tally()
+    counts = CorpusCounts()
     for record in every:
-        tally.add(replace(record, sample_rate=SAMPLE_RATE))
+        counts.add(replace(record, sample_rate=SAMPLE_RATE))
     licences = sorted({record.licence for record in every})
     index = index_of(
         NAME,
         "; ".join(licences),
-        tally,
+        counts,
         [_shard_entry(out / name, records[name]) for name in sorted(records)],
         {"licences": licences, "set_aside": _set_aside(records)},
     )

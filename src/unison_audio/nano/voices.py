@@ -19,7 +19,7 @@ from unison_audio.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voice:
+class SyntheticVoice:
     """One synthetic speaker."""
 
     name: str
@@ -40,10 +40,10 @@ class Voice:
 
 def _copies(
     engine: str, voice: str, gender: str, tempo: float, *copies: tuple[str, float, int]
-) -> tuple[Voice, ...]:
+) -> tuple[SyntheticVoice, ...]:
     """Makes speakers out of one voice: (name, shift, training utterances) each."""
     return tuple(
-        Voice(
+        SyntheticVoice(
             name=name,
             engine=engine,
             voice=voice,
@@ -56,7 +56,7 @@ def _copies(
     )
 
 
-VOICES: tuple[Voice, ...] = (
+VOICES: tuple[SyntheticVoice, ...] = (
     *_copies(
         "flite",
         "slt",
@@ -137,7 +137,7 @@ ENGINES: dict[str, Callable[[str, str, float], tuple[np.ndarray, int]]] = {
 """Speech makers: (text, voice, duration factor) -> (samples, sample rate)."""
 
 
-def speak(text: str, voice: Voice, sample_rate: int) -> torch.Tensor:
+def speak(text: str, voice: SyntheticVoice, sample_rate: int) -> torch.Tensor:
     """Speaks a text.
 
     The shift is made by speaking slower or faster and playing the result back at another rate,
