@@ -28,10 +28,10 @@ _SPOKEN = (
     "argument arguments ask asks asked asking tell tells told telling gossip gossips gossiping "
     "storytelling podcast podcasts newscast newscaster newsreader audiobook"
 )
-"""Words that are about speaking whatever stands beside them."""
+"""Words that mean speaking in any context."""
 
 _DOUBTFUL = "chatter chatters chattered chattering babble babbles babbling murmur murmurs murmuring"
-"""Monkeys and brooks do that too: counted only beside a word of ``_PEOPLE``."""
+"""Also said of monkeys and brooks, so counted only beside a word of ``_PEOPLE``."""
 
 _PEOPLE = (
     "people person persons human man men woman women male males female females boy boys girl girls "
@@ -59,10 +59,10 @@ _CHINESE = re.compile(
 
 
 def mentions_speech(caption: str) -> bool:
-    """Tells whether a caption mentions speaking, in English or Chinese.
+    """Whether a caption mentions speaking, in English or Chinese.
 
-    Such clips are left out of the pool of sounds, whose captions must not promise words that
-    nobody wrote down (paper, appendix C: about 390,000 of the audio clips). Whole words count:
+    Such clips are left out of the sounds: the caption would promise words that no transcript
+    has (paper, appendix C: about 390,000 of the audio clips). Whole words count:
     "a loudspeaker hums" and "a parrot whistles" stay, "a parrot talking" does not. "Voice" counts
     unless somebody sings; chattering, babbling and murmuring count beside people only.
     """
@@ -74,7 +74,7 @@ def mentions_speech(caption: str) -> bool:
 
 
 def text_fault(text: str) -> str:
-    """Names what makes a text unusable, whatever it says; "" if nothing does.
+    """Names what makes a text unusable, apart from its meaning; "" if nothing does.
 
     Args:
         text: As decoded with ``errors="surrogateescape"``, so that wrong bytes show as surrogates.

@@ -16,7 +16,7 @@ from unison_audio.errors import InputError
 INDEX_FILE = "index.json"
 
 OLD_INDEX_FILE = "manifest.json"
-"""What `unison-audio data nano` wrote before all corpora had one format."""
+"""Index that `unison-audio data nano` wrote before all corpora had one format."""
 
 FORMAT = 1
 
@@ -27,12 +27,12 @@ PROGRAMS = {
     "gs": "gsutil",
     "s3": "aws",
 }
-"""Schemes of URLs that are read, and the program that webdataset has fetch each."""
+"""Scheme of a URL -> the program that webdataset fetches it with."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusIndex:
-    """What is known of a corpus without opening a shard; a few dozen bytes a shard."""
+    """What a corpus holds, without opening a shard; arrays, for a few dozen bytes a shard."""
 
     name: str
     """Of the corpus."""
@@ -43,7 +43,7 @@ class CorpusIndex:
     clips: np.ndarray
     """(S,) int64, clips in each shard."""
     seconds: float
-    """Of all these shards together; 0 where the index does not say."""
+    """Total of these shards; 0 if the index does not say."""
 
     def url(self, shard: int) -> str:
         """Path or URL of a shard."""
@@ -51,12 +51,12 @@ class CorpusIndex:
 
 
 def is_url(location: str) -> bool:
-    """Whether something is fetched instead of opened."""
+    """Whether a location is fetched instead of opened."""
     return "://" in location
 
 
 def open_url(url: str) -> IO[bytes]:
-    """Opens a file of this machine, or what webdataset's openers fetch.
+    """Opens a local file or a URL.
 
     ``http(s)://`` and ``hf://`` go through curl, ``gs://`` through gsutil; ``s3://``, for which
     webdataset has no opener, through ``aws s3 cp URL -``, with that program's own credentials. A
