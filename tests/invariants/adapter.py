@@ -316,11 +316,11 @@ def _memory_pools() -> Any:
 
 
 def _stream_pools() -> Any:
+    from unison_audio.data.stream import StreamConfig
     from unison_audio.data.stream_pools import open_pools
 
-    return open_pools(
-        [_corpus()], sample_rate=RATE, max_seconds=1.0, pair_seconds=0.3, held_seconds=8.0, seed=5
-    )
+    config = StreamConfig(sample_rate=RATE, max_seconds=1.0, seed=5)
+    return open_pools([_corpus()], config, pair_seconds=0.3, held_seconds=8.0)
 
 
 def _built(batch: Any) -> Built:
@@ -358,16 +358,14 @@ def built(task: str) -> Built:
     return found
 
 
-def _clips(found: Any) -> list[Built]:
-    """What a pool gave, in one form."""
-    import torch
-
-    if isinstance(found, torch.Tensor):
-        return [{"waves": {"waveform": found.numpy()}}]
-    if isinstance(found, list | tuple):
-        return [clip for one in found for clip in _clips(one)]
-    told = {name: value for name, value in vars(found).items() if isinstance(value, str)}
-    return [{**told, "waves": {"waveform": found.waveform.numpy()}}]
+_DRAWS = {
+    "speech": ("speech", 6, ("text", "gender", "speaker")),
+    "speech_any": ("speech_any", 6, ("text", "gender", "speaker")),
+    "speaker_pairs": ("speaker_pair", 3, ("text", "gender", "speaker")),
+    "sounds": ("sound", 6, ("label", "caption")),
+    "noise": ("noise", 6, ()),
+}
+"""Recorded kind -> the pools' kind, how many, what is recorded of each clip."""
 
 
 def drawn_clips(pools: str, kind: str) -> list[Built]:
@@ -375,20 +373,24 @@ def drawn_clips(pools: str, kind: str) -> list[Built]:
     import torch
 
     from unison_audio.data.pools import VariedPools
+    from unison_audio.tasks.clips import ClipLimits
 
     source = _stream_pools() if pools == "stream" else _memory_pools()
     if pools == "varied":
         source = VariedPools(source, RATE, (0.87, 1.15))
     generator = torch.Generator().manual_seed(3)
-    excluded = [{"rain"}] * 6
-    ask = {
-        "speech": lambda: source.speech(6, generator, max_seconds=0.9),
-        "speech_any": lambda: source.speech_any(6, generator, max_seconds=0.9),
-        "speaker_pairs": lambda: source.speaker_pairs(3, generator, max_seconds_each=0.9),
-        "sounds": lambda: source.sounds(6, generator, exclude_labels=excluded, max_seconds=0.9),
-        "noise": lambda: source.noise(6, generator, 0.5),
-    }
-    return _clips(ask[kind]())
+    limits = ClipLimits(
+        max_seconds=0.5 if kind == "noise" else 0.9,
+        exclude_labels=[{"rain"}] * 6 if kind == "sounds" else (),
+    )
+    kind, count, told = _DRAWS[kind]
+    return [
+        {
+            **{name: getattr(clip.record, name) for name in told},
+            "waves": {"waveform": clip.waveform.numpy()},
+        }
+        for clip in source.draw(kind, count, limits, generator)
+    ]
 
 
 def training_batches(name: str) -> list[Built]:

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from unison_audio.codecs.table import AudioCodec
-from unison_audio.data.pools import MemoryPools, VariedPools, label_of
-from unison_audio.data.records import Clip
+from unison_audio.data.pools import MemoryPools, VariedPools
+from unison_audio.data.records import Clip, label_of
 from unison_audio.errors import InputError, TextError
 from unison_audio.tasks.clips import Pools
 from unison_audio.tasks.conditioning import Condition, condition

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from unison_audio import audio, audio_files
-from unison_audio.data.pools import plain_caption
+from unison_audio.data.captions import plain_caption
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.errors import InputError
 from unison_audio.files import read_rows

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from unison_audio.data.pools import label_of
-from unison_audio.data.records import Clip
+from unison_audio.data.records import Clip, label_of
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.loading import Loading, Parts, open_parts

@@ -13,6 +13,7 @@ from unison_audio import checkpoint
 from unison_audio.codecs.nano import NanoCodec
 from unison_audio.codecs.table import AudioCodec, save_nano_codec
 from unison_audio.data.records import Clip
+from unison_audio.data.stream import StreamConfig
 from unison_audio.data.stream_pools import StreamPools, open_pools
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
@@ -171,17 +172,16 @@ def _open_corpora(config: RunConfig, corpora: Sequence[str | Path], split: str) 
     """A stream of prepared corpora; the held-out one is whole on every process."""
     longest = max(max(lengths) for lengths in config.recipe.phases[-1].seconds.values())
     parallel, training = config.parallel, split == "train"
-    return open_pools(
-        corpora,
+    stream = StreamConfig(
         sample_rate=config.model.variant.sample_rate,
         max_seconds=longest,
-        pair_seconds=PAIR_SHARE * longest,
         split=split,
         rank=parallel.rank if training else 0,
         world=parallel.world if training else 1,
         workers=config.data.workers if training else 0,
         seed=config.recipe.seed if training else 0,
     )
+    return open_pools(corpora, stream, pair_seconds=PAIR_SHARE * longest)
 
 
 def make_stream(config: RunConfig, source: PoolSource) -> BatchStream:
