@@ -36,7 +36,7 @@ REFUSED = (
     ("generate", "[Audio] rain", "-o", "x.wav", "--duration", "long"),
     ("generate", "[Audio] rain", "-o", "x.wav", "--seed", "-1"),
     ("generate", "[Audio] rain", "-o", "x.wav", "--steps", "0"),
-    ("generate", "[Audio] rain", "-o", "x.wav", "--guidance", "1000"),
+    ("generate", "[Audio] rain", "-o", "x.wav", "--guidance-scale", "1000"),
     ("generate", "[Audio] rain", "-o", "x.wav", "--temperature", "3"),
     ("generate", "[Audio] rain", "-o", "x.wav", "--solver", "none"),
     ("generate", "[Audio] rain", "-o", "x.wav", "--preset", "slow"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def tasks_table() -> str:
-    """Every task with its form, its inputs and its share of the batches in both stages."""
+    """Each task with its share of the batches in both training stages, inputs and instruction."""
     stages = [stage.probabilities for stage in default_stages()]
     rows: list[tuple[str, ...]] = [("task", "stage 1", "stage 2", "inputs", "instruction")]
     for name, task in TASKS.items():
@@ -24,7 +24,7 @@ def tasks_table() -> str:
 
 
 def variants_table() -> str:
-    """Every variant with its exact number of parameters and its parts."""
+    """Each variant with its number of parameters, codec, text encoder and rates."""
     rows = [
         ("variant", "parameters", "codec", "text encoder", "sample rate", "frames/s", "longest")
     ]
@@ -36,7 +36,7 @@ def variants_table() -> str:
 
 
 def plan_table(plan: "Plan", tflops: float, steps: int) -> str:
-    """What a training run takes: memory of one device by part, work of a step by part, days."""
+    """Resources of a training run: memory of a device, operations of a step, days."""
     memory = [("memory on each device", "GB")]
     memory += [(part, f"{amount / 1e9:.2f}") for part, amount in plan.memory.items()]
     memory.append(("together", f"{sum(plan.memory.values()) / 1e9:.2f}"))

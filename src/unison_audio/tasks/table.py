@@ -70,7 +70,7 @@ class Task:
     """The task's name."""
 
     group: Group
-    """Selects steps, guidance, candidates and source handling (`settings.Sampling`)."""
+    """Selects steps, guidance, candidates and source handling (`resolve_sampling`)."""
 
     tag: int
     """What m holds on the frames of this task's given audio: 0 generation, 1 editing, 2 zero-shot

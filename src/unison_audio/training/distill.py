@@ -21,7 +21,7 @@ from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.guidance import Guidance
 from unison_audio.model.solvers import Solver
 from unison_audio.nano import recipe as nano_recipe
-from unison_audio.sampling_params import Pace, Sampling, sampling_for
+from unison_audio.sampling_params import GroupSettings, ResolvedSampling, resolve_sampling
 from unison_audio.tasks.table import REFERENCE, TASKS
 from unison_audio.training import recipes
 from unison_audio.training.batches import CorpusInMemory, Example, ExampleStream, buildable_shares
@@ -72,7 +72,7 @@ class Teacher:
     def __init__(
         self,
         backbone: UnisonBackbone,
-        sampling: Sampling,
+        sampling: ResolvedSampling,
         substeps: int,
         *,
         hold_reference: bool = False,
@@ -94,7 +94,7 @@ class Teacher:
         Returns:
             (B, C, T').
         """
-        guidance = self.sampling.pace(TASKS[example.task]).guidance
+        guidance = self.sampling.for_task(TASKS[example.task]).guidance
         length = (start - end) / self.substeps
         given = example.condition
         held = (given.m == REFERENCE) & self.hold_reference  # (B, 1, T')
@@ -186,7 +186,7 @@ class DistillingTrainer(BackboneTrainer):
         del text_dropout, t_mean
         z = example.z
         # What sampling comes through has less noise where it starts from less.
-        temperature = self.teacher.sampling.pace(TASKS[example.task]).temperature
+        temperature = self.teacher.sampling.for_task(TASKS[example.task]).temperature
         noise = temperature * torch.randn(z.shape, generator=generator).to(z.device)
         step = int(torch.randint(len(self.times) - 1, (), generator=generator))
         start, end = self.times[step], self.times[step + 1]
@@ -197,8 +197,10 @@ class DistillingTrainer(BackboneTrainer):
 
     def _write_samples(self, averaged: UnisonBackbone, folder: Path | None, step: int) -> None:
         variant = self.stream.variant
-        pace = Pace(steps=variant.steps, guidance=Guidance(scale=1.0))
-        write_samples(averaged, self.stream, folder, step, pace=pace, solver=variant.solver)
+        settings = GroupSettings(
+            steps=variant.steps, guidance=Guidance(scale=1.0), solver=variant.solver
+        )
+        write_samples(averaged, self.stream, folder, step, settings=settings)
 
 
 def distill(
@@ -255,7 +257,7 @@ def distill(
     )
     teacher = Teacher(
         parts.backbone.get(),
-        sampling_for(variant),
+        resolve_sampling(variant),
         substeps,
         hold_reference=variant.hold_reference,
     )

@@ -8,8 +8,8 @@ import torch
 from unison_audio.audio import save
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.guidance import Guidance
-from unison_audio.model.sampling import sample
-from unison_audio.sampling_params import Pace
+from unison_audio.model.sampling import ModelInputs, sample
+from unison_audio.sampling_params import GroupSettings
 from unison_audio.tasks.table import REFERENCE, TASKS
 from unison_audio.training.batches import Example, ExampleStream, PoolSource, velocity_error
 from unison_audio.training.checkpoints import step_generator
@@ -80,8 +80,7 @@ def write_samples(
     folder: Path | None,
     step: int,
     *,
-    pace: Pace | None = None,
-    solver: str = "euler",
+    settings: GroupSettings | None = None,
     count: int = 2,
 ) -> None:
     """Writes what averaged weights make of a few instructions, one task after the other.
@@ -92,13 +91,14 @@ def write_samples(
         folder: Where to write; None for processes that only take part in the encoding of texts,
             since the text encoder may be spread over all of them.
         step: Steps done.
-        pace: Steps of sampling, and guidance; the usual ones if None.
-        solver: Solver of these steps.
+        settings: Steps, solver and guidance; Euler with the usual steps and guidance if None.
         count: Sounds of each task.
     """
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    pace = pace or Pace(steps=SAMPLE_STEPS, guidance=Guidance(scale=SAMPLE_GUIDANCE))
+    settings = settings or GroupSettings(
+        steps=SAMPLE_STEPS, guidance=Guidance(scale=SAMPLE_GUIDANCE)
+    )
     generator = step_generator(stream.recipe.seed + 2, 0)
     rate = stream.codec.sample_rate
     pools = stream.source.pools(None)
@@ -115,19 +115,21 @@ def write_samples(
         example = stream.encode(batch)
         if folder is None:
             continue
-        text = example.text
+        text = example.text.to(stream.device)
         z = sample(
             backbone,
-            example.condition.z_s,
-            example.condition.m,
-            text.hidden_states.to(stream.device) if text.hidden_states.shape[1] else None,
-            text.mask.to(stream.device),
+            ModelInputs(
+                z_s=example.condition.z_s,
+                m=example.condition.m,
+                hidden_states=text.hidden_states if text.hidden_states.shape[1] else None,
+                text_mask=text.mask,
+                penultimate=text.penultimate,
+            ),
             noise=torch.randn(example.z.shape, generator=generator).to(stream.device),
-            steps=pace.steps,
-            solver=solver,
-            guidance=pace.guidance,
-            held=(example.condition.m == REFERENCE) & stream.variant.hold_reference,
-            penultimate=None if text.penultimate is None else text.penultimate.to(stream.device),
+            steps=settings.steps,
+            solver=settings.solver,
+            guidance=settings.guidance,
+            fixed=(example.condition.m == REFERENCE) & stream.variant.hold_reference,
         )
         waveform = stream.codec.decode(z).float().cpu().reshape(-1)
         waveform = waveform / max(1.0, float(waveform.abs().max()))
