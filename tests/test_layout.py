@@ -16,7 +16,7 @@ ORDER = (
     {"errors"},
     {"files", "device", "hub", "audio", "audio_files", "preserve"},
     {"spectrogram", "model", "codecs", "text", "tasks", "data"},
-    {"variants"},
+    {"domain", "variants"},
     {"checkpoint", "checkpoint_files"},
     {"release", "sampling_params"},
     {"loading", "inputs", "checks", "pipeline"},

@@ -115,6 +115,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"num_candidates": 0}, "num_candidates is 0; give a whole number from 1 to 64"),
     ({"num_candidates": True}, "num_candidates is True"),
     ({"preserve_source": 1}, "preserve_source is 1; give true or false"),
+    ({"strict": "yes"}, "strict is 'yes'; give true or false"),
     ({"speed": 1}, "Unknown sampling option speed; the options are preset, steps"),
 ]
 

@@ -254,6 +254,8 @@ class Audio:
     """Name of the task, a key of `TASKS`."""
     seed: int | None = None
     """Seed of the noise."""
+    warnings: tuple[str, ...] = ()
+    """Warnings about the request, such as a word outside the variant's domain."""
 
     @property
     def seconds(self) -> float:

@@ -69,7 +69,7 @@ def save(
     with tempfile.TemporaryDirectory(dir=directory, prefix=".incomplete-") as temporary:
         files = [Path(temporary, WEIGHTS_FILE), Path(temporary, CONFIG_FILE)]
         save_file(weights, files[0], metadata={"format": "pt"})
-        files[1].write_text(json.dumps(dataclasses.asdict(variant), indent=2) + "\n", "utf-8")
+        files[1].write_text(json.dumps(_config(variant), indent=2) + "\n", "utf-8")
         # safetensors lets only the owner read its file; the config's mode follows the umask.
         files[0].chmod(files[1].stat().st_mode)
         for file in files:
@@ -77,6 +77,13 @@ def save(
                 os.fsync(written.fileno())
         for file in files:
             file.replace(directory / file.name)
+
+
+def _config(variant: Variant) -> dict[str, Any]:
+    """Contents of config.json; without a domain there is no such key, as before 0.2."""
+    values = dataclasses.asdict(variant)
+    del values["domain"]
+    return values if variant.domain is None else {**values, "domain": variant.domain.as_json()}
 
 
 def load(

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from unison_audio.domain import read_domain
 from unison_audio.errors import InputError
 from unison_audio.model.config import BackboneConfig
 from unison_audio.variants import VARIANTS, Variant
@@ -16,7 +17,12 @@ CONFIG_FILE = "config.json"
 
 WEIGHTS_FILE = "model.safetensors"
 
-ADDED_SINCE = {"speech_temperature": 1.0, "speech_candidates": 1, "hold_reference": False}
+ADDED_SINCE: dict[str, Any] = {
+    "speech_temperature": 1.0,
+    "speech_candidates": 1,
+    "hold_reference": False,
+    "domain": None,
+}
 """Keys that the first checkpoints of this format do not have, and what was done then."""
 
 CODEC_FILES = ("codec.json", "codec.safetensors")
@@ -107,7 +113,13 @@ def read_config(path: Path) -> Variant:
         values = {**ADDED_SINCE, **values}
     _require_fields(f"{path}", Variant, values)
     _require_fields(f"{path}, backbone", BackboneConfig, values["backbone"])
-    return Variant(**{**values, "backbone": BackboneConfig(**values["backbone"])})
+    values["backbone"] = BackboneConfig(**values["backbone"])
+    if values["domain"] is not None:
+        try:
+            values["domain"] = read_domain(values["domain"])
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+    return Variant(**values)
 
 
 def _require_fields(where: str, config: type, values: Any) -> None:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 from unison_audio import audio_files
 from unison_audio.checkpoint_files import CONFIG_FILE, find_checkpoint, read_config
+from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.model.guidance import is_number
 from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.tasks.table import TASKS, Task
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from unison_audio.variants import Variant
 
 
@@ -46,13 +49,16 @@ def check_variant(name_or_path: str | os.PathLike[str]) -> Variant:
     return read_config(find_checkpoint(name_or_path) / CONFIG_FILE)
 
 
-def check_files(variant: Variant, instruction: str, inputs: FileInputs) -> None:
+def check_files(
+    variant: Variant, instruction: str, inputs: FileInputs, *, strict: bool = False
+) -> None:
     """Check one item as far as possible without decoding its recordings.
 
     Args:
         variant: The variant that will run it.
         instruction: Instruction with the tags of the task table.
         inputs: The other inputs.
+        strict: Whether an instruction outside the variant's domain is refused.
 
     Raises:
         InputError: If an input does not fit.
@@ -66,11 +72,16 @@ def check_files(variant: Variant, instruction: str, inputs: FileInputs) -> None:
         duration=inputs.duration,
         seed=inputs.seed,
     )
+    seconds = variant.default_seconds
     if inputs.source is not None:
         seconds = audio_files.seconds(inputs.source)
         check_length(seconds, variant.max_seconds, f"The source {inputs.source}")
     if inputs.reference is not None:
         audio_files.seconds(inputs.reference)
+        seconds = variant.zero_shot_seconds  # less beside a long reference: checked when it is read
+    check_text_length(variant, instruction, seconds if inputs.duration is None else inputs.duration)
+    if strict:
+        require_domain(variant, instruction)
 
 
 def check_item(
@@ -121,6 +132,62 @@ def check_item(
             "them as the reference text."
         )
     return task
+
+
+def check_text_length(variant: Variant, instruction: str, seconds: float) -> None:
+    """Check that speech can say the texts of an instruction in time.
+
+    Args:
+        variant: The variant; without a domain its speaking rate is unknown and nothing is checked.
+        instruction: Instruction with the tags of the task table.
+        seconds: Length of the result, or of the new speech after a reference.
+
+    Raises:
+        InputError: If a text is too long; the message names a duration that suffices.
+    """
+    if variant.domain is not None:
+        variant.domain.check_length(instruction, seconds, variant.max_seconds)
+
+
+def outside_domain(variant: Variant, instruction: str) -> Outside:
+    """Find the parts of an instruction outside a variant's domain; none without a domain."""
+    return Outside() if variant.domain is None else variant.domain.outside(instruction)
+
+
+def require_domain(variant: Variant, instruction: str) -> None:
+    """Refuse an instruction outside a variant's domain.
+
+    Raises:
+        InputError: If it is outside.
+    """
+    outside = outside_domain(variant, instruction)
+    if outside:
+        raise InputError(
+            f"{domain_message(variant, outside)}; 'unison-audio variants {variant.name}' lists its "
+            "words and sounds. Change the instruction, or leave out strict."
+        )
+
+
+def domain_message(
+    variant: Variant, outside: Outside, nearest: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """Describe the parts of an instruction that lie outside a domain.
+
+    Args:
+        variant: The variant with the domain.
+        outside: The parts.
+        nearest: Unknown sound -> the nearest known sounds, if they were looked up.
+    """
+    parts = []
+    if outside.words:
+        parts.append(f"the word{'s' * (len(outside.words) > 1)} {', '.join(outside.words)}")
+    for sound in outside.sounds:
+        near = (nearest or {}).get(sound)
+        parts.append(f"the sound {sound!r}" + (f" (nearest: {', '.join(near)})" if near else ""))
+    if outside.text_words and variant.domain is not None:
+        most = variant.domain.max_words
+        parts.append(f"a text of {outside.text_words} words (at most {most})")
+    return f"{variant.name} was not trained on {' and '.join(parts)}"
 
 
 def check_length(seconds: float, longest: float, name: str) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from unison_audio import audio, audio_files
 from unison_audio.audio import Audio
-from unison_audio.checks import check_item, check_length
+from unison_audio.checks import check_item, check_length, check_text_length, outside_domain
 from unison_audio.codecs.table import AudioCodec
+from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.tasks.instructions import respell, with_reference_text
 from unison_audio.tasks.reference import frame_edge, prepare_reference
@@ -37,6 +38,10 @@ FADE_IN_SECONDS = 0.02
 
 class ShortenedWarning(UserWarning):
     """Only a part of a given recording is used."""
+
+
+class DomainWarning(UserWarning):
+    """The instruction asks for something that the variant's training did not cover."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +78,8 @@ class Request:
     """Seed of the noise."""
     shortened: str = ""
     """Warning about a reference of which only a part is used; empty without one."""
+    outside: Outside = field(default_factory=Outside)
+    """Parts of the instruction outside the variant's domain."""
 
 
 def prepare(
@@ -124,6 +131,7 @@ def prepare(
         seconds = variant.default_seconds if duration is None else duration
         samples = max(1, round(seconds * variant.sample_rate))
         layout = FrameLayout(frames=codec.frames(samples / variant.sample_rate), samples=samples)
+    check_text_length(variant, instruction, layout.samples / variant.sample_rate)
     return Request(
         task=task,
         asked=instruction,
@@ -131,6 +139,7 @@ def prepare(
         layout=layout,
         seed=seed,
         shortened=shortened,
+        outside=outside_domain(variant, instruction),
     )
 
 

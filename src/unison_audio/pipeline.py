@@ -14,11 +14,20 @@ from torch import Tensor, nn
 
 from unison_audio import audio, checkpoint
 from unison_audio.audio import Audio
+from unison_audio.checks import domain_message, require_domain
 from unison_audio.codecs import table as codecs
 from unison_audio.codecs.nano import NanoCodec
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.errors import InputError
-from unison_audio.inputs import FADE_IN_SECONDS, PEAK, Request, ShortenedWarning, Sound, prepare
+from unison_audio.inputs import (
+    FADE_IN_SECONDS,
+    PEAK,
+    DomainWarning,
+    Request,
+    ShortenedWarning,
+    Sound,
+    prepare,
+)
 from unison_audio.loading import Loading, Part, open_parts
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.rerank import denoising_error
@@ -33,6 +42,7 @@ from unison_audio.sampling_params import (
 )
 from unison_audio.tasks.conditioning import Condition, condition
 from unison_audio.tasks.table import REFERENCE, TASKS, Task, TaskBatch
+from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
 from unison_audio.variants import Variant
 
@@ -78,6 +88,7 @@ class Unison:
         self._backbone = _as_part(backbone, self.device)
         self._codec = _as_part(codec, self.device)
         self._text_encoder = _as_part(text_encoder, self.device)
+        self._known_sounds = NearestTexts(variant.domain.sounds if variant.domain else ())
 
     @property
     def backbone(self) -> UnisonBackbone:
@@ -238,13 +249,16 @@ class Unison:
             **options: Fields of `SamplingParams`, such as `steps=20`, over those of `sampling`.
 
         Returns:
-            The sound, or a list of one sound for each instruction.
+            The sound, or a list of one sound for each instruction. An instruction outside the
+            variant's domain gives a warning, which `Audio.warnings` holds too.
 
         Raises:
-            InputError: If an input cannot be used, or does not fit the instruction.
+            InputError: If an input cannot be used or does not fit the instruction, or if `strict`
+                is set and the instruction is outside the variant's domain.
         """
         # 1. Check the inputs: one set for each instruction, and the settings of every task group.
-        settings = resolve_sampling(self.variant, merge_options(sampling, options))
+        params = merge_options(sampling, options)
+        settings = resolve_sampling(self.variant, params)
         items = _items(
             instruction,
             source=source,
@@ -258,14 +272,18 @@ class Unison:
             requests = [prepare(self.variant, codec, **item) for item in items]
             # Each item is encoded alone, so that its latents do not depend on its neighbors.
             conditions = [self._condition(codec, request) for request in requests]
-        for request in requests:
-            if request.shortened:
-                warnings.warn(request.shortened, ShortenedWarning, stacklevel=2)
+        if params.strict:
+            for request in requests:
+                require_domain(self.variant, request.asked)
         if not requests:
             return []
         # 3. Encode the instructions. The text encoder is done before the backbone is needed, which
         # is what low memory relies on; so are sampling and decoding below.
-        text = self._encode_text([request.instruction for request in requests])
+        with self._text_encoder.use() as encoder:
+            text = encoder.encode([request.instruction for request in requests])
+            notes = [self._warnings(request, encoder) for request in requests]
+        for note in {str(note): note for own in notes for note in own}.values():
+            warnings.warn(note, stacklevel=2)
         # 4. Sample latents, in batches of equal settings and similar length.
         batches = _plan_batches(requests, settings)
         total, done = sum(batch.settings.progress_steps for batch in batches), 0
@@ -294,7 +312,8 @@ class Unison:
                         decoded_source = self._decode_latents(codec, conditions[row].z_s)
                         waveform = _preserve(request, decoded_source[0], waveform)
                     # 6. Cut out the result and bring it back to its level.
-                    sounds[row] = self._finish(request, waveform)
+                    told = tuple(map(str, notes[row]))
+                    sounds[row] = replace(self._finish(request, waveform), warnings=told)
         return [sounds[row] for row in range(len(sounds))] if _is_list(instruction) else sounds[0]
 
     def check(self, instruction: str, **inputs: Any) -> None:
@@ -353,6 +372,18 @@ class Unison:
                 return sound
             decoded_source = self._decode_latents(codec, given.z_s)[:, :samples]
         return _preserve_for(task, batch.source.cpu(), decoded_source, sound)
+
+    def _warnings(self, request: Request, encoder: TextEncoder) -> list[UserWarning]:
+        """Warnings about one request."""
+        found: list[UserWarning] = []
+        if request.shortened:
+            found.append(ShortenedWarning(request.shortened))
+        if request.outside:
+            sounds = request.outside.sounds
+            nearest = {sound: self._known_sounds.find(encoder, sound) for sound in sounds}
+            message = domain_message(self.variant, request.outside, nearest)
+            found.append(DomainWarning(f"{message}; expect a poor result."))
+        return found
 
     @torch.no_grad()
     def _condition(self, codec: AudioCodec, request: Request) -> Condition:

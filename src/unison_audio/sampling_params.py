@@ -56,6 +56,8 @@ class SamplingParams:
     preserve_source: bool | None = None
     """Apply an edit to the recording itself, so that all that is not edited stays as it is. By
     default nano does so where no words are added, and other variants never do."""
+    strict: bool | None = None
+    """Refuse an instruction outside the variant's domain; by default it gets a warning."""
 
     def __post_init__(self) -> None:
         """Check the range of every option that is given."""
@@ -74,8 +76,9 @@ class SamplingParams:
                 f"The temperature is {self.temperature!r}; give a number from 0 to 2 (1 is the "
                 "noise of training)."
             )
-        if not isinstance(self.preserve_source, bool | None):
-            raise InputError(f"preserve_source is {self.preserve_source!r}; give true or false.")
+        for name in ("preserve_source", "strict"):
+            if not isinstance(getattr(self, name), bool | None):
+                raise InputError(f"{name} is {getattr(self, name)!r}; give true or false.")
         interval = self.guidance_interval
         if interval is not None and not (isinstance(interval, tuple) and len(interval) == 2):
             raise InputError(f"guidance_interval is {interval!r}; give two times t, from and to.")

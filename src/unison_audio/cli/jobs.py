@@ -174,7 +174,7 @@ def _check(job: GenerationJob, variant: "Variant") -> None:
             f"The output {job.output!r} must end in one of {', '.join(audio_files.FORMATS)}; "
             "rename it."
         )
-    check_files(variant, job.instruction, job.inputs)
+    check_files(variant, job.instruction, job.inputs, strict=bool(job.sampling.strict))
 
 
 def _run(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
@@ -185,7 +185,8 @@ def _run(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
     except Exception as error:  # one failure must not stop the other jobs
         reason = " ".join(str(error).split())
         return {"error": reason if isinstance(error, InputError) else f"{error!r}"}
-    return {"task": sound.task, "seconds": round(sound.seconds, 4)}
+    entry: dict[str, Any] = {"task": sound.task, "seconds": round(sound.seconds, 4)}
+    return {**entry, "warnings": list(sound.warnings)} if sound.warnings else entry
 
 
 def _is_complete(known: dict[str, Any], same: dict[str, Any], file: Path) -> bool:

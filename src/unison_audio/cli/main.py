@@ -69,7 +69,8 @@ def generate(
     check_sound_file(output)
     inputs = inputs or FileInputs()
     # Importing torch takes longer than all of these checks, so bad input is refused before it.
-    check_files(check_variant(variant), instruction, inputs)
+    strict = sampling is not None and bool(sampling.strict)
+    check_files(check_variant(variant), instruction, inputs, strict=strict)
     unison = (machine or MachineFlags()).open(variant)
     with progress() as show:
         sound = unison.generate(
@@ -131,11 +132,16 @@ def tasks() -> None:
 
 
 @app.command
-def variants() -> None:
-    """List the variants with their size, codec, text encoder and rates."""
-    from unison_audio.cli.listings import variants_table
+def variants(name: str | None = None, /) -> None:
+    """List the variants with their size, codec, text encoder and rates.
 
-    print(variants_table())
+    Args:
+        name: A variant's name, a checkpoint's folder, or owner/name on the hub: lists the words
+            and sounds that it knows.
+    """
+    from unison_audio.cli.listings import domain_listing, variants_table
+
+    print(variants_table() if name is None else domain_listing(name))
 
 
 @app.command

@@ -1,16 +1,20 @@
 """How nano and its codec are trained."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from unison_audio import checkpoint
 from unison_audio.codecs.table import load_nano_codec, save_nano_codec
+from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.device import preferred_dtype
+from unison_audio.domain import Domain, extend_domain
 from unison_audio.errors import InputError
 from unison_audio.nano.codec_training import CodecRecipe, train_codec
+from unison_audio.nano.vocabulary import LETTERS_PER_SECOND, MAX_LETTERS_PER_SECOND
 from unison_audio.text.cache import CachingTextEncoder
 from unison_audio.text.states import TextSetup
 from unison_audio.text.table import TEXT_ENCODERS
@@ -159,6 +163,19 @@ def train_nano(
     if init is not None:
         trainer.start_from(checkpoint.load(init)[1])
     backbone = train_backbone(trainer, run, workers)
+    variant = dataclasses.replace(variant, domain=_domain(clips))
     checkpoint.save(run / "weights", variant, backbone, dtype=getattr(torch, dtype))
     save_nano_codec(run / "weights", nano_codec)
     return run / "weights"
+
+
+def _domain(clips: Sequence[Clip]) -> Domain | None:
+    """The domain of weights that were trained on some clips."""
+    empty = Domain(
+        words=(),
+        sounds=(),
+        max_words=1,
+        letters_per_second=LETTERS_PER_SECOND,
+        max_letters_per_second=MAX_LETTERS_PER_SECOND,
+    )
+    return extend_domain(empty, [clip.record for clip in clips])

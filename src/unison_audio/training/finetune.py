@@ -1,6 +1,7 @@
 """Fine-tuning a checkpoint on a user's own clips, whole or through adapters."""
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import nn
 from unison_audio.data.pools import label_of
 from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.domain import extend_domain
 from unison_audio.errors import InputError
 from unison_audio.loading import Loading, open_parts
 from unison_audio.model.backbone import UnisonBackbone
@@ -179,6 +181,9 @@ def finetune(
     if method == "lora":
         merge_adapters(tuned)
     if parallel.main:
+        records = [clip.record for clip in own.clips]
+        domain = extend_domain(variant.domain, records, [pair.instruction for pair in own.pairs])
+        variant = dataclasses.replace(variant, domain=domain)
         save_weights(run / "weights", variant, tuned, codec, dtype)
     parallel.wait()
     return run / "weights"
