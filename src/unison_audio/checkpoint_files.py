@@ -4,6 +4,7 @@ import json
 import os
 import typing
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,34 @@ ADDED_SINCE: dict[str, Any] = {
 
 CODEC_FILES = ("codec.json", "codec.safetensors")
 """Files of a nano codec beside them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenCheckpoint:
+    """A checkpoint whose config.json has been read."""
+
+    folder: Path
+    """Folder of its files."""
+    variant: Variant
+    """Contents of its config.json."""
+
+
+def open_checkpoint(
+    name_or_path: str | os.PathLike[str] | OpenCheckpoint,
+) -> OpenCheckpoint:
+    """Find a checkpoint and read its config.json; no weights are loaded.
+
+    Args:
+        name_or_path: A variant's name, a folder, `owner/name` on the Hugging Face hub, or a
+            checkpoint that is open already.
+
+    Raises:
+        InputError: If there is no such checkpoint, or its config.json is damaged.
+    """
+    if isinstance(name_or_path, OpenCheckpoint):
+        return name_or_path
+    folder = find_checkpoint(name_or_path)
+    return OpenCheckpoint(folder=folder, variant=read_config(folder / CONFIG_FILE))
 
 
 def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unison_audio import audio_files
-from unison_audio.checkpoint_files import CONFIG_FILE, find_checkpoint, read_config
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.model.guidance import is_number
@@ -35,18 +33,6 @@ class FileInputs:
     """Length of the result in seconds; by default that of the source, or the variant's default."""
     seed: int = 0
     """Seed of the noise; the same seed gives the same sound."""
-
-
-def check_variant(name_or_path: str | os.PathLike[str]) -> Variant:
-    """Find the variant of a checkpoint.
-
-    Args:
-        name_or_path: A variant's name, a folder, or `owner/name` on the Hugging Face hub.
-
-    Raises:
-        InputError: If there is no such checkpoint.
-    """
-    return read_config(find_checkpoint(name_or_path) / CONFIG_FILE)
 
 
 def check_files(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from unison_audio import audio, checkpoint
 from unison_audio.audio import Audio
+from unison_audio.checkpoint_files import OpenCheckpoint
 from unison_audio.checks import domain_message, require_domain
 from unison_audio.codecs import table as codecs
 from unison_audio.codecs.nano import NanoCodec
@@ -108,7 +109,7 @@ class Unison:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | os.PathLike[str] = "nano",
+        name_or_path: str | os.PathLike[str] | OpenCheckpoint = "nano",
         device: torch.device | str = "cpu",
         *,
         dtype: torch.dtype | None = None,
@@ -120,8 +121,8 @@ class Unison:
         """Open a checkpoint with its codec and its text encoder.
 
         Args:
-            name_or_path: "nano" for the weights that come with the package, a folder, or
-                `owner/name` of a repository on the Hugging Face hub.
+            name_or_path: "nano" for the weights that come with the package, a folder,
+                `owner/name` of a repository on the Hugging Face hub, or an open checkpoint.
             device: Device to run on.
             dtype: Computing type of the backbone; by default bfloat16 on a GPU that has it, and
                 float32 on a CPU.

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from tiny_unison import RATE, tone_file
 
-from unison_audio import audio, audio_files
+from unison_audio import audio, audio_files, checkpoint, checkpoint_files
 from unison_audio.cli import main as cli
 from unison_audio.cli.jobs import KEYS
 from unison_audio.cli.options import rename_flags
@@ -69,6 +69,27 @@ def test_generate_writes_what_the_library_gives(
     if suffix in (".wav", ".flac"):
         np.testing.assert_allclose(written, expected.waveform, atol=1e-4)
     assert [file.name for file in tmp_path.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("command", ["generate", "batch", "demo"])
+def test_the_config_is_read_once(
+    command: str,
+    tiny_checkpoint: Path,
+    stub_text: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files: list[Path] = []
+    read = checkpoint_files.read_config
+    monkeypatch.setattr(
+        checkpoint_files, "read_config", lambda path: (files.append(path), read(path))[1]
+    )
+    monkeypatch.setattr(checkpoint, "read_config", checkpoint_files.read_config)
+    jobs = write_jobs(tmp_path / "jobs.jsonl", {"instruction": TTS})
+    first = {"generate": (TTS,), "batch": (jobs,), "demo": ()}[command]
+    out = tmp_path / ("x.wav" if command == "generate" else "out")
+    assert run(command, *first, "-o", out, "--variant", tiny_checkpoint) == 0
+    assert files == [tiny_checkpoint / "config.json"]
 
 
 def test_generate_with_inputs(

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from unison_audio.checks import check_variant
+from unison_audio.checkpoint_files import open_checkpoint
 from unison_audio.errors import InputError
 from unison_audio.model.config import count_parameters
 from unison_audio.tasks.curriculum import default_stages
@@ -45,7 +45,7 @@ def domain_listing(name_or_path: str) -> str:
         InputError: If there is no such variant or checkpoint.
     """
     try:
-        variant = check_variant(name_or_path)
+        variant = open_checkpoint(name_or_path).variant
     except InputError:
         # Most weights do not come with the package; without them the table says what is known.
         if name_or_path not in VARIANTS:

@@ -62,7 +62,8 @@ def generate(
         sampling: Sampling options; each has its own flag.
         machine: Where to compute; each option has its own flag.
     """
-    from unison_audio.checks import FileInputs, check_files, check_variant
+    from unison_audio.checkpoint_files import open_checkpoint
+    from unison_audio.checks import FileInputs, check_files
     from unison_audio.cli.progress import progress
     from unison_audio.files import check_sound_file
 
@@ -70,8 +71,9 @@ def generate(
     inputs = inputs or FileInputs()
     # Importing torch takes longer than all of these checks, so bad input is refused before it.
     strict = sampling is not None and bool(sampling.strict)
-    check_files(check_variant(variant), instruction, inputs, strict=strict)
-    unison = (machine or MachineFlags()).open(variant)
+    opened = open_checkpoint(variant)
+    check_files(opened.variant, instruction, inputs, strict=strict)
+    unison = (machine or MachineFlags()).open(opened)
     with progress() as show:
         sound = unison.generate(
             instruction, **vars(inputs), sampling=sampling, on_step=partial(show, "Sampling")
@@ -95,15 +97,16 @@ def batch(
         variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
         machine: Where to compute; each option has its own flag.
     """
-    from unison_audio.checks import check_variant
+    from unison_audio.checkpoint_files import open_checkpoint
     from unison_audio.cli.jobs import check_recordings, read_jobs, run_jobs
     from unison_audio.cli.progress import progress
     from unison_audio.files import make_folder
 
     if not jobs.is_file():
         raise InputError(f"There is no file {jobs}; check the path.")
-    checked = read_jobs(jobs, check_variant(variant))
-    unison = (machine or MachineFlags()).open(variant)
+    opened = open_checkpoint(variant)
+    checked = read_jobs(jobs, opened.variant)
+    unison = (machine or MachineFlags()).open(opened)
     check_recordings(jobs, checked, unison)
     make_folder(output)
     with progress() as show:
@@ -160,15 +163,15 @@ def demo(
         sampling: Sampling options; each has its own flag.
         machine: Where to compute; each option has its own flag.
     """
-    from unison_audio.checks import check_variant
+    from unison_audio.checkpoint_files import open_checkpoint
 
-    check_variant(variant)  # before torch is imported
+    opened = open_checkpoint(variant)  # before torch is imported
 
     from unison_audio.cli.progress import progress
     from unison_audio.demo.demo import make_demo
 
     print("Loading the model", file=sys.stderr, flush=True)
-    unison = (machine or MachineFlags()).open(variant)
+    unison = (machine or MachineFlags()).open(opened)
     with progress(always=True) as show:
         page = make_demo(
             unison,

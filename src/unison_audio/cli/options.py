@@ -11,6 +11,7 @@ from unison_audio.checks import FileInputs
 from unison_audio.sampling_params import RENAMED, SamplingParams, warn_renamed
 
 if TYPE_CHECKING:
+    from unison_audio.checkpoint_files import OpenCheckpoint
     from unison_audio.pipeline import Unison
 
 _FLAGS = Parameter(name="*", negative_iterable=())
@@ -41,7 +42,7 @@ class MachineFlags:
     compile: bool = False
     """Compile the backbone's blocks first, which pays off for many sounds."""
 
-    def open(self, name_or_path: str) -> "Unison":
+    def open(self, name_or_path: "str | OpenCheckpoint") -> "Unison":
         """Load a model.
 
         Raises:
