@@ -1,13 +1,16 @@
 """The domain of a variant: what lies inside, what outside, and how each entry says so."""
 
+import csv
 import dataclasses
 import itertools
 import json
+import random
 import re
 import shutil
 import subprocess
 import sys
 import warnings
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +27,28 @@ from unison_audio.demo.examples import packaged_inputs, read_examples
 from unison_audio.domain import Domain, Outside, extend_domain, read_domain
 from unison_audio.errors import InputError
 from unison_audio.inputs import DomainWarning
-from unison_audio.nano.vocabulary import nano_domain, random_sentence, random_sequence
+from unison_audio.nano.vocabulary import (
+    LETTERS_PER_SECOND,
+    MAX_LETTERS_PER_SECOND,
+    VOCABULARY,
+    random_sentence,
+    random_sequence,
+)
 from unison_audio.pipeline import Unison
 from unison_audio.tasks.instructions import mentions
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.templates import WITHOUT_GENDER
 from unison_audio.training.finetune import finetune
 
-NANO = nano_domain()
+
+def packaged_domain() -> Domain:
+    """The domain in nano's config.json."""
+    domain = read_config(find_checkpoint("nano") / CONFIG_FILE).domain
+    assert domain is not None
+    return domain
+
+
+NANO = packaged_domain()
 PETER = '[Speech] A male voice saying "hello Peter, how are you my friend?"'
 VIOLIN = "[Audio] a violin"
 RED_DOG = '[Speech] A male voice saying "red dog"'
@@ -65,8 +82,6 @@ ALL_TEMPLATES = [
 
 @pytest.mark.parametrize("template", ALL_TEMPLATES)
 def test_nothing_that_nano_knows_is_outside(template: str) -> None:
-    import random
-
     rng = random.Random(template)
     texts = [random_sentence(rng) for _ in range(40)]
     texts += [random_sequence(rng, 1 + k % 6) for k in range(40)]
@@ -182,16 +197,29 @@ def test_a_text_must_fit_the_duration() -> None:
 
 
 def test_ordinary_texts_fit_the_default_duration() -> None:
-    import random
-
     rng = random.Random(0)
     for _ in range(2000):
         NANO.check_length(f'[Speech] Say "{random_sentence(rng)}"', 2.56, 5.12)
 
 
+def test_nanos_domain_is_what_its_corpus_holds() -> None:
+    table = resources.files("unison_audio.nano").joinpath("nano_sounds.tsv").read_text("utf-8")
+    rows = list(csv.DictReader(table.splitlines(), delimiter="\t"))
+    rng = random.Random(0)
+    assert (
+        Domain(
+            words=VOCABULARY,
+            sounds=tuple(sorted({row["label"] for row in rows})),
+            captions=tuple(sorted({row["caption"] for row in rows})),
+            max_words=max(len(random_sentence(rng).split()) for _ in range(1000)),
+            letters_per_second=LETTERS_PER_SECOND,
+            max_letters_per_second=MAX_LETTERS_PER_SECOND,
+        )
+        == NANO
+    )
+
+
 def test_a_config_holds_the_domain(tmp_path: Path) -> None:
-    packaged = read_config(find_checkpoint("nano") / CONFIG_FILE)
-    assert packaged.domain == NANO
     assert (len(NANO.words), len(NANO.sounds), NANO.max_words) == (114, 72, 7)
     variant = dataclasses.replace(tiny_variant(), domain=NANO)
     checkpoint.save(tmp_path / "with", variant, random_backbone(variant))

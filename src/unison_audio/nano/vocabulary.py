@@ -1,11 +1,7 @@
 """The closed vocabulary of nano's speech, and random texts over it."""
 
-import csv
 import random
 import re
-from importlib import resources
-
-from unison_audio.domain import Domain
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -34,21 +30,6 @@ VOCABULARY: tuple[str, ...] = tuple(word for group in WORD_GROUPS.values() for w
 
 LETTERS_PER_SECOND, MAX_LETTERS_PER_SECOND = 10.0, 14.2
 """Median and maximum over 400 random texts of the corpus' flite voices, without silent ends."""
-
-
-def nano_domain() -> Domain:
-    """The domain of the packaged weights, which the corpus of `unison-audio data nano` covers."""
-    table = resources.files("unison_audio.nano").joinpath("nano_sounds.tsv")
-    rows = list(csv.DictReader(table.read_text("utf-8").splitlines(), delimiter="\t"))
-    return Domain(
-        words=VOCABULARY,
-        sounds=tuple(sorted({row["label"] for row in rows})),
-        captions=tuple(sorted({row["caption"] for row in rows})),
-        max_words=max(len(pattern.split()) for pattern, _ in _SENTENCES),
-        letters_per_second=LETTERS_PER_SECOND,
-        max_letters_per_second=MAX_LETTERS_PER_SECOND,
-    )
-
 
 _SENTENCES: tuple[tuple[str, int], ...] = (
     ("the {colour} {animal} is in the {place}", 6),
