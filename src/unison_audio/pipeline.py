@@ -29,7 +29,7 @@ from unison_audio.inputs import (
     Sound,
     prepare,
 )
-from unison_audio.loading import Loading, Part, open_parts
+from unison_audio.loading import LazyModel, LoadOptions, open_models
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.rerank import denoising_error
 from unison_audio.model.sampling import ModelInputs, sample
@@ -80,15 +80,15 @@ class Unison:
     def __init__(
         self,
         variant: Variant,
-        backbone: UnisonBackbone | Part[UnisonBackbone],
-        codec: AudioCodec | Part[AudioCodec],
-        text_encoder: TextEncoder | Part[TextEncoder],
+        backbone: UnisonBackbone | LazyModel[UnisonBackbone],
+        codec: AudioCodec | LazyModel[AudioCodec],
+        text_encoder: TextEncoder | LazyModel[TextEncoder],
         device: torch.device | str = "cpu",
     ) -> None:
         self.variant, self.device = variant, torch.device(device)
-        self._backbone = _as_part(backbone, self.device)
-        self._codec = _as_part(codec, self.device)
-        self._text_encoder = _as_part(text_encoder, self.device)
+        self._backbone = _as_lazy(backbone, self.device)
+        self._codec = _as_lazy(codec, self.device)
+        self._text_encoder = _as_lazy(text_encoder, self.device)
         self._known_sounds = NearestTexts(variant.domain.sounds if variant.domain else ())
 
     @property
@@ -136,7 +136,7 @@ class Unison:
             InputError: If there is no such checkpoint, it is damaged, its codec or text encoder is
                 unknown, or it does not fit into memory.
         """
-        how = Loading(
+        how = LoadOptions(
             device=device,
             dtype=dtype,
             low_memory=low_memory,
@@ -144,7 +144,7 @@ class Unison:
             text_files=None if text_files is None else Path(text_files),
             compiled=compiled,
         )
-        parts = open_parts(name_or_path, how)
+        parts = open_models(name_or_path, how)
         unison = cls(parts.variant, parts.backbone, parts.codec, parts.text_encoder, device)
         if parts.resident:  # a damaged file is refused now, not at the first sound
             unison._backbone.get(), unison._codec.get(), unison._text_encoder.get()
@@ -496,13 +496,13 @@ class Unison:
         )
 
 
-def _as_part(value: T | Part[T], device: torch.device) -> Part[T]:
+def _as_lazy(value: T | LazyModel[T], device: torch.device) -> LazyModel[T]:
     """Wrap a model that is loaded already; leave one that is loaded later."""
-    if isinstance(value, Part):
+    if isinstance(value, LazyModel):
         return value
     if isinstance(value, nn.Module):
         value = value.to(device).eval()
-    return Part(lambda: value)
+    return LazyModel(lambda: value)
 
 
 def _is_list(instruction: object) -> bool:
