@@ -344,7 +344,7 @@ def built(task: str) -> Built:
     from unison_audio.tasks.table import TASKS
 
     generator = torch.Generator().manual_seed(11)
-    config = BuilderConfig(hop=1024, floor_dbfs=(-85.0, -55.0))
+    config = BuilderConfig(hop=1024, noise_floor_dbfs=(-85.0, -55.0))
     batch = TASKS[task].build(_memory_pools(), 3, 2.56, RATE, generator, config=config)
     codec = _tiny_codec()
     frames = codec.encode(batch.target).shape[-1]
@@ -398,7 +398,7 @@ def training_batches(name: str) -> list[Built]:
     from unison_audio.data.whole_corpus import read_corpus
     from unison_audio.tasks.curriculum import default_stages
     from unison_audio.text.states import TextSetup
-    from unison_audio.training.batches import CorpusInMemory, ExampleStream
+    from unison_audio.training.batches import BatchStream, CorpusInMemory
     from unison_audio.training.clip_list import OwnClipStream, read_own_clips
     from unison_audio.training.recipes import Phase, base_recipe
 
@@ -408,7 +408,7 @@ def training_batches(name: str) -> list[Built]:
     if name == "nano":
         clips = read_corpus(_corpus(), RATE, split="train")
         source = CorpusInMemory(clips, RATE)
-        stream = ExampleStream(variant, _short_nano(), source, codec, text)
+        stream = BatchStream(variant, _short_nano(), source, codec, text)
     elif name == "paper":
         recipe = base_recipe(variant, codec.frames)
         ends = (4, None)
@@ -418,7 +418,7 @@ def training_batches(name: str) -> list[Built]:
             for end, stage in stages
         )
         recipe = dataclasses.replace(recipe, phases=phases, frames_per_batch=48)
-        stream = ExampleStream(variant, recipe, _stream_pools(), codec, text)
+        stream = BatchStream(variant, recipe, _stream_pools(), codec, text)
     else:
         own = read_own_clips(_own_clips(), variant, codec.hop)
         phase = Phase(until_step=None, probabilities=own.tasks(), seconds={"": (2.56,)})
@@ -525,7 +525,7 @@ def _command(words: list[str]) -> None:
     from unison_audio.nano.codec_training import CodecRecipe
     from unison_audio.text import table as text_table
     from unison_audio.training import ablations as ablation_families
-    from unison_audio.training import recipes, validation
+    from unison_audio.training import objective, recipes
     from unison_audio.variants import VARIANTS
 
     tiny = {name: _tiny_variant(name) for name in ("nano", "d24-16k")}
@@ -562,7 +562,7 @@ def _command(words: list[str]) -> None:
             (nano_recipe, "NANO", _short_nano()),
             (nano_recipe, "NANO_CODEC", short_codec),
             (recipes, "STAGE1_STEPS", 8),
-            (validation, "SAMPLE_STEPS", 1),
+            (objective, "SAMPLE_STEPS", 1),
         ):
             changed.enter_context(mock.patch.object(where, name, value))
         assert cli.main(words) == 0
@@ -792,7 +792,7 @@ def nano_figures(task: str) -> dict[str, Any]:
     from unison_audio.tasks.table import TASKS
 
     generator = torch.Generator().manual_seed(21)
-    config = BuilderConfig(hop=1024, floor_dbfs=(-70.0, -70.0))
+    config = BuilderConfig(hop=1024, noise_floor_dbfs=(-70.0, -70.0))
     row = TASKS["tts" if task == "codec" else task]
     batch = row.build(_memory_pools(), 5, 2.56, RATE, generator, config=config)
     noise = 0.01 * torch.randn(batch.target.shape, generator=generator)
