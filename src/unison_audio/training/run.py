@@ -44,8 +44,8 @@ class ModelInit:
     text_encoder: TextEncoder
     """Its text encoder."""
     start: Callable[[], UnisonBackbone] | None = None
-    """Loads the weights that the run starts from; None for random ones. A function, so that the
-    memory is free again when the run begins."""
+    """Loads the weights that the run starts from; None for random ones. It is a function so that
+    weights read from a file do not stay in memory beside the copy that is trained."""
     lora_rank: int | None = None
     """Rank of LoRA adapters, which alone are trained then; None trains all weights."""
 
@@ -172,7 +172,7 @@ def _open_corpora(config: RunConfig, corpora: Sequence[str | Path], split: str) 
     """A stream of prepared corpora; the held-out one is whole on every process."""
     longest = max(max(lengths) for lengths in config.recipe.phases[-1].seconds.values())
     parallel, training = config.parallel, split == "train"
-    streamed = StreamConfig(
+    stream = StreamConfig(
         sample_rate=config.model.variant.sample_rate,
         max_seconds=longest,
         split=split,
@@ -181,7 +181,7 @@ def _open_corpora(config: RunConfig, corpora: Sequence[str | Path], split: str) 
         workers=config.data.workers if training else 0,
         seed=config.recipe.seed if training else 0,
     )
-    return open_pools(corpora, streamed, pair_seconds=PAIR_SHARE * longest)
+    return open_pools(corpora, stream, pair_seconds=PAIR_SHARE * longest)
 
 
 def make_stream(config: RunConfig, source: PoolSource) -> BatchStream:
