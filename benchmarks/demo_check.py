@@ -15,7 +15,7 @@ from torch import Tensor
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.demo.examples import Example, packaged_inputs, read_examples
 from unison_audio.errors import InputError
-from unison_audio.evaluation.models.speech_quality import require_packages
+from unison_audio.evaluation.models.weights import require_packages
 from unison_audio.nano.bars import FINAL, OWN_VOICE, Row, with_bars
 from unison_audio.nano.evaluation import classifier_folder, load_judges
 from unison_audio.nano.items import Items, round_trip

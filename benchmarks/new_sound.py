@@ -27,7 +27,7 @@ from torch import Tensor
 from unison_audio.audio import save
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
-from unison_audio.evaluation.models.asr import FreeRecogniser
+from unison_audio.evaluation.models.asr import packaged_whisper
 from unison_audio.evaluation.models.event_classifier import ClassifierConfig, ClassifierNet
 from unison_audio.evaluation.models.event_classifier_training import (
     Alone,
@@ -103,7 +103,7 @@ class Judge:
     """Ranks kinds of sound; the new one among about 55 others."""
 
     def __init__(self, clips: Sequence[Clip]) -> None:
-        self.encoder = JointEncoder([SoundEncoder(), FreeRecogniser()])
+        self.encoder = JointEncoder([SoundEncoder(), packaged_whisper()])
         self.labels = tuple(sorted({clip.record.label for clip in clips}))
         recipe = ClassifierRecipe(speeds=(1.0,))
         generator = torch.Generator().manual_seed(recipe.seed)
@@ -122,7 +122,7 @@ class Judge:
         length = round(SECONDS * SAMPLE_RATE)
         cut = [F.pad(wave[:length], (0, max(0, length - len(wave)))) for wave in waves]
         heard = torch.stack([self.encoder.features(wave, SAMPLE_RATE) for wave in cut])
-        scores = self.net.hear(heard)[:, :-1]
+        scores = self.net.logits_of_features(heard)[:, :-1]
         own = scores.gather(1, torch.tensor([[self.labels.index(name)] for name in labels]))
         return (1 + (scores > own).sum(dim=1)).tolist()
 

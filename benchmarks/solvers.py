@@ -25,10 +25,10 @@ from torch import Tensor
 from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.evaluation.metrics.signal import word_error_rate
-from unison_audio.evaluation.models.asr import FreeRecogniser, fold
 from unison_audio.model import sampling
 from unison_audio.model.solvers import SOLVERS, Solver
 from unison_audio.nano.items import build_items
+from unison_audio.nano.vocabulary_asr import SentenceAsr, fold
 from unison_audio.pipeline import Unison
 from unison_audio.sampling_params import sampling_for
 from unison_audio.tasks.conditioning import condition
@@ -102,7 +102,7 @@ def run(unison: Unison, batch: Batch, solver: str, steps: int) -> Tensor:
 @torch.no_grad()
 def measure(
     unison: Unison,
-    judge: FreeRecogniser,
+    judge: SentenceAsr,
     batches: list[Batch],
     references: list[Tensor],
     spoken: list[Batch],
@@ -118,7 +118,7 @@ def measure(
     for batch in spoken:
         waves = unison.codec.decode(run(unison, batch, solver, steps))
         for wave, text in zip(waves, batch.texts, strict=True):
-            heard = judge.transcribe(wave, unison.codec.sample_rate)
+            heard = judge.transcribe([wave.numpy()])[0]
             rates.append(word_error_rate(fold(text), fold(heard)))
     evaluations = len(Solver(solver, steps).times)
     row = Row(solver=solver, evaluations=evaluations, away=away, rates=rates)
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    unison, judge = Unison.from_pretrained(arguments.variant), FreeRecogniser()
+    unison, judge = Unison.from_pretrained(arguments.variant), SentenceAsr()
     variant, rate = unison.variant, unison.codec.sample_rate
     clips: list[Clip] = [
         clip

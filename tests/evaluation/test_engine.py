@@ -12,12 +12,12 @@ import pytest
 import soundfile
 import torch
 from benchmark_files import put_data
-from toy_judges import toy_metrics
+from toy_metrics import toy_metrics
 
 from unison_audio.audio import load, save
 from unison_audio.errors import InputError
 from unison_audio.evaluation.engine import batches, generate_set, look_up, score_set
-from unison_audio.evaluation.metrics.metric import Tools
+from unison_audio.evaluation.metrics.metric import MetricContext
 from unison_audio.evaluation.systems import (
     CopySource,
     GroundTruth,
@@ -28,10 +28,10 @@ from unison_audio.evaluation.systems import (
 from unison_audio.evaluation.test_sets.build import build_test_set
 from unison_audio.evaluation.test_sets.manifest import derived_seed
 from unison_audio.evaluation.test_sets.recordings import published
-from unison_audio.evaluation.test_sets.scenes import Form
+from unison_audio.evaluation.test_sets.scenes import TestSetSpec
 
 RATE = 16_000
-FORM = Form(
+FORM = TestSetSpec(
     sample_rate=RATE, hop=1024, seconds=1.0, timed_seconds=2.0, zero_shot_seconds=1.0, longest=5.12
 )
 COUNTS = {
@@ -145,14 +145,16 @@ def test_a_killed_run_goes_on(sets, tmp_path) -> None:
     assert 2 <= len(before) < 6
     assert look_up(folder, test_set).missing == 6 - len(before)
     with pytest.raises(InputError, match="outputs are still to be made"):
-        score_set(test_set, look_up(folder, test_set), [], Tools())
+        score_set(test_set, look_up(folder, test_set), [], MetricContext())
     again = Noise()
     made = generate_set(again, test_set, tmp_path / "killed", batch=2)
     assert hashes(made.folder) == hashes(whole.folder)
     done = {name.removesuffix(".flac") for name in before}
     assert all(set(group) - done for group in again.asked)
     scores = [
-        score_set(test_set, one, list(toy_metrics("lsd", "fd").values()), Tools(), bootstrap=50)
+        score_set(
+            test_set, one, list(toy_metrics("lsd", "fd").values()), MetricContext(), bootstrap=50
+        )
         for one in (whole, made)
     ]
     assert scores[0] == scores[1]
@@ -168,11 +170,16 @@ def test_a_failed_item_is_counted_and_named(sets, tmp_path) -> None:
     lines = (made.folder / "failures.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == list(refused)
     metrics = list(toy_metrics("lsd").values())
-    score = score_set(test_set, made, metrics, Tools(), bootstrap=0)["lsd"]
+    score = score_set(test_set, made, metrics, MetricContext(), bootstrap=0)["lsd"]
     assert (score.count, score.failed) == (4, refused)
     assert score.reasons["edit_add-0001"] == "cannot do edit_add-0001"
     only = score_set(
-        test_set, made, metrics, Tools(), bootstrap=0, keep=lambda item: item.task == "edit_remove"
+        test_set,
+        made,
+        metrics,
+        MetricContext(),
+        bootstrap=0,
+        keep=lambda item: item.task == "edit_remove",
     )["lsd"]
     assert (only.count, only.failed) == (2, ())
     mended = generate_set(Noise(), test_set, tmp_path, batch=2)

@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 from benchmark_files import put_data
-from tiny_judges import write_clap, write_cnn14, write_vggish
-from tiny_listeners import write_gender, write_voices, write_whisper
+from tiny_sound_models import write_clap, write_cnn14, write_vggish
+from tiny_speech_models import write_gender, write_voices, write_whisper
 
 from unison_audio.cli.main import main
 

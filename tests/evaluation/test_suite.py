@@ -8,14 +8,14 @@ import time
 
 import pytest
 from benchmark_files import put_data
-from toy_judges import toy_metrics
+from toy_metrics import toy_metrics
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.engine import groups_of
-from unison_audio.evaluation.suite import Judging, evaluate_paper
-from unison_audio.evaluation.systems import ModelChoice, choose_entrants
+from unison_audio.evaluation.engine import subsets_of
+from unison_audio.evaluation.suite import MetricOptions, evaluate_paper
+from unison_audio.evaluation.systems import ModelChoice, choose_systems
 from unison_audio.evaluation.test_sets.build import PAPER_COUNTS
-from unison_audio.evaluation.test_sets.manifest import Item, TestSet
+from unison_audio.evaluation.test_sets.manifest import TestItem, TestSet
 
 COUNTS = {
     **dict.fromkeys(PAPER_COUNTS, 0),
@@ -42,7 +42,7 @@ def evaluate(checkpoint, data, out, **options):
             "counts": COUNTS,
             "systems": SYSTEMS,
             "metrics": toy_metrics(*METRICS),
-            "judging": Judging(bootstrap=20),
+            "metric_options": MetricOptions(bootstrap=20),
             "batch": 2,
             **options,
         },
@@ -137,11 +137,11 @@ def test_figures_of_each_set() -> None:
 
     def found(name, *tasks_and_languages):
         items = tuple(
-            Item(id=str(k), set=name, task=task, language=language, instruction="", seconds=1.0)
+            TestItem(id=str(k), set=name, task=task, language=language, instruction="", seconds=1.0)
             for k, (task, language) in enumerate(tasks_and_languages)
         )
         test_set = TestSet(name=name, folder=None, sample_rate=1, seed=0, items=items)
-        return {(g.task, g.language): g.metrics for g in groups_of(test_set)}
+        return {(g.task, g.language): g.metrics for g in subsets_of(test_set)}
 
     assert found("audiocaps", ("t2a", "en")) == {
         ("t2a", ""): ("fad", "fd", "kl", "is", "clap", "fad_inf")
@@ -182,5 +182,5 @@ def test_what_is_not_known_is_refused(tiny_checkpoint, data, tmp_path) -> None:
 def test_a_model_is_chosen_without_its_weights() -> None:
     choice = ModelChoice(model="d24-16k")
     assert choice.variant.sample_rate == 16_000
-    assert [e.name for e in choose_entrants(("unison", "unison"), {}, choice)] == ["unison"]
+    assert [e.name for e in choose_systems(("unison", "unison"), {}, choice)] == ["unison"]
     assert hash(choice) == hash(dataclasses.replace(choice, options={"steps": 3}))

@@ -519,10 +519,10 @@ def _command(words: list[str]) -> None:
     """Runs a command on tiny variants."""
     from unison_audio.cli import main as cli
     from unison_audio.codecs import table as codec
+    from unison_audio.nano import recipe as nano_recipe
     from unison_audio.nano.codec_training import CodecRecipe
     from unison_audio.text import table as text_table
     from unison_audio.training import ablations as ablation_families
-    from unison_audio.nano import recipe as nano_recipe
     from unison_audio.training import recipes, validation
     from unison_audio.variants import VARIANTS
 
@@ -597,7 +597,7 @@ def _written(name: str, waveform: np.ndarray) -> Path:
 @cache
 def _samples(kind: str) -> list[Any]:
     """Twenty pairs of noisy tones with timelines, or six utterances with sources and references."""
-    from unison_audio.evaluation.test_sets.manifest import Event, Item, Sample
+    from unison_audio.evaluation.test_sets.manifest import EvaluationSample, Event, TestItem
 
     samples = []
     if kind == "sound":
@@ -611,12 +611,12 @@ def _samples(kind: str) -> list[Any]:
                 "seconds": 2.0,
                 "events": events,
             }
-            item = Item(id=f"s{number}", set="made", task="timed", instruction="tones", **about)
+            item = TestItem(id=f"s{number}", set="made", task="timed", instruction="tones", **about)
             paths = {
                 "output": _written(f"sound-{number}", _waveform(number, 2.0)),
                 "target": _written(f"target-{number}", _waveform(70 + number, 2.0)),
             }
-            samples.append(Sample(item=item, source=None, **paths))
+            samples.append(EvaluationSample(item=item, source=None, **paths))
         return samples
     pause = np.zeros(RATE, np.float32)
     for gender, (name, text) in SPOKEN.items():
@@ -631,7 +631,7 @@ def _samples(kind: str) -> list[Any]:
             ("half", half, scene, scene),
         ):
             key = f"{gender}-{version}"
-            item = Item(
+            item = TestItem(
                 id=key,
                 set="made",
                 task="tts",
@@ -642,19 +642,19 @@ def _samples(kind: str) -> list[Any]:
             )
             waves = {"output": output, "source": source, "target": target, "reference": other}
             paths = {role: _written(f"{key}-{role}", wave) for role, wave in waves.items()}
-            samples.append(Sample(item=item, **paths))
+            samples.append(EvaluationSample(item=item, **paths))
     return samples
 
 
 @cache
 def _metric_models(*, offline: bool) -> Any:
-    from tiny_judges import write_clap, write_cnn14, write_vggish
-    from tiny_listeners import write_gender, write_voices, write_whisper
+    from tiny_sound_models import write_clap, write_cnn14, write_vggish
+    from tiny_speech_models import write_gender, write_voices, write_whisper
 
-    from unison_audio.evaluation.metrics.metric import Tools
+    from unison_audio.evaluation.metrics.metric import MetricContext
 
     if offline:
-        return Tools(offline_judges=True)
+        return MetricContext(offline=True)
     folder = Path(_scratch(), "metric-models")
     paths = {
         "vggish": write_vggish(folder),
@@ -664,12 +664,12 @@ def _metric_models(*, offline: bool) -> Any:
         "gender": write_gender(folder / "gender", "male"),
         "wavlm": write_voices(folder / "wavlm"),
     }
-    return Tools(paths=paths)
+    return MetricContext(paths=paths)
 
 
 def metric_figure(kind: str, name: str, *, offline: bool) -> dict[str, Any]:
     """A metric over the samples of a kind."""
-    from unison_audio.evaluation.metrics.metric import measure
+    from unison_audio.evaluation.metrics.measure import measure
     from unison_audio.evaluation.metrics.table import METRICS
 
     score = measure(METRICS[name], _samples(kind), _metric_models(offline=offline), bootstrap=10)
@@ -684,10 +684,13 @@ def metric_figure(kind: str, name: str, *, offline: bool) -> dict[str, Any]:
 
 def character_errors() -> dict[str, Any]:
     """Error rates of Mandarin, of what a recogniser is said to have heard."""
-    from unison_audio.evaluation.metrics.speech import error_rate_judge
-    from unison_audio.evaluation.test_sets.manifest import Item, Sample
+    from unison_audio.evaluation.metrics.measure import measure
+    from unison_audio.evaluation.metrics.metric import MetricContext
+    from unison_audio.evaluation.metrics.speech import CharacterErrorRate
+    from unison_audio.evaluation.models.asr import Asr
+    from unison_audio.evaluation.test_sets.manifest import EvaluationSample, TestItem
 
-    class Hears:
+    class Hears(Asr):
         model = identity = "said"
 
         def transcribe(self, waves: Any) -> list[str]:
@@ -696,8 +699,8 @@ def character_errors() -> dict[str, Any]:
     texts = ("今天天气很好。", "今天天气好", "明天")
     output = _samples("sound")[0].output
     samples = [
-        Sample(
-            item=Item(
+        EvaluationSample(
+            item=TestItem(
                 id=text, set="s", task="tts", instruction="", seconds=1.0, text=text, language="zh"
             ),
             output=output,
@@ -706,9 +709,9 @@ def character_errors() -> dict[str, Any]:
         )
         for text in texts
     ]
-    judge = error_rate_judge(Hears(), "zh")
-    found = judge.describe(samples)
-    return {"value": judge.reduce(found), "per_item": [float(one) for one in found]}
+    context = MetricContext(models={"paraformer": Hears()})
+    score = measure(CharacterErrorRate, samples, context, bootstrap=0)
+    return {"value": score.value, "per_item": list((score.per_item or {}).values())}
 
 
 def signal_figures() -> dict[str, Any]:
@@ -750,19 +753,22 @@ def signal_figures() -> dict[str, Any]:
 class _Stub:
     """Stands in for nano's metric models: each answer follows from where a sound is loud."""
 
-    name = identity = "stub"
+    model = identity = "stub"
 
-    def transcribe(self, waveform: Any, sample_rate: int) -> str:
+    def transcribe(self, waves: Any) -> list[str]:
+        return [self._words(wave) for wave in _tensors(waves)]
+
+    def _words(self, waveform: Any) -> str:
         return " ".join(WORDS[place % len(WORDS)] for place in self._loudest(waveform)[:2])
 
     def overall(self, waveform: Any, sample_rate: int) -> float:
         return 1.0 + float(waveform.square().mean().sqrt())
 
-    def seconds(self, waveform: Any, sample_rate: int) -> float:
+    def speech_seconds(self, waveform: Any, sample_rate: int) -> float:
         return float((waveform.abs() > 0.05).sum()) / sample_rate
 
-    def embed(self, waveform: Any, sample_rate: int) -> Any:
-        return self.features(waveform, sample_rate)[:8]
+    def embed(self, waves: Any) -> Any:
+        return [self.features(wave, RATE)[:8] for wave in _tensors(waves)]
 
     def features(self, waveform: Any, sample_rate: int) -> Any:
         import torch
@@ -773,6 +779,12 @@ class _Stub:
     def _loudest(self, waveform: Any) -> list[int]:
         parts = [part.square().sum() for part in waveform.chunk(7)]
         return sorted(range(len(parts)), key=lambda place: -float(parts[place]))
+
+
+def _tensors(waves: Any) -> list[Any]:
+    import torch
+
+    return [torch.from_numpy(wave) for wave in waves]
 
 
 def nano_figures(task: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from unison_audio.data.records import Clip, ClipRecord, write_shard
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.signal import median_f0
 from unison_audio.evaluation.models import event_classifier as sound_classes
+from unison_audio.evaluation.models.asr import Asr
 from unison_audio.evaluation.models.event_classifier_training import ClassifierRecipe
 from unison_audio.evaluation.test_sets import scenes
 from unison_audio.nano import evaluation as nano
@@ -42,10 +43,10 @@ def utterance(text, gender):
     return 0.1 * voice + 0.03 * torch.randn(len(time), generator=generator)
 
 
-class NoiseRecogniser:
+class NoiseAsr(Asr):
     """Knows the noise of every text and finds it by correlation."""
 
-    name = identity = "noise finder"
+    model = identity = "noise finder"
 
     def __init__(self):
         self.texts = {}
@@ -53,7 +54,10 @@ class NoiseRecogniser:
             generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
             self.texts[text] = torch.randn(RATE * len(text.split()) // 4, generator=generator)
 
-    def transcribe(self, waveform, sample_rate):
+    def transcribe(self, waves):
+        return [self.find(torch.from_numpy(wave)) for wave in waves]
+
+    def find(self, waveform):
         best = {}
         for text, noise in self.texts.items():
             size = 2 * len(waveform)
@@ -76,20 +80,20 @@ class BandEncoder:
 class StubListener:
     """Stands in for the listeners: loud is good, deep is spoken, the pitch is the voice."""
 
-    name = identity = "stub"
+    model = identity = "stub"
 
     def overall(self, waveform, sample_rate):
         return 1.0 + 4.0 * float(waveform.square().mean() > 1e-4)
 
-    def seconds(self, waveform, sample_rate):
+    def speech_seconds(self, waveform, sample_rate):
         # No sound is as deep as the voices.
         frames = waveform[: len(waveform) // 512 * 512].view(-1, 512) * torch.hann_window(512)
         deep = torch.fft.rfft(frames).abs()[:, 3:20].amax(dim=1) / 128
         return float((deep > 0.03).float().sum()) * 512 / sample_rate
 
-    def embed(self, waveform, sample_rate):
-        pitch = median_f0(waveform, sample_rate)
-        return torch.tensor([float(pitch > 150), float(pitch <= 150)])
+    def embed(self, waves):
+        pitches = [median_f0(torch.from_numpy(wave), RATE) for wave in waves]
+        return [torch.tensor([float(pitch > 150), float(pitch <= 150)]) for pitch in pitches]
 
 
 def clip(kind, split, number, wave, **about):
@@ -164,13 +168,14 @@ class Oracle:
 
 @pytest.fixture
 def stubs(monkeypatch):
-    monkeypatch.setattr(nano, "FreeRecogniser", NoiseRecogniser)
-    monkeypatch.setattr(nano, "VocabularyRecogniser", NoiseRecogniser)
+    monkeypatch.setattr(nano, "SentenceAsr", NoiseAsr)
+    monkeypatch.setattr(nano, "VocabularyAsr", NoiseAsr)
+    monkeypatch.setattr(nano, "packaged_whisper", lambda: None)
     monkeypatch.setattr(nano, "SoundEncoder", BandEncoder)
     monkeypatch.setattr(nano, "JointEncoder", lambda encoders: encoders[0])
     monkeypatch.setattr(nano, "require_packages", lambda: None)
     monkeypatch.setattr(sound_classes, "NOT_JUDGED", frozenset({UNJUDGED}))
-    for listener in ("QualityListener", "PresenceListener", "VoiceListener"):
+    for listener in ("Dnsmos", "SileroVad", "Resemblyzer"):
         monkeypatch.setattr(nano, listener, StubListener)
 
 

@@ -96,7 +96,7 @@ def evaluate_nano(
             out,
             sets=sets,
             systems=systems or tuple(SYSTEMS),
-            judging=suite.Judging(
+            metric_options=suite.MetricOptions(
                 offline=True, paths={"classifier": nano.classifier_folder(out, classifier)}
             ),
             seed=seed,
@@ -170,7 +170,7 @@ def evaluate_paper(
         metrics=metrics,
         counts={name: _number(name, value) for name, value in _pairs("counts", counts or ())},
         stages=tuple(stages or suite.STAGES),
-        judging=suite.Judging(
+        metric_options=suite.MetricOptions(
             paths={name: Path(value) for name, value in _pairs("judges", judges or ())},
             device=judge_device or machine.device,
             offline=offline_judges,

@@ -133,14 +133,14 @@ def _paper_judge(data: Path, device: str, how: Mapping[str, Path | None]) -> "Ju
     files = {name: None if path is None else str(path) for name, path in how.items()}
 
     def judge(name: str, weights: Path, out: Path) -> list[dict[str, Any]]:
-        from unison_audio.evaluation.suite import Judging, evaluate_paper
+        from unison_audio.evaluation.suite import MetricOptions, evaluate_paper
 
         rows = evaluate_paper(
             _choice(weights, device=device, **files),
             data,
             out,
             counts={"seed-tts-zh": 0},
-            judging=Judging(device=device),
+            metric_options=MetricOptions(device=device),
             **_wanted(),
         )
         return _of_table(rows)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unison_audio.errors import InputError
 from unison_audio.evaluation.engine import fingerprint
-from unison_audio.evaluation.test_sets.manifest import Item, TestSet, derived_seed
+from unison_audio.evaluation.test_sets.manifest import TestItem, TestSet, derived_seed
 from unison_audio.inputs import Request, prepare
 from unison_audio.model.flow import add_noise
 from unison_audio.model.guidance import Guidance
@@ -41,7 +41,7 @@ def _scene(caption: str) -> str:
     return render(TASKS["t2a"].templates[0], {"caption": caption})
 
 
-def _spoken(item: Item, text: str) -> str:
+def _spoken(item: TestItem, text: str) -> str:
     """A voice in the scene; its gender is the one that was drawn, though an edit does not say it.
 
     Raises:
@@ -58,11 +58,11 @@ def _spoken(item: Item, text: str) -> str:
     return render(TASKS["t2as"].templates[0], fields)
 
 
-def _both_scenes(item: Item) -> Described:
+def _both_scenes(item: TestItem) -> Described:
     return Described(source=_scene(item.source_caption), target=_scene(item.caption))
 
 
-_DESCRIBED: Mapping[str, Callable[[Item], Described]] = {
+_DESCRIBED: Mapping[str, Callable[[TestItem], Described]] = {
     "edit_add": _both_scenes,
     "edit_remove": _both_scenes,
     "edit_replace": _both_scenes,
@@ -79,7 +79,7 @@ _DESCRIBED: Mapping[str, Callable[[Item], Described]] = {
 """Task -> how its items are described."""
 
 
-def describe_edit(item: Item) -> Described:
+def describe_edit(item: TestItem) -> Described:
     """Describe an edit in the model's own wording of generation.
 
     Sounds become "[Audio] CAPTION"; speech in a scene becomes "[Speech] A GENDER voice saying
@@ -99,7 +99,7 @@ def describe_edit(item: Item) -> Described:
     return _DESCRIBED[item.task](item)
 
 
-def can_describe(item: Item) -> bool:
+def can_describe(item: TestItem) -> bool:
     """Whether it is an edit of the sets "audio-editing" and "speech-editing"."""
     return bool(item.source) and item.task in _DESCRIBED
 
@@ -252,7 +252,7 @@ class _Studio:
         return {"weights": fingerprint(self.unison), "seed": self.seed}
 
     @torch.no_grad()
-    def generate(self, test_set: TestSet, items: Sequence[Item], edit: Edit) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem], edit: Edit) -> list[Tensor]:
         """Results as long as the sources, as the codec decodes them."""
         unison = self.unison
         requests = [
@@ -358,7 +358,7 @@ class SDEdit:
         """Weights and settings."""
         return {**self._studio.identity, **self._settings}
 
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """As long as their sources, as the codec decodes them.
 
         Raises:
@@ -422,7 +422,7 @@ class Zeta:
         """Weights and settings."""
         return {**self._studio.identity, **self._settings}
 
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """As long as their sources, as the codec decodes them.
 
         Raises:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from unison_audio import audio
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.errors import InputError
-from unison_audio.evaluation.metrics.metric import Metric, Score, Tools, measure
+from unison_audio.evaluation.metrics.measure import Score, measure
+from unison_audio.evaluation.metrics.metric import Metric, MetricContext
 from unison_audio.evaluation.test_sets.manifest import (
-    Item,
-    Sample,
+    EvaluationSample,
+    TestItem,
     TestSet,
     read_manifest,
     value_hash,
@@ -37,7 +38,7 @@ class System(Protocol):
 
     - ``identity`` (dict of JSON values): what tells it from others of its name, such as a
       fingerprint of its weights and its settings; outputs of another identity are not taken over;
-    - ``takes`` (Callable[[Item], bool]): whether it has an answer to an item at all; it answers
+    - ``takes`` (Callable[[TestItem], bool]): whether it has an answer to an item at all; it answers
       everything if there is no such attribute.
     """
 
@@ -51,7 +52,7 @@ class System(Protocol):
         """Of its outputs, in Hz; None for the test set's."""
         ...
 
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """Answer items of one task and length.
 
         Args:
@@ -73,7 +74,7 @@ class Made:
 
     folder: Path
     """Where the outputs lie, named by the items' ids."""
-    items: tuple[Item, ...]
+    items: tuple[TestItem, ...]
     """The items that the system takes."""
     failed: Mapping[str, str]
     """Id -> why there is no output."""
@@ -87,12 +88,12 @@ class Made:
         )
 
 
-def output_path(folder: Path, item: Item) -> Path:
+def output_path(folder: Path, item: TestItem) -> Path:
     """Where an item's output lies."""
     return folder / f"{item.id}.flac"
 
 
-def batches(items: Sequence[Item], size: int) -> list[list[Item]]:
+def batches(items: Sequence[TestItem], size: int) -> list[list[TestItem]]:
     """Put items of one task and length together.
 
     The division depends on the items alone, so that whoever runs whichever batch, and after
@@ -102,13 +103,13 @@ def batches(items: Sequence[Item], size: int) -> list[list[Item]]:
         items: All that a system takes of a set.
         size: The most in one batch.
     """
-    groups: dict[tuple[str, int], list[Item]] = {}
+    subsets: dict[tuple[str, int], list[TestItem]] = {}
     for item in items:
-        groups.setdefault((item.task, round(1000 * item.seconds)), []).append(item)
+        subsets.setdefault((item.task, round(1000 * item.seconds)), []).append(item)
     return [
-        group[start : start + size]
-        for group in groups.values()
-        for start in range(0, len(group), size)
+        subset[start : start + size]
+        for subset in subsets.values()
+        for start in range(0, len(subset), size)
     ]
 
 
@@ -128,7 +129,7 @@ def prepare_outputs(system: System, test_set: TestSet, out: Path, *, batch: int)
         InputError: It holds outputs of another system, test set or batch size.
     """
     folder = out / system.name / test_set.name
-    takes: Callable[[Item], bool] = getattr(system, "takes", lambda item: True)
+    takes: Callable[[TestItem], bool] = getattr(system, "takes", lambda item: True)
     about = {
         "system": system.name,
         "identity": getattr(system, "identity", {}),
@@ -182,11 +183,11 @@ def generate_set(
     folder = prepare_outputs(system, test_set, out, batch=batch)
     items = look_up(folder, test_set).items
     first, step = shard
-    for group in batches(items, batch)[first::step]:
-        if not all(output_path(folder, item).is_file() for item in group):
-            _answer(system, test_set, group, folder)
+    for subset in batches(items, batch)[first::step]:
+        if not all(output_path(folder, item).is_file() for item in subset):
+            _answer(system, test_set, subset, folder)
         if on_progress is not None:
-            on_progress(len(group))
+            on_progress(len(subset))
     return look_up(folder, test_set)
 
 
@@ -222,10 +223,10 @@ def look_up(folder: Path, test_set: TestSet) -> Made:
     return Made(folder=folder, items=items, failed=failed)
 
 
-def samples_of(test_set: TestSet, made: Made) -> list[Sample]:
+def samples_of(test_set: TestSet, made: Made) -> list[EvaluationSample]:
     """What metrics judge: every item with an output."""
     return [
-        Sample(
+        EvaluationSample(
             item=item,
             output=output_path(made.folder, item),
             target=test_set.path(item, "target"),
@@ -240,10 +241,10 @@ def samples_of(test_set: TestSet, made: Made) -> list[Sample]:
 def score_set(
     test_set: TestSet,
     made: Made,
-    metrics: Sequence[Metric],
-    tools: Tools,
+    metrics: Sequence[type[Metric]],
+    context: MetricContext,
     *,
-    keep: Callable[[Item], bool] = lambda item: True,
+    keep: Callable[[TestItem], bool] = lambda item: True,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> dict[str, Score]:
@@ -253,7 +254,7 @@ def score_set(
         test_set: What was asked for.
         made: What came.
         metrics: By what.
-        tools: Where judges find their models.
+        context: Where judges find their models.
         keep: Which items count.
         bootstrap: Draws for the intervals.
         seed: Of the bootstrap.
@@ -277,14 +278,14 @@ def score_set(
     }
     scores = {}
     for metric in metrics:
-        score = measure(metric, samples, tools, bootstrap=bootstrap, seed=seed)
+        score = measure(metric, samples, context, bootstrap=bootstrap, seed=seed)
         scores[metric.name] = dataclasses.replace(
             score, failed=(*without, *score.failed), reasons={**without, **score.reasons}
         )
     return scores
 
 
-def _answer(system: System, test_set: TestSet, items: Sequence[Item], folder: Path) -> None:
+def _answer(system: System, test_set: TestSet, items: Sequence[TestItem], folder: Path) -> None:
     """Write the outputs of a batch, or of its items one by one where it fails as a whole."""
     try:
         made: list[Tensor | Exception] = list(system.generate(test_set, items))
@@ -321,7 +322,7 @@ def _write(path: Path, answer: Tensor | Exception, rate: int) -> str:
     return ""
 
 
-def _failure_path(folder: Path, item: Item) -> Path:
+def _failure_path(folder: Path, item: TestItem) -> Path:
     return folder / f"{item.id}.failed"
 
 
@@ -353,7 +354,7 @@ BY_GENDER = ("gender-tts",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class Subset:
     """Items of a set that have figures of their own."""
 
     task: str = ""
@@ -365,7 +366,7 @@ class Group:
     metrics: tuple[str, ...]
     """What is measured."""
 
-    def has(self, item: Item) -> bool:
+    def has(self, item: TestItem) -> bool:
         """Whether an item is one of them."""
         return (
             self.task in ("", item.task)
@@ -374,29 +375,29 @@ class Group:
         )
 
 
-def groups_of(test_set: TestSet) -> list[Group]:
+def subsets_of(test_set: TestSet) -> list[Subset]:
     """The parts of a set that have figures, and which ones, from the task table."""
-    made: list[Group] = []
+    made: list[Subset] = []
     tasks = list(dict.fromkeys(item.task for item in test_set.items))
     for task in tasks:
         without = LEFT_OUT.get(test_set.name, ())
         named = [m for m in (*TASKS[task].metrics, *BEYOND.get(task, ())) if m not in without]
         whole = tuple(name for name in named if name not in BY_LANGUAGE)
         if whole:
-            made.append(Group(task=task, metrics=whole))
+            made.append(Subset(task=task, metrics=whole))
         languages = {item.language for item in test_set.items if item.task == task}
         for language in sorted(languages):
             rates = tuple(BY_LANGUAGE[name][language] for name in named if name in BY_LANGUAGE)
             if rates:
-                made.append(Group(task=task, language=language, metrics=rates))
+                made.append(Subset(task=task, language=language, metrics=rates))
                 if test_set.name in BY_GENDER:
                     made += [
-                        Group(task=task, language=language, part=part, metrics=rates)
+                        Subset(task=task, language=language, part=part, metrics=rates)
                         for part in ("male", "female")
                         if any(i.gender == part and i.language == language for i in test_set.items)
                     ]
     if test_set.name in OVERALL:
-        made.append(Group(metrics=TASKS[tasks[0]].metrics))
+        made.append(Subset(metrics=TASKS[tasks[0]].metrics))
     return made
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from unison_audio.errors import InputError
 from unison_audio.evaluation.cluster import connected, spread
-from unison_audio.evaluation.engine import Group, generate_set, groups_of, look_up, score_set
-from unison_audio.evaluation.metrics.metric import Metric, Score, Tools
-from unison_audio.evaluation.systems import Entrant, ModelChoice, choose_entrants
+from unison_audio.evaluation.engine import Subset, generate_set, look_up, score_set, subsets_of
+from unison_audio.evaluation.metrics.measure import Score
+from unison_audio.evaluation.metrics.metric import Metric, MetricContext
+from unison_audio.evaluation.systems import ModelChoice, SystemChoice, choose_systems
 from unison_audio.evaluation.test_sets.build import (
     PAPER_COUNTS,
     SETS,
@@ -22,8 +23,8 @@ from unison_audio.evaluation.test_sets.build import (
     find_set,
 )
 from unison_audio.evaluation.test_sets.manifest import TestSet, read_test_set
-from unison_audio.evaluation.test_sets.recordings import Material, published
-from unison_audio.evaluation.test_sets.scenes import Form
+from unison_audio.evaluation.test_sets.recordings import Recordings, published
+from unison_audio.evaluation.test_sets.scenes import TestSetSpec
 
 STAGES = ("build", "generate", "score")
 """What is done, in this order; each goes on from what is on disk."""
@@ -34,11 +35,11 @@ NANO_SYSTEMS = ("ground-truth", "through-codec", "copy-source", "sdedit", "zeta"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judging:
+class MetricOptions:
     """Where judges' models come from."""
 
     paths: Mapping[str, Path] = field(default_factory=dict)
-    """Local files by judge, as `measures.Tools` takes them."""
+    """Local files by judge, as `measures.MetricContext` takes them."""
     device: str = "cpu"
     """Where they run."""
     offline: bool = False
@@ -53,11 +54,11 @@ class Run:
 
     out: Path
     """Where everything goes."""
-    entrants: Sequence[Entrant]
+    systems: Sequence[SystemChoice]
     """The systems."""
-    judging: Judging
+    metric_options: MetricOptions
     """The judges."""
-    metrics: Mapping[str, Metric]
+    metrics: Mapping[str, type[Metric]]
     """Those that are measured, by name."""
     seed: int
     """Of sets, noise and bootstrap."""
@@ -74,9 +75,9 @@ class Run:
         how: dict[str, Any] = {"ray_address": self.ray_address, "workers": self.workers}
         return spread(job, tasks, gpus=gpus, **how)
 
-    def folder(self, entrant: Entrant, test_set: TestSet) -> Path:
+    def folder(self, system: SystemChoice, test_set: TestSet) -> Path:
         """Where a system's outputs lie."""
-        return self.out / "outputs" / entrant.name / test_set.name
+        return self.out / "outputs" / system.name / test_set.name
 
 
 def evaluate_paper(
@@ -98,7 +99,7 @@ def evaluate_paper(
         InputError: As `evaluate_sets`.
     """
 
-    def material(sets: Sequence[str]) -> Material:
+    def material(sets: Sequence[str]) -> Recordings:
         kinds = [find_set(name) for name in sets]
         return published(
             data,
@@ -120,7 +121,7 @@ def evaluate_paper(
 
 def evaluate_sets(
     choice: ModelChoice,
-    material: Callable[[Sequence[str]], Material],
+    material: Callable[[Sequence[str]], Recordings],
     out: Path,
     *,
     title: str,
@@ -129,8 +130,8 @@ def evaluate_sets(
     sets: Sequence[str] | None = None,
     systems: Sequence[str] = NANO_SYSTEMS,
     outputs: Mapping[str, Path] | None = None,
-    metrics: Sequence[str] | Mapping[str, Metric] | None = None,
-    judging: Judging | None = None,
+    metrics: Sequence[str] | Mapping[str, type[Metric]] | None = None,
+    metric_options: MetricOptions | None = None,
     seed: int = 0,
     batch: int = 8,
     ray_address: str | None = None,
@@ -147,10 +148,10 @@ def evaluate_sets(
         paper: Whether the paper's rows stand in the report.
         counts: Items of each set; sets of which none are asked for are left out.
         sets: Keys of `SETS`; all if None.
-        systems: Keys of `entrants.SYSTEMS`.
+        systems: Keys of `systems.SYSTEMS`.
         outputs: Name -> folder of other systems' sounds, named by the items' ids.
         metrics: Those to measure, of the ones that the task table asks for; all if None.
-        judging: The judges.
+        metric_options: The judges.
         seed: Of sets, noise and bootstrap.
         batch: Items answered at once.
         ray_address: Of a Ray cluster; None does everything in this process.
@@ -177,8 +178,8 @@ def evaluate_sets(
     out = out.resolve()
     run = Run(
         out=out,
-        entrants=choose_entrants(tuple(systems), outputs or {}, choice),
-        judging=judging or Judging(),
+        systems=choose_systems(tuple(systems), outputs or {}, choice),
+        metric_options=metric_options or MetricOptions(),
         metrics=_chosen_metrics(metrics) if "score" in stages else {},
         seed=seed,
         batch=batch,
@@ -186,7 +187,7 @@ def evaluate_sets(
         workers=workers,
     )
     if "build" in stages:
-        source, form = material(wanted), Form.of(choice.variant)
+        source, form = material(wanted), TestSetSpec.of(choice.variant)
         for name in wanted:
             build_test_set(name, source, out / "sets" / name, form, counts=full, seed=seed)
     test_sets = [read_test_set(out / "sets" / name, check_files=False) for name in wanted]
@@ -204,7 +205,7 @@ def evaluate_sets(
 class _Generating:
     """One shard of a system's answers to a set."""
 
-    entrant: Entrant
+    system: SystemChoice
     test_set: Path
     out: Path
     batch: int
@@ -217,9 +218,9 @@ class _Scoring:
 
     test_set: Path
     outputs: Path
-    group: Group
-    metric: Metric
-    judging: Judging
+    subset: Subset
+    metric: type[Metric]
+    metric_options: MetricOptions
     cache: Path
     seed: int
 
@@ -229,22 +230,22 @@ def _generate_all(run: Run, test_sets: Sequence[TestSet]) -> None:
     shards = run.workers if run.ray_address is not None else 1
     tasks = [
         _Generating(
-            entrant=entrant,
+            system=system,
             test_set=test_set.folder,
             out=run.out / "outputs",
             batch=run.batch,
             shard=(shard, shards),
         )
-        for entrant in run.entrants
+        for system in run.systems
         for test_set in test_sets
         for shard in range(shards)
     ]
-    run.spread(_generate, tasks, run.entrants[0].choice.device if run.entrants else "cpu")
+    run.spread(_generate, tasks, run.systems[0].choice.device if run.systems else "cpu")
 
 
 def _generate(task: _Generating) -> None:
     test_set = read_test_set(task.test_set, check_files=False)
-    generate_set(task.entrant.open(), test_set, task.out, batch=task.batch, shard=task.shard)
+    generate_set(task.system.open(), test_set, task.out, batch=task.batch, shard=task.shard)
 
 
 def _score_all(run: Run, test_sets: Sequence[TestSet]) -> list[dict[str, Any]]:
@@ -253,28 +254,28 @@ def _score_all(run: Run, test_sets: Sequence[TestSet]) -> list[dict[str, Any]]:
     tasks: list[_Scoring] = []
     places: list[tuple[int, str]] = []
     for test_set in test_sets:
-        for entrant in run.entrants:
-            taken = look_up(run.folder(entrant, test_set), test_set).items
-            for group in groups_of(test_set):
-                names = [name for name in group.metrics if name in run.metrics]
-                if not names or not any(group.has(item) for item in taken):
+        for system in run.systems:
+            taken = look_up(run.folder(system, test_set), test_set).items
+            for subset in subsets_of(test_set):
+                names = [name for name in subset.metrics if name in run.metrics]
+                if not names or not any(subset.has(item) for item in taken):
                     continue
-                about = {"task": group.task, "language": group.language, "part": group.part}
-                rows.append({"system": entrant.name, "set": test_set.name, **about, "scores": {}})
+                about = {"task": subset.task, "language": subset.language, "part": subset.part}
+                rows.append({"system": system.name, "set": test_set.name, **about, "scores": {}})
                 for name in names:
                     places.append((len(rows) - 1, name))
                     tasks.append(
                         _Scoring(
                             test_set=test_set.folder,
-                            outputs=run.folder(entrant, test_set),
-                            group=group,
+                            outputs=run.folder(system, test_set),
+                            subset=subset,
                             metric=run.metrics[name],
-                            judging=run.judging,
+                            metric_options=run.metric_options,
                             cache=run.out / "described",
                             seed=run.seed,
                         )
                     )
-    scores = run.spread(_score, tasks, run.judging.device)
+    scores = run.spread(_score, tasks, run.metric_options.device)
     for (row, name), score in zip(places, scores, strict=True):
         rows[row]["scores"][name] = dataclasses.asdict(score)
     return rows
@@ -282,35 +283,37 @@ def _score_all(run: Run, test_sets: Sequence[TestSet]) -> list[dict[str, Any]]:
 
 def _score(task: _Scoring) -> Score:
     test_set = read_test_set(task.test_set, check_files=False)
-    judging = task.judging
-    paths = tuple(sorted((name, str(path)) for name, path in judging.paths.items()))
-    tools = _tools(paths, judging.device, judging.offline, task.cache)
+    metric_options = task.metric_options
+    paths = tuple(sorted((name, str(path)) for name, path in metric_options.paths.items()))
+    context = _tools(paths, metric_options.device, metric_options.offline, task.cache)
     scores = score_set(
         test_set,
         look_up(task.outputs, test_set),
         [task.metric],
-        tools,
-        keep=task.group.has,
-        bootstrap=judging.bootstrap,
+        context,
+        keep=task.subset.has,
+        bootstrap=metric_options.bootstrap,
         seed=task.seed,
     )
     return scores[task.metric.name]
 
 
 @lru_cache(maxsize=1)
-def _tools(paths: tuple[tuple[str, str], ...], device: str, offline: bool, cache: Path) -> Tools:
+def _tools(
+    paths: tuple[tuple[str, str], ...], device: str, offline: bool, cache: Path
+) -> MetricContext:
     """The judges' models, loaded once a process."""
-    return Tools(
+    return MetricContext(
         paths={name: Path(path) for name, path in paths},
         device=device,
         cache=cache,
-        offline_judges=offline,
+        offline=offline,
     )
 
 
 def _chosen_metrics(
-    metrics: Sequence[str] | Mapping[str, Metric] | None,
-) -> dict[str, Metric]:
+    metrics: Sequence[str] | Mapping[str, type[Metric]] | None,
+) -> dict[str, type[Metric]]:
     if isinstance(metrics, Mapping):
         return dict(metrics)
     from unison_audio.evaluation.metrics.table import METRICS
@@ -339,7 +342,7 @@ def _write_results(
         "variant": choice.variant.name,
         "seed": run.seed,
         "batch": run.batch,
-        "bootstrap": run.judging.bootstrap,
+        "bootstrap": run.metric_options.bootstrap,
         "counts": dict(counts),
     }
     text = json.dumps(_finite({"about": about, "rows": list(rows)}), indent=1, ensure_ascii=False)
@@ -349,10 +352,10 @@ def _write_results(
     figures = [
         drawn
         for test_set in test_sets
-        for entrant in run.entrants
-        if entrant.name not in REFERENCES
+        for system in run.systems
+        if system.name not in REFERENCES
         for drawn in write_figures(
-            test_set, run.folder(entrant, test_set), run.out / "figures", system=entrant.name
+            test_set, run.folder(system, test_set), run.out / "figures", system=system.name
         )
     ]
     write_report(rows, run.out, title=title, paper=paper, figures=figures)

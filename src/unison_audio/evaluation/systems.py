@@ -18,7 +18,7 @@ from unison_audio.data.corpora.source_files import AUDIO_SUFFIXES, walk
 from unison_audio.errors import InputError
 from unison_audio.evaluation.baselines import SDEdit, Zeta
 from unison_audio.evaluation.engine import System, fingerprint
-from unison_audio.evaluation.test_sets.manifest import Item, Role, TestSet, derived_seed
+from unison_audio.evaluation.test_sets.manifest import Role, TestItem, TestSet, derived_seed
 from unison_audio.pipeline import Unison
 from unison_audio.sampling_params import SamplingOptions
 from unison_audio.variants import VARIANTS, Variant
@@ -60,7 +60,7 @@ class UnisonSystem:
             "options": dict(self._options),
         }
 
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """Edits as long as their sources, everything else as long as the item says."""
         paths = {role: [test_set.path(item, role) for item in items] for role in _GIVEN}
         sounds = self._unison.generate(
@@ -83,11 +83,11 @@ class GroundTruth:
 
     name, sample_rate = "ground-truth", None
 
-    def takes(self, item: Item) -> bool:
+    def takes(self, item: TestItem) -> bool:
         """Whether there is such a recording."""
         return bool(item.target)
 
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """The targets."""
         return [_load(test_set, item, "target", test_set.sample_rate) for item in items]
 
@@ -97,11 +97,11 @@ class CopySource:
 
     name, sample_rate = "copy-source", None
 
-    def takes(self, item: Item) -> bool:
+    def takes(self, item: TestItem) -> bool:
         """Whether it is an edit."""
         return bool(item.source)
 
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """The sources."""
         return [_load(test_set, item, "source", test_set.sample_rate) for item in items]
 
@@ -124,12 +124,12 @@ class ThroughCodec:
         """The codec's."""
         return self._codec.sample_rate
 
-    def takes(self, item: Item) -> bool:
+    def takes(self, item: TestItem) -> bool:
         """Whether there is such a recording."""
         return bool(item.target)
 
     @torch.no_grad()
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """The targets through the codec, in whole frames, cut to their lengths."""
         made = []
         for item in items:
@@ -181,12 +181,12 @@ class Outputs:
                 rates.append(int(soundfile.info(path).samplerate))
         return max(rates, default=0) or None
 
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """The files of the items."""
         rate = self.sample_rate or test_set.sample_rate
         return [audio.load(self._find(test_set, item), sample_rate=rate) for item in items]
 
-    def _find(self, test_set: TestSet, item: Item) -> Path:
+    def _find(self, test_set: TestSet, item: TestItem) -> Path:
         named = self._files.get(item.id, [])
         own = [path for path in named if test_set.name in path.relative_to(self._folder).parts]
         found = own or named
@@ -199,7 +199,7 @@ class Outputs:
         return found[0]
 
 
-def _load(test_set: TestSet, item: Item, role: Role, rate: int) -> Tensor:
+def _load(test_set: TestSet, item: TestItem, role: Role, rate: int) -> Tensor:
     """An item's file: (samples,)."""
     path = test_set.path(item, role)
     assert path is not None
@@ -284,7 +284,7 @@ SYSTEMS: dict[str, Callable[[ModelChoice], System]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entrant:
+class SystemChoice:
     """A system to be evaluated."""
 
     name: str
@@ -305,9 +305,9 @@ class Entrant:
         return SYSTEMS[self.name](self.choice)
 
 
-def choose_entrants(
+def choose_systems(
     names: tuple[str, ...], outputs: Mapping[str, Path], choice: ModelChoice
-) -> list[Entrant]:
+) -> list[SystemChoice]:
     """The systems to be evaluated.
 
     Args:
@@ -328,6 +328,9 @@ def choose_entrants(
                 "that a folder can have."
             )
     return [
-        *(Entrant(name=name, choice=choice) for name in dict.fromkeys(names)),
-        *(Entrant(name=k, choice=choice, outputs=path.resolve()) for k, path in outputs.items()),
+        *(SystemChoice(name=name, choice=choice) for name in dict.fromkeys(names)),
+        *(
+            SystemChoice(name=k, choice=choice, outputs=path.resolve())
+            for k, path in outputs.items()
+        ),
     ]

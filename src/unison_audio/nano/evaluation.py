@@ -19,11 +19,7 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.engine import Model, fingerprint
 from unison_audio.evaluation.metrics import signal as metrics
 from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
-from unison_audio.evaluation.models.asr import (
-    FreeRecogniser,
-    RememberingRecogniser,
-    VocabularyRecogniser,
-)
+from unison_audio.evaluation.models.asr import packaged_whisper
 from unison_audio.evaluation.models.event_classifier import (
     CONFIG_FILE,
     NOT_JUDGED,
@@ -38,13 +34,10 @@ from unison_audio.evaluation.models.event_classifier_training import (
     ClassifierRecipe,
     train_classifier,
 )
-from unison_audio.evaluation.models.speech_quality import (
-    PresenceListener,
-    QualityListener,
-    VoiceListener,
-    require_packages,
-)
-from unison_audio.evaluation.suite import STAGES, Judging, evaluate_sets
+from unison_audio.evaluation.models.speaker import Resemblyzer
+from unison_audio.evaluation.models.speech_quality import Dnsmos, SileroVad
+from unison_audio.evaluation.models.weights import require_packages
+from unison_audio.evaluation.suite import STAGES, MetricOptions, evaluate_sets
 from unison_audio.evaluation.systems import ModelChoice
 from unison_audio.evaluation.test_sets.build import NANO_COUNTS
 from unison_audio.evaluation.test_sets.scenes import FLOOR_DBFS
@@ -65,6 +58,7 @@ from unison_audio.nano.corpus import require_nano_corpus
 from unison_audio.nano.held_out import held_out
 from unison_audio.nano.items import build_items, content, make_items
 from unison_audio.nano.metrics import SCORERS, SCORES_VERSION, Judges, Scorer
+from unison_audio.nano.vocabulary_asr import SentenceAsr, VocabularyAsr
 from unison_audio.tasks.table import TASKS
 
 IN_FULL = ("tts", "t2a", "edit_add", "edit_remove", "speech_insert", "speech_delete", "denoise")
@@ -163,9 +157,6 @@ def evaluate_nano(
             also = SCORERS["codec"](scorer) if name == "tts" else []
             own = [dataclasses.replace(row, task=name) for row in [*SCORERS[name](scorer), speed]]
             kept.write([*also, *own])
-            for recogniser in (judges.free, judges.vocabulary):
-                if isinstance(recogniser, RememberingRecogniser):
-                    recogniser.write()
         assert kept.rows is not None
         rows += [row for row in kept.rows if row.task in chosen]
     if tasks is None:
@@ -271,8 +262,7 @@ def load_judges(
         The judges, and how good they are.
     """
     heard.mkdir(parents=True, exist_ok=True)
-    free, vocabulary = FreeRecogniser(), VocabularyRecogniser()
-    encoder = JointEncoder([SoundEncoder(), free])
+    encoder = JointEncoder([SoundEncoder(), packaged_whisper()])
     if not (folder / WEIGHTS_FILE).is_file():
         train = read_corpus(corpus, rate, split="train")
         save_classifier(folder, train_classifier(train, rate, encoder, recipe))
@@ -290,12 +280,12 @@ def load_judges(
         partial.replace(path)
     about = json.loads(path.read_text())
     judges = Judges(
-        free=RememberingRecogniser(free, heard / "free.json"),
-        vocabulary=RememberingRecogniser(vocabulary, heard / "vocabulary.json"),
+        free=SentenceAsr(),
+        vocabulary=VocabularyAsr(),
         events=events,
-        quality=QualityListener(),
-        presence=PresenceListener(),
-        voices=VoiceListener(),
+        quality=Dnsmos(),
+        presence=SileroVad(),
+        voices=Resemblyzer(),
         gender_threshold=about["gender_threshold_hz"],
     )
     return judges, about
@@ -422,7 +412,7 @@ def event_classifier(
     for folder in (own, beside):
         if (folder / CONFIG_FILE).is_file():
             return folder
-    encoder = JointEncoder([SoundEncoder(), FreeRecogniser()])
+    encoder = JointEncoder([SoundEncoder(), packaged_whisper()])
     train = read_corpus(corpus, sample_rate, split="train")
     save_classifier(own, train_classifier(train, sample_rate, encoder, recipe))
     return own
@@ -449,17 +439,19 @@ def evaluate_nano_sets(
     """
     require_nano_corpus(corpus, "Measuring nano on its test sets")
     rate = choice.variant.sample_rate
-    judging = options.pop("judging", None) or Judging(offline=True)
+    metric_options = options.pop("metric_options", None) or MetricOptions(offline=True)
     scoring = "score" in options.get("stages", STAGES)
-    if scoring and judging.offline and not {"clap", "classifier"} & {*judging.paths}:
+    if scoring and metric_options.offline and not {"clap", "classifier"} & {*metric_options.paths}:
         folder = event_classifier(corpus, rate, out)
-        judging = dataclasses.replace(judging, paths={**judging.paths, "classifier": folder})
+        metric_options = dataclasses.replace(
+            metric_options, paths={**metric_options.paths, "classifier": folder}
+        )
     return evaluate_sets(
         choice,
         lambda sets: held_out(corpus, rate),
         out,
         counts={**NANO_COUNTS, **(options.pop("counts", None) or {})},
-        judging=judging,
+        metric_options=metric_options,
         title="Nano on held-out sets of the paper's kinds",
         paper=False,
         **options,

@@ -9,19 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unison_audio.evaluation.metrics import signal as metrics
-from unison_audio.evaluation.models.asr import Recogniser, fold
+from unison_audio.evaluation.models.asr import Asr
 from unison_audio.evaluation.models.event_classifier import EventClassifier, what_is_new
-from unison_audio.evaluation.models.speech_quality import (
-    PresenceListener,
-    QualityListener,
-    VoiceListener,
-    nearest_is_own,
-)
+from unison_audio.evaluation.models.speaker import Resemblyzer, nearest_is_own
+from unison_audio.evaluation.models.speech_quality import Dnsmos, SileroVad
 from unison_audio.evaluation.test_sets.scenes import FLOOR_DBFS
 from unison_audio.nano import bars
 from unison_audio.nano.bars import Row, mean
 from unison_audio.nano.items import Items
 from unison_audio.nano.vocabulary import IsSentence
+from unison_audio.nano.vocabulary_asr import fold
 from unison_audio.tasks.table import TASKS
 
 SILENCE = 10 ** ((FLOOR_DBFS + 6) / 10) * 3 / 8 * metrics.LSD_N_FFT
@@ -32,17 +29,17 @@ SILENCE = 10 ** ((FLOOR_DBFS + 6) / 10) * 3 / 8 * metrics.LSD_N_FFT
 class Judges:
     """All judges of nano."""
 
-    free: Recogniser
+    free: Asr
     """Judges natural sentences."""
-    vocabulary: Recogniser
+    vocabulary: Asr
     """Judges random sequences of words."""
     events: EventClassifier
     """Judges sounds."""
-    quality: QualityListener
+    quality: Dnsmos
     """Judges how clean speech sounds."""
-    presence: PresenceListener
+    presence: SileroVad
     """Judges how long somebody speaks."""
-    voices: VoiceListener
+    voices: Resemblyzer
     """Judges whose voice it is."""
     gender_threshold: float
     """Hz of median F0 above which a voice is female."""
@@ -102,7 +99,7 @@ class Scorer:
         settings: dict[str, object] = {"task": self.batch.task, "items": len(self.details)}
         return Row(measure=measure, **{**settings, **figures, **about})  # type: ignore[arg-type]
 
-    def recogniser(self, text: str) -> Recogniser:
+    def recogniser(self, text: str) -> Asr:
         """The judge that fits a text."""
         return self.judges.free if self.is_sentence(text) else self.judges.vocabulary
 
@@ -116,7 +113,7 @@ class Scorer:
     def heard(self, waves: Tensor, texts: Sequence[str]) -> list[str]:
         """What the judge that fits each item's text hears in it."""
         return [
-            self.recogniser(text).transcribe(wave, self.rate)
+            self.recogniser(text).transcribe([wave.numpy()])[0]
             for wave, text in zip(waves, texts, strict=True)
         ]
 
@@ -128,7 +125,7 @@ class Scorer:
         """
         return [
             any(
-                metrics.word_recall(fold(text), fold(judge.transcribe(wave, self.rate))) >= 0.5
+                metrics.word_recall(fold(text), fold(judge.transcribe([wave.numpy()])[0])) >= 0.5
                 for judge in (self.judges.vocabulary, self.judges.free)
             )
             for wave, text in zip(waves, texts, strict=True)
@@ -180,8 +177,8 @@ class Scorer:
     def wer_rows(self, kept: Versions, texts: Sequence[str]) -> list[Row]:
         """Word error rates over all texts and, where both kinds occur, over each."""
         kinds = {
-            "sentences": (self.judges.free.name, [self.is_sentence(text) for text in texts]),
-            "sequences": (self.judges.vocabulary.name, [not self.is_sentence(t) for t in texts]),
+            "sentences": (self.judges.free.model, [self.is_sentence(text) for text in texts]),
+            "sequences": (self.judges.vocabulary.model, [not self.is_sentence(t) for t in texts]),
         }
         errors = {
             column: self.word_errors(waves, texts)
@@ -269,7 +266,7 @@ def quality_row(scorer: Scorer, kept: Versions) -> Row:
     def overall(waves: Tensor) -> float:
         return mean(listener.overall(wave, scorer.rate) for wave in waves)
 
-    return scorer.row("DNSMOS overall", kept.each(overall), judge=listener.name, percent=False)
+    return scorer.row("DNSMOS overall", kept.each(overall), judge=listener.model, percent=False)
 
 
 def score_tts(scorer: Scorer) -> list[Row]:
@@ -347,11 +344,11 @@ def voice_row(scorer: Scorer, spoken: Versions) -> Row:
 
     The other speakers are those of the other items, each heard in all its references.
     """
-    listener, rate, edges = scorer.judges.voices, scorer.rate, scorer.batch.reference_samples
+    listener, edges = scorer.judges.voices, scorer.batch.reference_samples
     assert edges is not None
     speakers = [detail["speaker"] for detail in scorer.details]
     given = [
-        listener.embed(wave[: int(edge)], rate)
+        listener.embed([wave[: int(edge)].numpy()])[0]
         for wave, edge in zip(scorer.batch.target, edges, strict=True)
     ]
     known = {
@@ -364,12 +361,12 @@ def voice_row(scorer: Scorer, spoken: Versions) -> Row:
             nearest_is_own(
                 reference,
                 [vectors for name, vectors in known.items() if name != speaker],
-                listener.embed(wave, rate),
+                listener.embed([wave.numpy()])[0],
             )
             for wave, reference, speaker in zip(waves, given, speakers, strict=True)
         )
 
-    return scorer.row(bars.OWN_VOICE, spoken.each(own), judge=listener.name)
+    return scorer.row(bars.OWN_VOICE, spoken.each(own), judge=listener.model)
 
 
 def score_t2a(scorer: Scorer) -> list[Row]:
@@ -517,11 +514,11 @@ def score_speech_removed(scorer: Scorer) -> list[Row]:
     """How much of the speech is gone; items in which no speech is heard before do not count."""
     assert scorer.batch.source is not None
     listener, rate = scorer.judges.presence, scorer.rate
-    before = [listener.seconds(wave, rate) for wave in scorer.batch.source]
+    before = [listener.speech_seconds(wave, rate) for wave in scorer.batch.source]
 
     def removed(waves: Tensor) -> float:
         return mean(
-            1.0 - listener.seconds(wave, rate) / spoken
+            1.0 - listener.speech_seconds(wave, rate) / spoken
             for wave, spoken in zip(waves, before, strict=True)
             if spoken > 0
         )
@@ -529,7 +526,7 @@ def score_speech_removed(scorer: Scorer) -> list[Row]:
     row = scorer.row(
         bars.REMOVED,
         scorer.versions.each(removed),
-        judge=listener.name,
+        judge=listener.model,
         items=sum(spoken > 0 for spoken in before),
     )
     return [*scorer.distance_rows(), row]

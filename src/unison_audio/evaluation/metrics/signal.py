@@ -242,7 +242,7 @@ def energy_inside(waveform: Tensor, windows: Sequence[tuple[float, float]], rate
     Args:
         waveform: (samples,).
         windows: Seconds from and to; they may overlap.
-        rate: Sample rate in Hz.
+        rate: EvaluationSample rate in Hz.
     """
     inside = torch.zeros_like(waveform, dtype=torch.bool)
     for start, end in windows:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from unison_audio.audio import resample
 from unison_audio.codecs.nano import mel_filters
 from unison_audio.errors import InputError
-from unison_audio.evaluation.models.aisfx import Encoder
+from unison_audio.evaluation.models.aisfx import FeatureEncoder
 
 MERGED = {
     "a door opening": "a door",
@@ -173,7 +173,7 @@ class ClassifierNet(nn.Module):
             nn.Linear(config.hidden, outputs),
         )
 
-    def see(self, mel: Tensor) -> Tensor:
+    def logits_of_mel(self, mel: Tensor) -> Tensor:
         """Maps log-mels (B, mels, T) to logits (B, labels + 1)."""
         spectrogram = mel[:, None].contiguous(memory_format=torch.channels_last)  # much faster
         x = self.convolutions(spectrogram).flatten(1, 2)  # (B, width * rows, T')
@@ -181,7 +181,7 @@ class ClassifierNet(nn.Module):
         x = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)  # (B, 2 width)
         return self.head(self.dropout(x))
 
-    def hear(self, features: Tensor) -> Tensor:
+    def logits_of_features(self, features: Tensor) -> Tensor:
         """Maps the encoder's features (B, features) to logits (B, labels + 1)."""
         return self.perceptron((features - self.feature_mean) / self.feature_scale)
 
@@ -195,7 +195,9 @@ class EventClassifier:
         encoder: The encoder whose features it was trained on.
     """
 
-    def __init__(self, config: ClassifierConfig, net: ClassifierNet, encoder: Encoder) -> None:
+    def __init__(
+        self, config: ClassifierConfig, net: ClassifierNet, encoder: FeatureEncoder
+    ) -> None:
         self.config, self.encoder = config, encoder
         self.net = net.eval().requires_grad_(False)
         members: defaultdict[str, list[int]] = defaultdict(list)
@@ -218,8 +220,10 @@ class EventClassifier:
         rate = self.config.sample_rate
         wave = resample(waveform.cpu().float(), sample_rate, rate)
         with torch.no_grad():
-            seen = self.net.see(log_mel(mel_power(wave, self.config)))
-            heard = self.net.hear(torch.stack([self.encoder.features(row, rate) for row in wave]))
+            seen = self.net.logits_of_mel(log_mel(mel_power(wave, self.config)))
+            heard = self.net.logits_of_features(
+                torch.stack([self.encoder.features(row, rate) for row in wave])
+            )
         both = [logits[:, :-1].log_softmax(dim=1) for logits in (seen, heard)]
         return (both[0] + both[1]) / 2
 
@@ -296,7 +300,7 @@ def save_classifier(folder: Path, judge: EventClassifier) -> None:
     partial.replace(folder / WEIGHTS_FILE)
 
 
-def load_classifier(folder: Path, encoder: Encoder) -> EventClassifier:
+def load_classifier(folder: Path, encoder: FeatureEncoder) -> EventClassifier:
     """Reads what `save_classifier` wrote.
 
     Args:

@@ -16,7 +16,7 @@ from unison_audio.codecs.nano import mel_filters
 from unison_audio.data.pools import coloured_noise
 from unison_audio.data.records import Clip
 from unison_audio.errors import InputError
-from unison_audio.evaluation.models.aisfx import Encoder
+from unison_audio.evaluation.models.aisfx import FeatureEncoder
 from unison_audio.evaluation.models.event_classifier import (
     ClassifierConfig,
     ClassifierNet,
@@ -176,7 +176,7 @@ def smear(waveform: Tensor, sample_rate: int, generator: torch.Generator) -> Ten
 def train_classifier(
     clips: Sequence[Clip],
     sample_rate: int,
-    encoder: Encoder,
+    encoder: FeatureEncoder,
     recipe: ClassifierRecipe | None = None,
 ) -> EventClassifier:
     """Trains the classifier on real clips.
@@ -210,7 +210,7 @@ def train_classifier(
                     (encoder.features(wave, sample_rate), wanted)
                     for wave, wanted in zip(waves, target, strict=True)
                 ]
-            logits = net.see(_disturbed(mel_power(waves, config), generator))
+            logits = net.logits_of_mel(_disturbed(mel_power(waves, config), generator))
             loss = F.cross_entropy(logits, target, label_smoothing=0.05)
             _update(optimizer, loss, recipe.peak_lr * _schedule(step, recipe.steps))
             progress.update(bar, advance=1, description=f"event classifier {loss.item():.2f}")
@@ -230,7 +230,7 @@ class Alone:
 
     @classmethod
     def of(
-        cls, scenes: Scenes, encoder: Encoder, sample_rate: int, generator: torch.Generator
+        cls, scenes: Scenes, encoder: FeatureEncoder, sample_rate: int, generator: torch.Generator
     ) -> "Alone":
         """Encodes all clips of the scenes."""
         plain, smeared, labels = [], [], []
@@ -280,7 +280,7 @@ def train_perceptron(
         share = torch.rand(128, 1, generator=generator) ** 3  # mostly the first alone
         blended = torch.lerp(features[first], features[second], share / 2)
         target = torch.lerp(targets[first], targets[second], share / 2)
-        loss = F.cross_entropy(net.hear(blended), target, label_smoothing=0.05)
+        loss = F.cross_entropy(net.logits_of_features(blended), target, label_smoothing=0.05)
         _update(optimizer, loss, recipe.peak_lr * _schedule(step, recipe.perceptron_steps))
 
 

@@ -18,8 +18,8 @@ from unison_audio.evaluation.report.layouts import (
     TASK_WORDS,
     Block,
     Column,
-    Layout,
     PaperResult,
+    TableLayout,
     as_in_paper,
     paper_results,
     shown,
@@ -245,7 +245,9 @@ def _read(results: Iterable[Mapping[str, Any]]) -> list[_Row]:
     return rows
 
 
-def _fill(layout: Layout, rows: Sequence[_Row], paper: bool, used: set[tuple[int, str]]) -> Table:
+def _fill(
+    layout: TableLayout, rows: Sequence[_Row], paper: bool, used: set[tuple[int, str]]
+) -> Table:
     """Fills one table; what it uses of the rows is put into `used`."""
     blocks = layout.blocks or (Block(task="", title=""),)
     columns = [*layout.columns, *_beyond(layout, blocks, rows)]
@@ -288,7 +290,7 @@ def _fill(layout: Layout, rows: Sequence[_Row], paper: bool, used: set[tuple[int
     return table
 
 
-def _paper_lines(layout: Layout, block: Block) -> list[Line]:
+def _paper_lines(layout: TableLayout, block: Block) -> list[Line]:
     """The paper's rows of a table, in its order."""
     lines: dict[str, Line] = {}
     entries = [entry for entry in paper_results() if entry.table == layout.number]
@@ -334,7 +336,7 @@ def _find(column: Column, task: str, rows: Sequence[_Row]) -> _Row | None:
     return fits[0] if len(fits) == 1 else None
 
 
-def _beyond(layout: Layout, blocks: Sequence[Block], rows: Sequence[_Row]) -> list[Column]:
+def _beyond(layout: TableLayout, blocks: Sequence[Block], rows: Sequence[_Row]) -> list[Column]:
     """Columns for metrics of the table's tasks that the paper's table does not have."""
     tasks = {column.task or block.task for column in layout.columns for block in blocks}
     theirs = {column.metric for column in layout.columns}

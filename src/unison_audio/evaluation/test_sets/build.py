@@ -28,21 +28,21 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.test_sets.manifest import (
     MANIFEST,
     Event,
-    Piece,
+    RenderedItem,
     TestSet,
     read_manifest,
     read_test_set,
     write_test_set,
 )
-from unison_audio.evaluation.test_sets.recordings import LANGUAGES, Material, Voice
+from unison_audio.evaluation.test_sets.recordings import LANGUAGES, Recordings, Utterance
 from unison_audio.evaluation.test_sets.scenes import (
     MARGIN_SECONDS,
     ONSET_SECONDS,
-    DealtPools,
-    Deck,
-    Form,
-    Making,
-    deal_voice,
+    BuildContext,
+    ItemPools,
+    Shuffler,
+    TestSetSpec,
+    next_utterance,
 )
 from unison_audio.tasks.draw import BuilderConfig
 from unison_audio.tasks.table import TASKS
@@ -81,9 +81,9 @@ _SPEAKING = {"male": "a man speaking", "female": "a woman speaking"}
 
 def build_test_set(
     name: str,
-    material: Material,
+    material: Recordings,
     folder: Path,
-    form: Form,
+    form: TestSetSpec,
     *,
     counts: Mapping[str, int] = PAPER_COUNTS,
     seed: int = 0,
@@ -116,13 +116,13 @@ def build_test_set(
     if (folder / MANIFEST).is_file():
         _require_same(folder, {"name": name, "seed": seed, "settings": settings}, inputs)
         return read_test_set(folder)
-    making = Making(material=material, form=form, seed=seed, counts=full, name=name)
+    context = BuildContext(material=material, form=form, seed=seed, counts=full, name=name)
     return write_test_set(
         folder,
         name=name,
         sample_rate=form.sample_rate,
         seed=seed,
-        pieces=kind.pieces(making),
+        pieces=kind.pieces(context),
         inputs=inputs,
         settings=settings,
     )
@@ -163,80 +163,84 @@ def _require_same(folder: Path, asked: Mapping[str, Any], inputs: Mapping[str, s
             )
 
 
-def _sounds(making: Making) -> Iterator[Piece]:
+def _sounds(context: BuildContext) -> Iterator[RenderedItem]:
     """One item a clip of sound, asked for with its first caption."""
-    for sound in making.draw("audiocaps", making.material.sounds, "clips with audio"):
-        pools = DealtPools(Deck([sound], making.generator(sound.id, "deck")))
-        item, waves, _ = making.scene(sound.id, "t2a", pools, making.form.seconds)
+    for sound in context.draw("audiocaps", context.material.sounds, "clips with audio"):
+        pools = ItemPools(Shuffler([sound], context.generator(sound.id, "deck")))
+        item, waves, _ = context.scene(sound.id, "t2a", pools, context.form.seconds)
         caption = sound.captions[0]
-        yield Piece(item=replace(item, caption=caption, captions=sound.captions), sounds=waves)
+        yield RenderedItem(
+            item=replace(item, caption=caption, captions=sound.captions), sounds=waves
+        )
 
 
-def _seed_tts(making: Making) -> Iterator[Piece]:
+def _seed_tts(context: BuildContext) -> Iterator[RenderedItem]:
     """Every utterance twice: of a gender named, and from a reference."""
     for language in LANGUAGES:
         key, what = f"seed-tts-{language}", f"utterances in {language!r}"
-        voices = making.draw(key, _with_room(making, making.material.voices, language), what)
-        for voice, gender in zip(voices, _genders(making, len(voices), language), strict=True):
-            yield _spoken(making, voice, f"tts-{voice.id}", gender)
-        for voice in making.draw(
-            key, _with_room(making, making.material.zero_shot, language), what
+        voices = context.draw(key, _with_room(context, context.material.voices, language), what)
+        for voice, gender in zip(voices, _genders(context, len(voices), language), strict=True):
+            yield _spoken(context, voice, f"tts-{voice.id}", gender)
+        for voice in context.draw(
+            key, _with_room(context, context.material.zero_shot, language), what
         ):
-            yield _cloned(making, voice, f"zero-shot-{voice.id}")
+            yield _cloned(context, voice, f"zero-shot-{voice.id}")
 
 
-def _gender_tts(making: Making) -> Iterator[Piece]:
+def _gender_tts(context: BuildContext) -> Iterator[RenderedItem]:
     """Utterances drawn from each language, half asked of a woman and half of a man."""
-    voices: list[Voice] = []
+    voices: list[Utterance] = []
     for language in LANGUAGES:
-        spoken = _with_room(making, making.material.voices, language)
-        voices += making.draw(f"gender-tts-{language}", spoken, f"utterances in {language!r}")
-    for voice, gender in zip(voices, _genders(making, len(voices), "all"), strict=True):
-        yield _spoken(making, voice, voice.id, gender)
+        spoken = _with_room(context, context.material.voices, language)
+        voices += context.draw(f"gender-tts-{language}", spoken, f"utterances in {language!r}")
+    for voice, gender in zip(voices, _genders(context, len(voices), "all"), strict=True):
+        yield _spoken(context, voice, voice.id, gender)
 
 
-def _genders(making: Making, count: int, what: str) -> list[str]:
+def _genders(context: BuildContext, count: int, what: str) -> list[str]:
     """As many of each gender as can be, in a drawn order."""
-    order = torch.randperm(count, generator=making.generator("genders", what)).tolist()
+    order = torch.randperm(count, generator=context.generator("genders", what)).tolist()
     return [GENDERS[k % 2] for k in order]
 
 
-def _with_room(making: Making, voices: Sequence[Voice], language: str) -> list[Voice]:
+def _with_room(
+    context: BuildContext, voices: Sequence[Utterance], language: str
+) -> list[Utterance]:
     """The utterances of a language; all of published lists, or those for which there is room."""
-    form = making.form
+    form = context.form
     spoken = [voice for voice in voices if voice.language == language]
-    if making.material.published:
+    if context.material.published:
         return spoken
     ahead = form.longest - form.zero_shot_seconds - _gap_seconds(form)
     room = min(form.zero_shot_seconds, form.seconds - ONSET_SECONDS - MARGIN_SECONDS)
     return [v for v in spoken if v.seconds <= room and v.prompt and v.prompt.seconds <= ahead]
 
 
-def _gap_seconds(form: Form) -> float:
+def _gap_seconds(form: TestSetSpec) -> float:
     """The most that lies between a reference and the new words."""
     return BuilderConfig().reference_silence_seconds + form.hop / form.sample_rate
 
 
-def _spoken(making: Making, voice: Voice, name: str, gender: str) -> Piece:
+def _spoken(context: BuildContext, voice: Utterance, name: str, gender: str) -> RenderedItem:
     """Speech of a gender asked for, beside the recording, whoever speaks there."""
-    seconds = max(making.form.seconds, voice.seconds + ONSET_SECONDS + MARGIN_SECONDS)
-    _require_time(voice, seconds, making.form)
-    item, waves, _ = making.scene(name, "tts", DealtPools(None, voice, gender), seconds)
-    return Piece(item=replace(item, language=voice.language), sounds=waves)
+    seconds = max(context.form.seconds, voice.seconds + ONSET_SECONDS + MARGIN_SECONDS)
+    _require_time(voice, seconds, context.form)
+    item, waves, _ = context.scene(name, "tts", ItemPools(None, voice, gender), seconds)
+    return RenderedItem(item=replace(item, language=voice.language), sounds=waves)
 
 
-def _cloned(making: Making, voice: Voice, name: str) -> Piece:
+def _cloned(context: BuildContext, voice: Utterance, name: str) -> RenderedItem:
     """Zero-shot speech: the reference, and the new words apart from it."""
-    form, prompt = making.form, voice.prompt
+    form, prompt = context.form, voice.prompt
     assert prompt is not None
     seconds = max(form.zero_shot_seconds, voice.seconds)
     _require_time(voice, seconds, form)
     whole = prompt.seconds + seconds + 2 * _gap_seconds(form)
-    item, waves, edge = making.scene(name, "zero_shot_tts", DealtPools(None, voice), whole)
+    item, waves, edge = context.scene(name, "zero_shot_tts", ItemPools(None, voice), whole)
     head = round(item.details["reference_window"][1] * form.sample_rate)
     samples = round(seconds * form.sample_rate)
     tail = waves["target"][edge : edge + samples]
-    return Piece(
+    return RenderedItem(
         item=replace(
             item,
             instruction=render(TASKS["zero_shot_tts"].templates[0], {"text": voice.text}),
@@ -252,7 +256,7 @@ def _cloned(making: Making, voice: Voice, name: str) -> Piece:
     )
 
 
-def _require_time(voice: Voice, seconds: float, form: Form) -> None:
+def _require_time(voice: Utterance, seconds: float, form: TestSetSpec) -> None:
     if seconds > form.longest:
         raise InputError(
             f"The utterance {voice.id} lasts {voice.seconds:.2f} s, and at most {form.longest} s "
@@ -260,17 +264,17 @@ def _require_time(voice: Voice, seconds: float, form: Form) -> None:
         )
 
 
-def _t2as(making: Making) -> Iterator[Piece]:
+def _t2as(context: BuildContext) -> Iterator[RenderedItem]:
     """Speech and a sound throughout, equally loud."""
-    seconds = making.form.seconds
-    sounds, voices = making.sound_deck(), making.voice_deck()
-    for number in range(making.counts["t2as"]):
-        voice = deal_voice(voices, seconds - ONSET_SECONDS)
-        pools = DealtPools(sounds, voice, voice.gender())
-        item, waves, _ = making.scene(f"t2as-{number:04d}", "t2as", pools, seconds)
-        said = f"{_SPEAKING[item.gender]} and {pools.dealt[0].captions[0]}"
+    seconds = context.form.seconds
+    sounds, voices = context.sound_shuffler(), context.utterance_shuffler()
+    for number in range(context.counts["t2as"]):
+        voice = next_utterance(voices, seconds - ONSET_SECONDS)
+        pools = ItemPools(sounds, voice, voice.gender())
+        item, waves, _ = context.scene(f"t2as-{number:04d}", "t2as", pools, seconds)
+        said = f"{_SPEAKING[item.gender]} and {pools.used[0].captions[0]}"
         row = replace(item, caption=said, captions=(said,), language=voice.language)
-        yield Piece(item=row, sounds=waves)
+        yield RenderedItem(item=row, sounds=waves)
 
 
 _EDITED: dict[str, Callable[..., tuple[str, str]]] = {
@@ -281,16 +285,16 @@ _EDITED: dict[str, Callable[..., tuple[str, str]]] = {
 """Task -> what is heard before and after."""
 
 
-def _audio_edits(making: Making) -> Iterator[Piece]:
+def _audio_edits(context: BuildContext) -> Iterator[RenderedItem]:
     """Adding, removing and exchanging an event in a scene of another."""
-    sounds = making.sound_deck()
+    sounds = context.sound_shuffler()
     for task, heard in _EDITED.items():
-        for number in range(making.counts["audio-editing"]):
-            pools, name = DealtPools(sounds), f"{task}-{number:04d}"
-            item, waves, _ = making.scene(name, task, pools, making.form.seconds)
-            before, after = heard(*(sound.label for sound in pools.dealt))
+        for number in range(context.counts["audio-editing"]):
+            pools, name = ItemPools(sounds), f"{task}-{number:04d}"
+            item, waves, _ = context.scene(name, task, pools, context.form.seconds)
+            before, after = heard(*(sound.label for sound in pools.used))
             row = replace(item, caption=after, captions=(after,), source_caption=before)
-            yield Piece(item=row, sounds=waves)
+            yield RenderedItem(item=row, sounds=waves)
 
 
 _VOICED: dict[str, Callable[[str, str], tuple[str, str]]] = {
@@ -301,16 +305,16 @@ _VOICED: dict[str, Callable[[str, str], tuple[str, str]]] = {
 """Task -> what is heard before and after."""
 
 
-def _speech_edits(making: Making) -> Iterator[Piece]:
+def _speech_edits(context: BuildContext) -> Iterator[RenderedItem]:
     """Inserting, deleting and rewriting speech in a scene."""
-    seconds = making.form.seconds
-    sounds, voices = making.sound_deck(), making.voice_deck()
+    seconds = context.form.seconds
+    sounds, voices = context.sound_shuffler(), context.utterance_shuffler()
     for task, heard in _VOICED.items():
-        for number in range(making.counts["speech-editing"]):
-            voice = deal_voice(voices, seconds, pair=task == "speech_rewrite")
-            pools = DealtPools(sounds, voice, voice.gender())
-            item, waves, _ = making.scene(f"{task}-{number:04d}", task, pools, seconds)
-            scene = pools.dealt[0].label
+        for number in range(context.counts["speech-editing"]):
+            voice = next_utterance(voices, seconds, pair=task == "speech_rewrite")
+            pools = ItemPools(sounds, voice, voice.gender())
+            item, waves, _ = context.scene(f"{task}-{number:04d}", task, pools, seconds)
+            scene = pools.used[0].label
             before, after = heard(scene, f"{_SPEAKING[item.gender]} and {scene}")
             row = replace(
                 item,
@@ -321,28 +325,30 @@ def _speech_edits(making: Making) -> Iterator[Piece]:
                 language=voice.language,
                 gender="",
             )
-            yield Piece(item=row, sounds=waves)
+            yield RenderedItem(item=row, sounds=waves)
 
 
-def _timed(making: Making) -> Iterator[Piece]:
+def _timed(context: BuildContext) -> Iterator[RenderedItem]:
     """Two or three sounds, each in its window."""
-    sounds = making.sound_deck()
-    for number in range(making.counts["timed"]):
-        pools, name = DealtPools(sounds), f"timed-{number:04d}"
-        item, waves, _ = making.scene(name, "timed", pools, making.form.timed_seconds)
+    sounds = context.sound_shuffler()
+    for number in range(context.counts["timed"]):
+        pools, name = ItemPools(sounds), f"timed-{number:04d}"
+        item, waves, _ = context.scene(name, "timed", pools, context.form.timed_seconds)
         events = tuple(
             Event(caption=sound.label, start=start, end=end)
-            for sound, (start, end) in zip(pools.dealt, item.details["windows"], strict=True)
+            for sound, (start, end) in zip(pools.used, item.details["windows"], strict=True)
         )
         said = " followed by ".join(event.caption for event in events)
-        yield Piece(item=replace(item, caption=said, captions=(said,), events=events), sounds=waves)
+        yield RenderedItem(
+            item=replace(item, caption=said, captions=(said,), events=events), sounds=waves
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetKind:
     """A kind of test set."""
 
-    pieces: Callable[[Making], Iterator[Piece]]
+    pieces: Callable[[BuildContext], Iterator[RenderedItem]]
     """Makes its items."""
     counts: tuple[str, ...]
     """Which counts it has."""

@@ -36,8 +36,10 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class TestItem:
     """One row of a test set's manifest."""
+
+    __test__ = False  # pytest collects classes of this name otherwise
 
     id: str
     """Stem of its files, unique in the set."""
@@ -89,20 +91,20 @@ class TestSet:
     """Of its files, in Hz."""
     seed: int
     """It was drawn with."""
-    items: tuple[Item, ...]
+    items: tuple[TestItem, ...]
     """Its rows, in order."""
 
-    def path(self, item: Item, role: Role) -> Path | None:
+    def path(self, item: TestItem, role: Role) -> Path | None:
         """Where an item's file lies; None if it has none of that role."""
         name: str = getattr(item, role)
         return self.folder / name if name else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class EvaluationSample:
     """What a metric judges: an output beside what was asked for."""
 
-    item: Item
+    item: TestItem
     """What was asked for."""
     output: Path
     """What came."""
@@ -115,10 +117,10 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class RenderedItem:
     """An item before it is written: its row without paths, and its sounds."""
 
-    item: Item
+    item: TestItem
     """The row."""
     sounds: Mapping[Role, Tensor]
     """(samples,) of each file it has, within -1..1."""
@@ -130,7 +132,7 @@ def write_test_set(
     name: str,
     sample_rate: int,
     seed: int,
-    pieces: Iterable[Piece],
+    pieces: Iterable[RenderedItem],
     inputs: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> TestSet:
@@ -153,7 +155,7 @@ def write_test_set(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
-    items: list[Item] = []
+    items: list[TestItem] = []
     files: dict[str, str] = {}
     seen: set[str] = set()
     for piece in pieces:
@@ -274,8 +276,8 @@ def derived_seed(*parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def _item(row: dict[str, Any]) -> Item:
-    return Item(
+def _item(row: dict[str, Any]) -> TestItem:
+    return TestItem(
         **{
             **row,
             "captions": tuple(row["captions"]),

@@ -58,7 +58,7 @@ class Sound:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Voice:
+class Utterance:
     """An utterance."""
 
     id: str
@@ -75,12 +75,12 @@ class Voice:
     """Gives (samples,) at the material's rate."""
     gender: Callable[[], str]
     """Gives "male" or "female"."""
-    prompt: "Voice | None" = None
+    prompt: "Utterance | None" = None
     """Another utterance of the same speaker."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
+class Recordings:
     """Recordings to make test sets from."""
 
     name: str
@@ -89,9 +89,9 @@ class Material:
     """Of what `read` gives, in Hz."""
     sounds: tuple[Sound, ...] = ()
     """In the order of the publisher's table."""
-    voices: tuple[Voice, ...] = ()
+    voices: tuple[Utterance, ...] = ()
     """Likewise."""
-    zero_shot: tuple[Voice, ...] = ()
+    zero_shot: tuple[Utterance, ...] = ()
     """Those whose voices are to be spoken with."""
     published: bool = True
     """Whether these are published lists, taken whole; else utterances for which there is no room
@@ -112,7 +112,7 @@ class Material:
 
 def published(
     data: Path, sample_rate: int, *, sounds: bool = True, voices: bool = True
-) -> Material:
+) -> Recordings:
     """Lists AudioCaps test and Seed-TTS.
 
     Args:
@@ -126,7 +126,7 @@ def published(
     """
     clips, sound_files = _audiocaps(data / "audiocaps", sample_rate) if sounds else ((), {})
     spoken, voice_files = _seed_tts(data / "seedtts_testset", sample_rate) if voices else ((), {})
-    return Material(
+    return Recordings(
         name="AudioCaps test and Seed-TTS",
         sample_rate=sample_rate,
         sounds=clips,
@@ -227,11 +227,11 @@ class _MemoryRows:
         return self._rows.get(key, [])
 
 
-def _seed_tts(root: Path, rate: int) -> tuple[tuple[Voice, ...], dict[str, Path | bytes]]:
+def _seed_tts(root: Path, rate: int) -> tuple[tuple[Utterance, ...], dict[str, Path | bytes]]:
     """Seed-TTS' utterances, English first, and the files they were read from."""
     if not root.is_dir():
         raise InputError(f"There is no folder {root}; put the test set of Seed-TTS there.")
-    voices: list[Voice] = []
+    voices: list[Utterance] = []
     files: dict[str, Path | bytes] = {}
     for language in LANGUAGES:
         listing = root / language / "meta.lst"
@@ -257,13 +257,13 @@ def _seed_tts(root: Path, rate: int) -> tuple[tuple[Voice, ...], dict[str, Path 
 
 
 def _file_voice(
-    name: str, text: str, language: str, path: Path, rate: int, prompt: Voice | None = None
-) -> Voice:
+    name: str, text: str, language: str, path: Path, rate: int, prompt: Utterance | None = None
+) -> Utterance:
     def gender() -> str:
         heard = median_f0(audio.load(path, sample_rate=16_000), 16_000)
         return gender_of(heard, GENDER_THRESHOLD_HZ) or "male"
 
-    return Voice(
+    return Utterance(
         id=name,
         text=text,
         language=language,

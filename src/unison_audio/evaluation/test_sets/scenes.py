@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.test_sets.manifest import Item, Role, derived_seed
-from unison_audio.evaluation.test_sets.recordings import Material, Sound, Voice
+from unison_audio.evaluation.test_sets.manifest import Role, TestItem, derived_seed
+from unison_audio.evaluation.test_sets.recordings import Recordings, Sound, Utterance
 from unison_audio.tasks.clips import SoundClip, SpeechClip
 from unison_audio.tasks.draw import BuilderConfig
 from unison_audio.tasks.table import TASKS, TaskBatch
@@ -44,8 +44,10 @@ MARGIN_SECONDS = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
+class TestSetSpec:
     """How the recordings of test sets are made."""
+
+    __test__ = False  # pytest collects classes of this name otherwise
 
     sample_rate: int
     """In Hz."""
@@ -61,7 +63,7 @@ class Form:
     """No clip is longer; a reference and what follows are not either."""
 
     @classmethod
-    def of(cls, variant: Variant) -> "Form":
+    def of(cls, variant: Variant) -> "TestSetSpec":
         """The form that suits a variant: its rate, its own lengths; 10 s for timelines, or all."""
         return cls(
             sample_rate=variant.sample_rate,
@@ -73,7 +75,7 @@ class Form:
         )
 
 
-class Deck(Generic[T]):
+class Shuffler(Generic[T]):
     """Deals things in a drawn order, each once before any comes again.
 
     Args:
@@ -85,7 +87,7 @@ class Deck(Generic[T]):
         self._things, self._generator = list(things), generator
         self._waiting: list[T] = []
 
-    def deal(self, fits: Callable[[T], bool]) -> T | None:
+    def next(self, fits: Callable[[T], bool]) -> T | None:
         """The next thing that fits; None if none does."""
         first = self._take(fits)
         if first is not None:
@@ -101,7 +103,7 @@ class Deck(Generic[T]):
         return None
 
 
-class DealtPools:
+class ItemPools:
     """The builders' `Pools` of one item: sounds from a deck, and the voice given.
 
     Args:
@@ -111,10 +113,10 @@ class DealtPools:
     """
 
     def __init__(
-        self, sounds: Deck[Sound] | None, voice: Voice | None = None, gender: str = ""
+        self, sounds: Shuffler[Sound] | None, voice: Utterance | None = None, gender: str = ""
     ) -> None:
-        self._deck, self._voice, self._gender = sounds, voice, gender
-        self.dealt: list[Sound] = []
+        self._shuffler, self._voice, self._gender = sounds, voice, gender
+        self.used: list[Sound] = []
         """The sounds used, in the order asked for."""
 
     def speech(
@@ -150,36 +152,36 @@ class DealtPools:
             InputError: There is none.
         """
         assert count == 1
-        assert self._deck is not None
+        assert self._shuffler is not None
         excluded = exclude_labels[0] if exclude_labels else set()
-        sound = self._deck.deal(lambda one: one.label not in excluded)
+        sound = self._shuffler.next(lambda one: one.label not in excluded)
         if sound is None:
             raise InputError(
                 f"No sound is called other than {', '.join(sorted(excluded))}, and another is "
                 "needed; add sounds without speech."
             )
-        self.dealt.append(sound)
+        self.used.append(sound)
         return [SoundClip(waveform=sound.read(), label=sound.label, caption=sound.captions[0])]
 
     def noise(self, count: int, generator: torch.Generator, seconds: float) -> list[Tensor]:
         """None: no test set of the paper has noise."""
         raise NotImplementedError("No test set of the paper is made from noise.")
 
-    def _clip(self, voice: Voice) -> SpeechClip:
+    def _clip(self, voice: Utterance) -> SpeechClip:
         return SpeechClip(
             waveform=voice.read(), text=voice.text, gender=self._gender, speaker=voice.speaker
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Making:
+class BuildContext:
     """What a set is made with."""
 
     name: str
     """The set's name."""
-    material: Material
+    material: Recordings
     """Of what."""
-    form: Form
+    form: TestSetSpec
     """Rate and lengths."""
     counts: Mapping[str, int]
     """Items by count's name."""
@@ -205,7 +207,7 @@ class Making:
         order = torch.randperm(len(things), generator=self.generator(key)).tolist()
         return [things[k] for k in sorted(order[:count])]
 
-    def sound_deck(self) -> Deck[Sound]:
+    def sound_shuffler(self) -> Shuffler[Sound]:
         """A deck of the sounds without speech.
 
         Raises:
@@ -218,15 +220,15 @@ class Making:
                 f"The test set {self.name} needs sounds of at least 3 different captions without "
                 f"speech, and there are {len(labels)}; add sounds."
             )
-        return Deck(usable, self.generator("sounds"))
+        return Shuffler(usable, self.generator("sounds"))
 
-    def voice_deck(self) -> Deck[Voice]:
+    def utterance_shuffler(self) -> Shuffler[Utterance]:
         """A deck of the utterances."""
-        return Deck(self.material.voices, self.generator("voices"))
+        return Shuffler(self.material.voices, self.generator("voices"))
 
     def scene(
-        self, name: str, task: str, pools: DealtPools, seconds: float
-    ) -> tuple[Item, dict[Role, Tensor], int]:
+        self, name: str, task: str, pools: ItemPools, seconds: float
+    ) -> tuple[TestItem, dict[Role, Tensor], int]:
         """Build one item.
 
         Args:
@@ -259,7 +261,7 @@ class Making:
         if batch.source is not None:
             sounds["source"] = batch.source[0]
         detail = batch.details[0]
-        item = Item(
+        item = TestItem(
             id=name,
             set=self.name,
             task=task,
@@ -267,13 +269,13 @@ class Making:
             text=detail.get("text", ""),
             gender=detail.get("gender", ""),
             seconds=seconds,
-            details={**detail, "sounds": [sound.id for sound in pools.dealt]},
+            details={**detail, "sounds": [sound.id for sound in pools.used]},
         )
         edge = int(batch.reference_samples[0]) if batch.reference_samples is not None else 0
         return item, sounds, edge
 
 
-def deal_voice(deck: Deck[Voice], room: float, *, pair: bool = False) -> Voice:
+def next_utterance(deck: Shuffler[Utterance], room: float, *, pair: bool = False) -> Utterance:
     """The next utterance for which there is room.
 
     Args:
@@ -286,12 +288,12 @@ def deal_voice(deck: Deck[Voice], room: float, *, pair: bool = False) -> Voice:
     """
     most = room - MARGIN_SECONDS
 
-    def fits(voice: Voice) -> bool:
+    def fits(voice: Utterance) -> bool:
         if not pair:
             return voice.seconds <= most
         return voice.prompt is not None and max(voice.seconds, voice.prompt.seconds) <= most
 
-    voice = deck.deal(fits)
+    voice = deck.next(fits)
     if voice is None:
         what = "with a prompt as short" if pair else "of that length"
         raise InputError(f"There is no utterance of at most {room:.2f} s {what}; add shorter ones.")
