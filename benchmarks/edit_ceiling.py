@@ -78,12 +78,12 @@ def main() -> None:
     parser.add_argument("--variant", default="nano")
     arguments = parser.parse_args()
     unison = Unison.from_pretrained(arguments.variant)
-    codec, longest = unison.codec, unison.variant.max_seconds
+    codec = unison.codec
     clips = read_corpus(arguments.corpus, codec.sample_rate, split="heldout")
     print(f"{arguments.items} items a task, seed 0; {describe()}\n")
     print("| task | edit | nearer than the source | LSD | the source's |\n|---|---|---|---|---|")
     for name in TASK_NAMES:
-        batch = join(build_items(name, clips, codec, arguments.items, 0, longest))
+        batch = join(build_items(name, clips, unison.variant, arguments.items, 0))
         target, source = batch.target, batch.source
         assert source is not None
         again = round_trip(codec, target)

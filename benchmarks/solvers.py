@@ -102,7 +102,7 @@ def run(unison: Unison, batch: Batch, solver: str, steps: int) -> Tensor:
 @torch.no_grad()
 def measure(
     unison: Unison,
-    judge: SentenceAsr,
+    asr: SentenceAsr,
     batches: list[Batch],
     references: list[Tensor],
     spoken: list[Batch],
@@ -118,8 +118,8 @@ def measure(
     for batch in spoken:
         waves = unison.codec.decode(run(unison, batch, solver, steps))
         for wave, text in zip(waves, batch.texts, strict=True):
-            heard = judge.transcribe([wave.numpy()])[0]
-            rates.append(word_error_rate(fold(text), fold(heard)))
+            found = asr.transcribe([wave.numpy()])[0]
+            rates.append(word_error_rate(fold(text), fold(found)))
     evaluations = len(Solver(solver, steps).times)
     row = Row(solver=solver, evaluations=evaluations, away=away, rates=rates)
     print(solver, evaluations, f"{row.mean_away:.3f} {statistics.fmean(rates):.1%}", flush=True)
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    unison, judge = Unison.from_pretrained(arguments.variant), SentenceAsr()
+    unison, asr = Unison.from_pretrained(arguments.variant), SentenceAsr()
     variant, rate = unison.variant, unison.codec.sample_rate
     clips: list[Clip] = [
         clip
@@ -143,7 +143,7 @@ def main() -> None:
     ]
 
     def items(task: str, count: int) -> list[Batch]:
-        chunks = build_items(task, clips, unison.codec, count, 0, variant.max_seconds)
+        chunks = build_items(task, clips, variant, count, 0)
         return [prepare(unison, chunk, seed) for seed, chunk in enumerate(chunks)]
 
     batches = [items(task, 10)[0] for task in TASK_NAMES]
@@ -152,7 +152,7 @@ def main() -> None:
     spoken = spoken[: len(spoken) // 2]
     with torch.no_grad():
         references = [run(unison, batch, "euler", REFERENCE_STEPS) for batch in batches]
-    given = (unison, judge, batches, references, spoken)
+    given = (unison, asr, batches, references, spoken)
     default = measure(*given, variant.solver, variant.steps)
     rows = [
         measure(*given, solver, solver_steps(solver, evaluations))

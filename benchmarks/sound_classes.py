@@ -4,7 +4,7 @@ The perceptron of nano's judge of sounds is trained on the real recordings of a 
 takes apart in four folds, several times over; each recording is ranked by what has not heard its
 family. Starting from the classes of `evaluation/sound_classes.py`, the class that is told least is
 taken out, the ranks are counted anew among the others, and so on until each is told often enough.
-No generated sound takes part. The table below the line is what `NOT_JUDGED` holds.
+No generated sound takes part. The table below the line is what `UNRANKED` holds.
 
     python benchmarks/sound_classes.py CORPUS
 """

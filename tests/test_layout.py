@@ -91,15 +91,12 @@ KNOWN_CLASSES = {
     "Sample",
 }
 KNOWN_LONG = {
-    "cli/evaluate.py",
     "cli/main.py",
     "cli/train.py",
     "data/stream.py",
     "data/stream_pools.py",
-    "evaluation/suite.py",
     "model/rerank.py",
     "model/sampling.py",
-    "nano/evaluation.py",
     "sampling_params.py",
     "training/distill.py",
     "training/estimate.py",

@@ -16,7 +16,15 @@ from toy_metrics import toy_metrics
 
 from unison_audio.audio import load, save
 from unison_audio.errors import InputError
-from unison_audio.evaluation.engine import batches, generate_set, look_up, score_set
+from unison_audio.evaluation.engine import (
+    TIMES,
+    System,
+    batches,
+    generate_set,
+    look_up,
+    real_time_factor,
+    score_set,
+)
 from unison_audio.evaluation.metrics.metric import MetricContext
 from unison_audio.evaluation.systems import (
     CopySource,
@@ -56,11 +64,11 @@ def hashes(folder):
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != TIMES
     }
 
 
-class Noise:
+class Noise(System):
     """Answers with noise that depends on the item; refuses some, and can take its time."""
 
     sample_rate = RATE
@@ -270,3 +278,15 @@ def test_any_folder_of_sounds(sets, tmp_path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no sound"):
         Outputs(tmp_path / "empty")
+
+
+def test_computing_is_timed(sets, tmp_path) -> None:
+    test_set = sets["speech-editing"]
+    made = generate_set(Noise(pause=0.2), test_set, tmp_path, batch=8)
+    seconds = sum(item.seconds for item in test_set.items)
+    assert 0.6 / seconds <= real_time_factor(made) < 6.0 / seconds  # one batch a task
+    lines = (made.folder / TIMES).read_text()
+    (made.folder / TIMES).write_text(lines + lines)  # a batch that was made again counts once
+    assert real_time_factor(made) < 6.0 / seconds
+    (made.folder / TIMES).unlink()
+    assert math.isnan(real_time_factor(made))

@@ -12,7 +12,13 @@ from unison_audio.evaluation.report.figures import (
     timed_items,
     write_figures,
 )
-from unison_audio.evaluation.test_sets.manifest import Event, RenderedItem, TestItem, write_test_set
+from unison_audio.evaluation.test_sets.manifest import (
+    Event,
+    RenderedItem,
+    TestItem,
+    TestSetAbout,
+    write_test_set,
+)
 from unison_audio.spectrogram import FLOOR_DB, TOP_DB
 
 RATE = 16_000
@@ -47,7 +53,7 @@ def edits(tmp_path_factory):
         for k in (0, 1)
     ]
     test_set = write_test_set(
-        folder / "set", name="audio-editing", sample_rate=RATE, seed=0, pieces=pieces
+        folder / "set", TestSetAbout(name="audio-editing", sample_rate=RATE, seed=0), pieces
     )
     outputs = folder / "outputs"
     outputs.mkdir()
@@ -76,7 +82,9 @@ def timelines(tmp_path_factory):
         )
         for k, events in enumerate((across, apart, apart, apart))
     ]
-    test_set = write_test_set(folder / "set", name="timed", sample_rate=RATE, seed=0, pieces=pieces)
+    test_set = write_test_set(
+        folder / "set", TestSetAbout(name="timed", sample_rate=RATE, seed=0), pieces
+    )
     outputs = folder / "outputs"
     outputs.mkdir()
     for item in test_set.items:

@@ -103,12 +103,6 @@ def test_mel_bands_lie_on_the_slaney_scale(band, hertz):
     assert int(found[50].argmax()) == band
 
 
-def test_own_voice_must_be_nearest():
-    own, other = torch.tensor([1.0, 0.0]), torch.tensor([[0.0, 1.0], [0.6, 0.8]])
-    assert speaker.nearest_is_own(own, [other], torch.tensor([0.9, 0.44]))
-    assert not speaker.nearest_is_own(own, [other], torch.tensor([0.2, 0.98]))
-
-
 def need(package):
     try:
         package_folder(package)

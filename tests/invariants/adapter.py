@@ -754,6 +754,7 @@ class _Stub:
     """Stands in for nano's metric models: each answer follows from where a sound is loud."""
 
     model = identity = "stub"
+    seconds = 9.01
 
     def transcribe(self, waves: Any) -> list[str]:
         return [self._words(wave) for wave in _tensors(waves)]
@@ -788,16 +789,19 @@ def _tensors(waves: Any) -> list[Any]:
 
 
 def nano_figures(task: str) -> dict[str, Any]:
-    """The rows of nano's own evaluation of a task, with stubs for all that listens."""
+    """The rows of nano's own evaluation of a task, with stubs for all metric models."""
     import torch
 
+    from unison_audio.evaluation.metrics.metric import MetricContext
     from unison_audio.evaluation.models.event_classifier import (
         ClassifierConfig,
         ClassifierNet,
         EventClassifier,
     )
-    from unison_audio.nano.items import Items
-    from unison_audio.nano.metrics import SCORERS, Judges, Scorer
+    from unison_audio.evaluation.models.speaker import PitchGender
+    from unison_audio.evaluation.test_sets.manifest import EvaluationSample, TestItem
+    from unison_audio.nano import results
+    from unison_audio.nano.vocabulary_asr import NanoAsr
     from unison_audio.tasks.draw import BuilderConfig
     from unison_audio.tasks.table import TASKS
 
@@ -807,22 +811,70 @@ def nano_figures(task: str) -> dict[str, Any]:
     batch = row.build(_memory_pools(), 5, 2.56, RATE, generator, config=config)
     noise = 0.01 * torch.randn(batch.target.shape, generator=generator)
     start = batch.target if batch.source is None else batch.source
-    items = Items(
-        batch=batch,
-        output=0.8 * batch.target + 0.1 * start + noise,
-        target_again=0.95 * batch.target.roll(3, 1) + 0.3 * noise,
-        source_again=None if batch.source is None else 0.95 * batch.source.roll(3, 1),
-        real_time_factor=1.0,
-    )
+    waves = {
+        results.MODEL: 0.8 * batch.target + 0.1 * start + noise,
+        results.TRUTH: batch.target,
+        results.CODEC: 0.95 * batch.target.roll(3, 1) + 0.3 * noise,
+    }
+    if row.needs == ("source",):
+        waves[results.SOURCE] = batch.source
+        waves[results.SOURCE_CODEC] = 0.95 * batch.source.roll(3, 1)
     torch.manual_seed(5)
     shape = ClassifierConfig(labels=LABELS, widths=(4,) * 6, features=8, hidden=6)
-    events = EventClassifier(shape, ClassifierNet(shape), encoder=_Stub())
-    stub: dict[str, Any] = dict.fromkeys(
-        ("free", "vocabulary", "quality", "presence", "voices"), _Stub()
-    )
-    scorer = Scorer(items, Judges(events=events, gender_threshold=150.0, **stub), RATE)
+    stub = _Stub()
+    asr = object.__new__(NanoAsr)
+    asr.sentences = asr.sequences = stub
+    from unison_audio.nano.vocabulary import IsSentence
+
+    asr.is_sentence = IsSentence()
+    models = {
+        "event classifier": EventClassifier(shape, ClassifierNet(shape), encoder=stub),
+        "nano gender": PitchGender(150.0),
+        "nano asr": asr,
+        **dict.fromkeys(("dnsmos", "silero", "resemblyzer"), stub),
+    }
+    context = MetricContext(offline=True, models=models)
+    samples: dict[str, list[Any]] = {system: [] for system in waves}
+    with tempfile.TemporaryDirectory() as place:
+
+        def write(name: str, wave: Any) -> Path:
+            import soundfile
+
+            path = Path(place, f"{name}.wav")
+            soundfile.write(path, wave.numpy(), RATE, "FLOAT")
+            return path
+
+        for i, detail in enumerate(batch.details):
+            item = TestItem(
+                id=str(i),
+                set="made",
+                task=batch.task,
+                instruction=batch.instructions[i],
+                text=detail.get("text", ""),
+                gender=detail.get("gender", ""),
+                seconds=2.56,
+                reference_text=detail.get("reference_text", ""),
+                details=detail,
+            )
+            edge = 0 if batch.reference_samples is None else int(batch.reference_samples[i])
+            files = {
+                system: write(f"{system}-{i}", torch.nn.functional.pad(wave[i, edge:], (0, edge)))
+                for system, wave in waves.items()
+            }
+            reference = write(f"reference-{i}", batch.target[i, :edge]) if edge else None
+            for system, path in files.items():
+                samples[system].append(
+                    EvaluationSample(
+                        item=item,
+                        output=path,
+                        target=files[results.TRUTH],
+                        source=files.get(results.SOURCE),
+                        reference=reference,
+                    )
+                )
+        scores = results.measure_samples(task, samples, context)
     found = {}
-    for one in SCORERS[task](scorer):
+    for one in results.rows_of(task, scores):
         columns = {name: getattr(one, name) for name in ("value", "truth", "codec", "source")}
         known = {name: v for name, v in columns.items() if v is not None and not math.isnan(v)}
         found[one.measure] = {"items": one.items, **known}

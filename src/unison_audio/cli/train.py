@@ -121,9 +121,11 @@ def _nano_judge(corpus: Path) -> "Judge":
     """Nano's test sets and the judges that come with packages."""
 
     def judge(name: str, weights: Path, out: Path) -> list[dict[str, Any]]:
-        from unison_audio.nano.evaluation import evaluate_nano_sets
+        from unison_audio.evaluation.suite import EvaluationConfig
+        from unison_audio.nano.evaluation import evaluate_nano
 
-        return _of_table(evaluate_nano_sets(_choice(weights), corpus, out, **_wanted()))
+        config = EvaluationConfig(choice=_choice(weights), out=out, **_wanted())
+        return _of_table(evaluate_nano(config, corpus, tables="sets")["rows"])
 
     return judge
 
@@ -133,16 +135,16 @@ def _paper_judge(data: Path, device: str, how: Mapping[str, Path | None]) -> "Ju
     files = {name: None if path is None else str(path) for name, path in how.items()}
 
     def judge(name: str, weights: Path, out: Path) -> list[dict[str, Any]]:
-        from unison_audio.evaluation.suite import MetricOptions, evaluate_paper
+        from unison_audio.evaluation.suite import EvaluationConfig, MetricOptions, evaluate_paper
 
-        rows = evaluate_paper(
-            _choice(weights, device=device, **files),
-            data,
-            out,
+        config = EvaluationConfig(
+            choice=_choice(weights, device=device, **files),
+            out=out,
             counts={"seed-tts-zh": 0},
             metric_options=MetricOptions(device=device),
             **_wanted(),
         )
+        rows = evaluate_paper(config, data)
         return _of_table(rows)
 
     return judge

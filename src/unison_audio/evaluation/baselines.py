@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.engine import fingerprint
+from unison_audio.evaluation.engine import System, fingerprint
 from unison_audio.evaluation.test_sets.manifest import TestItem, TestSet, derived_seed
 from unison_audio.inputs import Request, prepare
 from unison_audio.model.flow import add_noise
@@ -234,7 +234,7 @@ Edit = Callable[[Tensor, Sequence[Described], Sequence[Request]], Tensor]
 """(B, C, T') latents of the sources, what they are and are to be, and the requests -> results."""
 
 
-class _Studio:
+class _LatentEditor:
     """From items to latents, fields and noises, and from latents to sounds.
 
     Args:
@@ -319,7 +319,7 @@ class _Studio:
         return sound[layout.first : layout.first + layout.samples] / layout.gain
 
 
-class SDEdit:
+class SDEdit(System):
     """The source noised and made anew under the target's description (Meng et al. 2022).
 
     Args:
@@ -334,7 +334,7 @@ class SDEdit:
         InputError: A number is out of its range.
     """
 
-    name, takes = "sdedit", staticmethod(can_describe)
+    name = "sdedit"
 
     def __init__(
         self,
@@ -348,7 +348,7 @@ class SDEdit:
         variant = unison.variant
         steps = max(variant.steps, LEAST_STEPS) if steps is None else steps
         scale = variant.guidance_scale if guidance_scale is None else guidance_scale
-        self._studio = _Studio(unison, times_from(steps, strength), seed)
+        self._editor = _LatentEditor(unison, times_from(steps, strength), seed)
         self._guidance = Guidance(scale=scale)
         self._settings = {"strength": strength, "steps": steps, "guidance_scale": scale}
         self.sample_rate = variant.sample_rate
@@ -356,7 +356,11 @@ class SDEdit:
     @property
     def identity(self) -> dict[str, Any]:
         """Weights and settings."""
-        return {**self._studio.identity, **self._settings}
+        return {**self._editor.identity, **self._settings}
+
+    def takes(self, item: TestItem) -> bool:
+        """Whether it is an edit that can be described."""
+        return can_describe(item)
 
     def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """As long as their sources, as the codec decodes them.
@@ -364,18 +368,18 @@ class SDEdit:
         Raises:
             InputError: An item cannot be described, or its source not be used.
         """
-        return self._studio.generate(test_set, items, self._edit)
+        return self._editor.generate(test_set, items, self._edit)
 
     def _edit(
         self, z: Tensor, described: Sequence[Described], requests: Sequence[Request]
     ) -> Tensor:
-        studio = self._studio
-        (eps,) = studio.noise(requests, z, 1)
-        field = studio.field([each.target for each in described], z)
-        return sdedit(field, z, eps, studio.times, self._guidance)
+        editor = self._editor
+        (eps,) = editor.noise(requests, z, 1)
+        field = editor.field([each.target for each in described], z)
+        return sdedit(field, z, eps, editor.times, self._guidance)
 
 
-class Zeta:
+class Zeta(System):
     """The source inverted under its description, made under the target's (Manor & Michaeli 2024).
 
     Args:
@@ -391,7 +395,7 @@ class Zeta:
         InputError: A number is out of its range.
     """
 
-    name, takes = "zeta", staticmethod(can_describe)
+    name = "zeta"
 
     def __init__(
         self,
@@ -406,7 +410,7 @@ class Zeta:
         variant = unison.variant
         steps = max(variant.steps, LEAST_STEPS) if steps is None else steps
         scale = variant.guidance_scale if guidance_scale is None else guidance_scale
-        self._studio = _Studio(unison, times_from(steps, start), seed)
+        self._editor = _LatentEditor(unison, times_from(steps, start), seed)
         self._source_guidance = Guidance(scale=source_guidance_scale)
         self._guidance = Guidance(scale=scale)
         self._settings = {
@@ -420,7 +424,11 @@ class Zeta:
     @property
     def identity(self) -> dict[str, Any]:
         """Weights and settings."""
-        return {**self._studio.identity, **self._settings}
+        return {**self._editor.identity, **self._settings}
+
+    def takes(self, item: TestItem) -> bool:
+        """Whether it is an edit that can be described."""
+        return can_describe(item)
 
     def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """As long as their sources, as the codec decodes them.
@@ -428,13 +436,13 @@ class Zeta:
         Raises:
             InputError: An item cannot be described, or its source not be used.
         """
-        return self._studio.generate(test_set, items, self._edit)
+        return self._editor.generate(test_set, items, self._edit)
 
     def _edit(
         self, z: Tensor, described: Sequence[Described], requests: Sequence[Request]
     ) -> Tensor:
-        studio, times = self._studio, self._studio.times
-        source = studio.field([each.source for each in described], z)
-        target = studio.field([each.target for each in described], z)
-        eps = studio.noise(requests, z, len(times) - 1)
+        editor, times = self._editor, self._editor.times
+        source = editor.field([each.source for each in described], z)
+        target = editor.field([each.target for each in described], z)
+        eps = editor.noise(requests, z, len(times) - 1)
         return zeta(source, target, z, eps, times, self._source_guidance, self._guidance)

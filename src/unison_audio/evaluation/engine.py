@@ -3,7 +3,10 @@
 import dataclasses
 import hashlib
 import json
+import math
 import secrets
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,40 +26,40 @@ from unison_audio.evaluation.test_sets.manifest import (
     read_manifest,
     value_hash,
 )
-from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.variants import Variant
 
-ABOUT, FAILURES = "about.json", "failures.jsonl"
+ABOUT, FAILURES, TIMES = "about.json", "failures.jsonl", "times.jsonl"
 
 PEAK = 0.99
 
 
-class System(Protocol):
-    """What is evaluated.
+class System(ABC):
+    """What is evaluated: answers items with sounds."""
 
-    It may also have the attributes
-
-    - ``identity`` (dict of JSON values): what tells it from others of its name, such as a
-      fingerprint of its weights and its settings; outputs of another identity are not taken over;
-    - ``takes`` (Callable[[TestItem], bool]): whether it has an answer to an item at all; it answers
-      everything if there is no such attribute.
-    """
+    name: str
+    """Its name in tables, and the name of its folder."""
+    sample_rate: int | None = None
+    """Sample rate of its outputs in Hz; None for the test set's."""
 
     @property
-    def name(self) -> str:
-        """As tables show it, and the name of its folder."""
-        ...
+    def identity(self) -> dict[str, Any]:
+        """What tells it from others of its name, such as a fingerprint of its weights and settings.
 
-    @property
-    def sample_rate(self) -> int | None:
-        """Of its outputs, in Hz; None for the test set's."""
-        ...
+        Outputs of another identity are not reused. JSON values.
+        """
+        return {}
 
+    def takes(self, item: TestItem) -> bool:
+        """Whether it has an answer to an item at all."""
+        del item
+        return True
+
+    @abstractmethod
     def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
-        """Answer items of one task and length.
+        """Answers items of one task and length.
 
         Args:
-            test_set: Theirs.
+            test_set: The set that they belong to.
             items: What is asked for.
 
         Returns:
@@ -65,7 +68,6 @@ class System(Protocol):
         Raises:
             Exception: If one cannot be answered; the items are then asked for one by one.
         """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,13 +131,12 @@ def prepare_outputs(system: System, test_set: TestSet, out: Path, *, batch: int)
         InputError: It holds outputs of another system, test set or batch size.
     """
     folder = out / system.name / test_set.name
-    takes: Callable[[TestItem], bool] = getattr(system, "takes", lambda item: True)
     about = {
         "system": system.name,
-        "identity": getattr(system, "identity", {}),
+        "identity": system.identity,
         "test_set": read_manifest(test_set.folder)["sha256"],
         "batch": batch,
-        "items": [item.id for item in test_set.items if takes(item)],
+        "items": [item.id for item in test_set.items if system.takes(item)],
     }
     path = folder / ABOUT
     if path.is_file():
@@ -285,8 +286,22 @@ def score_set(
     return scores
 
 
+def real_time_factor(made: Made) -> float:
+    """Seconds of computing for a second of sound; NaN where no time was measured.
+
+    A batch that was generated twice, after a kill, counts with its last time.
+    """
+    path = made.folder / TIMES
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    times = {tuple(row["items"]): row["seconds"] for row in map(json.loads, lines)}
+    length = {item.id: item.seconds for item in made.items}
+    answered = sum(length.get(name, 0.0) for names in times for name in names)
+    return sum(times.values()) / answered if answered else math.nan
+
+
 def _answer(system: System, test_set: TestSet, items: Sequence[TestItem], folder: Path) -> None:
     """Write the outputs of a batch, or of its items one by one where it fails as a whole."""
+    began = time.perf_counter()
     try:
         made: list[Tensor | Exception] = list(system.generate(test_set, items))
         assert len(made) == len(items), "a system answers every item"
@@ -296,6 +311,9 @@ def _answer(system: System, test_set: TestSet, items: Sequence[TestItem], folder
                 _answer(system, test_set, [item], folder)
             return
         made = [error]
+    seconds = time.perf_counter() - began
+    with (folder / TIMES).open("a", encoding="utf-8") as log:  # one short line: shards may share it
+        log.write(json.dumps({"items": [item.id for item in items], "seconds": seconds}) + "\n")
     rate = system.sample_rate or test_set.sample_rate
     for item, answer in zip(items, made, strict=True):
         reason = _write(output_path(folder, item), answer, rate)
@@ -333,101 +351,26 @@ def _write_whole(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-BY_LANGUAGE = {"wer": {"en": "wer", "zh": "cer"}}
-"""Metrics of speech that stand for another in some languages."""
-
-BEYOND = {
-    "tts": ("dnsmos",),
-    "zero_shot_tts": ("similarity", "dnsmos"),
-    "t2a": ("fad_inf",),
-}
-"""Task -> metrics beyond the paper's."""
-
-LEFT_OUT = {"seed-tts": ("gender",)}
-"""Set -> metrics of its tasks that the paper does not take there."""
-
-OVERALL = ("audio-editing",)
-"""Sets that are measured as a whole as well."""
-
-BY_GENDER = ("gender-tts",)
-"""Sets whose error rates are told by gender as well."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subset:
-    """Items of a set that have figures of their own."""
-
-    task: str = ""
-    """Of one task; "" for all."""
-    language: str = ""
-    """In one language; "" for all."""
-    part: str = ""
-    """Asked of one gender; "" for both."""
-    metrics: tuple[str, ...]
-    """What is measured."""
-
-    def has(self, item: TestItem) -> bool:
-        """Whether an item is one of them."""
-        return (
-            self.task in ("", item.task)
-            and self.language in ("", item.language)
-            and self.part in ("", item.gender)
-        )
-
-
-def subsets_of(test_set: TestSet) -> list[Subset]:
-    """The parts of a set that have figures, and which ones, from the task table."""
-    made: list[Subset] = []
-    tasks = list(dict.fromkeys(item.task for item in test_set.items))
-    for task in tasks:
-        without = LEFT_OUT.get(test_set.name, ())
-        named = [m for m in (*TASKS[task].metrics, *BEYOND.get(task, ())) if m not in without]
-        whole = tuple(name for name in named if name not in BY_LANGUAGE)
-        if whole:
-            made.append(Subset(task=task, metrics=whole))
-        languages = {item.language for item in test_set.items if item.task == task}
-        for language in sorted(languages):
-            rates = tuple(BY_LANGUAGE[name][language] for name in named if name in BY_LANGUAGE)
-            if rates:
-                made.append(Subset(task=task, language=language, metrics=rates))
-                if test_set.name in BY_GENDER:
-                    made += [
-                        Subset(task=task, language=language, part=part, metrics=rates)
-                        for part in ("male", "female")
-                        if any(i.gender == part and i.language == language for i in test_set.items)
-                    ]
-    if test_set.name in OVERALL:
-        made.append(Subset(metrics=TASKS[tasks[0]].metrics))
-    return made
-
-
 class Model(Protocol):
-    """What is evaluated; `pipeline.Unison` is one."""
+    """A model with weights; `pipeline.Unison` is one."""
 
     variant: Variant
+
+    @property
+    def backbone(self) -> nn.Module:
+        """Its backbone."""
+        ...
 
     @property
     def codec(self) -> AudioCodec:
         """Its codec."""
         ...
 
-    def run(
-        self,
-        batch: TaskBatch,
-        *,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
-        seed: int = 0,
-    ) -> Tensor:
-        """Does what a built batch asks for: (B, samples)."""
-        ...
 
-
-def fingerprint(model: Model, **settings: Any) -> str:
-    """Names a model with its settings: a hash of its weights, its variant and what it is asked."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update(repr(model.variant).encode())
-    for part in (getattr(model, "backbone", None), model.codec):
+def fingerprint(model: Model) -> str:
+    """Names a model: a hash of its weights and its variant."""
+    digest = hashlib.sha256(repr(model.variant).encode())
+    for part in (model.backbone, model.codec):
         digest.update(type(part).__name__.encode())
         if isinstance(part, nn.Module):
             for name, value in sorted(part.state_dict().items()):

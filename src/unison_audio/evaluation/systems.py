@@ -24,7 +24,7 @@ from unison_audio.sampling_params import SamplingOptions
 from unison_audio.variants import VARIANTS, Variant
 
 
-class UnisonSystem:
+class UnisonSystem(System):
     """The model, asked as a user asks it.
 
     An item's noise has a seed that depends on `seed` and the item's id alone.
@@ -45,11 +45,7 @@ class UnisonSystem:
         **options: Unpack[SamplingOptions],
     ) -> None:
         self.name, self._unison, self._seed, self._options = name, unison, seed, options
-
-    @property
-    def sample_rate(self) -> int:
-        """The variant's."""
-        return self._unison.variant.sample_rate
+        self.sample_rate = unison.variant.sample_rate
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -78,10 +74,10 @@ class UnisonSystem:
 _GIVEN: tuple[Role, ...] = ("source", "reference")
 
 
-class GroundTruth:
+class GroundTruth(System):
     """What was asked for, itself."""
 
-    name, sample_rate = "ground-truth", None
+    name = "ground-truth"
 
     def takes(self, item: TestItem) -> bool:
         """Whether there is such a recording."""
@@ -92,10 +88,10 @@ class GroundTruth:
         return [_load(test_set, item, "target", test_set.sample_rate) for item in items]
 
 
-class CopySource:
+class CopySource(System):
     """Leaving the source of an edit as it is."""
 
-    name, sample_rate = "copy-source", None
+    name = "copy-source"
 
     def takes(self, item: TestItem) -> bool:
         """Whether it is an edit."""
@@ -106,34 +102,31 @@ class CopySource:
         return [_load(test_set, item, "source", test_set.sample_rate) for item in items]
 
 
-class ThroughCodec:
+class ThroughCodec(System):
     """What was asked for, encoded and decoded: what the codec alone costs.
 
     Args:
-        codec: The model's.
-        device: Where it runs.
+        codec: The model's codec.
+        device: Device of the codec.
     """
 
     name = "through-codec"
+    role: Role = "target"
 
     def __init__(self, codec: AudioCodec, device: torch.device | str = "cpu") -> None:
         self._codec, self._device = codec, device
-
-    @property
-    def sample_rate(self) -> int:
-        """The codec's."""
-        return self._codec.sample_rate
+        self.sample_rate = codec.sample_rate
 
     def takes(self, item: TestItem) -> bool:
         """Whether there is such a recording."""
-        return bool(item.target)
+        return bool(item.target if self.role == "target" else item.source)
 
     @torch.no_grad()
     def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """The targets through the codec, in whole frames, cut to their lengths."""
         made = []
         for item in items:
-            wave = _load(test_set, item, "target", self.sample_rate)
+            wave = _load(test_set, item, self.role, self._codec.sample_rate)
             whole = -(-len(wave) // self._codec.hop) * self._codec.hop
             padded = torch.nn.functional.pad(wave, (0, whole - len(wave)))[None].to(self._device)
             made.append(
@@ -142,7 +135,14 @@ class ThroughCodec:
         return made
 
 
-class Outputs:
+class SourceThroughCodec(ThroughCodec):
+    """The source of an edit, encoded and decoded: a copy that pays for the codec as edits do."""
+
+    name = "source-through-codec"
+    role: Role = "source"
+
+
+class Outputs(System):
     """Another system, by the sounds that it left: files named by the items' ids, of any format.
 
     Args:
@@ -164,27 +164,28 @@ class Outputs:
             raise InputError(
                 f"{folder} holds no sound; put files there that are named by the items' ids."
             )
+        self.sample_rate = self._highest_rate()
 
     @property
     def identity(self) -> dict[str, Any]:
         """The folder."""
         return {"folder": str(self._folder.resolve())}
 
-    @cached_property
-    def sample_rate(self) -> int | None:
-        """The highest of the files'; the others are brought to it."""
-        import soundfile
-
-        rates = []
-        for path in (path for named in self._files.values() for path in named):
-            with contextlib.suppress(soundfile.SoundFileError, OSError):  # said of its item
-                rates.append(int(soundfile.info(path).samplerate))
-        return max(rates, default=0) or None
-
     def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """The files of the items."""
         rate = self.sample_rate or test_set.sample_rate
         return [audio.load(self._find(test_set, item), sample_rate=rate) for item in items]
+
+    def _highest_rate(self) -> int | None:
+        """The highest rate of the files; the others are resampled to it, so nothing is lost."""
+        import soundfile
+
+        rates = []
+        for path in (path for named in self._files.values() for path in named):
+            # A damaged file is reported when its item is asked for.
+            with contextlib.suppress(soundfile.SoundFileError, OSError):
+                rates.append(int(soundfile.info(path).samplerate))
+        return max(rates, default=0) or None
 
     def _find(self, test_set: TestSet, item: TestItem) -> Path:
         named = self._files.get(item.id, [])
@@ -259,6 +260,10 @@ def _through_codec(choice: ModelChoice) -> System:
     return ThroughCodec(choice.open().codec, choice.device)
 
 
+def _source_through_codec(choice: ModelChoice) -> System:
+    return SourceThroughCodec(choice.open().codec, choice.device)
+
+
 def _sdedit(choice: ModelChoice) -> System:
     return SDEdit(choice.open(), seed=choice.seed, **_of_baselines(choice))
 
@@ -279,8 +284,13 @@ SYSTEMS: dict[str, Callable[[ModelChoice], System]] = {
     "sdedit": _sdedit,
     "zeta": _zeta,
     "unison": _unison,
+    "source-through-codec": _source_through_codec,
 }
 """Name -> what opens the system, given the model."""
+
+
+DEFAULT_SYSTEMS = tuple(name for name in SYSTEMS if name != "source-through-codec")
+"""The systems of the paper's tables."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,9 @@ PROMPT_SECONDS = 1.0
 def held_out(corpus: Path, sample_rate: int) -> Recordings:
     """Reads the held-out clips of the nano corpus.
 
-    Of the speech, the natural sentences are taken: random sequences of words are nothing that a
-    recogniser of free speech can judge. Unheard texts of heard voices are spoken with a gender
-    named, unheard voices zero-shot.
+    Of the speech, the natural sentences are taken, since a speech recognition model of free speech
+    fails on random sequences of words. Held-out texts of training voices are spoken with a gender
+    named, held-out voices zero-shot.
 
     Args:
         corpus: What ``unison-audio data nano`` wrote.

@@ -4,12 +4,11 @@ import dataclasses
 import hashlib
 import json
 import secrets
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from unison_audio.evaluation.test_sets.manifest import EvaluationSample
+from unison_audio.evaluation.test_sets.manifest import EvaluationSample, file_hash
 
 NAMES_ONLY = ("id", "set", "source", "target", "reference")
 """Fields of an item that hold names and paths. No feature depends on them: the key has the
@@ -39,7 +38,7 @@ def feature_key(sample: EvaluationSample, features: str, version: int, identity:
         "model": identity,
         "item": {name: value for name, value in item.items() if name not in NAMES_ONLY},
         "files": {
-            role: digest(path) if path is not None else ""
+            role: file_hash(path) if path is not None else ""
             for role, path in (
                 ("output", sample.output),
                 ("target", sample.target),
@@ -49,23 +48,6 @@ def feature_key(sample: EvaluationSample, features: str, version: int, identity:
         },
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-
-
-def digest(path: Path) -> str:
-    """Sha256 of a file in hexadecimal.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    seen = path.stat()
-    return _digest(str(path.resolve()), seen.st_size, seen.st_mtime_ns, seen.st_ino)
-
-
-@lru_cache(maxsize=1 << 16)
-def _digest(path: str, size: int, modified: int, inode: int) -> str:
-    """Hashes a file once for as long as it stays as it is: a target serves many metrics."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FeatureCache:

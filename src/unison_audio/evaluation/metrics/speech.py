@@ -114,7 +114,9 @@ class LogSpectralDistance(_SpeechMetric):
     """
 
     name, title, better, needs = "lsd", "LSD", "lower", ("target",)
-    sample_rate = LSD_RATE
+    sample_rate: ClassVar[int] = LSD_RATE
+    eps: ClassVar[float] = signal.LSD_EPS
+    """Power of a bin that is next to silence."""
     model, identity = "log-spectral distance", "lsd"
 
     def score(self, sample: EvaluationSample) -> float:
@@ -124,16 +126,18 @@ class LogSpectralDistance(_SpeechMetric):
             InputError: The lengths differ by more than `TOLERATED_SECONDS`.
         """
         output, target = (
-            load(path, sample_rate=LSD_RATE).double()
+            load(path, sample_rate=self.sample_rate).double()
             for path in (sample.output, path_of(sample, "target"))
         )
+        rate = self.sample_rate
         length = min(len(output), len(target))
-        if abs(len(output) - len(target)) > TOLERATED_SECONDS * LSD_RATE:
+        if abs(len(output) - len(target)) > TOLERATED_SECONDS * rate:
             raise InputError(
-                f"{sample.output} lasts {len(output) / LSD_RATE:.2f} s and its target "
-                f"{len(target) / LSD_RATE:.2f} s; a log-spectral distance needs equal lengths"
+                f"{sample.output} lasts {len(output) / rate:.2f} s and its target "
+                f"{len(target) / rate:.2f} s; a log-spectral distance needs equal lengths"
             )
-        return float(signal.lsd(target[None, :length], output[None, :length], LSD_RATE))
+        waves = target[None, :length], output[None, :length]
+        return float(signal.lsd(*waves, rate, eps=self.eps))
 
 
 class GenderAccuracy(_SpeechMetric):

@@ -1,4 +1,4 @@
-"""Training the judge of sound events: scenes of real clips, and the steps over them."""
+"""Training the event classifier: scenes of real clips, and the steps over them."""
 
 import math
 from collections import defaultdict
@@ -188,7 +188,7 @@ def train_classifier(
         recipe: How to train.
 
     Returns:
-        The judge; the same clips, recipe and machine give the same one.
+        The classifier; the same clips, recipe and machine give the same one.
     """
     recipe = recipe or ClassifierRecipe()
     labels = tuple(sorted({clip.record.label for clip in clips if clip.record.kind == "sound"}))

@@ -12,15 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.metrics.feature_cache import digest
 from unison_audio.evaluation.metrics.metric import MetricContext, windows
 from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
 from unison_audio.evaluation.models.asr import packaged_whisper
-from unison_audio.evaluation.models.event_classifier import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    load_classifier,
-)
+from unison_audio.evaluation.models.event_classifier import EventClassifier, load_classifier
 from unison_audio.evaluation.models.weights import file_identity, package_folder, read_pickle
 from unison_audio.text.minilm import MiniLmEncoder
 from unison_audio.text.states import TextSetup
@@ -155,18 +150,11 @@ class LabelMatcher:
     """
 
     def __init__(self, context: MetricContext) -> None:
-        folder = context.path("classifier")
-        if folder is None:
-            raise InputError(
-                "Without CLAP, captions are matched by nano's event classifier; give its folder "
-                "as the metric model 'classifier'"
-            )
-        encoder = JointEncoder([SoundEncoder(), packaged_whisper()])
-        self.events = load_classifier(folder, encoder)
+        self.events = event_classifier(context)
         self.text = MiniLmEncoder(TextSetup(picks=(MINILM_LAYERS,)))
         self.sample_rate = self.events.config.sample_rate
         self.model = "event classifier and all-MiniLM-L6-v2 (offline)"
-        self.identity = " ".join(digest(folder / file) for file in (CONFIG_FILE, WEIGHTS_FILE))
+        self.identity = self.events.identity
 
     @cached_property
     def labels(self) -> Tensor:
@@ -187,3 +175,31 @@ class LabelMatcher:
         mask = states.mask[..., None].float()
         hidden = states.hidden_states[:, 0].float() * mask
         return F.normalize(hidden.sum(dim=1) / mask.sum(dim=1), dim=1)
+
+
+def event_encoder() -> JointEncoder:
+    """The encoder that event classifiers are trained on: aiSFX beside Whisper tiny.en.
+
+    Raises:
+        InputError: If a package is missing.
+    """
+    return JointEncoder([SoundEncoder(), packaged_whisper()])
+
+
+def event_classifier(context: MetricContext) -> EventClassifier:
+    """The event classifier in the folder ``classifier``, loaded once for all metrics.
+
+    Raises:
+        InputError: If there is none, or a package is missing.
+    """
+
+    def load() -> EventClassifier:
+        folder = context.path("classifier")
+        if folder is None:
+            raise InputError(
+                "Without CLAP, captions are matched by nano's event classifier; give its folder "
+                "as the metric model 'classifier'"
+            )
+        return load_classifier(folder, event_encoder())
+
+    return context.model("event classifier", load)

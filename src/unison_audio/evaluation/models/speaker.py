@@ -225,17 +225,6 @@ def _voice_mel(waveform: Tensor) -> Tensor:
     return spectrum.abs().square().T @ torch.from_numpy(np.asarray(filters)).float()
 
 
-def nearest_is_own(own: Tensor, others: Sequence[Tensor], voice: Tensor) -> bool:
-    """Whether a voice is more like its own reference than like any other speaker.
-
-    Args:
-        own: The reference's vector (256,).
-        others: The vectors (N, 256) of each other speaker's recordings; the mean likeness counts.
-        voice: What is judged, (256,).
-    """
-    return all(float(voice @ own) > float((other @ voice).mean()) for other in others)
-
-
 def _by_length(
     waves: Sequence[np.ndarray], answer: Callable[[Tensor], list[Any]], silence: Any
 ) -> list[Any]:

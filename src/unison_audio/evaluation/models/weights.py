@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.metrics.feature_cache import digest
 from unison_audio.evaluation.metrics.metric import MetricContext
+from unison_audio.evaluation.test_sets.manifest import file_hash
 from unison_audio.hub import cache_folder, fetch
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -53,7 +53,7 @@ def weights_file(
 
 def file_identity(path: Path) -> str:
     """What tells a file of weights from others: the sha256 of its contents."""
-    return f"sha256 {digest(path)}"
+    return f"sha256 {file_hash(path)}"
 
 
 def read_weights(path: Path, fitting: Callable[[dict[str, Tensor]], Net], what: str) -> Net:
@@ -197,7 +197,7 @@ def identity_of(source: Path | str, net: Any = None) -> str:
         revision = vars(net.config).get("_commit_hash") if net is not None else None
         return f"{source} {revision or ''}"
     files = sorted(path for path in source.iterdir() if path.is_file())
-    return " ".join(f"{file.name} {digest(file)}" for file in files)
+    return " ".join(f"{file.name} {file_hash(file)}" for file in files)
 
 
 EXTRA = "pip install 'unison-audio[evaluation]'"

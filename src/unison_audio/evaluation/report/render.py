@@ -7,6 +7,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,53 @@ ARROWS = {"higher": "↑", "lower": "↓"}
 
 NOT_MEASURED = "not measurable"
 """What stands for NaN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainTable:
+    """A table of texts."""
+
+    name: str
+    """Its anchor."""
+    heading: str
+    """Its heading."""
+    columns: tuple[str, ...]
+    """Heads of the columns."""
+    rows: tuple[tuple[str, ...], ...]
+    """The cells."""
+    notes: tuple[str, ...] = ()
+    """Paragraphs above it."""
+
+
+def plain_markdown(table: PlainTable) -> str:
+    """Write a table of texts with its heading and its notes as Markdown."""
+    lines = [f"### {_markdown(table.heading)}", ""]
+    for note in table.notes:
+        lines += [_markdown(note), ""]
+    lines += [f"| {' | '.join(table.columns)} |", f"|{'---|' * len(table.columns)}"]
+    lines += [f"| {' | '.join(map(_markdown, row))} |" for row in table.rows]
+    return "\n".join(lines) + "\n"
+
+
+def plain_html(table: PlainTable) -> str:
+    """Write a table of texts with its heading and its notes as a section of HTML."""
+    escape = html.escape
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in table.columns)
+    body = "\n".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows
+    )
+    notes = "\n".join(f"<p>{escape(note)}</p>" for note in table.notes)
+    return f"""<section id="{table.name}">
+<h2>{escape(table.heading)}</h2>
+{notes}
+<div class="wide"><table>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{body}
+</tbody>
+</table></div>
+</section>
+"""
 
 
 def table_markdown(table: Table) -> str:
@@ -233,6 +281,7 @@ def write_report(
     paper: bool = True,
     ablations: Sequence[Mapping[str, Any]] = (),
     figures: Sequence[Drawn] = (),
+    extra: Sequence[PlainTable] = (),
 ) -> Path:
     """Write the report of an evaluation.
 
@@ -246,6 +295,7 @@ def write_report(
         paper: Whether the paper's rows stand beside the measured ones.
         ablations: Rows of Table 8.
         figures: Pictures; they are put into the page itself.
+        extra: Tables before the others, also in ``tables.md``.
 
     Returns:
         The page, one file which opens from disk.
@@ -262,10 +312,17 @@ def write_report(
     words = [INTRODUCTION, *([WITH_PAPER] if paper else []), BEST]
     _write(
         out / "tables.md",
-        "\n".join([*(f"{word}\n" for word in words), *(table_markdown(t) for t in tables)]),
+        "\n".join(
+            [
+                *(plain_markdown(table) for table in extra),
+                *([f"{word}\n" for word in words] if tables else []),
+                *(table_markdown(table) for table in tables),
+            ]
+        ),
     )
-    sections = [*(table_html(table) for table in tables)]
-    links = [(table.name, table.heading) for table in tables]
+    sections = [*map(plain_html, extra), *map(table_html, tables)]
+    links = [(table.name, table.heading) for table in extra]
+    links += [(table.name, table.heading) for table in tables]
     for k, figure in enumerate(figures, 1):
         sections.append(_figure(f"figure-{k}", figure))
         links.append((f"figure-{k}", figure.title))

@@ -16,7 +16,7 @@ open is settled thus:
 - Clips last 10 s; where a recording of speech is longer, so is its item.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from unison_audio.evaluation.test_sets.manifest import (
     Event,
     RenderedItem,
     TestSet,
+    TestSetAbout,
     read_manifest,
     read_test_set,
     write_test_set,
@@ -81,9 +82,9 @@ _SPEAKING = {"male": "a man speaking", "female": "a woman speaking"}
 
 def build_test_set(
     name: str,
-    material: Recordings,
+    recordings: Recordings,
     folder: Path,
-    form: TestSetSpec,
+    spec: TestSetSpec,
     *,
     counts: Mapping[str, int] = PAPER_COUNTS,
     seed: int = 0,
@@ -92,9 +93,9 @@ def build_test_set(
 
     Args:
         name: A key of `SETS`.
-        material: What to make it from.
+        recordings: What to make it from.
         folder: Where to.
-        form: Rate and lengths.
+        spec: Rate and lengths.
         counts: Keys of `PAPER_COUNTS` -> items; those left out are the paper's.
         seed: The same one gives the same files.
 
@@ -102,30 +103,48 @@ def build_test_set(
         The set.
 
     Raises:
-        InputError: The set or a count is unknown, the material does not suffice, or the folder
+        InputError: The set or a count is unknown, the recordings does not suffice, or the folder
             holds a set that was built from something else; the message names what has changed.
     """
     kind = find_set(name)
     full = {**PAPER_COUNTS, **check_counts(counts)}
-    settings = {
-        "material": material.name,
-        "counts": {key: full[key] for key in kind.counts},
-        "form": vars(form),
-    }
-    inputs = material.inputs(sounds=kind.sounds, voices=kind.voices)
-    if (folder / MANIFEST).is_file():
-        _require_same(folder, {"name": name, "seed": seed, "settings": settings}, inputs)
-        return read_test_set(folder)
-    context = BuildContext(material=material, form=form, seed=seed, counts=full, name=name)
-    return write_test_set(
+    context = BuildContext(recordings=recordings, spec=spec, seed=seed, counts=full, name=name)
+    return build_once(
         folder,
-        name=name,
-        sample_rate=form.sample_rate,
-        seed=seed,
-        pieces=kind.pieces(context),
-        inputs=inputs,
-        settings=settings,
+        TestSetAbout(
+            name=name,
+            sample_rate=spec.sample_rate,
+            seed=seed,
+            settings={
+                "material": recordings.name,
+                "counts": {key: full[key] for key in kind.counts},
+                "form": vars(spec),
+            },
+            inputs=recordings.inputs(sounds=kind.sounds, voices=kind.voices),
+        ),
+        lambda: kind.rendered(context),
     )
+
+
+def build_once(
+    folder: Path, about: TestSetAbout, render_items: Callable[[], Iterable[RenderedItem]]
+) -> TestSet:
+    """Write a test set, or take the one in the folder if it was built from the same.
+
+    Args:
+        folder: Where to.
+        about: What the set depends on.
+        render_items: Makes its items.
+
+    Raises:
+        InputError: The folder holds a set that was built from something else; the message names
+            what has changed.
+    """
+    if (folder / MANIFEST).is_file():
+        asked = {"name": about.name, "seed": about.seed, "settings": about.settings}
+        _require_same(folder, asked, about.inputs)
+        return read_test_set(folder)
+    return write_test_set(folder, about, render_items())
 
 
 def check_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
@@ -165,9 +184,9 @@ def _require_same(folder: Path, asked: Mapping[str, Any], inputs: Mapping[str, s
 
 def _sounds(context: BuildContext) -> Iterator[RenderedItem]:
     """One item a clip of sound, asked for with its first caption."""
-    for sound in context.draw("audiocaps", context.material.sounds, "clips with audio"):
+    for sound in context.draw("audiocaps", context.recordings.sounds, "clips with audio"):
         pools = ItemPools(Shuffler([sound], context.generator(sound.id, "deck")))
-        item, waves, _ = context.scene(sound.id, "t2a", pools, context.form.seconds)
+        item, waves, _ = context.scene(sound.id, "t2a", pools, context.spec.seconds)
         caption = sound.captions[0]
         yield RenderedItem(
             item=replace(item, caption=caption, captions=sound.captions), sounds=waves
@@ -178,11 +197,11 @@ def _seed_tts(context: BuildContext) -> Iterator[RenderedItem]:
     """Every utterance twice: of a gender named, and from a reference."""
     for language in LANGUAGES:
         key, what = f"seed-tts-{language}", f"utterances in {language!r}"
-        voices = context.draw(key, _with_room(context, context.material.voices, language), what)
+        voices = context.draw(key, _with_room(context, context.recordings.voices, language), what)
         for voice, gender in zip(voices, _genders(context, len(voices), language), strict=True):
             yield _spoken(context, voice, f"tts-{voice.id}", gender)
         for voice in context.draw(
-            key, _with_room(context, context.material.zero_shot, language), what
+            key, _with_room(context, context.recordings.zero_shot, language), what
         ):
             yield _cloned(context, voice, f"zero-shot-{voice.id}")
 
@@ -191,7 +210,7 @@ def _gender_tts(context: BuildContext) -> Iterator[RenderedItem]:
     """Utterances drawn from each language, half asked of a woman and half of a man."""
     voices: list[Utterance] = []
     for language in LANGUAGES:
-        spoken = _with_room(context, context.material.voices, language)
+        spoken = _with_room(context, context.recordings.voices, language)
         voices += context.draw(f"gender-tts-{language}", spoken, f"utterances in {language!r}")
     for voice, gender in zip(voices, _genders(context, len(voices), "all"), strict=True):
         yield _spoken(context, voice, voice.id, gender)
@@ -207,38 +226,38 @@ def _with_room(
     context: BuildContext, voices: Sequence[Utterance], language: str
 ) -> list[Utterance]:
     """The utterances of a language; all of published lists, or those for which there is room."""
-    form = context.form
+    spec = context.spec
     spoken = [voice for voice in voices if voice.language == language]
-    if context.material.published:
+    if context.recordings.published:
         return spoken
-    ahead = form.longest - form.zero_shot_seconds - _gap_seconds(form)
-    room = min(form.zero_shot_seconds, form.seconds - ONSET_SECONDS - MARGIN_SECONDS)
+    ahead = spec.longest - spec.zero_shot_seconds - _gap_seconds(spec)
+    room = min(spec.zero_shot_seconds, spec.seconds - ONSET_SECONDS - MARGIN_SECONDS)
     return [v for v in spoken if v.seconds <= room and v.prompt and v.prompt.seconds <= ahead]
 
 
-def _gap_seconds(form: TestSetSpec) -> float:
+def _gap_seconds(spec: TestSetSpec) -> float:
     """The most that lies between a reference and the new words."""
-    return BuilderConfig().reference_silence_seconds + form.hop / form.sample_rate
+    return BuilderConfig().reference_silence_seconds + spec.hop / spec.sample_rate
 
 
 def _spoken(context: BuildContext, voice: Utterance, name: str, gender: str) -> RenderedItem:
     """Speech of a gender asked for, beside the recording, whoever speaks there."""
-    seconds = max(context.form.seconds, voice.seconds + ONSET_SECONDS + MARGIN_SECONDS)
-    _require_time(voice, seconds, context.form)
+    seconds = max(context.spec.seconds, voice.seconds + ONSET_SECONDS + MARGIN_SECONDS)
+    _require_time(voice, seconds, context.spec)
     item, waves, _ = context.scene(name, "tts", ItemPools(None, voice, gender), seconds)
     return RenderedItem(item=replace(item, language=voice.language), sounds=waves)
 
 
 def _cloned(context: BuildContext, voice: Utterance, name: str) -> RenderedItem:
     """Zero-shot speech: the reference, and the new words apart from it."""
-    form, prompt = context.form, voice.prompt
+    spec, prompt = context.spec, voice.prompt
     assert prompt is not None
-    seconds = max(form.zero_shot_seconds, voice.seconds)
-    _require_time(voice, seconds, form)
-    whole = prompt.seconds + seconds + 2 * _gap_seconds(form)
+    seconds = max(spec.zero_shot_seconds, voice.seconds)
+    _require_time(voice, seconds, spec)
+    whole = prompt.seconds + seconds + 2 * _gap_seconds(spec)
     item, waves, edge = context.scene(name, "zero_shot_tts", ItemPools(None, voice), whole)
-    head = round(item.details["reference_window"][1] * form.sample_rate)
-    samples = round(seconds * form.sample_rate)
+    head = round(item.details["reference_window"][1] * spec.sample_rate)
+    samples = round(seconds * spec.sample_rate)
     tail = waves["target"][edge : edge + samples]
     return RenderedItem(
         item=replace(
@@ -247,7 +266,7 @@ def _cloned(context: BuildContext, voice: Utterance, name: str) -> RenderedItem:
             reference_text=prompt.text,
             language=voice.language,
             seconds=seconds,
-            details={"speaker": voice.speaker, "reference_seconds": head / form.sample_rate},
+            details={"speaker": voice.speaker, "reference_seconds": head / spec.sample_rate},
         ),
         sounds={
             "reference": waves["source"][:head],
@@ -256,17 +275,17 @@ def _cloned(context: BuildContext, voice: Utterance, name: str) -> RenderedItem:
     )
 
 
-def _require_time(voice: Utterance, seconds: float, form: TestSetSpec) -> None:
-    if seconds > form.longest:
+def _require_time(voice: Utterance, seconds: float, spec: TestSetSpec) -> None:
+    if seconds > spec.longest:
         raise InputError(
-            f"The utterance {voice.id} lasts {voice.seconds:.2f} s, and at most {form.longest} s "
+            f"The utterance {voice.id} lasts {voice.seconds:.2f} s, and at most {spec.longest} s "
             "can be made; leave it out of the list."
         )
 
 
 def _t2as(context: BuildContext) -> Iterator[RenderedItem]:
     """Speech and a sound throughout, equally loud."""
-    seconds = context.form.seconds
+    seconds = context.spec.seconds
     sounds, voices = context.sound_shuffler(), context.utterance_shuffler()
     for number in range(context.counts["t2as"]):
         voice = next_utterance(voices, seconds - ONSET_SECONDS)
@@ -291,7 +310,7 @@ def _audio_edits(context: BuildContext) -> Iterator[RenderedItem]:
     for task, heard in _EDITED.items():
         for number in range(context.counts["audio-editing"]):
             pools, name = ItemPools(sounds), f"{task}-{number:04d}"
-            item, waves, _ = context.scene(name, task, pools, context.form.seconds)
+            item, waves, _ = context.scene(name, task, pools, context.spec.seconds)
             before, after = heard(*(sound.label for sound in pools.used))
             row = replace(item, caption=after, captions=(after,), source_caption=before)
             yield RenderedItem(item=row, sounds=waves)
@@ -307,7 +326,7 @@ _VOICED: dict[str, Callable[[str, str], tuple[str, str]]] = {
 
 def _speech_edits(context: BuildContext) -> Iterator[RenderedItem]:
     """Inserting, deleting and rewriting speech in a scene."""
-    seconds = context.form.seconds
+    seconds = context.spec.seconds
     sounds, voices = context.sound_shuffler(), context.utterance_shuffler()
     for task, heard in _VOICED.items():
         for number in range(context.counts["speech-editing"]):
@@ -333,7 +352,7 @@ def _timed(context: BuildContext) -> Iterator[RenderedItem]:
     sounds = context.sound_shuffler()
     for number in range(context.counts["timed"]):
         pools, name = ItemPools(sounds), f"timed-{number:04d}"
-        item, waves, _ = context.scene(name, "timed", pools, context.form.timed_seconds)
+        item, waves, _ = context.scene(name, "timed", pools, context.spec.timed_seconds)
         events = tuple(
             Event(caption=sound.label, start=start, end=end)
             for sound, (start, end) in zip(pools.used, item.details["windows"], strict=True)
@@ -348,7 +367,7 @@ def _timed(context: BuildContext) -> Iterator[RenderedItem]:
 class SetKind:
     """A kind of test set."""
 
-    pieces: Callable[[BuildContext], Iterator[RenderedItem]]
+    rendered: Callable[[BuildContext], Iterator[RenderedItem]]
     """Makes its items."""
     counts: tuple[str, ...]
     """Which counts it has."""
@@ -363,13 +382,13 @@ _sound, _speech = partial(SetKind, sounds=True), partial(SetKind, voices=True)
 _both = partial(SetKind, sounds=True, voices=True)
 
 SETS: dict[str, SetKind] = {
-    "audiocaps": _sound(pieces=_sounds, counts=("audiocaps",)),
-    "seed-tts": _speech(pieces=_seed_tts, counts=("seed-tts-en", "seed-tts-zh")),
-    "gender-tts": _speech(pieces=_gender_tts, counts=("gender-tts-en", "gender-tts-zh")),
-    "t2as": _both(pieces=_t2as, counts=("t2as",)),
-    "audio-editing": _sound(pieces=_audio_edits, counts=("audio-editing",)),
-    "speech-editing": _both(pieces=_speech_edits, counts=("speech-editing",)),
-    "timed": _sound(pieces=_timed, counts=("timed",)),
+    "audiocaps": _sound(rendered=_sounds, counts=("audiocaps",)),
+    "seed-tts": _speech(rendered=_seed_tts, counts=("seed-tts-en", "seed-tts-zh")),
+    "gender-tts": _speech(rendered=_gender_tts, counts=("gender-tts-en", "gender-tts-zh")),
+    "t2as": _both(rendered=_t2as, counts=("t2as",)),
+    "audio-editing": _sound(rendered=_audio_edits, counts=("audio-editing",)),
+    "speech-editing": _both(rendered=_speech_edits, counts=("speech-editing",)),
+    "timed": _sound(rendered=_timed, counts=("timed",)),
 }
 """The test sets, in the order of the paper's tables."""
 

@@ -49,7 +49,7 @@ class Sound:
     captions: tuple[str, ...]
     """What is heard, in one or several persons' words."""
     read: Callable[[], Tensor]
-    """Gives (samples,) at the material's rate."""
+    """Gives (samples,) at the recordings's rate."""
 
     @property
     def speechless(self) -> bool:
@@ -72,7 +72,7 @@ class Utterance:
     seconds: float
     """Length."""
     read: Callable[[], Tensor]
-    """Gives (samples,) at the material's rate."""
+    """Gives (samples,) at the recordings's rate."""
     gender: Callable[[], str]
     """Gives "male" or "female"."""
     prompt: "Utterance | None" = None

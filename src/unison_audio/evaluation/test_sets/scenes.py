@@ -64,7 +64,7 @@ class TestSetSpec:
 
     @classmethod
     def of(cls, variant: Variant) -> "TestSetSpec":
-        """The form that suits a variant: its rate, its own lengths; 10 s for timelines, or all."""
+        """The spec that suits a variant: its rate, its own lengths; 10 s for timelines, or all."""
         return cls(
             sample_rate=variant.sample_rate,
             hop=variant.hop,
@@ -179,9 +179,9 @@ class BuildContext:
 
     name: str
     """The set's name."""
-    material: Recordings
+    recordings: Recordings
     """Of what."""
-    form: TestSetSpec
+    spec: TestSetSpec
     """Rate and lengths."""
     counts: Mapping[str, int]
     """Items by count's name."""
@@ -213,7 +213,7 @@ class BuildContext:
         Raises:
             InputError: There are too few for a scene of three.
         """
-        usable = [sound for sound in self.material.sounds if sound.speechless]
+        usable = [sound for sound in self.recordings.sounds if sound.speechless]
         labels = {sound.label for sound in usable}
         if len(labels) < 3:
             raise InputError(
@@ -224,7 +224,7 @@ class BuildContext:
 
     def utterance_shuffler(self) -> Shuffler[Utterance]:
         """A deck of the utterances."""
-        return Shuffler(self.material.voices, self.generator("voices"))
+        return Shuffler(self.recordings.voices, self.generator("voices"))
 
     def scene(
         self, name: str, task: str, pools: ItemPools, seconds: float
@@ -244,35 +244,53 @@ class BuildContext:
             pools,
             1,
             seconds,
-            self.form.sample_rate,
+            self.spec.sample_rate,
             self.generator(name),
             config=BuilderConfig(
                 speech_snr_db=(10.0, 10.0),
                 t2as_snr_db=(0.0, 0.0),
                 event_snr_db=(-3.0, 3.0),
                 first_template_probability=1.0,
-                peak=0.99 if self.material.published else 0.98,  # room for the noise floor
-                hop=self.form.hop,
+                peak=0.99 if self.recordings.published else 0.98,  # room for the noise floor
+                hop=self.spec.hop,
             ),
         )
-        if not self.material.published:
+        if not self.recordings.published:
             batch = with_floor(batch, derived_seed(self.seed, self.name, name, "floor"))
-        sounds: dict[Role, Tensor] = {"target": batch.target[0]}
-        if batch.source is not None:
-            sounds["source"] = batch.source[0]
-        detail = batch.details[0]
-        item = TestItem(
-            id=name,
-            set=self.name,
-            task=task,
-            instruction=batch.instructions[0],
-            text=detail.get("text", ""),
-            gender=detail.get("gender", ""),
-            seconds=seconds,
-            details={**detail, "sounds": [sound.id for sound in pools.used]},
-        )
+        item, sounds = batch_item(batch, 0, name, self.name, self.spec.sample_rate)
+        details = {**item.details, "sounds": [sound.id for sound in pools.used]}
+        item = dataclasses.replace(item, seconds=seconds, details=details)
         edge = int(batch.reference_samples[0]) if batch.reference_samples is not None else 0
         return item, sounds, edge
+
+
+def batch_item(
+    batch: TaskBatch, row: int, name: str, test_set: str, sample_rate: int
+) -> tuple[TestItem, dict[Role, Tensor]]:
+    """A row of a built batch as an item of a test set, with its sounds.
+
+    Args:
+        batch: What a task's builder made.
+        row: Which row.
+        name: The item's id.
+        test_set: The set's name.
+        sample_rate: Of the batch, in Hz.
+    """
+    sounds: dict[Role, Tensor] = {"target": batch.target[row]}
+    if batch.source is not None:
+        sounds["source"] = batch.source[row]
+    detail = batch.details[row]
+    item = TestItem(
+        id=name,
+        set=test_set,
+        task=batch.task,
+        instruction=batch.instructions[row],
+        text=detail.get("text", ""),
+        gender=detail.get("gender", ""),
+        seconds=len(batch.target[row]) / sample_rate,
+        details=dict(detail),
+    )
+    return item, sounds
 
 
 def next_utterance(deck: Shuffler[Utterance], room: float, *, pair: bool = False) -> Utterance:
