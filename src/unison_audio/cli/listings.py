@@ -9,7 +9,7 @@ from unison_audio.tasks.table import TASKS
 from unison_audio.variants import VARIANTS
 
 if TYPE_CHECKING:
-    from unison_audio.training.estimate import Plan
+    from unison_audio.training.estimate import Estimate
 
 
 def tasks_table() -> str:
@@ -35,23 +35,24 @@ def variants_table() -> str:
     return _aligned(rows, right=(1, 4, 5, 6))
 
 
-def plan_table(plan: "Plan", tflops: float, steps: int) -> str:
-    """What a training run takes: memory of one device by part, work of a step by part, days."""
+def estimate_table(estimate: "Estimate", tflops: float, steps: int) -> str:
+    """What a training run needs: memory of a device and work of a step by part, and days."""
     memory = [("memory on each device", "GB")]
-    memory += [(part, f"{amount / 1e9:.2f}") for part, amount in plan.memory.items()]
-    memory.append(("together", f"{sum(plan.memory.values()) / 1e9:.2f}"))
+    memory += [(part, f"{amount / 1e9:.2f}") for part, amount in estimate.memory.items()]
+    memory.append(("together", f"{sum(estimate.memory.values()) / 1e9:.2f}"))
     work = [("work of a step", "10^12 operations")]
-    work += [(part, f"{amount / 1e12:.2f}") for part, amount in plan.flop_by_part.items()]
-    work.append(("together", f"{plan.step_flop / 1e12:.2f}"))
+    work += [(part, f"{amount / 1e12:.2f}") for part, amount in estimate.flop_by_part.items()]
+    work.append(("together", f"{estimate.step_flop / 1e12:.2f}"))
     lines = [
-        f"{plan.parameters:,} parameters",
+        f"{estimate.parameters:,} parameters",
         "",
         _aligned(memory, right=(1,)),
         "",
         _aligned(work, right=(1,)),
         "",
-        f"{plan.clips_per_step:,} clips a step; at {tflops:.3g} x 10^12 operations a second and "
-        f"device {plan.seconds_per_step:.3g} s a step, {plan.days:.3g} days for {steps:,} steps.",
+        f"{estimate.clips_per_step:,} clips a step; at {tflops:.3g} x 10^12 operations a second "
+        f"and device {estimate.seconds_per_step:.3g} s a step, {estimate.days:.3g} days for "
+        f"{steps:,} steps.",
     ]
     return "\n".join(lines)
 

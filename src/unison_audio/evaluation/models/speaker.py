@@ -21,6 +21,7 @@ from unison_audio.evaluation.models.weights import (
     name_of,
     package_folder,
 )
+from unison_audio.spectrogram import stft
 
 SAMPLE_RATE = 16_000
 """Sample rate of all of them in Hz."""
@@ -214,14 +215,7 @@ def _voice_mel(waveform: Tensor) -> Tensor:
     filters = mel_filter_bank(
         201, 40, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
     )
-    spectrum = torch.stft(
-        waveform,
-        400,
-        160,
-        window=torch.hann_window(400),
-        pad_mode="constant",
-        return_complex=True,
-    )
+    spectrum = stft(waveform, 400, 160, padding="zeros")
     return spectrum.abs().square().T @ torch.from_numpy(np.asarray(filters)).float()
 
 
