@@ -5,6 +5,7 @@ python benchmarks/demo_check.py --corpus CORPUS --out FOLDER [--variant nano] [-
 
 import argparse
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -14,13 +15,15 @@ from torch import Tensor
 from unison_audio.audio import save
 from unison_audio.demo.examples import Example, packaged_inputs, read_examples
 from unison_audio.errors import InputError
+from unison_audio.evaluation.metrics.measure import measure
 from unison_audio.evaluation.metrics.metric import MetricContext
 from unison_audio.evaluation.models.weights import require_packages
 from unison_audio.evaluation.test_sets.manifest import EvaluationSample
 from unison_audio.nano.bars import OWN_VOICE, THRESHOLDS, BarRow, with_thresholds
 from unison_audio.nano.event_model import classifier_folder, prepare_classifier
 from unison_audio.nano.items import render_items
-from unison_audio.nano.results import MODEL, SOURCE, TRUTH, measure_samples, rows_of
+from unison_audio.nano.metrics import NANO_METRICS
+from unison_audio.nano.results import FIGURES, MODEL, SOURCE, TRUTH, SetScores, rows_of
 from unison_audio.pipeline import Unison
 from unison_audio.tasks.table import TASKS, TaskBatch
 
@@ -135,6 +138,26 @@ def measure_one(
     rows = rows_of(batch.task, measure_samples(batch.task, samples, context))
     thresholds = {key: bar for key, bar in THRESHOLDS.items() if key[1] != OWN_VOICE}
     return tuple(row for row in with_thresholds(rows, thresholds) if row.met is not None)
+
+
+def measure_samples(
+    task: str, samples: Mapping[str, Sequence[EvaluationSample]], context: MetricContext
+) -> SetScores:
+    """Measures samples that belong to no test set on disk by a task's metrics.
+
+    Args:
+        task: Key of `FIGURES`.
+        samples: System -> its samples.
+        context: Where the metrics find their models.
+    """
+    names = tuple(dict.fromkeys(name for spec in FIGURES[task] for name in spec.metrics))
+    return SetScores(
+        scores={
+            system: {name: measure(NANO_METRICS[name], own, context, bootstrap=0) for name in names}
+            for system, own in samples.items()
+        },
+        texts={sample.item.id: sample.item.text for own in samples.values() for sample in own},
+    )
 
 
 def table(verdicts: list[Verdict]) -> str:

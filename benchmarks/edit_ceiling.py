@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from codec_pass import round_trip
 from machine import describe
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.evaluation.metrics import signal as metrics
 from unison_audio.evaluation.models.event_classifier import sound_class
-from unison_audio.nano.items import build_items, join, round_trip
+from unison_audio.nano.items import build_items, join
 from unison_audio.nano.metrics import SILENCE
 from unison_audio.pipeline import Unison
 from unison_audio.preserve import keep_source

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 import cyclopts
 import torch
 import torch.nn.functional as F
+from codec_pass import round_trip
 from machine import describe
 from torch import Tensor
 
@@ -37,7 +38,6 @@ from unison_audio.evaluation.models.event_classifier_training import (
 )
 from unison_audio.nano.corpus import SAMPLE_RATE, decode, make_recordings
 from unison_audio.nano.debian import fetch, read_members
-from unison_audio.nano.items import round_trip
 from unison_audio.pipeline import Unison
 from unison_audio.training.configs import FinetuneConfig
 from unison_audio.training.finetune import finetune

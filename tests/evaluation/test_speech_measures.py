@@ -109,7 +109,7 @@ def test_offline_words(recordings, sample):
     assert "pocketsphinx" in score.model
 
 
-def test_no_offline_model_recognises_mandarin():
+def test_no_offline_model_transcribes_mandarin():
     with pytest.raises(InputError, match="paraformer"):
         SPEECH["cer"](MetricContext(offline=True))
 

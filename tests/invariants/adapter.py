@@ -794,6 +794,7 @@ def nano_figures(task: str) -> dict[str, Any]:
     """The rows of nano's own evaluation of a task, with stubs for all metric models."""
     import torch
 
+    from unison_audio.evaluation.metrics.measure import measure
     from unison_audio.evaluation.metrics.metric import MetricContext
     from unison_audio.evaluation.models.event_classifier import (
         ClassifierConfig,
@@ -803,6 +804,7 @@ def nano_figures(task: str) -> dict[str, Any]:
     from unison_audio.evaluation.models.speaker import PitchGender
     from unison_audio.evaluation.test_sets.manifest import EvaluationSample, TestItem
     from unison_audio.nano import results
+    from unison_audio.nano.metrics import NANO_METRICS
     from unison_audio.nano.vocabulary_asr import NanoAsr
     from unison_audio.tasks.draw import BuilderConfig
     from unison_audio.tasks.table import TASKS
@@ -874,7 +876,16 @@ def nano_figures(task: str) -> dict[str, Any]:
                         reference=reference,
                     )
                 )
-        scores = results.measure_samples(task, samples, context)
+        names = {name for spec in results.FIGURES[task] for name in spec.metrics}
+        scores = results.SetScores(
+            scores={
+                system: {
+                    name: measure(NANO_METRICS[name], own, context, bootstrap=0) for name in names
+                }
+                for system, own in samples.items()
+            },
+            texts={sample.item.id: sample.item.text for sample in samples[results.MODEL]},
+        )
     found = {}
     for one in results.rows_of(task, scores):
         columns = {name: getattr(one, name) for name in ("value", "truth", "codec", "source")}

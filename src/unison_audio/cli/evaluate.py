@@ -27,7 +27,7 @@ Old = Parameter(show=False)
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class RunFlags:
-    """What every evaluation is told."""
+    """How to run an evaluation."""
 
     sets: Names = None
     """Test sets of the paper's kinds; by default all."""

@@ -1,6 +1,6 @@
 """Editing by a model that only generates: SDEdit and ZETA on the model's own backbone and codec.
 
-Neither sees the edit's instruction: source and target are described in the wording of generation,
+Neither sees the edit's instruction: source and target are described by generation's templates,
 with z_s = 0 and m = 0, and the source enters through the latent that integration begins with. Both
 take steps of Euler's schedule, t_0 = 1 > t_1 > ... > t_S = 0; flow time as in `backbone.py`.
 """
@@ -29,12 +29,12 @@ from unison_audio.tasks.templates import render
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """An edit without its instruction: what is heard before and after, as a generator is asked."""
+    """An edit without its instruction: source and target as instructions of generation."""
 
     source: str
     """Instruction that would generate the source."""
     target: str
-    """Likewise, the target."""
+    """Instruction that would generate the target."""
 
 
 def _scene(caption: str) -> str:
@@ -45,7 +45,7 @@ def _spoken(item: TestItem, text: str) -> str:
     """A voice in the scene; its gender is the one that was drawn, though an edit does not say it.
 
     Raises:
-        InputError: The set does not tell the words, or what else is heard.
+        InputError: The set does not tell the words, or the rest of the scene.
     """
     label = item.details.get("base_label", "")
     if not text or not label:
@@ -80,7 +80,7 @@ _DESCRIBED: Mapping[str, Callable[[TestItem], Described]] = {
 
 
 def describe_edit(item: TestItem) -> Described:
-    """Describe an edit in the model's own wording of generation.
+    """Describe an edit by the model's own templates of generation.
 
     Sounds become "[Audio] CAPTION"; speech in a scene becomes "[Speech] A GENDER voice saying
     "TEXT" [Audio] SCENE".
@@ -89,7 +89,7 @@ def describe_edit(item: TestItem) -> Described:
         item: Of the sets "audio-editing" and "speech-editing".
 
     Raises:
-        InputError: It is of another task, or the set does not tell what is heard.
+        InputError: It is of another task, or the set does not say what sounds.
     """
     if item.task not in _DESCRIBED:
         raise InputError(
@@ -173,13 +173,13 @@ def zeta(
 
     The source's path is `x_k = (1 - t_k) z + t_k eps_k` with independent noises. With the mean
     `mu_k` of `posterior_mean` under the source's description it leaves the corrections
-    `r_k = x_{k+1} - mu_k(x_k)`. Generation begins at `y_0 = x_0` and goes on with
+    `r_k = x_{k+1} - mu_k(x_k)`. Generation begins at `y_0 = x_0` and continues with
     `y_{k+1} = mu_k(y_k) + r_k`, now under the target's description; the last step, to t = 0, has
     its correction too. The same description and guidance for both give `z` back.
 
     Args:
         source: Field of the source's description, at all times but the last.
-        target: Likewise, of the target's.
+        target: Field of the target's description, at all times but the last.
         z: The source's latent, (B, C, T').
         eps: Standard normal noises (B, C, T'), one for each time but the last.
         times: As `times_from` gives them.
@@ -208,7 +208,7 @@ def zeta(
 def posterior_mean(z_t: Tensor, v: Tensor, t: float, after: float) -> Tensor:
     """The mean of DDPM's step (eta = 1) on the straight path, from time t to an earlier one.
 
-    With the data `z_t - t v` and the noise `z_t + (1 - t) v` that a velocity tells, it is
+    With the data `z_t - t v` and the noise `z_t + (1 - t) v` that a velocity implies, it is
     `(1 - t') (z_t - t v) + t' rho (z_t + (1 - t) v)`, where `rho = (1 - t) t' / ((1 - t') t)` is
     the share of the noise that is not drawn anew.
 
@@ -238,7 +238,7 @@ class _LatentEditor:
     """From items to latents, fields and noises, and from latents to sounds.
 
     Args:
-        unison: Whose backbone, codec and text encoder.
+        unison: Backbone, codec and text encoder.
         times: As `times_from` gives them.
         seed: Of the noise, together with an item's id.
     """
@@ -323,7 +323,7 @@ class SDEdit(System):
     """The source noised and made anew under the target's description (Meng et al. 2022).
 
     Args:
-        unison: Whose backbone, codec and text encoder.
+        unison: Backbone, codec and text encoder.
         strength: t_0 from 0, the source's latent itself, to 1, plain generation.
         steps: Of the whole schedule; by default the variant's, but at least `LEAST_STEPS`, since
             these are Euler's. `strength` of them are taken.
@@ -383,7 +383,7 @@ class Zeta(System):
     """The source inverted under its description, made under the target's (Manor & Michaeli 2024).
 
     Args:
-        unison: Whose backbone, codec and text encoder.
+        unison: Backbone, codec and text encoder.
         start: t at which editing begins, from 0, the source's latent itself, to 1.
         steps: Of the whole schedule; by default the variant's, but at least `LEAST_STEPS`. `start`
             of them are taken, each with a velocity for the source and one for the target.

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from unison_audio.evaluation.test_sets.manifest import (
     read_manifest,
     value_hash,
 )
+from unison_audio.files import write_whole
 from unison_audio.variants import Variant
 
 ABOUT, FAILURES, TIMES = "about.json", "failures.jsonl", "times.jsonl"
@@ -119,8 +119,8 @@ def prepare_outputs(system: System, test_set: TestSet, out: Path, *, batch: int)
     """Make the folder of a system's outputs, or make sure that the one there is this system's.
 
     Args:
-        system: Whose.
-        test_set: Of what.
+        system: The system.
+        test_set: The test set.
         out: Where all outputs go.
         batch: Items answered at once; a system's sounds may depend on it in their last bits.
 
@@ -149,7 +149,7 @@ def prepare_outputs(system: System, test_set: TestSet, out: Path, *, batch: int)
                 )
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    _write_whole(path, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    write_whole(path, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     return folder
 
 
@@ -220,12 +220,12 @@ def look_up(folder: Path, test_set: TestSet) -> Made:
     }
     rows = [{"id": name, "reason": reason} for name, reason in failed.items()]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    _write_whole(folder / FAILURES, lines)
+    write_whole(folder / FAILURES, lines)
     return Made(folder=folder, items=items, failed=failed)
 
 
 def samples_of(test_set: TestSet, made: Made) -> list[EvaluationSample]:
-    """What metrics judge: every item with an output."""
+    """What metrics measure: every item with an output."""
     return [
         EvaluationSample(
             item=item,
@@ -253,9 +253,9 @@ def score_set(
 
     Args:
         test_set: What was asked for.
-        made: What came.
-        metrics: By what.
-        context: Where judges find their models.
+        made: Its outputs.
+        metrics: The metrics.
+        context: Where metrics find their models.
         keep: Which items count.
         bootstrap: Draws for the intervals.
         seed: Of the bootstrap.
@@ -264,7 +264,7 @@ def score_set(
         Metric -> its score. Items without an output are among the failed, with the reason.
 
     Raises:
-        InputError: Outputs are still to be made, or a judge's model cannot be had.
+        InputError: Outputs are still to be made, or a metric's model cannot be had.
     """
     if made.missing:
         raise InputError(
@@ -319,7 +319,7 @@ def _answer(system: System, test_set: TestSet, items: Sequence[TestItem], folder
         reason = _write(output_path(folder, item), answer, rate)
         mark = _failure_path(folder, item)
         if reason:
-            _write_whole(mark, reason)
+            write_whole(mark, reason)
         else:
             mark.unlink(missing_ok=True)
 
@@ -342,13 +342,6 @@ def _write(path: Path, answer: Tensor | Exception, rate: int) -> str:
 
 def _failure_path(folder: Path, item: TestItem) -> Path:
     return folder / f"{item.id}.failed"
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a text whole or not at all, whoever else writes the same."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
 
 
 class Model(Protocol):

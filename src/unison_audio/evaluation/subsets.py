@@ -22,10 +22,10 @@ LEFT_OUT = {"seed-tts": ("gender",)}
 """Set -> metrics of its tasks that the paper does not take there."""
 
 OVERALL = ("audio-editing",)
-"""Sets that are measured as a whole as well."""
+"""Sets that are also measured as a whole."""
 
 BY_GENDER = ("gender-tts",)
-"""Sets whose error rates are told by gender as well."""
+"""Sets whose error rates are also given by gender."""
 
 
 @dataclass(frozen=True, kw_only=True)

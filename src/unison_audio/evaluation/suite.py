@@ -34,6 +34,7 @@ from unison_audio.evaluation.test_sets.build import (
 from unison_audio.evaluation.test_sets.manifest import TestSet, read_test_set
 from unison_audio.evaluation.test_sets.recordings import Recordings, published
 from unison_audio.evaluation.test_sets.scenes import TestSetSpec
+from unison_audio.files import write_whole
 
 STAGES = ("build", "generate", "score")
 """What is done, in this order; each resumes from what is on disk."""
@@ -60,10 +61,10 @@ class MetricOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """What every evaluation is told."""
+    """The settings of an evaluation."""
 
     choice: ModelChoice
-    """The model; it also tells the rate and the lengths of the test sets."""
+    """The model; it also gives the rate and the lengths of the test sets."""
     out: Path
     """Folder of test sets, outputs, features, results and report. A killed run resumes there."""
     sets: Sequence[str] | None = None
@@ -383,17 +384,17 @@ def write_results(config: EvaluationConfig, results: Results, about: Mapping[str
         results: What was found.
         about: What else to say of the run; a key "rows" would hide the results.
     """
-    told = {
+    settings = {
         "variant": config.choice.variant.name,
         "seed": config.seed,
         "batch": config.batch,
         "bootstrap": config.metric_options.bootstrap,
         **about,
     }
-    text = json.dumps(_finite({"about": told, "rows": results.rows}), indent=1, ensure_ascii=False)
-    partial_file = config.out / f"{RESULTS}.partial"
-    partial_file.write_text(text + "\n", "utf-8")
-    partial_file.replace(config.out / RESULTS)
+    text = json.dumps(
+        _finite({"about": settings, "rows": results.rows}), indent=1, ensure_ascii=False
+    )
+    write_whole(config.out / RESULTS, text + "\n")
 
 
 def write_set_report(

@@ -214,15 +214,15 @@ class ModelChoice:
     model: str = "nano"
     """A variant's name, a checkpoint's folder, or a repository on the Hugging Face hub."""
     device: str = "cpu"
-    """Where."""
+    """Device of the model."""
     dtype: torch.dtype | None = None
     """Type of the backbone's arithmetic; None for the device's own."""
     low_memory: bool | None = None
     """As `Unison.from_pretrained` takes it."""
     codec_files: str | None = None
-    """Likewise."""
+    """Folder of the codec's own files."""
     text_files: str | None = None
-    """Likewise."""
+    """Folder of the language model."""
     seed: int = 0
     """Of the noise."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)

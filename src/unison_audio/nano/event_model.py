@@ -25,6 +25,7 @@ from unison_audio.evaluation.models.event_classifier_training import (
     train_classifier,
 )
 from unison_audio.evaluation.models.offline import event_encoder
+from unison_audio.files import write_whole
 from unison_audio.nano.metrics import ABOUT_FILE
 from unison_audio.nano.results import mean
 
@@ -74,9 +75,7 @@ def prepare_classifier(
             ),
             "classifier": _accuracy(classifier, read_corpus(corpus, rate, split="heldout"), rate),
         }
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(about, indent=1) + "\n")
-        partial.replace(path)
+        write_whole(path, json.dumps(about, indent=1) + "\n")
     return json.loads(path.read_text())
 
 

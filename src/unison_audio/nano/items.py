@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
 import torch
-from torch import Tensor
 
-from unison_audio.codecs.table import AudioCodec
 from unison_audio.data.pools import MemoryPools, choose
 from unison_audio.data.records import Clip
 from unison_audio.evaluation.models.event_classifier import sound_class
@@ -157,12 +155,6 @@ def render_items(
                 seconds=len(sounds["target"]) / sample_rate,
             )
         yield RenderedItem(item=item, sounds=sounds)
-
-
-def round_trip(codec: AudioCodec, waveform: Tensor) -> Tensor:
-    """Passes waveforms (B, samples) through a codec."""
-    parts = [codec.decode(codec.encode(part)).cpu() for part in waveform.split(CHUNK)]
-    return torch.cat(parts)[:, : waveform.shape[1]]
 
 
 def join(chunks: Sequence[TaskBatch]) -> TaskBatch:

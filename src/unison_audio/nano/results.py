@@ -2,17 +2,14 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unison_audio.evaluation.metrics.measure import Score, measure
-from unison_audio.evaluation.metrics.metric import MetricContext
-from unison_audio.evaluation.test_sets.manifest import EvaluationSample
+from unison_audio.evaluation.metrics.measure import Score
 from unison_audio.nano import bars
 from unison_audio.nano.bars import BarRow
 from unison_audio.nano.items import SEQUENCES
-from unison_audio.nano.metrics import NANO_METRICS
 from unison_audio.nano.vocabulary import IsSentence
 
 MODEL, TRUTH, CODEC, SOURCE = "unison", "ground-truth", "through-codec", "copy-source"
@@ -275,23 +272,3 @@ def rows_of(task: str, scores: SetScores) -> list[BarRow]:
             )
         )
     return rows
-
-
-def measure_samples(
-    task: str, samples: Mapping[str, Sequence[EvaluationSample]], context: MetricContext
-) -> SetScores:
-    """Measures samples that belong to no test set on disk by a task's metrics.
-
-    Args:
-        task: Key of `FIGURES`.
-        samples: System -> its samples.
-        context: Where the metrics find their models.
-    """
-    names = tuple(dict.fromkeys(name for spec in FIGURES[task] for name in spec.metrics))
-    return SetScores(
-        scores={
-            system: {name: measure(NANO_METRICS[name], own, context, bootstrap=0) for name in names}
-            for system, own in samples.items()
-        },
-        texts={sample.item.id: sample.item.text for own in samples.values() for sample in own},
-    )

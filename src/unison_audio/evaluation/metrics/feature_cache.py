@@ -2,13 +2,14 @@
 
 import dataclasses
 import hashlib
+import io
 import json
-import secrets
 from pathlib import Path
 
 import numpy as np
 
 from unison_audio.evaluation.test_sets.manifest import EvaluationSample, file_hash
+from unison_audio.files import write_whole
 
 NAMES_ONLY = ("id", "set", "source", "target", "reference")
 """Fields of an item that hold names and paths. No feature depends on them: the key has the
@@ -73,18 +74,13 @@ class FeatureCache:
         """Keeps an array.
 
         Raises:
-            OSError: If it cannot be written.
+            InputError: If it cannot be written.
         """
         place = self._place(key)
         place.parent.mkdir(parents=True, exist_ok=True)
-        # A rename is atomic: another process sees the whole array or none.
-        partial = place.with_name(f".{key}.{secrets.token_hex(4)}.partial")
-        try:
-            with partial.open("wb") as file:
-                np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
-            partial.replace(place)
-        finally:
-            partial.unlink(missing_ok=True)
+        content = io.BytesIO()
+        np.lib.format.write_array(content, np.asarray(array), allow_pickle=False)
+        write_whole(place, content.getvalue())
 
     def _place(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.npy"

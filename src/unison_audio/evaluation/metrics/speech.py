@@ -95,13 +95,13 @@ class CharacterErrorRate(WordErrorRate):
         """The speech recognition model.
 
         Raises:
-            InputError: If models are offline; no package brings a recogniser of Mandarin.
+            InputError: If models are offline; no package has a model for Mandarin.
         """
         source = context.path("paraformer")
         if source is None and context.offline and "paraformer" not in context.models:
             raise InputError(
-                "No offline model recognises Mandarin; give the folder of a Paraformer in funasr's "
-                "layout as 'paraformer', or leave the metric 'cer' out"
+                "No offline model transcribes Mandarin; give the folder of a Paraformer in "
+                "funasr's layout as 'paraformer', or leave the metric 'cer' out"
             )
         return context.model("paraformer", lambda: Paraformer(source or PARAFORMER, context.device))
 

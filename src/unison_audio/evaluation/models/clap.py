@@ -52,7 +52,7 @@ class Clap:
         self.extractor, self.tokenizer = processor.feature_extractor, processor.tokenizer
         if self.extractor.sampling_rate != SAMPLE_RATE:
             raise InputError(
-                f"The CLAP model of {source} hears at {self.extractor.sampling_rate} Hz where "
+                f"The CLAP model of {source} takes {self.extractor.sampling_rate} Hz where "
                 f"{SAMPLE_RATE} Hz are expected; give another one"
             )
         checkpoint = f" ({CHECKPOINT})" if source == HUB_NAME else ""
@@ -61,7 +61,7 @@ class Clap:
 
     @property
     def span(self) -> int:
-        """Samples that the model hears at once."""
+        """Samples that the model takes at once."""
         return self.extractor.nb_max_samples
 
     @torch.inference_mode()

@@ -36,7 +36,7 @@ CLASSES = 527
 """Of AudioSet."""
 
 BATCH = 16
-"""Sounds heard at once."""
+"""Sounds in one batch."""
 
 LEAST_SAMPLES = (32 - 1) * HOP
 """Five poolings leave one frame of 32."""
@@ -118,7 +118,7 @@ class Cnn14(nn.Module):
         self.fc_audioset = nn.Linear(widths[-1], classes)
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Hears waveforms.
+        """Embeds and tags waveforms.
 
         Args:
             waveform: (B, samples) at 16 kHz, at least `LEAST_SAMPLES` long.
@@ -160,7 +160,7 @@ class Cnn14Tagger:
 
     @torch.inference_mode()
     def tag(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Embeddings and logits side by side, (2048 + 527,) each; equal lengths are heard together.
+        """Embeddings and logits side by side, (2048 + 527,) each; equal lengths form a batch.
 
         Args:
             waveforms: (samples,) each, at 16 kHz.

@@ -226,10 +226,10 @@ class EventClassifier:
         wave = resample(waveform.cpu().float(), sample_rate, rate)
         with torch.no_grad():
             seen = self.net.logits_of_mel(log_mel(mel_power(wave, self.config)))
-            heard = self.net.logits_of_features(
+            encoded = self.net.logits_of_features(
                 torch.stack([self.encoder.features(row, rate) for row in wave])
             )
-        both = [logits[:, :-1].log_softmax(dim=1) for logits in (seen, heard)]
+        both = [logits[:, :-1].log_softmax(dim=1) for logits in (seen, encoded)]
         return (both[0] + both[1]) / 2
 
     def ranks(

@@ -260,7 +260,7 @@ def train_perceptron(
         generator: A CPU generator.
     """
     outputs = len(net.perceptron[-1].bias)  # type: ignore[arg-type]
-    features = torch.cat([alone.features, *(heard[None] for heard, _ in mixed)])
+    features = torch.cat([alone.features, *(encoded[None] for encoded, _ in mixed)])
     one_hot = F.one_hot(alone.labels, outputs).float()
     targets = torch.cat([one_hot, *(target[None] for _, target in mixed)])
     rarity = 1.0 / torch.bincount(alone.labels, minlength=outputs)[alone.labels]

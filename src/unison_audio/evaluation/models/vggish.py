@@ -130,7 +130,7 @@ class VggishEmbedder:
 
     @torch.inference_mode()
     def embed(self, waveform: np.ndarray) -> np.ndarray:
-        """Describes each 0.96 s of a sound; what is left at the end is not heard.
+        """Describes each 0.96 s of a sound; what is left at the end is dropped.
 
         Args:
             waveform: (samples,) at 16 kHz.
@@ -143,7 +143,7 @@ class VggishEmbedder:
         """
         if len(waveform) < LEAST_SAMPLES:
             raise InputError(
-                f"{len(waveform) / SAMPLE_RATE:.3f} s are too short for VGGish, which hears "
+                f"{len(waveform) / SAMPLE_RATE:.3f} s are too short for VGGish, which takes "
                 f"{LEAST_SAMPLES / SAMPLE_RATE:.3f} s at once; generate a longer file"
             )
         examples = patches(torch.from_numpy(waveform).to(self.device), self.net.mel_filters)

@@ -46,7 +46,7 @@ def weights_file(
                 f"{given}, given for the metric model {name!r}, holds no {file}; put it there"
             )
         return path
-    path = cache_folder() / "judges" / file
+    path = cache_folder() / "judges" / file  # the folder's first name: downloads stay valid
     fetch(url, path, md5=md5, sha256=sha256)
     return path
 

@@ -70,7 +70,7 @@ def write_figures(test_set: TestSet, outputs: Path, out: Path, *, system: str) -
     """Draw the figure of a test set that has one: both kinds of edits, and timelines.
 
     The first item of each sub-task that has an output is shown, an English one if there is one;
-    nothing is chosen by ear.
+    nobody chooses them.
 
     Args:
         test_set: The set.
@@ -231,7 +231,7 @@ def _draw_windows(lanes: "Axes", panel: "Axes", item: TestItem, seconds: float) 
     for lane, event in enumerate(item.events):
         colour = WINDOW_COLOURS[lane % len(WINDOW_COLOURS)]
         lanes.barh(lane, event.end - event.start, left=event.start, height=0.9, color=colour)
-        # The caption may be longer than its bar: it then goes on to the side that has more room.
+        # The caption may be longer than its bar: it then extends to the side that has more room.
         rightwards = event.start <= seconds - event.end
         room = (seconds - event.start if rightwards else event.end) / seconds
         text = textwrap.shorten(event.caption, max(int(room * LANE_LETTERS), 8), placeholder="…")

@@ -21,9 +21,9 @@ class Shown:
     percent: bool = False
     """Whether a share is shown in percent."""
     paper: str = ""
-    """The paper's judge (§4.2); "" for metrics beyond the paper."""
+    """The paper's metric model (§4.2); "" for metrics beyond the paper."""
     mark: str = ""
-    """A pattern that the name of the paper's judge has, and others do not."""
+    """A pattern that only the name of the paper's metric model has."""
 
     @property
     def name(self) -> str:
@@ -89,7 +89,7 @@ SHOWN: dict[str, Shown] = {
 
 
 def shown(metric: str) -> Shown:
-    """How a metric is shown; one without an entry as `measures.METRICS` has it."""
+    """How a metric is shown; one without an entry as `table.METRICS` has it."""
     if metric in SHOWN:
         return SHOWN[metric]
     from unison_audio.evaluation.metrics import table as metric_table
@@ -101,7 +101,7 @@ def shown(metric: str) -> Shown:
 
 
 def as_in_paper(metric: str, model: str) -> bool:
-    """Whether a judge is of the kind that the paper names for a metric."""
+    """Whether a metric model is of the kind that the paper names for a metric."""
     how = shown(metric)
     return bool(how.paper) and re.search(how.mark, model, re.IGNORECASE) is not None
 
@@ -297,7 +297,7 @@ class PaperResult:
     table: int
     """Its number in the paper."""
     system: str
-    """Whose. UNISON's two sizes have one name in all tables; the rows of Table 8 have those of the
+    """System. UNISON's two sizes have one name in all tables; the rows of Table 8 have those of the
     paper's §4.4."""
     group: str
     """Kind of row: `GROUND_TRUTH`, `LARGER`, "comparison" or "UNISON"."""

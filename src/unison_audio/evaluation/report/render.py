@@ -14,6 +14,7 @@ from typing import Any
 from unison_audio.evaluation.report.figures import Drawn
 from unison_audio.evaluation.report.layouts import Column, shown
 from unison_audio.evaluation.report.tables import HERE, Cell, Line, Table, fill_tables
+from unison_audio.files import write_whole
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 """Direction in which a figure is better."""
@@ -233,9 +234,9 @@ WITH_PAPER = (
 )
 
 BEST = (
-    "The best figure of a column is bold, among systems judged alike; ground truth, controls and "
-    "rows outside the paper's comparison are not ranked. An empty cell is a figure that was not "
-    "measured."
+    "The best figure of a column is bold, among systems measured by the same model; ground truth, "
+    "controls and rows outside the paper's comparison are not ranked. An empty cell is a figure "
+    "that was not measured."
 )
 
 _STYLE = """
@@ -306,11 +307,11 @@ def write_report(
     tables = fill_tables(results, ablations=ablations, paper=paper)
     out.mkdir(parents=True, exist_ok=True)
     for table in tables:
-        _write(out / f"{table.name}.md", table_markdown(table))
-        _write(out / f"{table.name}.csv", table_csv(table))
-        _write(out / f"{table.name}.html", _page(table.heading, [], [table_html(table)], []))
+        write_whole(out / f"{table.name}.md", table_markdown(table))
+        write_whole(out / f"{table.name}.csv", table_csv(table))
+        write_whole(out / f"{table.name}.html", _page(table.heading, [], [table_html(table)], []))
     words = [INTRODUCTION, *([WITH_PAPER] if paper else []), BEST]
-    _write(
+    write_whole(
         out / "tables.md",
         "\n".join(
             [
@@ -326,7 +327,7 @@ def write_report(
     for k, figure in enumerate(figures, 1):
         sections.append(_figure(f"figure-{k}", figure))
         links.append((f"figure-{k}", figure.title))
-    _write(out / REPORT, _page(title, words, sections, links))
+    write_whole(out / REPORT, _page(title, words, sections, links))
     return out / REPORT
 
 
@@ -374,10 +375,3 @@ def _figure(name: str, figure: Drawn) -> str:
 {lines}
 </section>
 """
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)

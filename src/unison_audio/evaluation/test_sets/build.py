@@ -1,8 +1,7 @@
 """The paper's test sets (§4.2), built by the builders of training with a fixed seed.
 
 A recording is used once before any is used again, in an order drawn with the seed; each item's own
-draws depend on the seed and its name alone. Wordings are the paper's own. What the paper leaves
-open is settled thus:
+draws depend on the seed and its name alone. Templates are the paper's own. Where it is silent:
 
 - AudioCaps: one item a clip, asked for with its first caption; all captions stay with the item. Of
   more clips than are asked for, some are drawn.
@@ -75,7 +74,7 @@ NANO_COUNTS: dict[str, int] = {
     "speech-editing": 40,
     "timed": 40,
 }
-"""The same for nano's sets, whose corpus is English and small."""
+"""The same for nano's sets, from an English and small corpus."""
 
 _SPEAKING = {"male": "a man speaking", "female": "a woman speaking"}
 
@@ -301,17 +300,17 @@ _EDITED: dict[str, Callable[..., tuple[str, str]]] = {
     "edit_remove": lambda base, event: (f"{base} and {event}", base),
     "edit_replace": lambda base, old, new: (f"{base} and {old}", f"{base} and {new}"),
 }
-"""Task -> what is heard before and after."""
+"""Task -> captions of source and target."""
 
 
 def _audio_edits(context: BuildContext) -> Iterator[RenderedItem]:
     """Adding, removing and exchanging an event in a scene of another."""
     sounds = context.sound_shuffler()
-    for task, heard in _EDITED.items():
+    for task, captions_of in _EDITED.items():
         for number in range(context.counts["audio-editing"]):
             pools, name = ItemPools(sounds), f"{task}-{number:04d}"
             item, waves, _ = context.scene(name, task, pools, context.spec.seconds)
-            before, after = heard(*(sound.label for sound in pools.used))
+            before, after = captions_of(*(sound.label for sound in pools.used))
             row = replace(item, caption=after, captions=(after,), source_caption=before)
             yield RenderedItem(item=row, sounds=waves)
 
@@ -321,20 +320,20 @@ _VOICED: dict[str, Callable[[str, str], tuple[str, str]]] = {
     "speech_delete": lambda scene, spoken: (spoken, scene),
     "speech_rewrite": lambda scene, spoken: (spoken, spoken),
 }
-"""Task -> what is heard before and after."""
+"""Task -> captions of source and target."""
 
 
 def _speech_edits(context: BuildContext) -> Iterator[RenderedItem]:
     """Inserting, deleting and rewriting speech in a scene."""
     seconds = context.spec.seconds
     sounds, voices = context.sound_shuffler(), context.utterance_shuffler()
-    for task, heard in _VOICED.items():
+    for task, captions_of in _VOICED.items():
         for number in range(context.counts["speech-editing"]):
             voice = next_utterance(voices, seconds, pair=task == "speech_rewrite")
             pools = ItemPools(sounds, voice, voice.gender())
             item, waves, _ = context.scene(f"{task}-{number:04d}", task, pools, seconds)
             scene = pools.used[0].label
-            before, after = heard(scene, f"{_SPEAKING[item.gender]} and {scene}")
+            before, after = captions_of(scene, f"{_SPEAKING[item.gender]} and {scene}")
             row = replace(
                 item,
                 caption=after,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.errors import InputError
+from unison_audio.files import write_whole
 
 MANIFEST = "manifest.json"
 
@@ -29,7 +30,7 @@ class Event:
     """One sound of a timeline."""
 
     caption: str
-    """What is heard."""
+    """What sounds."""
     start: float
     """Seconds."""
     end: float
@@ -65,11 +66,11 @@ class TestItem:
     source: str = ""
     """Path relative to the set's folder of the recording to edit; "" for none."""
     target: str = ""
-    """Likewise, of what is asked for."""
+    """Path of the recording that is asked for."""
     reference: str = ""
-    """Likewise, of the recording whose voice is to speak."""
+    """Path of the recording with the voice to use."""
     reference_text: str = ""
-    """Its words."""
+    """Words of the reference."""
     captions: tuple[str, ...] = ()
     """All reference captions, `caption` among them (AudioCaps has five)."""
     events: tuple[Event, ...] = ()
@@ -103,18 +104,18 @@ class TestSet:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSample:
-    """What a metric judges: an output beside what was asked for."""
+    """What a metric measures: an output beside what was asked for."""
 
     item: TestItem
     """What was asked for."""
     output: Path
-    """What came."""
+    """The output."""
     target: Path | None
-    """What was wanted, if there is such a recording."""
+    """The recording that was asked for, if there is one."""
     source: Path | None
-    """What was edited, if anything was."""
+    """The recording to edit, if there is one."""
     reference: Path | None = None
-    """Whose voice was to speak, if there is such a recording."""
+    """The recording with the voice to use, if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,9 +196,7 @@ def write_test_set(folder: Path, about: TestSetAbout, rendered: Iterable[Rendere
         "files": files,
     }
     manifest["sha256"] = value_hash(manifest)
-    partial = folder / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), "utf-8")
-    partial.replace(folder / MANIFEST)
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
     return read_test_set(folder, check_files=False)
 
 

@@ -32,7 +32,7 @@ from unison_audio.evaluation.metrics.signal import gender_of, median_f0
 from unison_audio.evaluation.test_sets.manifest import file_hash
 
 GENDER_THRESHOLD_HZ = 165.0
-"""Median pitch above which a Seed-TTS voice, whose gender nobody wrote down, counts as female."""
+"""Median pitch above which a Seed-TTS voice counts as female; the list does not say genders."""
 
 LANGUAGES = ("en", "zh")
 
@@ -46,9 +46,9 @@ class Sound:
     label: str
     """The event as a phrase for "Add ..."."""
     captions: tuple[str, ...]
-    """What is heard, in one or several persons' words."""
+    """Captions by one or several people."""
     read: Callable[[], Tensor]
-    """Gives (samples,) at the recordings's rate."""
+    """Gives (samples,) at the recordings' rate."""
 
     @property
     def speechless(self) -> bool:
@@ -67,11 +67,11 @@ class Utterance:
     language: str
     """"en" or "zh"."""
     speaker: str
-    """Who speaks."""
+    """Name of the speaker."""
     seconds: float
     """Length."""
     read: Callable[[], Tensor]
-    """Gives (samples,) at the recordings's rate."""
+    """Gives (samples,) at the recordings' rate."""
     gender: Callable[[], str]
     """Gives "male" or "female"."""
     prompt: "Utterance | None" = None
@@ -89,16 +89,16 @@ class Recordings:
     sounds: tuple[Sound, ...] = ()
     """In the order of the publisher's table."""
     voices: tuple[Utterance, ...] = ()
-    """Likewise."""
+    """Utterances, in the same order."""
     zero_shot: tuple[Utterance, ...] = ()
-    """Those whose voices are to be spoken with."""
+    """Utterances for zero-shot speech."""
     published: bool = True
     """Whether these are published lists, taken whole; else utterances for which there is no room
     are left out, and noise is laid under clips, which hold digital silence."""
     sound_files: Mapping[str, Path | bytes] = field(default_factory=dict)
     """Name -> file or content of all that the sounds come from."""
     voice_files: Mapping[str, Path | bytes] = field(default_factory=dict)
-    """Likewise, of the voices."""
+    """The same for the voices."""
 
     def inputs(self, *, sounds: bool, voices: bool) -> dict[str, str]:
         """SHA-256 of the files that test sets of sounds, voices or both depend on."""
@@ -180,7 +180,7 @@ def _audiocaps(root: Path, rate: int) -> tuple[tuple[Sound, ...], dict[str, Path
 
 
 def _kept(source: SourceClip) -> SourceClip:
-    """A clip whose content outlives the pass over its archive."""
+    """A clip that keeps its content after its archive has been read."""
     if isinstance(source.audio, Path):
         return source
     content = source.audio()
@@ -259,8 +259,8 @@ def _file_voice(
     name: str, text: str, language: str, path: Path, rate: int, prompt: Utterance | None = None
 ) -> Utterance:
     def gender() -> str:
-        heard = median_f0(audio.load(path, sample_rate=16_000), 16_000)
-        return gender_of(heard, GENDER_THRESHOLD_HZ) or "male"
+        pitch = median_f0(audio.load(path, sample_rate=16_000), 16_000)
+        return gender_of(pitch, GENDER_THRESHOLD_HZ) or "male"
 
     return Utterance(
         id=name,

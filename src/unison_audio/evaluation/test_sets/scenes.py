@@ -78,11 +78,11 @@ class TestSetSpec:
 
 
 class Shuffler(Generic[T]):
-    """Deals things in a drawn order, each once before any comes again.
+    """Gives things in a random order, each once before any is repeated.
 
     Args:
-        things: What to deal.
-        generator: Draws the order, anew for each round.
+        things: What to give.
+        generator: Draws the order of each round.
     """
 
     def __init__(self, things: Sequence[T], generator: torch.Generator) -> None:
@@ -106,10 +106,10 @@ class Shuffler(Generic[T]):
 
 
 class ItemPools:
-    """The builders' `Pools` of one item: sounds from a deck, and the voice given.
+    """The builders' `Pools` of one item: sounds from a shuffler, and the voice given.
 
     Args:
-        sounds: The deck, for tasks with sounds.
+        sounds: Sounds to draw from, for tasks with sounds.
         voice: Who speaks, for tasks with speech.
         gender: What the voice is called.
     """
@@ -201,7 +201,7 @@ class BuildContext:
         return [things[k] for k in sorted(order[:count])]
 
     def sound_shuffler(self) -> Shuffler[Sound]:
-        """A deck of the sounds without speech.
+        """A shuffler of the sounds without speech.
 
         Raises:
             InputError: There are too few for a scene of three.
@@ -216,7 +216,7 @@ class BuildContext:
         return Shuffler(usable, self.generator("sounds"))
 
     def utterance_shuffler(self) -> Shuffler[Utterance]:
-        """A deck of the utterances."""
+        """A shuffler of the utterances."""
         return Shuffler(self.recordings.voices, self.generator("voices"))
 
     def scene(
@@ -286,11 +286,11 @@ def batch_item(
     return item, sounds
 
 
-def next_utterance(deck: Shuffler[Utterance], room: float, *, pair: bool = False) -> Utterance:
+def next_utterance(shuffler: Shuffler[Utterance], room: float, *, pair: bool = False) -> Utterance:
     """The next utterance for which there is room.
 
     Args:
-        deck: Of utterances.
+        shuffler: Of utterances.
         room: Seconds.
         pair: Whether there must be room for its prompt as well.
 
@@ -304,7 +304,7 @@ def next_utterance(deck: Shuffler[Utterance], room: float, *, pair: bool = False
             return voice.seconds <= most
         return voice.prompt is not None and max(voice.seconds, voice.prompt.seconds) <= most
 
-    voice = deck.next(fits)
+    voice = shuffler.next(fits)
     if voice is None:
         what = "with a prompt as short" if pair else "of that length"
         raise InputError(f"There is no utterance of at most {room:.2f} s {what}; add shorter ones.")
