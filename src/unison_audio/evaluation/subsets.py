@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from unison_audio.evaluation.metrics.metric import Metric, Need
-from unison_audio.evaluation.metrics.table import METRICS
 from unison_audio.evaluation.test_sets.manifest import TestItem, TestSet
 from unison_audio.tasks.table import TASKS
 
@@ -57,10 +56,13 @@ def subsets_of(
 
     Args:
         test_set: The set.
-        metrics: What can be measured. Metrics under names that `METRICS` lacks, such as a user's
-            own, are measured on every task whose items have what they need.
+        metrics: Metrics that were asked for by name. Those that no task has, such as a user's own,
+            are measured on every task whose items have what they need.
     """
-    own = {name: metric for name, metric in (metrics or {}).items() if name not in METRICS}
+    asked = {name for task in TASKS.values() for name in task.metrics}
+    asked |= {name for names in BEYOND.values() for name in names}
+    asked |= {name for rates in BY_LANGUAGE.values() for name in rates.values()}
+    own = {name: metric for name, metric in (metrics or {}).items() if name not in asked}
     made: list[Subset] = []
     tasks = list(dict.fromkeys(item.task for item in test_set.items))
     for task in tasks:

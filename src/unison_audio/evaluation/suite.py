@@ -76,9 +76,9 @@ class EvaluationConfig:
     outputs: Mapping[str, Path] = field(default_factory=dict)
     """Name -> folder of other systems' sounds, named by the items' ids."""
     metrics: Sequence[str] | Mapping[str, type[Metric]] | None = None
-    """Names of `METRICS`, or metrics by name; all of `METRICS` if None. A metric under a name that
-    the task table does not ask for, such as a user's own, is measured on every task whose items
-    have what it needs."""
+    """Names of `METRICS`, or metrics by name; None for what the task table asks for. A metric that
+    no task asks for, such as a user's own, is measured on every task whose items have what it
+    needs."""
     metric_options: MetricOptions = field(default_factory=MetricOptions)
     """Where the metrics' models come from."""
     seed: int = 0
@@ -202,13 +202,14 @@ def plan_sets(
         )
 
     metrics = _chosen_metrics(config.metrics) if "score" in config.stages else {}
+    explicit = None if config.metrics is None else metrics
     systems = tuple(choose_systems(tuple(config.systems), config.outputs, config.choice))
     return [
         SetPlan(
             name=name,
             build=builder(name),
             systems=systems,
-            subsets=lambda test_set: subsets_of(test_set, metrics),
+            subsets=lambda test_set: subsets_of(test_set, explicit),
             metrics=metrics,
         )
         for name in wanted
