@@ -13,7 +13,7 @@ from demo_inputs import draw_examples
 from torch import Tensor
 
 from unison_audio.audio import save
-from unison_audio.demo.examples import Example, packaged_inputs, read_examples
+from unison_audio.demo.examples import DemoExample, packaged_inputs, read_examples
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.measure import measure
 from unison_audio.evaluation.metrics.metric import MetricContext
@@ -34,7 +34,7 @@ PAGE = "demo.md"
 class Verdict:
     """What was found out about one example."""
 
-    example: Example
+    example: DemoExample
     """The example."""
     rows: tuple[BarRow, ...]
     """The figures that its task has a bar for, with the bars."""

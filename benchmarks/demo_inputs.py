@@ -18,7 +18,7 @@ from unison_audio import audio
 from unison_audio.data.pools import MemoryPools
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.data.whole_corpus import read_corpus
-from unison_audio.demo.examples import JOBS, Example
+from unison_audio.demo.examples import JOBS, DemoExample
 from unison_audio.evaluation.models.event_classifier import is_ranked
 from unison_audio.files import make_folder, write_whole
 from unison_audio.nano.corpus import require_nano_corpus
@@ -63,7 +63,7 @@ _HEARD: dict[str, tuple[int, int]] = {
 the others are in the target alone."""
 
 
-def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[Example]:
+def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[DemoExample]:
     """Draw one example a task and write its input; run once, the result is kept in the package.
 
     Texts, sounds and voices are those that training never meets: the splits `heldout`, and
@@ -94,7 +94,7 @@ def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[Example]:
     return examples
 
 
-def draw_examples(corpus: Path, seed: int = 0) -> Iterator[tuple[Example, TaskBatch]]:
+def draw_examples(corpus: Path, seed: int = 0) -> Iterator[tuple[DemoExample, TaskBatch]]:
     """Draw one example a task; sounds are of kinds that nano's judge can tell.
 
     Args:
@@ -177,7 +177,7 @@ def _saying(clips: list[Clip], texts: set[str]) -> list[Clip]:
     return [clip for clip in clips if clip.record.kind == "speech" and clip.record.text in texts]
 
 
-def _describe(name: str, built: TaskBatch, drawn: TracedPools) -> Example:
+def _describe(name: str, built: TaskBatch, drawn: TracedPools) -> DemoExample:
     needs, detail = TASKS[name].needs, built.details[0]
     sounds, speech = _HEARD.get(name, (0, 0))
     if name == "denoise":
@@ -189,9 +189,9 @@ def _describe(name: str, built: TaskBatch, drawn: TracedPools) -> Example:
     common: dict[str, Any] = {"task": name, "credits": tuple(credits)}
     if built.source is None:
         seconds = OTHER_SECONDS.get(name, SECONDS)
-        return Example(**common, instruction=built.instructions[0], duration=seconds)
+        return DemoExample(**common, instruction=built.instructions[0], duration=seconds)
     if "reference" in needs:
-        return Example(
+        return DemoExample(
             **common,
             instruction=TASKS[name].templates[0].format(text=detail["text"]),
             reference=f"{name}.flac",
@@ -202,7 +202,7 @@ def _describe(name: str, built: TaskBatch, drawn: TracedPools) -> Example:
     if name == "denoise":
         heard = [label + ", as noise" for label in heard] or ["noise"]
     heard += [f"a voice saying “{record.text}”" for record in drawn.drawn_speech[:speech]]
-    return Example(
+    return DemoExample(
         **common,
         instruction=built.instructions[0],
         source=f"{name}.flac",

@@ -54,21 +54,21 @@ def nano_sound(task: str) -> tuple[np.ndarray, bytes]:
 
 def sampling(variant: str, preset: str, task: str) -> dict[str, Any]:
     """How a task is sampled when nothing else is asked for."""
-    from unison_audio.sampling_params import sampling_for
+    from unison_audio.sampling_params import merge_options, resolve_sampling
     from unison_audio.tasks.table import TASKS
     from unison_audio.variants import find_variant
 
-    found = sampling_for(find_variant(variant), preset=preset)
-    pace = found.pace(TASKS[task])
+    params = merge_options(None, {"preset": preset})
+    found = resolve_sampling(find_variant(variant), params).for_task(TASKS[task])
     return {
-        "steps": pace.steps,
+        "steps": found.steps,
         "solver": found.solver,
-        "guidance_scale": float(pace.guidance.scale),
-        "guidance_interval": [float(end) for end in pace.guidance.interval],
-        "guidance_rescale": float(pace.guidance.rescale),
-        "num_candidates": pace.candidates,
-        "temperature": float(pace.temperature),
-        "preserve_source": found.keeps(TASKS[task]),
+        "guidance_scale": float(found.guidance.scale),
+        "guidance_interval": [float(end) for end in found.guidance.interval],
+        "guidance_rescale": float(found.guidance.rescale),
+        "num_candidates": found.num_candidates,
+        "temperature": float(found.temperature),
+        "preserve_source": found.preserve_source,
     }
 
 

@@ -12,11 +12,11 @@ from training.conftest import make_clips
 from unison_audio import checkpoint
 from unison_audio.data.shards import write_shard
 from unison_audio.errors import InputError
-from unison_audio.model.sampling import sample
+from unison_audio.model.sampling import ModelInputs, sample
 from unison_audio.model.solvers import Solver
 from unison_audio.nano.corpus import write_index
 from unison_audio.pipeline import Unison
-from unison_audio.sampling_params import sampling_for
+from unison_audio.sampling_params import resolve_sampling
 from unison_audio.tasks.table import REFERENCE, TASKS
 from unison_audio.training.batches import BatchStream, CorpusInMemory
 from unison_audio.training.configs import DistillConfig
@@ -59,7 +59,7 @@ def make_stream(updates: int = 40, steps: int = 4) -> BatchStream:
 def test_the_aim_is_where_the_guided_sampler_comes_to(task: str, hold: bool) -> None:
     stream = make_stream()
     backbone = random_backbone(tiny_variant())
-    sampling = sampling_for(tiny_variant())
+    sampling = resolve_sampling(tiny_variant())
     example = stream.encode(stream.build(0, task))
     noise = torch.randn(example.z.shape, generator=torch.Generator().manual_seed(3))
     held = (example.condition.m == REFERENCE) & hold
@@ -68,22 +68,24 @@ def test_the_aim_is_where_the_guided_sampler_comes_to(task: str, hold: bool) -> 
     aim = teacher.mean_velocity(noise, example, 1.0, 0.0)
     found = sample(
         backbone,
-        example.condition.z_s,
-        example.condition.m,
-        example.text.hidden_states,
-        example.text.mask,
+        ModelInputs(
+            z_s=example.condition.z_s,
+            m=example.condition.m,
+            hidden_states=example.text.hidden_states,
+            text_mask=example.text.mask,
+        ),
         noise=noise,
         steps=6,
         solver="euler-even",
-        guidance=sampling.pace(TASKS[task]).guidance,
-        held=held,
+        guidance=sampling.for_task(TASKS[task]).guidance,
+        fixed=held,
     )
     torch.testing.assert_close(noise - aim, found, atol=2e-4, rtol=1e-3)
 
 
 def test_a_student_begins_as_its_teacher_and_comes_nearer_to_its_aims() -> None:
     stream = make_stream()
-    teacher = Teacher(random_backbone(tiny_variant()), sampling_for(tiny_variant()), 3)
+    teacher = Teacher(random_backbone(tiny_variant()), resolve_sampling(tiny_variant()), 3)
     objective = Distillation(teacher, stream.variant)
     assert objective.times == [1.0, 0.75, 0.5, 0.25, 0.0]
     trainer = BackboneTrainer(stream, objective=objective)
@@ -113,7 +115,7 @@ def test_a_student_sees_the_noise_that_sampling_starts_from(
     student = student_of(variant, 1)
     assert (student.speech_temperature, student.speech_candidates) == (0.5, 1)
     stream = make_stream(steps=1)
-    teacher = Teacher(random_backbone(variant), sampling_for(variant), 1)
+    teacher = Teacher(random_backbone(variant), resolve_sampling(variant), 1)
     seen: list[torch.Tensor] = []
 
     def note(z: torch.Tensor, example: Any, start: float, end: float) -> torch.Tensor:
@@ -137,10 +139,10 @@ def test_the_result_is_an_ordinary_checkpoint_of_few_steps(
     weights = distill(str(tiny_checkpoint), corpus, run, config=config)
     variant, student = checkpoint.load(weights)
     assert variant == student_of(tiny_variant(), 2)
-    sampling = sampling_for(variant)
+    sampling = resolve_sampling(variant)
     for task in TASKS.values():
-        assert sampling.pace(task).steps == len(Solver(variant.solver, 2).times) == 2
-        assert not sampling.pace(task).guidance.at(0.5)
+        assert sampling.for_task(task).steps == len(Solver(variant.solver, 2).times) == 2
+        assert not sampling.for_task(task).guidance.at(0.5)
     before = random_backbone(tiny_variant()).state_dict()
     assert any(not torch.equal(value, before[name]) for name, value in student.state_dict().items())
     sound = Unison.from_pretrained(weights).generate("[Audio] rain", duration=1.0)

@@ -13,6 +13,7 @@ from unison_audio.errors import InputError
 if TYPE_CHECKING:
     from unison_audio.evaluation.suite import EvaluationConfig, MetricOptions
     from unison_audio.evaluation.systems import ModelChoice
+    from unison_audio.sampling_params import SamplingParams
 
 evaluate = App(name="evaluate", help="Measure a model. Rerun a killed command to resume it.")
 
@@ -116,7 +117,7 @@ def evaluate_nano(
     tables: Literal["all", "bars", "sets"] = "all",
     bars: BarFlags | None = None,
     run: RunFlags | None = None,
-    sampling: SamplingFlags | None = None,
+    sampling: SamplingFlags = None,
 ) -> None:
     """Measure nano against its bars and on test sets of the paper's kinds, without a network.
 
@@ -130,13 +131,13 @@ def evaluate_nano(
         tables: Only the table of bars, only the tables of the paper's kinds, or all.
         bars: What the bars are measured on; each option has its own flag.
         run: How to run; each option has its own flag.
-        sampling: How to sample; each option has its own flag.
+        sampling: Sampling options; each has its own flag.
     """
     from unison_audio.evaluation.suite import MetricOptions
     from unison_audio.nano import evaluation as nano
 
     bars, run = bars or BarFlags(), run or RunFlags()
-    choice = _choice(variant, run.seed, sampling or SamplingFlags(), MachineFlags())
+    choice = _choice(variant, run.seed, sampling, MachineFlags())
     options = nano.BarOptions(items=bars.items, tasks=bars.tasks, classifier=bars.classifier)
     config = _config(choice, out, run, metric_options=MetricOptions(offline=True))
     nano.evaluate_nano(config, corpus, tables=tables, options=options)
@@ -152,7 +153,7 @@ def evaluate_paper(
     test_sets: SetFlags | None = None,
     run: RunFlags | None = None,
     metric: MetricFlags | None = None,
-    sampling: SamplingFlags | None = None,
+    sampling: SamplingFlags = None,
     machine: MachineFlags | None = None,
 ) -> None:
     """Build the paper's test sets, answer and score them, and print its tables with ours beside.
@@ -164,7 +165,7 @@ def evaluate_paper(
         test_sets: What is built and answered; each option has its own flag.
         run: How to run; each option has its own flag.
         metric: What is measured; each option has its own flag.
-        sampling: How to sample; each option has its own flag.
+        sampling: Sampling options; each has its own flag.
         machine: Where to compute; each option has its own flag.
     """
     from unison_audio.evaluation import suite
@@ -173,7 +174,7 @@ def evaluate_paper(
     metric, machine = metric or MetricFlags(), machine or MachineFlags()
     counts = _pairs("counts", test_sets.counts or ())
     config = _config(
-        _choice(variant, run.seed, sampling or SamplingFlags(), machine),
+        _choice(variant, run.seed, sampling, machine),
         out,
         run,
         outputs={folder.name: folder for folder in test_sets.outputs or ()},
@@ -205,7 +206,9 @@ def _config(choice: "ModelChoice", out: Path, run: RunFlags, **settings: Any) ->
     )
 
 
-def _choice(model: str, seed: int, sampling: SamplingFlags, machine: MachineFlags) -> "ModelChoice":
+def _choice(
+    model: str, seed: int, sampling: "SamplingParams | None", machine: MachineFlags
+) -> "ModelChoice":
     import torch
 
     from unison_audio.evaluation.systems import ModelChoice
@@ -217,14 +220,13 @@ def _choice(model: str, seed: int, sampling: SamplingFlags, machine: MachineFlag
             ("text_files", machine.text_files),
         )
     }
-    options: dict[str, Any] = dict(sampling.options())
     return ModelChoice(
         model=model,
         device=machine.device,
         dtype=None if machine.dtype is None else getattr(torch, machine.dtype),
         low_memory=machine.low_memory,
         seed=seed,
-        options={name: value for name, value in options.items() if value is not None},
+        options={} if sampling is None else sampling.given(),
         **files,
     )
 

@@ -1,8 +1,11 @@
 """The tables that the command line prints: tasks and variants."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from unison_audio.checkpoint_files import open_checkpoint
+from unison_audio.errors import InputError
 from unison_audio.model.config import count_parameters
 from unison_audio.tasks.curriculum import default_stages
 from unison_audio.tasks.table import TASKS
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def tasks_table() -> str:
-    """Every task with its form, its inputs and its share of the batches in both stages."""
+    """Each task with its share of the batches in both training stages, inputs and instruction."""
     stages = [stage.probabilities for stage in default_stages()]
     rows: list[tuple[str, ...]] = [("task", "stage 1", "stage 2", "inputs", "instruction")]
     for name, task in TASKS.items():
@@ -24,7 +27,7 @@ def tasks_table() -> str:
 
 
 def variants_table() -> str:
-    """Every variant with its exact number of parameters and its parts."""
+    """Each variant with its number of parameters, codec, text encoder and rates."""
     rows = [
         ("variant", "parameters", "codec", "text encoder", "sample rate", "frames/s", "longest")
     ]
@@ -33,6 +36,39 @@ def variants_table() -> str:
         rates = (f"{variant.sample_rate:,} Hz", f"{variant.latent_fps:.3f}")
         rows.append((name, *parts, *rates, f"{variant.max_seconds} s"))
     return _aligned(rows, right=(1, 4, 5, 6))
+
+
+def domain_listing(name_or_path: str) -> str:
+    """The words, sounds and longest text that a variant knows.
+
+    Raises:
+        InputError: If there is no such variant or checkpoint.
+    """
+    try:
+        variant = open_checkpoint(name_or_path).variant
+    except InputError:
+        # Most weights do not come with the package; without them the table says what is known.
+        if name_or_path not in VARIANTS:
+            raise
+        variant = VARIANTS[name_or_path]
+    domain = variant.domain
+    if domain is None:
+        return f"{variant.name} declares no limits: any words and sounds."
+    return "\n".join(
+        [
+            f"{len(domain.words)} words",
+            "",
+            *textwrap.wrap(" ".join(domain.words), 80),
+            "",
+            f"{len(domain.sounds)} sounds",
+            "",
+            *domain.sounds,
+            "",
+            f"Longest text: {domain.max_words} words, "
+            f"at most {domain.max_letters_per_second:g} letters a second.",
+            f"Longest sound: {variant.max_seconds} s.",
+        ]
+    )
 
 
 def estimate_table(estimate: "Estimate", tflops: float, steps: int) -> str:

@@ -1,16 +1,20 @@
 """How nano and its codec are trained."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from unison_audio import checkpoint
 from unison_audio.codecs.table import load_nano_codec
+from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.device import preferred_dtype
+from unison_audio.domain import Domain, extend_domain
 from unison_audio.errors import InputError
 from unison_audio.nano.codec_training import CodecRecipe, train_codec
+from unison_audio.nano.vocabulary import LETTERS_PER_SECOND, MAX_LETTERS_PER_SECOND
 from unison_audio.text.states import TextSetup
 from unison_audio.text.table import TEXT_ENCODERS
 from unison_audio.training.checkpoints import full_disk_as_input_error
@@ -156,6 +160,8 @@ def train_nano(
     if mixed_precision is None:
         # Without such instructions bfloat16 is emulated and slower than float32.
         mixed_precision = "bf16" if preferred_dtype("cpu") == torch.bfloat16 else "no"
+    clips = read_corpus(corpus, variant.sample_rate, split="train")
+    variant = dataclasses.replace(variant, domain=_domain(clips))
     config = RunConfig(
         model=ModelInit(
             variant=variant,
@@ -163,12 +169,22 @@ def train_nano(
             text_encoder=TEXT_ENCODERS[variant.text_encoder](TextSetup(picks=variant.read_layers)),
             start=None if init is None else lambda: checkpoint.load(init)[1],
         ),
-        data=RunData(
-            clips=read_corpus(corpus, variant.sample_rate, split="train"), workers=workers
-        ),
+        data=RunData(clips=clips, workers=workers),
         recipe=recipe,
         output=output,
         parallel=Parallel(cpu=True, mixed_precision=mixed_precision),
     )
     run(config)
     return output.weights
+
+
+def _domain(clips: Sequence[Clip]) -> Domain | None:
+    """The domain of weights that were trained on some clips."""
+    empty = Domain(
+        words=(),
+        sounds=(),
+        max_words=1,
+        letters_per_second=LETTERS_PER_SECOND,
+        max_letters_per_second=MAX_LETTERS_PER_SECOND,
+    )
+    return extend_domain(empty, [clip.record for clip in clips])

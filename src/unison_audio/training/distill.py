@@ -20,7 +20,7 @@ from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.guidance import Guidance
 from unison_audio.model.solvers import Solver
 from unison_audio.nano import recipe as nano_recipe
-from unison_audio.sampling_params import Sampling, sampling_for
+from unison_audio.sampling_params import ResolvedSampling, resolve_sampling
 from unison_audio.tasks.table import REFERENCE, TASKS
 from unison_audio.training import recipes
 from unison_audio.training.batches import EncodedBatch, buildable_shares
@@ -71,7 +71,7 @@ class Teacher:
     def __init__(
         self,
         backbone: UnisonBackbone,
-        sampling: Sampling,
+        sampling: ResolvedSampling,
         substeps: int,
         *,
         hold_reference: bool = False,
@@ -93,7 +93,7 @@ class Teacher:
         Returns:
             (B, C, T').
         """
-        guidance = self.sampling.pace(TASKS[batch.task]).guidance
+        guidance = self.sampling.for_task(TASKS[batch.task]).guidance
         length = (start - end) / self.substeps
         given = batch.condition
         fixed = (given.m == REFERENCE) & self.hold_reference  # (B, 1, T')
@@ -169,7 +169,7 @@ class Distillation:
         """
         z = batch.z
         # Sampling starts from noise of this strength, so training must see the same.
-        temperature = self.teacher.sampling.pace(TASKS[batch.task]).temperature
+        temperature = self.teacher.sampling.for_task(TASKS[batch.task]).temperature
         noise = temperature * torch.randn(z.shape, generator=generator).to(z.device)
         number = int(torch.randint(len(self.times) - 1, (), generator=generator))
         start, end = self.times[number], self.times[number + 1]
@@ -225,7 +225,7 @@ def distill(
     student = student_of(variant, config.steps)
     teacher = Teacher(
         parts.backbone.get(),
-        sampling_for(variant),
+        resolve_sampling(variant),
         config.substeps,
         hold_reference=variant.hold_reference,
     )

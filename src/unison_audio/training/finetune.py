@@ -1,9 +1,11 @@
 """Fine-tuning a checkpoint on a user's own clips, all weights or LoRA adapters."""
 
+import dataclasses
 from pathlib import Path
 
 from unison_audio.data.records import Clip, label_of
 from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.domain import extend_domain
 from unison_audio.errors import InputError
 from unison_audio.loading import Loading, Parts, open_parts
 from unison_audio.tasks.table import TASKS
@@ -48,10 +50,15 @@ def finetune(
     parts = open_parts(name_or_path, Loading(device=parallel.device, low_memory=False))
     own = read_own_clips(examples, parts.variant, parts.codec.get().hop)
     data, shares = _data(own, examples, config, parts.variant.sample_rate)
+    domain = extend_domain(
+        parts.variant.domain,
+        [clip.record for clip in own.clips],
+        [pair.instruction for pair in own.pairs],
+    )
     run(
         RunConfig(
             model=ModelInit(
-                variant=parts.variant,
+                variant=dataclasses.replace(parts.variant, domain=domain),
                 codec=parts.codec.get(),
                 text_encoder=parts.text_encoder.get(),
                 start=parts.backbone.get,

@@ -44,8 +44,8 @@ class ModelInit:
     text_encoder: TextEncoder
     """Its text encoder."""
     start: Callable[[], UnisonBackbone] | None = None
-    """Loads the weights that the run starts from; None for random ones. A function, so that the
-    memory is free again when the run begins."""
+    """Loads the weights that the run starts from; None for random ones. It is a function so that
+    weights read from a file do not stay in memory beside the copy that is trained."""
     lora_rank: int | None = None
     """Rank of LoRA adapters, which alone are trained then; None trains all weights."""
 

@@ -207,7 +207,7 @@ class BackboneTrainer:
         self.optimizer.step()
 
         # 4. Move the average. It begins as the initial weights: a small decay forgets them within
-        #    a few updates, where 0.999 would keep a third of them for a thousand.
+        #    a few updates, where 0.999 would still keep a third of them after a thousand.
         if (step + 1) % recipe.ema_every == 0:
             updates = (step + 1) / recipe.ema_every
             self.ema.update(self.backbone, min(recipe.ema_decay, (1 + updates) / (10 + updates)))

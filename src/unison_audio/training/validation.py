@@ -7,7 +7,7 @@ import torch
 
 from unison_audio.audio import save
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.model.sampling import sample
+from unison_audio.model.sampling import ModelInputs, sample
 from unison_audio.tasks.table import REFERENCE, TASKS
 from unison_audio.training.batches import BatchStream, EncodedBatch, PoolSource
 from unison_audio.training.checkpoints import step_generator
@@ -118,19 +118,21 @@ def write_samples(
         encoded = stream.encode(batch)
         if folder is None:
             continue
-        text, given = encoded.text, encoded.condition
+        text, given = encoded.text.to(stream.device), encoded.condition
         z = sample(
             backbone,
-            given.z_s,
-            given.m,
-            text.hidden_states.to(stream.device) if text.hidden_states.shape[1] else None,
-            text.mask.to(stream.device),
+            ModelInputs(
+                z_s=given.z_s,
+                m=given.m,
+                hidden_states=text.hidden_states if text.hidden_states.shape[1] else None,
+                text_mask=text.mask,
+                penultimate=text.penultimate,
+            ),
             noise=torch.randn(encoded.z.shape, generator=generator).to(stream.device),
             steps=config.steps,
             solver=config.solver,
             guidance=config.guidance,
-            held=(given.m == REFERENCE) & stream.variant.hold_reference,
-            penultimate=None if text.penultimate is None else text.penultimate.to(stream.device),
+            fixed=(given.m == REFERENCE) & stream.variant.hold_reference,
         )
         waveform = stream.codec.decode(z).float().cpu().reshape(-1)
         waveform = waveform / max(1.0, float(waveform.abs().max()))
