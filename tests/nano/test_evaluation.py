@@ -12,7 +12,7 @@ from unison_audio.audio import load
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.data.shards import write_shard
 from unison_audio.errors import InputError
-from unison_audio.evaluation.engine import System
+from unison_audio.evaluation.engine import System, look_up
 from unison_audio.evaluation.metrics import speech
 from unison_audio.evaluation.metrics.signal import median_f0
 from unison_audio.evaluation.models import event_classifier as sound_classes
@@ -384,3 +384,24 @@ def test_a_noise_floor_lies_under_source_and_target():
 def test_refusals(measure, tmp_path, settings, message):
     with pytest.raises(InputError, match=message):
         measure(Oracle(knows=True), tmp_path, **settings)
+
+
+def test_nano_answers_every_kind_of_item(corpus, tmp_path, monkeypatch):
+    """With the packaged weights: an instruction that the model refuses would count as failed."""
+    monkeypatch.setattr(sound_classes, "UNRANKED", frozenset({UNRANKED}))
+    config = EvaluationConfig(
+        choice=ModelChoice(model="nano", options={"steps": 1, "num_candidates": 1}),
+        out=tmp_path,
+        stages=("build", "generate"),
+    )
+    evaluate_nano(config, corpus, tables="bars", options=BarOptions(items=2))
+    found = {}
+    for folder in (tmp_path / "outputs").glob("*/*"):
+        made = look_up(folder, read_test_set(tmp_path / "sets" / folder.name))
+        assert not made.failed, made.failed
+        assert made.missing == 0
+        found.setdefault(folder.parent.name, set()).add(folder.name)
+    sets = {f"nano-{task}" for task in (*TASKS, SEQUENCES)}
+    edits = {f"nano-{task}" for task, row in TASKS.items() if row.needs == ("source",)}
+    assert found["unison"] == found["ground-truth"] == found["through-codec"] == sets
+    assert found["copy-source"] == found["source-through-codec"] == edits
