@@ -3,8 +3,6 @@
 Also takes over weights under the names of the UNISON release.
 """
 
-import dataclasses
-import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -16,7 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unison_audio.checkpoint_files import CONFIG_FILE, WEIGHTS_FILE, complain, read_config, resolve
+from unison_audio.checkpoint_files import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    complain,
+    config_text,
+    read_config,
+    resolve,
+)
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.variants import Variant
@@ -69,7 +74,7 @@ def save(
     with tempfile.TemporaryDirectory(dir=directory, prefix=".incomplete-") as temporary:
         files = [Path(temporary, WEIGHTS_FILE), Path(temporary, CONFIG_FILE)]
         save_file(weights, files[0], metadata={"format": "pt"})
-        files[1].write_text(json.dumps(dataclasses.asdict(variant), indent=2) + "\n", "utf-8")
+        files[1].write_text(config_text(variant), "utf-8")
         # safetensors lets only the owner read its file; the config's mode follows the umask.
         files[0].chmod(files[1].stat().st_mode)
         for file in files:

@@ -173,6 +173,7 @@ def _text_setup(
         picks=variant.read_layers,
         penultimate=variant.reads_penultimate,
         system_prompt=variant.system_prompt,
+        window=variant.text_window,
         files=how.text_files,
         device=device,
         streamed=streamed,

@@ -87,6 +87,9 @@ class Variant:
     """How the weights saw the tags of edits in training: `[Edit][Audio]` or `[Edit] [Audio]`."""
     system_prompt: str = ""
     """System prompt around every instruction, for text encoders that take one."""
+    text_window: int = 0
+    """Tokens that the backbone reads, counted from the end of the whole prompt, so that the end of
+    the system turn is among them. 0 reads the user's turn alone. The released weights saw 126."""
 
     def __post_init__(self) -> None:
         """Refuse values that no variant can have."""
@@ -104,6 +107,11 @@ class Variant:
         for solver in (self.solver, self.fast_solver):
             if solver not in SOLVERS:
                 raise InputError(f"There is no solver {solver!r}; use one of {', '.join(SOLVERS)}.")
+        if self.text_window < 0:
+            raise InputError(
+                f"text_window is {self.text_window}; it must be a number of tokens, or 0 for the "
+                "user's turn alone."
+            )
         if self.edit_tag_spelling not in EDIT_TAG_SPELLINGS:
             raise InputError(
                 f"edit_tag_spelling is {self.edit_tag_spelling!r}; "

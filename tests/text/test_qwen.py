@@ -102,6 +102,39 @@ def test_only_the_layers_needed_are_computed(model, files):
     assert difference(states.penultimate[0], expected) < 1e-5
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("window", [1, 20, 45, 126])
+def test_a_window_gives_the_end_of_the_whole_prompt(model, files, window, streamed):
+    encoder = make(files, penultimate=True, streamed=streamed, window=window)
+    states = encoder.encode(TEXTS)
+    longest = 0
+    for row, text in enumerate(TEXTS):
+        tokens, _ = chat_tokens(files, text)
+        count = min(len(tokens), window)
+        longest = max(longest, count)
+        expected = reference_states(model, tokens)
+        assert int(states.mask[row].sum()) == count
+        for k, pick in enumerate(PICKS):
+            ours = states.hidden_states[row, k, :count]
+            assert difference(ours, expected[pick][-count:]) < 1e-5
+        assert difference(states.penultimate[row, :count], expected[-2][-count:]) < 1e-5
+        assert not states.hidden_states[row, :, count:].any()
+    assert states.mask.shape[1] == longest  # nothing is computed or stored beyond the longest
+
+
+def test_one_cache_folder_serves_several_windows(model, files, tmp_path):
+    plain = make(files, cache=tmp_path).encode(TEXTS[:1])
+    for window in (3, 30):
+        states = make(files, cache=tmp_path, window=window).encode(TEXTS[:1])
+        again = make(files, cache=tmp_path, window=window).encode(TEXTS[:1])
+        assert torch.equal(states.hidden_states, again.hidden_states)
+        assert states.mask.shape[1] == window
+    assert torch.equal(
+        plain.hidden_states[:, :, -3:],
+        make(files, cache=tmp_path, window=3).encode(TEXTS[:1]).hidden_states,
+    )
+
+
 def test_without_a_system_prompt_there_is_no_system_turn(model, files):
     states = make(files, system_prompt="").encode(TEXTS[:1])
     tokens, system = chat_tokens(files, TEXTS[0], system="")

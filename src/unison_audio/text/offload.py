@@ -340,9 +340,9 @@ class SharedLayers:
             module.to_empty(device=layers.device)
             _fill_part(module, names, layers.shards, mesh)
 
-    def asked(self, wanted: bool) -> bool:
-        """Whether any process wants to walk through; every process must ask."""
-        found = torch.tensor(int(wanted), device=self.device)
+    def needed_anywhere(self, here: bool) -> bool:
+        """Whether any process needs the layers; a collective call of all processes."""
+        found = torch.tensor(int(here), device=self.device)
         dist.all_reduce(found, dist.ReduceOp.MAX, group=self.mesh.get_group())
         return bool(found)
 

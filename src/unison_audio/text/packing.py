@@ -21,6 +21,24 @@ class Pack:
     A token attends to the prefix and to what comes before it in its own text."""
     spans: list[tuple[int, slice]]
     """For each text its number and where it lies."""
+    prefix: int
+    """Tokens of the prefix."""
+
+    def last(self, span: slice, count: int) -> Tensor:
+        """Indices of the last tokens of the prefix and one text, read as one sequence.
+
+        The prefix attends to no text, so its states are the same in front of every text: those
+        computed once in this pack serve all of its texts.
+
+        Args:
+            span: Where the text lies in the pack.
+            count: How many tokens, at most those of prefix and text together.
+
+        Returns:
+            (count,).
+        """
+        whole = [*range(self.prefix), *range(span.start, span.stop)]
+        return torch.tensor(whole[len(whole) - count :], dtype=torch.long)
 
 
 def pack(texts: Sequence[Sequence[int]], prefix: Sequence[int], most: int) -> list[Pack]:
@@ -59,4 +77,10 @@ def _pack(texts: Sequence[Sequence[int]], prefix: Sequence[int], group: Sequence
         owner = torch.tensor(owners)
         own = owner[:, None] == owner[None, :]
         mask = (own | (owner == -1)[None, :]).tril()  # (N, N)
-    return Pack(tokens=tokens, positions=torch.tensor(positions), mask=mask, spans=spans)
+    return Pack(
+        tokens=tokens,
+        positions=torch.tensor(positions),
+        mask=mask,
+        spans=spans,
+        prefix=len(prefix),
+    )

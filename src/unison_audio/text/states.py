@@ -49,6 +49,9 @@ class TextSetup:
     """Whether ``hidden_states[-2]`` is wanted too."""
     system_prompt: str = ""
     """System prompt around every instruction, for encoders that take one; none if empty."""
+    window: int = 0
+    """States returned: of the last so many tokens of the whole prompt, system turn included.
+    0 returns those of the user's turn."""
     files: Path | None = None
     """Folder of the language model; None for the package or the hub."""
     device: torch.device | str = "cpu"
