@@ -14,11 +14,11 @@ import unison_audio
 SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
-    {"files", "device", "hub", "audio", "audio_files", "preserve"},
+    {"files", "device", "hub", "hub_files", "audio", "audio_files", "preserve"},
     {"spectrogram", "model", "codecs", "text", "tasks", "data"},
     {"variants"},
     {"checkpoint", "checkpoint_files"},
-    {"release", "sampling_params"},
+    {"release", "release_files", "downloads", "sampling_params"},
     {"loading", "inputs", "checks", "pipeline"},
     {"training", "nano", "evaluation"},
     {"demo"},

@@ -129,15 +129,15 @@ def test_every_fusion_gets_the_text_it_reads(fusion: str, tmp_path: Path, stub_t
 
 
 def test_generation_and_training_read_the_same_window(
-    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setups: list[TextSetup] = []
     monkeypatch.setitem(parts.TEXT_ENCODERS, "minilm", lambda setup: setups.append(setup))
     variant, backbone = checkpoint.load(tiny_checkpoint)
     variant = dataclasses.replace(variant, text_window=126, system_prompt="Listen.")
-    checkpoint.save(tiny_checkpoint, variant, backbone)
+    checkpoint.save(tmp_path, variant, backbone)
     how = parts.Loading()
-    parts.open_parts(tiny_checkpoint, how).text_encoder.get()
+    parts.open_parts(tmp_path, how).text_encoder.get()
     parts.open_frozen(variant, how, tiny_checkpoint)
     assert [(setup.window, setup.system_prompt) for setup in setups] == [(126, "Listen.")] * 2
 

@@ -112,7 +112,7 @@ def load(
     with torch.device("meta"):
         backbone = UnisonBackbone(variant.backbone)
     expected = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
-    _require_same_keys(str(path), expected, weights)
+    require_same_keys(str(path), expected, weights)
     weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
     backbone.load_state_dict(weights, assign=True)
     return variant, backbone.eval()
@@ -142,7 +142,7 @@ def upload(
     return str(commit.commit_url)
 
 
-def _require_same_keys(
+def require_same_keys(
     where: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Any]
 ) -> None:
     """Refuse tensors that are not exactly the expected ones, listing every key that is wrong."""

@@ -245,32 +245,24 @@ def test_a_damaged_file_is_computed_again(model, files, tmp_path):
     assert torch.equal(encoder.encode(TEXTS[:1]).hidden_states, first.hidden_states)
 
 
-def test_only_what_is_needed_is_downloaded(model, files, tmp_path, monkeypatch):
-    fetched = []
-
-    def hf_hub_download(name, file):
-        fetched.append((name, file))
-        return str(files / file)
-
-    def snapshot_download(name, allow_patterns):
-        fetched.extend((name, file) for file in allow_patterns)
-        for file in allow_patterns:
-            if (files / file).exists():
-                shutil.copy(files / file, tmp_path / file)
-        return str(tmp_path)
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+def test_only_what_is_needed_is_downloaded(model, files, hub):
+    content = {path.name: path.read_bytes() for path in files.iterdir() if path.is_file()}
+    unneeded = {"model-00003-of-00003.safetensors": b"the talker", "README.md": b"a card"}
+    hub.repos["Qwen/Qwen2.5-Omni-3B"] = content | unneeded
     states = TEXT_ENCODERS["qwen2.5-omni-3b"](TextSetup(picks=(1,))).encode(TEXTS[:1])
     assert states.hidden_states.shape[1] == 1
-    names, downloaded = zip(*fetched, strict=True)
-    assert set(names) == {"Qwen/Qwen2.5-Omni-3B"}
-    shards = {file for file in downloaded if file.endswith(".safetensors")}
-    assert shards == {f"model-0000{i}-of-00003.safetensors" for i in (1, 2)}
+    fetched = {path.rpartition("/")[2] for method, path in hub.asked if method == "GET"}
+    assert "model-00002-of-00003.safetensors" in fetched
+    assert not fetched & set(unneeded)
+    hub.asked.clear()
+    again = TEXT_ENCODERS["qwen2.5-omni-3b"](TextSetup(picks=(1,))).encode(TEXTS[:1])
+    assert torch.equal(again.hidden_states, states.hidden_states)
+    assert not hub.asked  # a complete cache needs no network
 
-    def unreachable(*_, **__):
-        raise ConnectionError("no route")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
-    with pytest.raises(InputError, match=r"cannot be had.*no route.*give a folder"):
+def test_a_model_that_cannot_be_had_is_told(hub):
+    with pytest.raises(InputError, match=r"cannot be had.*no repository.*--text-files"):
+        TEXT_ENCODERS["qwen2.5-omni-7b"](TextSetup(picks=(1,)))
+    hub.repos["Qwen/Qwen2.5-Omni-7B"] = {"config.json": b"{}"}
+    with pytest.raises(InputError, match=r"has no model\.safetensors\.index\.json"):
         TEXT_ENCODERS["qwen2.5-omni-7b"](TextSetup(picks=(1,)))

@@ -149,7 +149,7 @@ def _load(folder: Path) -> tuple[Tokenizer, dict[str, Tensor]]:
         _require_all(weights)
     except Exception as error:  # tokenizers raises nothing more specific on damaged JSON
         raise _cannot_load(folder, error) from error
-    # The file turns both on, for sentence embeddings; here a long text is an error instead of a cut.
+    # The file turns both on, for sentence embeddings; here a long text is an error, never cut.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer, weights

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from unison_audio import hub_files
 from unison_audio.device import available_memory, preferred_dtype
 from unison_audio.errors import InputError
 from unison_audio.text.cache import StateCache
 from unison_audio.text.offload import INDEX_FILE, Layers, Shards, check_shapes, fill, shards_of
 from unison_audio.text.packing import Pack, pack
-from unison_audio.text.prompt import ChatPrompt, load_tokenizer
+from unison_audio.text.prompt import ChatPrompt, has_vocabulary, load_tokenizer
 from unison_audio.text.states import MAX_TOKENS, TextSetup, TextStates, split, stack
 
 if TYPE_CHECKING:
@@ -290,19 +291,44 @@ def download(hub_name: str) -> Path:
         The folder with the files.
 
     Raises:
-        InputError: If the hub cannot be reached and the files are not all there.
+        InputError: If a file is neither in the cache nor on the hub, or arrives damaged.
     """
-    from huggingface_hub import hf_hub_download, snapshot_download
-
+    if folder := cached_folder(hub_name):
+        return folder
     try:
-        index = Path(hf_hub_download(hub_name, INDEX_FILE))
-        wanted = [CONFIG_FILE, INDEX_FILE, *TOKENIZER_FILES, *shards_of(index, PREFIX)]
-        return Path(snapshot_download(hub_name, allow_patterns=wanted))
-    except InputError:
-        raise
-    except Exception as error:  # which errors these are depends on the hub client's HTTP library
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        for file in needed_files(hub_name):
+            folder = hub_files.download(file).parent
+    except InputError as error:
         raise InputError(
-            f"The text encoder {hub_name} cannot be had from the hub ({reason}); check the "
-            "connection, or give a folder with its files (--text-files)"
+            f"The text encoder {hub_name} cannot be had: {error} A folder with its files will do "
+            "too (--text-files)."
         ) from error
+    assert folder is not None
+    return folder
+
+
+def cached_folder(hub_name: str) -> Path | None:
+    """The folder of the hub's cache where a model is whole; None if anything is missing."""
+    index = hub_files.cached(hub_name, INDEX_FILE)
+    config = hub_files.cached(hub_name, CONFIG_FILE)
+    if index is None or config is None:
+        return None
+    shards = shards_of(index, PREFIX)
+    complete = all((index.parent / shard).is_file() for shard in shards)
+    return index.parent if complete and has_vocabulary(index.parent) else None
+
+
+def needed_files(hub_name: str) -> list[hub_files.HubFile]:
+    """The files of a model on the hub that the text encoder reads; the index is downloaded.
+
+    Raises:
+        InputError: If the hub cannot be reached, or has no such model.
+    """
+    there = hub_files.list_files(hub_name)
+    if INDEX_FILE not in there:
+        raise InputError(f"{hub_name} has no {INDEX_FILE}; it is not a release of Qwen2.5-Omni.")
+    shards = shards_of(hub_files.download(there[INDEX_FILE]), PREFIX)
+    if missing := [shard for shard in shards if shard not in there]:
+        raise InputError(f"{hub_name} lacks {', '.join(missing)}, which its {INDEX_FILE} names.")
+    wanted = (CONFIG_FILE, *TOKENIZER_FILES, INDEX_FILE, *shards)
+    return [there[name] for name in wanted if name in there]
