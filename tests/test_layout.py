@@ -19,7 +19,7 @@ ORDER = (
     {"variants"},
     {"checkpoint", "checkpoint_files"},
     {"release", "release_files", "downloads", "sampling_params"},
-    {"loading", "inputs", "checks", "pipeline"},
+    {"loading", "release_inputs", "inputs", "checks", "pipeline"},
     {"training", "nano", "evaluation"},
     {"demo"},
     {"cli"},

@@ -184,6 +184,22 @@ def test_the_window_follows_the_tokenizer_s_side(
     assert ("cannot be read" if side == "middle" else f"pad on the {side or 'left'}") in said
 
 
+@pytest.mark.parametrize(("rate", "dither"), [(16_000, 1e-4), (44_100, 0.0)])
+def test_what_the_weights_saw_of_recordings_is_stored(
+    rate: int, dither: float, fusion: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = dataclasses.replace(variants.VARIANTS["small"], sample_rate=rate)
+    monkeypatch.setitem(variants.VARIANTS, "small", small)
+    path = write(tmp_path, "model.safetensors", fusion)
+    for seconds, expected in ((None, 10.0), (22.0, 22.0)):
+        import_release(path, "small", tmp_path / "out", seconds=seconds)
+        found = checkpoint.load(tmp_path / "out")[0]
+        assert found.sample_seconds == found.max_seconds == expected
+        assert (found.source_rms, found.dither) == (0.1, dither)
+    with pytest.raises(InputError, match=r"length is 23\.0 s"):
+        import_release(path, "small", tmp_path / "out", seconds=23.0)
+
+
 def test_the_side_is_read_from_the_hub(fusion: str, hub: Hub, tmp_path: Path) -> None:
     path = write(tmp_path, "model.safetensors", fusion)
     with pytest.warns(ReleaseNote, match="cannot be read; the prompt is taken to be padded on"):

@@ -24,7 +24,12 @@ ADDED_SINCE: dict[str, Any] = {
 }
 """Keys that the first checkpoints of this format do not have, and the values of that time."""
 
-OPTIONAL: dict[str, Any] = {"text_window": 0}
+OPTIONAL: dict[str, Any] = {
+    "text_window": 0,
+    "sample_seconds": 0.0,
+    "source_rms": 0.0,
+    "dither": 0.0,
+}
 """Keys that only some checkpoints have, and the values that hold without them. They are written
 only where they differ, so that the files of all others stay as they were."""
 

@@ -15,6 +15,7 @@ from unison_audio.audio import Audio
 from unison_audio.checks import check_item, check_length
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.errors import InputError
+from unison_audio.release_inputs import sampled_frames, source_gain, to_length
 from unison_audio.tasks.instructions import respell, with_reference_text
 from unison_audio.tasks.reference import frame_edge, prepare_reference
 from unison_audio.tasks.table import Task
@@ -118,7 +119,7 @@ def prepare(
     else:
         seconds = variant.default_seconds if duration is None else duration
         samples = max(1, round(seconds * variant.sample_rate))
-        layout = Layout(frames=codec.frames(samples / variant.sample_rate), samples=samples)
+        layout = Layout(frames=sampled_frames(variant, codec, samples), samples=samples)
     return Request(task=task, asked=instruction, instruction=heard, layout=layout, seed=seed)
 
 
@@ -165,8 +166,19 @@ def _edit(
             f"The duration of {duration} s is shorter than the source, "
             f"{length / variant.sample_rate:.2f} s; leave it out, or cut the source yourself."
         )
-    level, peak = float(audio.rms(waveform)), float(waveform.abs().max())
-    gain = min(task.source_rms / level, PEAK / peak)
+    gain = source_gain(variant, task, waveform, PEAK)
+    if variant.sample_seconds:
+        frames = sampled_frames(variant, codec, samples)
+        if samples > frames * codec.hop:
+            warnings.warn(
+                f"The result is {frames * codec.hop / variant.sample_rate:.3f} s long: "
+                f"{variant.name} makes {frames} whole latent frames, and the end of the source has "
+                "none.",
+                ShortenedWarning,
+                stacklevel=5,
+            )
+        source_at_length = to_length(variant, waveform * gain)
+        return Layout(frames=frames, samples=samples, source=source_at_length, gain=gain)
     # Whole frames around the source: some codecs would leave out what is less than one at its end.
     frames = codec.frames(-(-samples // codec.hop) * codec.hop / variant.sample_rate)
     total = max(frames * codec.hop, length)
@@ -186,9 +198,13 @@ def _zero_shot(
     # Silence around the words would take the room of words; references of training have none.
     waveform = audio.trim_silence(read_sound(reference, "reference", rate), rate)
     head = prepare_reference(waveform, rate, max_seconds=REFERENCE_SECONDS)
-    head = head * min(1.0, PEAK / float(head.abs().max()))
+    if not variant.source_rms:
+        head = head * min(1.0, PEAK / float(head.abs().max()))
     edge = frame_edge(head.shape[0], codec.hop)
-    room = math.floor(variant.max_seconds * rate) - edge
+    whole = math.floor(variant.max_seconds * rate)
+    if variant.sample_seconds:  # reference and new speech share the one length
+        whole = sampled_frames(variant, codec, whole) * codec.hop
+    room = whole - edge
     seconds = min(variant.zero_shot_seconds, room / rate) if duration is None else duration
     samples = max(1, round(seconds * rate))
     if samples > room or room < LEAST_ZERO_SHOT_SECONDS * rate:
@@ -205,12 +221,16 @@ def _zero_shot(
             ShortenedWarning,
             stacklevel=5,
         )
-    frames = edge // codec.hop + codec.frames(samples / rate)
+    if variant.sample_seconds:
+        frames, source = whole // codec.hop, to_length(variant, head)
+    else:
+        frames = edge // codec.hop + codec.frames(samples / rate)
+        source = torch.nn.functional.pad(head, (0, frames * codec.hop - head.shape[0]))
     return Layout(
         frames=frames,
         first=edge,
         samples=samples,
-        source=torch.nn.functional.pad(head, (0, frames * codec.hop - head.shape[0])),
+        source=source,
         reference_samples=edge,
     )
 

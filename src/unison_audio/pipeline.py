@@ -22,6 +22,7 @@ from unison_audio.model import rerank as ranking
 from unison_audio.model import sampling
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.preserve import keep_source
+from unison_audio.release_inputs import batch_source, dithered, sampled_frames
 from unison_audio.sampling_params import Pace, Sampling, SamplingOptions, sampling_for
 from unison_audio.tasks.conditioning import Condition, condition
 from unison_audio.tasks.table import REFERENCE, TASKS, Task, TaskBatch
@@ -270,24 +271,27 @@ class Unison:
         """
         count, samples = batch.target.shape
         settings = sampling_for(self.variant, **options)
+        task = TASKS[batch.task]
+        seeds = [seed + i for i in range(count)]
+        encoded, gains = None, torch.ones(count, 1)
+        if batch.source is not None:
+            encoded, gains = batch_source(self.variant, task, batch.source.cpu(), seeds)
         with self._codec.use() as codec:
             given = condition(
                 codec,
-                TASKS[batch.task],
-                codec.frames(samples / self.variant.sample_rate),
+                task,
+                sampled_frames(self.variant, codec, samples),
                 count,
-                batch.source.to(self.device) if batch.source is not None else None,
+                None if encoded is None else encoded.to(self.device),
                 batch.reference_samples,
             )
         text = self._read(batch.instructions)
-        seeds = [seed + i for i in range(count)]
-        task = TASKS[batch.task]
         z = self._sample(given, text, seeds, settings.solver, settings.pace(task), on_step)
         with self._codec.use() as codec:
-            sound = codec.decode(z).float().cpu()[:, :samples]
+            sound = codec.decode(z).float().cpu()[:, :samples] / gains
             if batch.source is None or not settings.keeps(task):
                 return sound
-            again = codec.decode(given.z_s).float().cpu()[:, :samples]
+            again = codec.decode(given.z_s).float().cpu()[:, :samples] / gains
         source = batch.source.cpu()
         return _keep_for(task, source, again, sound)
 
@@ -356,7 +360,7 @@ class Unison:
         if layout.source is None:
             return condition(codec, request.task, layout.frames, 1)
         edges = torch.tensor([layout.reference_samples]) if layout.reference_samples else None
-        source = layout.source[None].to(self.device)
+        source = dithered(self.variant, layout.source[None], [request.seed]).to(self.device)
         return condition(codec, request.task, layout.frames, 1, source, edges)
 
     def _read(self, instructions: Sequence[str]) -> TextStates:

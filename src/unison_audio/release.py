@@ -218,6 +218,11 @@ def _require_same_run(averaged: Mapping[str, Tensor], named: Mapping[str, Any]) 
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
 
+RELEASE_SECONDS, RELEASE_RMS = 10.0, 0.1
+
+RELEASE_DITHER, DITHERED_RATE = 1e-4, 16_000
+"""The release dithers in its mel front end at this rate and below."""
+
 RELEASE_WINDOW = 126
 """256 tokens less the 130 that the release cuts off at the beginning of the padded prompt."""
 
@@ -230,6 +235,7 @@ def import_release(
     system_prompt_file: Path | None = None,
     dtype: str = "float32",
     text_files: Path | None = None,
+    seconds: float | None = None,
 ) -> Variant:
     """Makes a checkpoint that `Unison.from_pretrained` takes.
 
@@ -246,6 +252,8 @@ def import_release(
         dtype: Type of the stored weights: float32, bfloat16 or float16.
         text_files: Folder of the language model; its tokenizer's settings say on which side the
             release pads. Without it they are read from the hub.
+        seconds: The one length that the weights were trained with: by default 10 s; 22 s for the
+            paper's fine-tune to long speech.
 
     Returns:
         The variant as it was stored.
@@ -259,7 +267,7 @@ def import_release(
         raise InputError(f"The weights' type is {dtype!r}; use one of {', '.join(types)}.")
     found = find_variant(variant)
     prompt = "" if system_prompt_file is None else read_prompt(system_prompt_file)
-    found = dataclasses.replace(found, system_prompt=prompt)
+    found = dataclasses.replace(found, system_prompt=prompt, **_release_inputs(found, seconds))
     if found.text_encoder in HUB_NAMES:
         found = dataclasses.replace(found, text_window=_window(found, text_files))
         if not prompt:
@@ -277,6 +285,25 @@ def import_release(
     backbone.load_state_dict(state, assign=True)
     checkpoint.save(output, found, backbone, dtype=types[dtype])
     return found
+
+
+def _release_inputs(variant: Variant, seconds: float | None) -> dict[str, Any]:
+    """Fields of the config that say how the released weights saw recordings."""
+    if seconds is None:
+        seconds = min(RELEASE_SECONDS, variant.max_seconds)
+    if not 0 < seconds <= variant.max_seconds:
+        raise InputError(
+            f"The weights' length is {seconds!r} s; give seconds above 0 and at most "
+            f"{variant.max_seconds}."
+        )
+    return {
+        "sample_seconds": seconds,
+        "max_seconds": seconds,
+        "default_seconds": min(variant.default_seconds, seconds),
+        "zero_shot_seconds": min(variant.zero_shot_seconds, seconds),
+        "source_rms": RELEASE_RMS,
+        "dither": RELEASE_DITHER if variant.sample_rate <= DITHERED_RATE else 0.0,
+    }
 
 
 def _window(variant: Variant, text_files: Path | None) -> int:

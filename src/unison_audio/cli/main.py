@@ -227,6 +227,7 @@ def import_release(
     system_prompt_file: Path | None = None,
     dtype: str = "float32",
     text_files: Path | None = None,
+    seconds: float | None = None,
 ) -> None:
     """Make a checkpoint of weights in the UNISON release's layout.
 
@@ -238,6 +239,8 @@ def import_release(
         system_prompt_file: A text file with the system prompt that the weights were trained with.
         dtype: Type of the stored weights: float32, bfloat16 or float16.
         text_files: Folder of the language model, if it is not to be asked for on the hub.
+        seconds: The length that the weights were trained with: by default 10; 22 for the paper's
+            fine-tune to long speech. Everything is sampled at it and cropped.
     """
     from unison_audio.release import import_release
 
@@ -248,6 +251,7 @@ def import_release(
         system_prompt_file=system_prompt_file,
         dtype=dtype,
         text_files=text_files,
+        seconds=seconds,
     )
     print(f"The checkpoint is in {output}.")
 
