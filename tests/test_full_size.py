@@ -21,9 +21,14 @@ from unison_audio.cli import main as cli
 from unison_audio.codecs import mmaudio_weights as mmaudio_files
 from unison_audio.codecs.mmaudio import CONFIGS
 from unison_audio.downloads import needed_downloads
+from unison_audio.loading import Loading, open_frozen
 from unison_audio.model.config import BackboneConfig
 from unison_audio.pipeline import Unison
 from unison_audio.release_files import RELEASE_FOLDERS
+from unison_audio.tasks.table import TaskBatch
+from unison_audio.text.prompt import ChatPrompt
+from unison_audio.training.batches import ExampleStream
+from unison_audio.training.recipes import base_recipe
 
 GUIDE = Path(__file__).parents[1] / "docs" / "full-size.md"
 CODECS = {"d20-44k": "mmaudio-44k", "d24-16k": "mmaudio-16k"}
@@ -199,6 +204,41 @@ def test_a_gated_model_says_what_to_do(
     hub.gated.add("jac22/UNISON")
     assert cli.main(IMPORT) == 2
     assert "accept the terms" in capsys.readouterr().err
+
+
+def test_every_path_reads_the_same_tokens(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["import-release", "d24-16k.safetensors", "--variant", "d24-16k", "-o", "d24"]
+    assert cli.main([*command, "--system-prompt-file", "prompt.txt"]) == 0
+    read: list[list[int]] = []
+    tokens = ChatPrompt.tokens
+
+    def noted(self: ChatPrompt, instruction: str) -> list[int]:
+        read.append(tokens(self, instruction))
+        return read[-1]
+
+    monkeypatch.setattr(ChatPrompt, "tokens", noted)
+    where = {"codec_files": files / "mmaudio", "text_files": files / "Qwen2.5-Omni-7B"}
+    unison = Unison.from_pretrained(files / "d24", **where)
+    source = 0.1 * torch.randn(1, 9001, generator=torch.Generator().manual_seed(0))
+    batch = TaskBatch(
+        task="edit_remove",
+        instructions=["[Edit][Audio] Remove rain"],
+        target=source,
+        source=source,
+        reference_samples=None,
+        details=[{}],
+    )
+    codec, frozen_text = open_frozen(unison.variant, Loading(**where))
+    recipe = base_recipe(unison.variant, codec.frames)
+    stream = ExampleStream(unison.variant, recipe, object(), codec, frozen_text)
+    wants = "[Edit] [Audio] Remove rain"
+    for spelling in ("[Edit][Audio] Remove rain", wants, "[edit]  [audio] Remove rain"):
+        unison.generate(spelling, source=(source[0], 16_000))
+        unison.run(dataclasses.replace(batch, instructions=[spelling]))
+        unison.text_encoder.encode([spelling])  # as the baselines do
+        stream.encode(dataclasses.replace(batch, instructions=[spelling]))
+    assert len(read) == 12
+    assert all(one == tokens(unison.text_encoder.prompt, wants) for one in read)
 
 
 @pytest.mark.parametrize("low_memory", [False, True])

@@ -174,6 +174,7 @@ def _text_setup(
         penultimate=variant.reads_penultimate,
         system_prompt=variant.system_prompt,
         window=variant.text_window,
+        edit_tag_spelling=variant.edit_tag_spelling,
         files=how.text_files,
         device=device,
         streamed=streamed,

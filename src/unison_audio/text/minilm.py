@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from unison_audio.errors import InputError, TextError
+from unison_audio.text.spelling import spelled
 from unison_audio.text.states import MAX_TOKENS, TextSetup, TextStates, split, stack
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class MiniLmEncoder:
                 f"all-MiniLM-L6-v2 takes no text window, and was given {setup.window}; set "
                 "text_window to 0"
             )
+        self.setup = setup
         self.picks, self.penultimate = setup.picks, setup.penultimate
         self.tokenizer, weights = _load(setup.files or _packaged() or _downloaded())
         dtype = setup.dtype or torch.float32
@@ -69,6 +71,7 @@ class MiniLmEncoder:
         Raises:
             InputError: If an instruction is empty or has more than ``MAX_TOKENS`` tokens.
         """
+        instructions = spelled(instructions, self.setup)
         states: dict[int, TextStates] = {}
         for ids, rows in self._by_length(instructions):
             states |= zip(rows, split(self._encode_one_length(ids)), strict=True)

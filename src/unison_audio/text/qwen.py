@@ -22,6 +22,7 @@ from unison_audio.text.cache import StateCache
 from unison_audio.text.offload import INDEX_FILE, Layers, Shards, check_shapes, fill, shards_of
 from unison_audio.text.packing import Pack, pack
 from unison_audio.text.prompt import ChatPrompt, has_vocabulary, load_tokenizer
+from unison_audio.text.spelling import spelled
 from unison_audio.text.states import MAX_TOKENS, TextSetup, TextStates, split, stack
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class QwenEncoder:
             InputError: If an instruction is empty, or has more than ``MAX_TOKENS`` tokens together
                 with the system prompt.
         """
+        instructions = spelled(instructions, self.setup)
         texts = [tuple(self.prompt.tokens(instruction)) for instruction in instructions]
         new = list(dict.fromkeys(texts))
         known: dict[tuple[int, ...], TextStates] = {}

@@ -52,6 +52,9 @@ class TextSetup:
     window: int = 0
     """States returned: of the last so many tokens of the whole prompt, system turn included.
     0 returns those of the user's turn."""
+    edit_tag_spelling: str = ""
+    """How the tags of edits are spelled before the language model reads them, whoever asks: a key
+    of `tasks.instructions.SPELLINGS`. Empty leaves instructions as they are."""
     files: Path | None = None
     """Folder of the language model; None for the package or the hub."""
     device: torch.device | str = "cpu"
