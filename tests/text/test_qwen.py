@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 from qwen_files import LAYERS, WIDTH, reference_states, write_qwen
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from unison_audio.errors import InputError
@@ -175,6 +176,16 @@ def test_too_long_an_instruction_is_refused(model, files):
     assert encoder.encode([room]).mask.shape[1] == len(over) - system
 
 
+def keep_tensors(folder, wanted):
+    """Takes tensors out of the shards and of their index."""
+    for path in folder.glob("*.safetensors"):
+        save_file({k: v for k, v in load_file(path).items() if wanted(k)}, path)
+    index = folder / "model.safetensors.index.json"
+    stored = json.loads(index.read_text())
+    stored["weight_map"] = {k: v for k, v in stored["weight_map"].items() if wanted(k)}
+    index.write_text(json.dumps(stored))
+
+
 def test_what_cannot_be_a_model_is_told(model, files, tmp_path):
     def broken(change):
         folder = tmp_path / change.__name__
@@ -195,6 +206,22 @@ def test_what_cannot_be_a_model_is_told(model, files, tmp_path):
         config = (folder / "config.json").read_text()
         (folder / "config.json").write_text(config.replace('te_size": 96', 'te_size": 128'))
 
+    def lacks_layer(folder):
+        keep_tensors(folder, lambda name: ".layers.5." not in name)
+
+    def lacks_embedding(folder):
+        keep_tensors(folder, lambda name: "embed_tokens" not in name)
+
+    def fewer_layers(folder):
+        config = (folder / "config.json").read_text()
+        text = config.replace('"num_hidden_layers": 28', '"num_hidden_layers": 26')
+        (folder / "config.json").write_text(text)
+
+    def pickle_alone(folder):
+        for path in folder.glob("*.safetensors*"):
+            path.unlink()
+        torch.save({"unrelated": torch.zeros(3)}, folder / "pytorch_model.bin")
+
     def lacks_tokenizer(folder):
         for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"):
             (folder / name).unlink()
@@ -204,10 +231,15 @@ def test_what_cannot_be_a_model_is_told(model, files, tmp_path):
         (lacks_index, "index.json cannot be read"),
         (other_model, "'qwen2' instead of 'qwen2_5_omni'"),
         (other_size, "config.json asks for"),
+        (lacks_layer, r"has no tensor for layers\.5\."),
+        (lacks_embedding, "has no tensor for embed_tokens"),
+        (pickle_alone, "index.json cannot be read"),
         (lacks_tokenizer, "no tokenizer"),
     ):
         with pytest.raises(InputError, match=message):
             make(broken(change))
+    with pytest.raises(InputError, match=r"does not ask for, layers\.26\."):
+        make(broken(fewer_layers), picks=(1, 2))
     with pytest.raises(InputError, match=r"Layers \[29\].*1 to 28"):
         make(files, picks=(1, 29))
 

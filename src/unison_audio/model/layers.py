@@ -38,7 +38,8 @@ def rotary_table(length: int, head_dim: int, rope_dim: int, device: torch.device
         `exp(i angle)`, (T', 1, head_dim / 2), complex64.
     """
     # A table made inside inference mode could not be used for training afterwards.
-    with torch.inference_mode(False), torch.no_grad():
+    # It is made on the CPU, whatever torch's default device is: MPS has no float64.
+    with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
         pairs = torch.arange(0, rope_dim, 2, dtype=torch.float64)
         frequencies = torch.zeros(head_dim // 2, dtype=torch.float64)
         frequencies[: rope_dim // 2] = ROPE_BASE ** (-pairs / rope_dim)

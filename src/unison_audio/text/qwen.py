@@ -88,6 +88,7 @@ class QwenEncoder:
         last = max((*setup.picks, count - 1 if setup.penultimate else 0))  # the last one needed
         with torch.device("meta"):
             model = _text_model(self.config)
+        _require_all(model, self.shards)
         streamed = setup.streamed
         if streamed is None:
             needed = sum(weight.numel() for weight in model.layers[:last].parameters())
@@ -274,6 +275,21 @@ def load_config(folder: Path) -> Any:
             "give the folder of a download of Qwen2.5-Omni"
         )
     return Qwen2_5OmniTextConfig(**text)
+
+
+def _require_all(model: nn.Module, shards: Shards) -> None:
+    """Checks that the files hold the model's tensors, all of them and no others.
+
+    Also those that no picked layer needs are checked: a folder that lacks one of them is damaged or
+    of another model, and nothing of it can be trusted.
+    """
+    weights = dict(model.named_parameters())
+    if unknown := sorted(set(shards.names) - set(weights)):
+        raise InputError(
+            f"{shards.folder} has tensors that its {CONFIG_FILE} does not ask for, {unknown[0]} "
+            f"and {len(unknown) - 1} more; take both from one download"
+        )
+    check_shapes(model, {name: name for name in weights}, shards)
 
 
 def _text_model(config: Any) -> Any:
