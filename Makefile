@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint types unit clean
+.PHONY: setup demo test lint types unit docs clean
 
 setup: $(VENV)/ready
 
@@ -30,5 +30,10 @@ types: setup
 unit: setup
 	$(BIN)/python -m pytest
 
+docs: setup
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python dev/include.py
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo site .mypy_cache .pytest_cache .ruff_cache

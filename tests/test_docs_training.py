@@ -1,4 +1,4 @@
-"""The guide to training, docs/training.md: every command of it, on small corpora and small models.
+"""The guides docs/training.md and docs/finetune.md: every command, on small corpora and models.
 
 The commands run in their order, in one process, in a folder where the corpora lie in their
 published layouts (`data.published`) and the models in theirs, small. `EXECUTED` has a row for each
@@ -12,7 +12,7 @@ kind of command and says what differs from a reader's machine:
   listen to, which a run ends with, are made by the first run alone and take 2 steps.
 * `unison-audio train nano-codec` and `nano`: small models and batches, 2 steps.
 * `unison-audio train distill`: 2 updates of batches of nano's small size, no worker processes.
-* `unison-audio finetune`: the nano that the page trains above instead of the package's; 2 steps of
+* `unison-audio finetune`: the nano that the guide trains instead of the package's; 2 steps of
   2 clips on the CPU.
 * `unison-audio generate`: 2 steps.
 * `accelerate launch`: its own options are parsed by accelerate; the command that it would start for
@@ -54,13 +54,15 @@ from unison_audio.text import qwen
 from unison_audio.training import trainer, validation
 
 ROOT = Path(__file__).parents[1]
-GUIDE = ROOT / "docs" / "training.md"
+GUIDES = (ROOT / "docs" / "training.md", ROOT / "docs" / "finetune.md")
+"""In the order of reading: fine-tuning uses what training makes."""
 LONGEST = 2.0
 """Seconds of the small variants' longest clip."""
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)
+    text = "\n".join(guide.read_text() for guide in GUIDES)
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def commands() -> list[list[str]]:
@@ -69,7 +71,7 @@ def commands() -> list[list[str]]:
 
 
 def examples(number: int) -> list[dict[str, str]]:
-    """The lines of one of the two lists in the page."""
+    """The lines of one of the lists in the guides."""
     return [json.loads(line) for line in blocks("json")[number].splitlines()]
 
 
@@ -180,7 +182,7 @@ EXECUTED: dict[str, Callable[[list[str]], None]] = {
 def kind_of(words: list[str]) -> str:
     line = " ".join(words)
     kinds = [kind for kind in EXECUTED if line.startswith(kind if kind[-1] == "/" else f"{kind} ")]
-    assert kinds, f"{GUIDE.name} has a command that this test does not know: {line}"
+    assert kinds, f"The guides have a command that this test does not know: {line}"
     return kinds[0]
 
 
@@ -252,7 +254,7 @@ def write_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_corpora(folder: Path) -> None:
-    """The corpora under the names that the page gives them, as published."""
+    """The corpora under the names that the guide gives them, as published."""
     published.wavcaps(folder / "WavCaps", zipped=True)
     published.audioset(folder / "audioset")
     published.vggsound(folder / "VGGSound", (".wav", published.encoded(2, 16_000)))

@@ -14,8 +14,8 @@ import unison_audio
 SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
-    {"files", "device", "hub", "hub_files", "audio", "audio_files", "preserve"},
-    {"spectrogram", "model", "codecs", "text", "tasks", "data"},
+    {"files", "device", "hub", "hub_files", "audio", "audio_files", "spectrogram", "preserve"},
+    {"model", "codecs", "text", "tasks", "data"},
     {"variants"},
     {"checkpoint", "checkpoint_files"},
     {"release", "release_files", "downloads", "sampling_params"},
@@ -83,9 +83,7 @@ def test_no_file_name_stands_twice() -> None:
 
 
 KNOWN_CLASSES = {
-    "Encoder",
     "Example",
-    "Group",
     "Job",
     "Judge",
     "Layout",

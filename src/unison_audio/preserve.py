@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unison_audio.errors import InputError
+from unison_audio.spectrogram import istft, stft
 
 N_FFT = 1024
 
@@ -73,10 +74,8 @@ def keep_source(
             f"The source has the shape {tuple(source.shape)}, its copy "
             f"{tuple(source_again.shape)} and the result {tuple(result.shape)}; they must be equal."
         )
-    window = torch.hann_window(N_FFT, device=source.device)
     own, before, after = (
-        torch.stft(wave, N_FFT, HOP, window=window, pad_mode="constant", return_complex=True)
-        for wave in (source, source_again, result)
+        stft(wave, N_FFT, HOP, padding="zeros") for wave in (source, source_again, result)
     )
     was, now = (_smooth(bins.abs().square()) + FLOOR for bins in (before, after))  # (B, bins, T)
     edited = own
@@ -88,7 +87,7 @@ def keep_source(
         edited = torch.lerp(edited, after, renewed.to(edited.dtype))
     if adds:
         edited = edited + after * (1 - was * LEAST_RISE / now).clamp_min(0).sqrt()
-    return torch.istft(edited, N_FFT, HOP, window=window, length=source.shape[1])
+    return istft(edited, HOP, source.shape[1])
 
 
 def _smooth(power: Tensor) -> Tensor:

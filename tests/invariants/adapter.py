@@ -344,7 +344,7 @@ def built(task: str) -> Built:
     from unison_audio.tasks.table import TASKS
 
     generator = torch.Generator().manual_seed(11)
-    config = BuilderConfig(hop=1024, floor_dbfs=(-85.0, -55.0))
+    config = BuilderConfig(hop=1024, noise_floor_dbfs=(-85.0, -55.0))
     batch = TASKS[task].build(_memory_pools(), 3, 2.56, RATE, generator, config=config)
     codec = _tiny_codec()
     frames = codec.encode(batch.target).shape[-1]
@@ -519,10 +519,10 @@ def _command(words: list[str]) -> None:
     """Runs a command on tiny variants."""
     from unison_audio.cli import main as cli
     from unison_audio.codecs import table as codec
+    from unison_audio.nano import recipe as nano_recipe
     from unison_audio.nano.codec_training import CodecRecipe
     from unison_audio.text import table as text_table
     from unison_audio.training import ablations as ablation_families
-    from unison_audio.nano import recipe as nano_recipe
     from unison_audio.training import recipes, validation
     from unison_audio.variants import VARIANTS
 
@@ -790,7 +790,7 @@ def nano_figures(task: str) -> dict[str, Any]:
     from unison_audio.tasks.table import TASKS
 
     generator = torch.Generator().manual_seed(21)
-    config = BuilderConfig(hop=1024, floor_dbfs=(-70.0, -70.0))
+    config = BuilderConfig(hop=1024, noise_floor_dbfs=(-70.0, -70.0))
     row = TASKS["tts" if task == "codec" else task]
     batch = row.build(_memory_pools(), 5, 2.56, RATE, generator, config=config)
     noise = 0.01 * torch.randn(batch.target.shape, generator=generator)

@@ -35,7 +35,7 @@ def mel_picture(waveform: Tensor, sample_rate: int) -> bytes:
     figure = Figure(figsize=(5.6, 2.3), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     figure.patch.set_alpha(0.0)
-    draw_mel(figure.add_subplot(), waveform, sample_rate, ink=GREY)
+    draw_mel(figure.add_subplot(), waveform, sample_rate, label_color=GREY)
     file = io.BytesIO()
     figure.savefig(file, format="png", transparent=True)
     return file.getvalue()

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unison_audio.audio import save
-from unison_audio.codecs.nano import NanoCodec, NanoCodecConfig, mel_filters
+from unison_audio.codecs.nano import NanoCodec, NanoCodecConfig
 from unison_audio.codecs.table import save_nano_codec
 from unison_audio.data.records import Clip
 from unison_audio.device import preferred_dtype
 from unison_audio.errors import InputError
+from unison_audio.spectrogram import mel_filters, stft
 from unison_audio.training.checkpoints import (
     Ema,
     learning_rate,
@@ -197,7 +198,7 @@ class ReconstructionLoss(nn.Module):
 
     def _magnitude(self, waveform: Tensor, n_fft: int) -> Tensor:
         window = self.get_buffer(f"window{n_fft}")
-        spectrum = torch.stft(waveform, n_fft, n_fft // 4, window=window, return_complex=True)
+        spectrum = stft(waveform, n_fft, n_fft // 4, window=window)
         return (spectrum.real.square() + spectrum.imag.square() + 1e-8).sqrt()
 
 

@@ -74,24 +74,14 @@ def buildable_tasks(clips: Sequence[Clip]) -> set[str]:
     labels = {label_of(clip.record) for clip in clips if clip.record.kind == "sound"}
     spoken = [clip.record for clip in clips if clip.record.text]
     speakers = [record.speaker for record in spoken if record.speaker]
-    can: set[str] = set()
-    if labels:
-        can.add("t2a")
-    if len(labels) >= 2:
-        can |= {"edit_add", "edit_remove"}
-    if len(labels) >= 3:
-        can |= {"t2a_mix", "timed", "edit_replace"}
-    if spoken:
-        can |= {"tts", "denoise"}
-    if len(speakers) > len(set(speakers)):
-        can.add("zero_shot_tts")
-    if spoken and labels:
-        can |= {"t2as", "speech_insert", "speech_delete"}
-    if spoken and len(labels) >= 2:
-        can |= {"audio_to_speech", "speech_to_audio"}
-    if len(spoken) >= 2 and labels:
-        can.add("speech_rewrite")
-    return can
+    repeated = len(speakers) > len(set(speakers))
+    return {
+        name
+        for name, task in TASKS.items()
+        if task.sounds <= len(labels)
+        and task.utterances <= len(spoken)
+        and (repeated or not task.same_speaker)
+    }
 
 
 def buildable_shares(
@@ -271,7 +261,7 @@ class ExampleStream(IterableDataset[Example]):
         return BuilderConfig(
             hop=self.codec.hop,
             first_template_probability=self.recipe.first_template_probability,
-            floor_dbfs=self.recipe.floor_dbfs,
+            noise_floor_dbfs=self.recipe.floor_dbfs,
         )
 
     @torch.no_grad()
