@@ -21,7 +21,7 @@ from unison_audio.cli import main as cli
 from unison_audio.codecs import mmaudio_weights as mmaudio_files
 from unison_audio.codecs.mmaudio import CONFIGS
 from unison_audio.downloads import needed_downloads
-from unison_audio.loading import Loading, open_frozen
+from unison_audio.loading import LoadOptions, open_frozen
 from unison_audio.model.config import BackboneConfig
 from unison_audio.pipeline import Unison
 from unison_audio.release_files import RELEASE_FOLDERS
@@ -228,7 +228,7 @@ def test_every_path_reads_the_same_tokens(files: Path, monkeypatch: pytest.Monke
         reference_samples=None,
         details=[{}],
     )
-    codec, frozen_text = open_frozen(unison.variant, Loading(**where))
+    codec, frozen_text = open_frozen(unison.variant, LoadOptions(**where))
     recipe = base_recipe(unison.variant, codec.frames)
     stream = ExampleStream(unison.variant, recipe, object(), codec, frozen_text)
     wants = "[Edit] [Audio] Remove rain"

@@ -17,7 +17,7 @@ from unison_audio.codecs.nano import NanoCodec
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.errors import InputError
 from unison_audio.inputs import FADE_IN_SECONDS, PEAK, Request, Sound, prepare
-from unison_audio.loading import Loading, Part, open_parts
+from unison_audio.loading import LazyModel, LoadOptions, open_models
 from unison_audio.model import rerank as ranking
 from unison_audio.model import sampling
 from unison_audio.model.backbone import UnisonBackbone
@@ -47,15 +47,15 @@ class Unison:
     def __init__(
         self,
         variant: Variant,
-        backbone: UnisonBackbone | Part[UnisonBackbone],
-        codec: AudioCodec | Part[AudioCodec],
-        text_encoder: TextEncoder | Part[TextEncoder],
+        backbone: UnisonBackbone | LazyModel[UnisonBackbone],
+        codec: AudioCodec | LazyModel[AudioCodec],
+        text_encoder: TextEncoder | LazyModel[TextEncoder],
         device: torch.device | str = "cpu",
     ) -> None:
         self.variant, self.device = variant, torch.device(device)
-        self._backbone = _as_part(backbone, self.device)
-        self._codec = _as_part(codec, self.device)
-        self._text_encoder = _as_part(text_encoder, self.device)
+        self._backbone = _as_lazy(backbone, self.device)
+        self._codec = _as_lazy(codec, self.device)
+        self._text_encoder = _as_lazy(text_encoder, self.device)
 
     @property
     def backbone(self) -> UnisonBackbone:
@@ -102,7 +102,7 @@ class Unison:
             InputError: If there is no such checkpoint, it is damaged, a part is not known, or it
                 does not fit into memory.
         """
-        how = Loading(
+        how = LoadOptions(
             device=device,
             dtype=dtype,
             low_memory=low_memory,
@@ -110,7 +110,7 @@ class Unison:
             text_files=None if text_files is None else Path(text_files),
             compiled=compiled,
         )
-        parts = open_parts(name_or_path, how)
+        parts = open_models(name_or_path, how)
         unison = cls(parts.variant, parts.backbone, parts.codec, parts.text_encoder, device)
         if parts.resident:  # what is wrong with a file is said now, not at the first sound
             unison._backbone.get(), unison._codec.get(), unison._text_encoder.get()
@@ -443,13 +443,13 @@ class Unison:
         )
 
 
-def _as_part(value: Any, device: torch.device) -> Part[Any]:
+def _as_lazy(value: Any, device: torch.device) -> LazyModel[Any]:
     """A model that is loaded already, or one that will be."""
-    if isinstance(value, Part):
+    if isinstance(value, LazyModel):
         return value
     if isinstance(value, nn.Module):
         value = value.to(device).eval()
-    return Part(lambda: value)
+    return LazyModel(lambda: value)
 
 
 def _keep_for(task: Task, source: Tensor, source_again: Tensor, result: Tensor) -> Tensor:

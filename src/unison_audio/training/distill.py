@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
-from unison_audio.loading import Loading, open_parts
+from unison_audio.loading import LoadOptions, open_models
 from unison_audio.model import flow
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.guidance import Guidance
@@ -236,7 +236,7 @@ def distill(
         if value < 1:
             raise InputError(f"{name} is {value}; it must be at least 1.")
     parallel = parallel or Parallel(cpu=True)
-    parts = open_parts(name_or_path, Loading(device=parallel.device, low_memory=False))
+    parts = open_models(name_or_path, LoadOptions(device=parallel.device, low_memory=False))
     variant, codec = parts.variant, parts.codec.get()
     clips = read_corpus(corpus, variant.sample_rate, split="train")
     recipe = distillation_recipe(variant, codec.frames, updates, learning_rate, parallel.world)

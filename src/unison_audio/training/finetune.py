@@ -11,7 +11,7 @@ from unison_audio.data.pools import label_of
 from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
-from unison_audio.loading import Loading, open_parts
+from unison_audio.loading import LoadOptions, open_models
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.tasks.table import TASKS
 from unison_audio.training.batches import CorpusInMemory, buildable_shares
@@ -131,7 +131,7 @@ def finetune(
     if method not in METHODS:
         raise InputError(f"The method is {method!r}; use one of {', '.join(METHODS)}.")
     parallel = parallel or Parallel(cpu=True)
-    parts = open_parts(name_or_path, Loading(device=parallel.device, low_memory=False))
+    parts = open_models(name_or_path, LoadOptions(device=parallel.device, low_memory=False))
     variant, codec = parts.variant, parts.codec.get()
     own = read_own_clips(examples, variant, codec.hop)
     clips, shares, weights = own.clips, own.tasks(), None

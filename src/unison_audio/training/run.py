@@ -11,7 +11,7 @@ from unison_audio.codecs.nano import NanoCodec
 from unison_audio.codecs.table import AudioCodec, save_nano_codec
 from unison_audio.data.stream_pools import open_pools
 from unison_audio.errors import InputError
-from unison_audio.loading import Loading, open_frozen
+from unison_audio.loading import LoadOptions, open_frozen
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.training.batches import ExampleStream
 from unison_audio.training.parallel import Parallel
@@ -70,7 +70,7 @@ def train_variant(
         raise InputError(f"There is no recipe {recipe!r}; use one of {', '.join(FULL_RECIPES)}.")
     disk_type(dtype)
     variant = dataclasses.replace(find_variant(name), system_prompt=system_prompt)
-    how = Loading(
+    how = LoadOptions(
         device=parallel.device,
         low_memory=False,
         codec_files=codec_files,
