@@ -1,4 +1,4 @@
-"""Texts put one after the other behind one prefix, so that they pass a causal model unpadded."""
+"""Packs texts one after the other behind one prefix, so that a causal model needs no padding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Pack:
-    """Some texts in one row of N tokens: those of the prefix, then those of each text."""
+    """Texts in one row of N tokens: the prefix, then each text."""
 
     tokens: list[int]
     """N tokens."""
     positions: Tensor
-    """(N,) Place of each token in its own text, counted from the prefix's beginning."""
+    """(N,) Position of each token in its own text, counted from the beginning of the prefix."""
     mask: Tensor | None
-    """(N, N) booleans, True where a token (row) attends to another (column); None if to all before.
+    """(N, N) booleans, True where a token (row) attends to another (column); None for causal.
 
-    A token attends to the prefix and to what comes before it in its own text."""
+    A token attends to the prefix and to the tokens before it in its own text."""
     spans: list[tuple[int, slice]]
-    """For each text its number and where it lies."""
+    """Number and place of each text."""
     prefix: int
     """Tokens of the prefix."""
 
@@ -47,7 +47,7 @@ def pack(texts: Sequence[Sequence[int]], prefix: Sequence[int], most: int) -> li
     Args:
         texts: B texts of tokens.
         prefix: Tokens before every text, once in a pack.
-        most: The most tokens of texts in a pack; a longer text has a pack of its own.
+        most: Maximum tokens of texts in a pack; a longer text gets a pack of its own.
 
     Returns:
         Packs that together hold each text once.
