@@ -20,13 +20,13 @@ from unison_audio.tasks.table import EDITING, TASKS, Task, register_task
 # 1. A builder makes source and target of a batch from raw clips.
 def fade_out(draw: Draw) -> Built:
     """A sound throughout before; after, it fades to silence from a random moment on."""
-    sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
+    sounds = draw.clips("sound")
     source = fill(draw, [clip.waveform for clip in sounds]).at(draw.config.rms).wave
     begins = 0.6 * torch.rand((draw.batch, 1), generator=draw.generator)  # (B, 1)
     time = torch.linspace(0.0, 1.0, draw.samples)  # (samples,)
     envelope = ((1.0 - time) / (1.0 - begins)).clamp(max=1.0)  # (B, samples)
     details = [
-        {"labels": [clip.label], "fade_start": float(share) * draw.seconds}
+        {"labels": [clip.record.label], "fade_start": float(share) * draw.seconds}
         for clip, share in zip(sounds, begins, strict=True)
     ]
     target = source * envelope.to(source.device)

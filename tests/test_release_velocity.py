@@ -24,8 +24,8 @@ from transformers import AutoTokenizer, Qwen2_5OmniProcessor
 from unison_audio import variants
 from unison_audio.codecs.mmaudio import CONFIGS
 from unison_audio.codecs.mmaudio_weights import empty_codec, import_originals
-from unison_audio.model import sampling
 from unison_audio.model.config import BackboneConfig
+from unison_audio.model.sampling import ModelInputs
 from unison_audio.pipeline import Unison
 from unison_audio.release import import_release
 
@@ -223,16 +223,17 @@ def velocity_of(unison: Unison, monkeypatch: pytest.MonkeyPatch, *what: str, **m
     """What our backbone gives at t = 0.7 for what `generate` hands to the sampler."""
     seen: dict[str, Any] = {}
 
-    def noted(backbone: Any, *, noise: Tensor, **given: Any) -> Tensor:
-        seen.update(given, noise=noise)
+    def noted(backbone: Any, inputs: ModelInputs, *, noise: Tensor, **_: Any) -> Tensor:
+        seen.update(inputs=inputs, noise=noise)
         return noise
 
-    monkeypatch.setattr(sampling, "sample", noted)
+    monkeypatch.setattr("unison_audio.pipeline.sample", noted)
     unison.generate(*what, **more)
-    x = torch.cat([seen["noise"], seen["z_s"], seen["m"]], dim=1)
+    inputs = seen["inputs"]
+    x = torch.cat([seen["noise"], inputs.z_s, inputs.m], dim=1)
     with torch.no_grad():
         return unison.backbone(
-            x, torch.tensor([0.7]), seen["hidden_states"], seen["text_mask"], seen["penultimate"]
+            x, torch.tensor([0.7]), inputs.hidden_states, inputs.text_mask, inputs.penultimate
         )
 
 

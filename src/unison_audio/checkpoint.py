@@ -102,6 +102,26 @@ def load(
     """
     directory = resolve(source)
     variant = read_config(directory / CONFIG_FILE)
+    return variant, load_backbone(directory, variant, dtype=dtype)
+
+
+def load_backbone(
+    directory: Path, variant: Variant, *, dtype: torch.dtype = torch.float32
+) -> UnisonBackbone:
+    """Read the weights of a checkpoint whose config.json has been read.
+
+    Args:
+        directory: The checkpoint's folder.
+        variant: Contents of its config.json.
+        dtype: Type to compute in, whatever the type in the file is.
+
+    Returns:
+        The backbone, on the CPU and in evaluation mode.
+
+    Raises:
+        InputError: If the file is missing or damaged, or its keys are not exactly those that the
+            configuration asks for.
+    """
     path = directory / WEIGHTS_FILE
     try:
         weights = load_file(path)
@@ -115,7 +135,7 @@ def load(
     require_same_keys(str(path), expected, weights)
     weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
     backbone.load_state_dict(weights, assign=True)
-    return variant, backbone.eval()
+    return backbone.eval()
 
 
 def upload(

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from unison_audio import checkpoint
-from unison_audio.checkpoint_files import CONFIG_FILE, find_checkpoint, read_config
+from unison_audio.checkpoint_files import OpenCheckpoint, open_checkpoint
 from unison_audio.codecs.table import CODECS, AudioCodec
 from unison_audio.device import available_memory, preferred_dtype
 from unison_audio.errors import InputError
@@ -113,19 +113,22 @@ class VariantModels:
     """Whether the models are in memory together."""
 
 
-def open_models(name_or_path: str | os.PathLike[str], how: LoadOptions) -> VariantModels:
+def open_models(
+    name_or_path: str | os.PathLike[str] | OpenCheckpoint, how: LoadOptions
+) -> VariantModels:
     """Finds a checkpoint and prepares its models for the available memory; loads none yet.
 
     Args:
-        name_or_path: A variant's name, a folder, or `owner/name` on the Hugging Face hub.
+        name_or_path: A variant's name, a folder, `owner/name` on the Hugging Face hub, or an open
+            checkpoint.
         how: How and where the models run.
 
     Raises:
         InputError: If there is no such checkpoint, its codec or text encoder is unknown, or it does
             not fit into memory.
     """
-    where = find_checkpoint(name_or_path)
-    variant = read_config(where / CONFIG_FILE)
+    opened = open_checkpoint(name_or_path)
+    where, variant = opened.folder, opened.variant
     new_text = _row(TEXT_ENCODERS, variant.text_encoder, "text encoder", variant)
     new_codec = _row(CODECS, variant.codec, "codec", variant)
     device = torch.device(how.device)
@@ -135,7 +138,7 @@ def open_models(name_or_path: str | os.PathLike[str], how: LoadOptions) -> Varia
     return VariantModels(
         variant=variant,
         backbone=LazyModel(
-            partial(_load_backbone, where, device, dtype, how.compiled), keep=not low_memory
+            partial(_load_backbone, opened, device, dtype, how.compiled), keep=not low_memory
         ),
         codec=LazyModel(
             partial(_load_codec, new_codec, variant, where, how.codec_files, device),
@@ -240,9 +243,9 @@ def _gigabytes(amount: int) -> str:
 
 
 def _load_backbone(
-    where: Path, device: torch.device, dtype: torch.dtype, compiled: bool
+    opened: OpenCheckpoint, device: torch.device, dtype: torch.dtype, compiled: bool
 ) -> UnisonBackbone:
-    backbone = checkpoint.load(where, dtype=dtype)[1].to(device).eval()
+    backbone = checkpoint.load_backbone(opened.folder, opened.variant, dtype=dtype).to(device)
     if compiled:
         backbone.compile_blocks()
     return backbone

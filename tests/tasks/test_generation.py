@@ -3,6 +3,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from tasks.conftest import make_clip
 
 from unison_audio.tasks.draw import BuilderConfig
 from unison_audio.tasks.instructions import parse_instruction
@@ -217,13 +218,8 @@ def test_the_first_template_has_half_of_the_probability(build):
 
 
 class _Tiny:
-    def speech(self, count, generator, *, max_seconds):
-        from unison_audio.tasks.clips import SpeechClip
-
-        return [
-            SpeechClip(waveform=torch.ones(100), text="red", gender="male", speaker="a")
-            for _ in range(count)
-        ]
+    def draw(self, kind, count, where, generator):
+        return [make_clip(kind, torch.ones(100), text="red", gender="male")] * count
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -16,9 +16,9 @@ from unison_audio.tasks.table import EDITING, TASKS, Task, register_task
 
 def halve(draw: Draw) -> Built:
     """Source: a sound. Target: the sound at half its level."""
-    sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
+    sounds = draw.clips("sound")
     source = fill(draw, [clip.waveform for clip in sounds]).at(draw.config.rms).wave
-    fields = [{"event": clip.label} for clip in sounds]
+    fields = [{"event": clip.record.label} for clip in sounds]
     return finish(draw, fields, [{} for _ in sounds], source=source, target=0.5 * source)
 
 

@@ -123,12 +123,13 @@ class Unknown:
     def __init__(self, pools):
         self.pools = pools
 
-    def __getattr__(self, name):
-        return getattr(self.pools, name)
-
-    def speech(self, count, generator, *, max_seconds):
-        clips = self.pools.speech(count, generator, max_seconds=max_seconds)
-        return [dataclasses.replace(c, gender=c.gender.replace("female", "")) for c in clips]
+    def draw(self, *asked):
+        clips = self.pools.draw(*asked)
+        genders = [clip.record.gender.replace("female", "") for clip in clips]
+        return [
+            dataclasses.replace(clip, record=dataclasses.replace(clip.record, gender=gender))
+            for clip, gender in zip(clips, genders, strict=True)
+        ]
 
 
 @pytest.mark.parametrize("task", ["tts", "t2as"])

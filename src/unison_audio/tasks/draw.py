@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unison_audio.data.records import Clip
 from unison_audio.tasks import scene
-from unison_audio.tasks.clips import Pools
+from unison_audio.tasks.clips import ClipKind, ClipLimits, Pools
 from unison_audio.tasks.scene import Layer
 
 
@@ -108,6 +109,21 @@ class Draw:
 
     config: BuilderConfig
     """Ranges to draw from."""
+
+    def clips(
+        self,
+        kind: ClipKind,
+        *,
+        count: int | None = None,
+        max_seconds: float | None = None,
+        exclude_labels: Sequence[set[str]] = (),
+    ) -> list[Clip]:
+        """Draws clips: one an item (two for ``speaker_pair``) and as long as the scene at most."""
+        where = ClipLimits(
+            max_seconds=self.seconds if max_seconds is None else max_seconds,
+            exclude_labels=exclude_labels,
+        )
+        return self.pools.draw(kind, self.batch if count is None else count, where, self.generator)
 
     @property
     def samples(self) -> int:

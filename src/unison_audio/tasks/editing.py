@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from unison_audio.data.records import Clip
 from unison_audio.tasks import scene
-from unison_audio.tasks.clips import SoundClip, SpeechClip
 from unison_audio.tasks.draw import Built, Draw, events, fill, finish, place_randomly
 from unison_audio.tasks.scene import Layer
 
@@ -42,15 +42,15 @@ def edit_replace(draw: Draw) -> Built:
 
 def speech_insert(draw: Draw) -> Built:
     """Source: the background. Target: the background with speech."""
-    clips = draw.pools.speech(draw.batch, draw.generator, max_seconds=draw.seconds)
+    clips = draw.clips("speech")
     base, speech, details = _speech_scene(draw, clips)
-    fields = [{"text": clip.text} for clip in clips]
+    fields = [{"text": clip.record.text} for clip in clips]
     return finish(draw, fields, details, source=base, target=base + speech)
 
 
 def speech_delete(draw: Draw) -> Built:
     """Source: the background with any speech. Target: the background."""
-    clips = draw.pools.speech_any(draw.batch, draw.generator, max_seconds=draw.seconds)
+    clips = draw.clips("speech_any")
     base, speech, details = _speech_scene(draw, clips)
     fields: Details = [{} for _ in clips]
     return finish(draw, fields, details, source=base + speech, target=base)
@@ -58,8 +58,8 @@ def speech_delete(draw: Draw) -> Built:
 
 def speech_rewrite(draw: Draw) -> Built:
     """Source and target: one voice in one background with different words, from the same onset."""
-    pairs = draw.pools.speaker_pairs(draw.batch, draw.generator, max_seconds_each=draw.seconds)
-    old_clips, new_clips = [a for a, _ in pairs], [b for _, b in pairs]
+    pairs = draw.clips("speaker_pair")
+    old_clips, new_clips = pairs[::2], pairs[1::2]
     base, old, details = _speech_scene(draw, old_clips)
     # The new words begin where the old ones did, or earlier if they would not fit. The instruction
     # says nothing about time, so another onset could not be learned.
@@ -72,11 +72,11 @@ def speech_rewrite(draw: Draw) -> Built:
     for detail, clip, window in zip(details, new_clips, new.seconds(draw.sample_rate), strict=True):
         detail.update(
             old_text=detail["text"],
-            text=clip.text,
+            text=clip.record.text,
             old_window=detail["speech_window"],
             speech_window=window,
         )
-    fields = [{"new": clip.text} for clip in new_clips]
+    fields = [{"new": clip.record.text} for clip in new_clips]
     return finish(draw, fields, details, source=base + old, target=base + new.wave)
 
 
@@ -84,11 +84,11 @@ def denoise(draw: Draw) -> Built:
     """Source: speech with noise throughout. Target: the speech."""
     config = draw.config
     # The instruction does not contain the words, so speech without a text serves too.
-    clips = draw.pools.speech_any(draw.batch, draw.generator, max_seconds=draw.seconds)
+    clips = draw.clips("speech_any")
     speech = place_randomly(draw, [clip.waveform for clip in clips]).at(config.rms)
     snr = scene.uniform(config.noise_snr_db, draw.batch, draw.generator)
-    noises = draw.pools.noise(draw.batch, draw.generator, draw.seconds)
-    noise = fill(draw, noises).above(speech, -snr.to(draw.device))
+    noises = draw.clips("noise")
+    noise = fill(draw, [clip.waveform for clip in noises]).above(speech, -snr.to(draw.device))
     details = _speech_details(clips, speech, draw.sample_rate)
     for detail, level in zip(details, snr, strict=True):
         detail["snr_db"] = float(level)
@@ -112,7 +112,7 @@ def speech_to_audio(draw: Draw) -> Built:
 
 def _event_scene(draw: Draw, count: int) -> tuple[Tensor, list[Tensor], Details]:
     """Draw a base and `count` events with other labels than the base and each other."""
-    sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
+    sounds = draw.clips("sound")
     base = fill(draw, [clip.waveform for clip in sounds]).at(draw.config.rms)
     details = _base_details(sounds)
     # Each event has its level over the base alone, so that a replaced one does not shift the new.
@@ -120,7 +120,7 @@ def _event_scene(draw: Draw, count: int) -> tuple[Tensor, list[Tensor], Details]
     return base.wave, added, details
 
 
-def _speech_scene(draw: Draw, voices: Sequence[SpeechClip]) -> tuple[Tensor, Tensor, Details]:
+def _speech_scene(draw: Draw, voices: Sequence[Clip]) -> tuple[Tensor, Tensor, Details]:
     """Draw a background throughout, and place speech at any time."""
     speech, base, details = _speech_over_base(draw, voices)
     return base.wave, speech.wave, details
@@ -128,16 +128,16 @@ def _speech_scene(draw: Draw, voices: Sequence[SpeechClip]) -> tuple[Tensor, Ten
 
 def _exchange_scene(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Details]:
     """Draw a background, an event and speech."""
-    voices = draw.pools.speech(draw.batch, draw.generator, max_seconds=draw.seconds)
+    voices = draw.clips("speech")
     speech, base, details = _speech_over_base(draw, voices)
     event = _event(draw, base, details)
     return base.wave, event.wave, speech.wave, details
 
 
-def _speech_over_base(draw: Draw, voices: Sequence[SpeechClip]) -> tuple[Layer, Layer, Details]:
+def _speech_over_base(draw: Draw, voices: Sequence[Clip]) -> tuple[Layer, Layer, Details]:
     """Scale the background below the speech, not the speech over the background."""
     config = draw.config
-    sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
+    sounds = draw.clips("sound")
     speech = place_randomly(draw, [clip.waveform for clip in voices]).at(config.rms)
     snr = scene.uniform(config.speech_snr_db, draw.batch, draw.generator)
     base = fill(draw, [clip.waveform for clip in sounds]).above(speech, -snr.to(draw.device))
@@ -154,28 +154,24 @@ def _event(draw: Draw, base: Layer, details: Details) -> Layer:
 
     With equal labels in base and event, "remove the rain" would be ambiguous.
     """
-    clips = draw.pools.sounds(
-        draw.batch,
-        draw.generator,
-        exclude_labels=[{detail["base_label"], *detail["labels"]} for detail in details],
-        max_seconds=draw.seconds,
-    )
+    present = [{detail["base_label"], *detail["labels"]} for detail in details]
+    clips = draw.clips("sound", exclude_labels=present)
     snr = scene.uniform(draw.config.event_snr_db, draw.batch, draw.generator)
     placed = place_randomly(draw, events(draw, [clip.waveform for clip in clips]))
     event = placed.above(base, snr.to(draw.device))
     windows = event.seconds(draw.sample_rate)
     for detail, clip, level, window in zip(details, clips, snr, windows, strict=True):
-        detail["labels"].append(clip.label)
+        detail["labels"].append(clip.record.label)
         detail["snr_db"].append(float(level))
         detail["windows"].append(window)
     return event
 
 
-def _base_details(sounds: Sequence[SoundClip]) -> Details:
+def _base_details(sounds: Sequence[Clip]) -> Details:
     return [
         {
-            "base_label": clip.label,
-            "base_caption": clip.caption,
+            "base_label": clip.record.label,
+            "base_caption": clip.record.caption,
             "labels": [],
             "snr_db": [],
             "windows": [],
@@ -184,12 +180,12 @@ def _base_details(sounds: Sequence[SoundClip]) -> Details:
     ]
 
 
-def _speech_details(clips: Sequence[SpeechClip], speech: Layer, sample_rate: int) -> Details:
+def _speech_details(clips: Sequence[Clip], speech: Layer, sample_rate: int) -> Details:
     return [
         {
-            "text": clip.text,
-            "gender": clip.gender,
-            "speaker": clip.speaker,
+            "text": clip.record.text,
+            "gender": clip.record.gender,
+            "speaker": clip.record.speaker,
             "speech_window": window,
         }
         for clip, window in zip(clips, speech.seconds(sample_rate), strict=True)

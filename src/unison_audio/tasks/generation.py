@@ -21,14 +21,14 @@ def tts(draw: Draw) -> Built:
     """Target: speech after a short random onset."""
     config = draw.config
     room = draw.seconds - config.onset_seconds[1]
-    clips = draw.pools.speech(draw.batch, draw.generator, max_seconds=room)
+    clips = draw.clips("speech", max_seconds=room)
     speech = place_randomly(draw, [clip.waveform for clip in clips], config.onset_seconds).at(
         config.rms
     )
     # An empty gender, where the corpus names none, selects a template without one.
-    fields = [{"gender": clip.gender, "text": clip.text} for clip in clips]
+    fields = [{"gender": clip.record.gender, "text": clip.record.text} for clip in clips]
     details = [
-        {**field, "speaker": clip.speaker, "speech_window": window}
+        {**field, "speaker": clip.record.speaker, "speech_window": window}
         for field, clip, window in zip(fields, clips, speech.seconds(draw.sample_rate), strict=True)
     ]
     return finish(draw, fields, details, target=speech.wave)
@@ -44,7 +44,8 @@ def zero_shot_tts(draw: Draw) -> Built:
     # (`conditioning`). Hence the frame of slack in the room for the two utterances.
     gap = round(config.reference_silence_seconds * draw.sample_rate)
     room = (draw.samples - gap - config.hop) / 2 / draw.sample_rate
-    pairs = draw.pools.speaker_pairs(draw.batch, draw.generator, max_seconds_each=room)
+    clips = draw.clips("speaker_pair", max_seconds=room)
+    pairs = list(zip(clips[::2], clips[1::2], strict=True))
     heads = scene.layer([a.waveform for a, _ in pairs], [0] * len(pairs), draw.samples, draw.fade)
     edges = [frame_edge(int(end) + gap, config.hop) for _, end in heads.spans]
     tails = scene.layer([b.waveform for _, b in pairs], edges, draw.samples, draw.fade)
@@ -52,10 +53,10 @@ def zero_shot_tts(draw: Draw) -> Built:
     speech = scene.to_device(tails, draw.device).at(config.rms)
     details = [
         {
-            "text": b.text,
-            "reference_text": a.text,
-            "gender": a.gender,
-            "speaker": a.speaker,
+            "text": b.record.text,
+            "reference_text": a.record.text,
+            "gender": a.record.gender,
+            "speaker": a.record.speaker,
             "reference_window": head,
             "speech_window": tail,
         }
@@ -68,7 +69,7 @@ def zero_shot_tts(draw: Draw) -> Built:
     ]
     return finish(
         draw,
-        [{"text": join_reference_text(a.text, b.text)} for a, b in pairs],
+        [{"text": join_reference_text(a.record.text, b.record.text)} for a, b in pairs],
         details,
         target=source.wave + speech.wave,  # (B, samples)
         source=source.wave,
@@ -79,12 +80,12 @@ def zero_shot_tts(draw: Draw) -> Built:
 def t2a(draw: Draw) -> Built:
     """Target: one sound after a short random onset."""
     config = draw.config
-    clips = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
+    clips = draw.clips("sound")
     cut = [scene.crop(clip.waveform, draw.samples, draw.generator) for clip in clips]
     sound = place_randomly(draw, cut, config.onset_seconds).at(config.rms)
-    fields = [{"caption": clip.caption} for clip in clips]
+    fields = [{"caption": clip.record.caption} for clip in clips]
     details = [
-        {**field, "labels": [clip.label], "windows": [window]}
+        {**field, "labels": [clip.record.label], "windows": [window]}
         for field, clip, window in zip(fields, clips, sound.seconds(draw.sample_rate), strict=True)
     ]
     return finish(draw, fields, details, target=sound.wave)
@@ -102,12 +103,7 @@ def t2a_mix(draw: Draw) -> Built:
     ]
     layers: list[Layer] = []
     for k in range(count):
-        clips = draw.pools.sounds(
-            draw.batch,
-            draw.generator,
-            exclude_labels=[set(labels) for labels in used],
-            max_seconds=draw.seconds,
-        )
+        clips = draw.clips("sound", exclude_labels=used)
         sound = place_randomly(draw, events(draw, [clip.waveform for clip in clips]))
         # The first event has no SNR; its draw keeps the count of numbers per event constant.
         snr = scene.uniform(config.mix_snr_db if k else (0.0, 0.0), draw.batch, draw.generator)
@@ -116,9 +112,9 @@ def t2a_mix(draw: Draw) -> Built:
         for i, (clip, window) in enumerate(
             zip(clips, sound.seconds(draw.sample_rate), strict=True)
         ):
-            used[i].add(clip.label)
-            captions[i].append(clip.caption)
-            details[i]["labels"].append(clip.label)
+            used[i].add(clip.record.label)
+            captions[i].append(clip.record.caption)
+            details[i]["labels"].append(clip.record.label)
             details[i]["windows"].append(window)
             if k:
                 details[i]["snr_db"].append(float(snr[i]))
@@ -131,8 +127,8 @@ def t2as(draw: Draw) -> Built:
     """Target: speech mixed with a sound throughout."""
     config = draw.config
     room = draw.seconds - config.onset_seconds[1]
-    voices = draw.pools.speech(draw.batch, draw.generator, max_seconds=room)
-    sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
+    voices = draw.clips("speech", max_seconds=room)
+    sounds = draw.clips("sound")
     speech = place_randomly(draw, [clip.waveform for clip in voices], config.onset_seconds).at(
         config.rms
     )
@@ -142,13 +138,17 @@ def t2as(draw: Draw) -> Built:
     fields, details = [], []
     windows = speech.seconds(draw.sample_rate)
     for i, (voice, clip) in enumerate(zip(voices, sounds, strict=True)):
-        field = {"gender": voice.gender, "text": voice.text, "caption": clip.caption}
+        field = {
+            "gender": voice.record.gender,
+            "text": voice.record.text,
+            "caption": clip.record.caption,
+        }
         fields.append(field)
         details.append(
             {
                 **field,
-                "speaker": voice.speaker,
-                "labels": [clip.label],
+                "speaker": voice.record.speaker,
+                "labels": [clip.record.label],
                 "snr_db": float(snr[i]),
                 "speech_window": windows[i],
             }
@@ -165,12 +165,7 @@ def timed(draw: Draw) -> Built:
     fields: list[dict[str, Any]] = [{"events": []} for _ in range(draw.batch)]
     for k in range(max(len(plan) for plan in plans)):
         rows = [i for i, plan in enumerate(plans) if k < len(plan)]
-        clips = draw.pools.sounds(
-            len(rows),
-            draw.generator,
-            exclude_labels=[set(used[i]) for i in rows],
-            max_seconds=draw.seconds,
-        )
+        clips = draw.clips("sound", count=len(rows), exclude_labels=[used[i] for i in rows])
         parts, starts = [], []
         for i, clip in zip(rows, clips, strict=True):
             # Tenths of a second, the precision of the text, then samples.
@@ -178,9 +173,9 @@ def timed(draw: Draw) -> Built:
             cut = scene.crop(clip.waveform, end - start, draw.generator)
             parts.append(scene.repeat(cut, end - start, gap=pause(draw, cut), fade=draw.fade))
             starts.append(start)
-            used[i].add(clip.label)
+            used[i].add(clip.record.label)
             begins, ends = (f"{t / 10:.1f}" for t in plans[i][k])
-            fields[i]["events"].append({"start": begins, "end": ends, "event": clip.label})
+            fields[i]["events"].append({"start": begins, "end": ends, "event": clip.record.label})
         sound = scene.layer(parts, starts, draw.samples, draw.fade)
         # Items have different numbers of events, so an event is added to its rows only.
         target[rows] += scene.to_device(sound, draw.device).at(config.rms).wave

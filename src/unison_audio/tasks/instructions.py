@@ -7,6 +7,7 @@ with the templates that fit the inputs.
 
 import functools
 import re
+from dataclasses import dataclass
 
 from unison_audio.errors import InputError
 from unison_audio.tasks.table import TASKS
@@ -283,3 +284,34 @@ def _listing(has_source: bool, has_reference: bool, tags: tuple[str, ...] = ()) 
     ]
     given = "a source" if has_source else "a reference" if has_reference else "no recording"
     return f"with {given} the forms are: {' | '.join(tagged or fitting)}"
+
+
+@dataclass(frozen=True)
+class Mentions:
+    """The texts and the sounds that an instruction names."""
+
+    texts: tuple[str, ...]
+    """Texts to speak."""
+    sounds: tuple[str, ...]
+    """Descriptions of sounds, one for each clause; a description may name several sounds."""
+
+
+_EDIT_VERB = re.compile(rf"(?:^|\b(?:and|then)\b){_PLEASE}(?:{_ADD}|{_REMOVE}|{_SWAP})\b", re.I)
+
+
+def mentions(instruction: str) -> Mentions:
+    """Find the texts and the sounds that an instruction names.
+
+    Args:
+        instruction: Instruction with the tags of the task table.
+    """
+    texts = [quote[1:-1] for quote in _QUOTED.findall(instruction) if quote[1:-1].strip()]
+    sounds = []
+    for tags, words in _clauses(instruction):
+        if tags == "speech with voice" and '""' not in words:
+            texts.append(words)
+        elif tags == "audio":
+            sounds.append(_WINDOW.sub(",", words.replace('""', " ")))
+        elif tags == "edit audio":
+            sounds.append(_EDIT_VERB.sub(",", words.replace('""', " ")))
+    return Mentions(tuple(texts), tuple(sounds))

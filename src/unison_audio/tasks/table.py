@@ -76,7 +76,7 @@ class Task:
     """Name of the task."""
 
     group: Group
-    """Selects steps, guidance, candidates and source handling (`sampling_params`)."""
+    """Selects steps, guidance, candidates and source handling (`resolve_sampling`)."""
 
     tag: int
     """Value of m on the frames of the given audio: 0, `EDITING` or `REFERENCE`."""

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from unison_audio.audio import normalize_rms, resample
-from unison_audio.data.pools import coloured_noise
+from unison_audio.data.pools import colored_noise
 from unison_audio.data.records import Clip
 from unison_audio.errors import InputError
 from unison_audio.evaluation.models.aisfx import Encoder
@@ -125,7 +125,7 @@ class Scenes:
                 target[-1] = 1.0
             if noisy < self.recipe.noise:
                 slope = 2.0 * float(torch.rand((), generator=generator))
-                wave += coloured_noise(samples, slope, generator) * _gain(-35.0, -5.0, generator)
+                wave += colored_noise(samples, slope, generator) * _gain(-35.0, -5.0, generator)
         chosen = torch.rand(len(waves), generator=generator) < self.recipe.smeared
         if chosen.any():
             waves[chosen] = smear(waves[chosen], self.sample_rate, generator)
