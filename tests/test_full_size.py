@@ -27,7 +27,7 @@ from unison_audio.pipeline import Unison
 from unison_audio.release_files import RELEASE_FOLDERS
 from unison_audio.tasks.table import TaskBatch
 from unison_audio.text.prompt import ChatPrompt
-from unison_audio.training.batches import ExampleStream
+from unison_audio.training.batches import BatchStream
 from unison_audio.training.recipes import base_recipe
 
 GUIDE = Path(__file__).parents[1] / "docs" / "full-size.md"
@@ -230,7 +230,7 @@ def test_every_path_reads_the_same_tokens(files: Path, monkeypatch: pytest.Monke
     )
     codec, frozen_text = open_frozen(unison.variant, LoadOptions(**where))
     recipe = base_recipe(unison.variant, codec.frames)
-    stream = ExampleStream(unison.variant, recipe, object(), codec, frozen_text)
+    stream = BatchStream(unison.variant, recipe, object(), codec, frozen_text)
     wants = "[Edit] [Audio] Remove rain"
     for spelling in ("[Edit][Audio] Remove rain", wants, "[edit]  [audio] Remove rain"):
         unison.generate(spelling, source=(source[0], 16_000))
