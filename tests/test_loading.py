@@ -17,6 +17,7 @@ from unison_audio.errors import InputError
 from unison_audio.loading import LazyModel, needed_bytes, plan
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.pipeline import Unison
+from unison_audio.text.states import TextSetup
 from unison_audio.variants import VARIANTS
 
 TTS = '[Speech] A male voice saying "red dog"'
@@ -125,6 +126,20 @@ def test_every_fusion_gets_the_text_it_reads(fusion: str, tmp_path: Path, stub_t
     unison = Unison.from_pretrained(tmp_path)
     one, other = unison.generate([TTS, TTS.replace("red", "blue")], duration=1.0)
     assert not torch.allclose(one.waveform, other.waveform, atol=1e-6)
+
+
+def test_generation_and_training_read_the_same_window(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setups: list[TextSetup] = []
+    monkeypatch.setitem(parts.TEXT_ENCODERS, "minilm", lambda setup: setups.append(setup))
+    variant, backbone = checkpoint.load(tiny_checkpoint)
+    variant = dataclasses.replace(variant, text_window=126, system_prompt="Listen.")
+    checkpoint.save(tmp_path, variant, backbone)
+    how = parts.LoadOptions()
+    parts.open_models(tmp_path, how).text_encoder.get()
+    parts.open_frozen(variant, how, tiny_checkpoint)
+    assert [(setup.window, setup.system_prompt) for setup in setups] == [(126, "Listen.")] * 2
 
 
 @pytest.mark.slow

@@ -34,6 +34,7 @@ from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.rerank import denoising_error
 from unison_audio.model.sampling import ModelInputs, sample
 from unison_audio.preserve import preserve_source
+from unison_audio.release_inputs import batch_source, dithered, sampled_frames
 from unison_audio.sampling_params import (
     GroupSettings,
     ResolvedSampling,
@@ -340,7 +341,10 @@ class Unison:
         on_step: OnStep | None = None,
         **options: Any,
     ) -> Tensor:
-        """Answer a batch of a task's builder, whose waveforms are used as they are.
+        """Answer a batch of a task's builder.
+
+        The waveforms are used as they are, but where the checkpoint's config asks for a level, a
+        length or dither.
 
         Args:
             batch: The batch, built at the variant's sample rate.
@@ -356,22 +360,26 @@ class Unison:
         count, samples = batch.target.shape
         params = merge_options(sampling, options)
         settings = resolve_sampling(self.variant, params).for_task(task)
+        seeds = [seed + i for i in range(count)]
+        encoded, gains = None, torch.ones(count, 1)
+        if batch.source is not None:
+            encoded, gains = batch_source(self.variant, task, batch.source.cpu(), seeds)
         with self._codec.use() as codec:
             given = condition(
                 codec,
                 task,
-                codec.frames(samples / self.variant.sample_rate),
+                sampled_frames(self.variant, codec, samples),
                 count,
-                batch.source.to(self.device) if batch.source is not None else None,
+                None if encoded is None else encoded.to(self.device),
                 batch.reference_samples,
             )
         text = self._encode_text(batch.instructions)
-        z = self._sample(given, text, [seed + i for i in range(count)], settings, on_step)
+        z = self._sample(given, text, seeds, settings, on_step)
         with self._codec.use() as codec:
-            sound = self._decode_latents(codec, z)[:, :samples]
+            sound = self._decode_latents(codec, z)[:, :samples] / gains
             if batch.source is None or not settings.preserve_source:
                 return sound
-            decoded_source = self._decode_latents(codec, given.z_s)[:, :samples]
+            decoded_source = self._decode_latents(codec, given.z_s)[:, :samples] / gains
         return _preserve_for(task, batch.source.cpu(), decoded_source, sound)
 
     def _warnings(self, request: Request, encoder: TextEncoder) -> list[UserWarning]:
@@ -393,7 +401,7 @@ class Unison:
         if layout.source is None:
             return condition(codec, request.task, layout.frames, 1)
         edges = torch.tensor([layout.reference_samples]) if layout.reference_samples else None
-        source = layout.source[None].to(self.device)
+        source = dithered(self.variant, layout.source[None], [request.seed]).to(self.device)
         return condition(codec, request.task, layout.frames, 1, source, edges)
 
     def _encode_text(self, instructions: Sequence[str]) -> TextStates:
