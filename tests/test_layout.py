@@ -15,10 +15,12 @@ SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
     {"files", "device", "hub", "audio", "audio_files", "preserve"},
+    {"times", "edit_windows", "recording"},
     {"spectrogram", "model", "codecs", "text", "tasks", "data"},
     {"variants"},
     {"checkpoint", "checkpoint_files"},
     {"release", "sampling_params"},
+    {"regions"},
     {"loading", "inputs", "checks", "pipeline"},
     {"training", "nano", "evaluation"},
     {"demo"},

@@ -1,0 +1,419 @@
+"""Edits of recordings of any length, everywhere or in named regions, exact outside them.
+
+The model works on mono at its own rate and on short stretches. This file cuts the recording into
+windows, has each edited, brings the difference back to the recording's rate and channels, and adds
+it to the recording's own samples. Where the difference is nothing, those samples stay as they are.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unison_audio import audio
+from unison_audio.audio import Audio
+from unison_audio.edit_windows import EditWindow, derive_seed, plan_windows
+from unison_audio.errors import InputError
+from unison_audio.files import check_sound_file
+from unison_audio.recording import (
+    Recording,
+    Samples,
+    check_exact,
+    from_float,
+    open_recording,
+    to_float,
+    write_recording,
+)
+from unison_audio.tasks.instructions import parse_instruction
+from unison_audio.tasks.table import TASKS, Task
+from unison_audio.times import Region, check_regions
+from unison_audio.variants import Variant
+
+Source = str | os.PathLike[str] | Audio | tuple[Any, int]
+"""A path, an `Audio`, or (waveform, sample_rate) with (samples,) or (channels, samples)."""
+
+WINDOWS_AT_ONCE = 8
+"""Windows that are edited in one batch, which bounds the memory."""
+
+FADE_SECONDS = 0.02
+"""The cross-fade at a region's edges, inside it."""
+
+JOIN_SECONDS = 0.1
+"""The cross-fade between two windows, around a quiet place."""
+
+LEAST_WINDOW_SECONDS = 1.0
+"""What the model is given at least, where the recording has it: trained clips are no shorter."""
+
+UNCHANGED_PEAK = 10 ** (-78 / 20)
+"""A difference below this counts as none. `preserve` gives unedited frames back to within the
+rounding of float32 (about -130 dB), and a step of 16 bit is at -90 dB."""
+
+_FRAME_SECONDS = 0.01
+
+_QUIET_SECONDS = 0.02
+
+
+class UneditedWarning(UserWarning):
+    """A stretch of a recording is left as it is, because it holds no sound."""
+
+
+class Generator(Protocol):
+    """What this file needs of `pipeline.Unison`."""
+
+    variant: Variant
+
+    def generate(self, instruction: list[str], **inputs: Any) -> list[Audio]:
+        """Do what each instruction says."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionEdit:
+    """One edit, checked: what is done where."""
+
+    instruction: str
+    """With the tags of the task table."""
+    task: Task
+    """What it asks for."""
+    recording: Recording
+    """What is edited."""
+    windows: list[EditWindow]
+    """Where, in the order of time."""
+    seed: int
+    """That the windows' seeds are derived from."""
+
+
+def plan_edit(
+    variant: Variant,
+    instruction: str,
+    source: Source,
+    regions: Sequence[Region] | None = None,
+    seed: int = 0,
+) -> RegionEdit:
+    """Check an edit, and cut it into windows that the variant takes.
+
+    Args:
+        variant: What will run it.
+        instruction: An edit, with the tags of the task table.
+        source: The recording, of any length, rate and number of channels.
+        regions: Seconds, from and to, outside of which nothing changes; None for everywhere.
+        seed: Window i has the seed `derive_seed(seed, i)`.
+
+    Raises:
+        InputError: If something does not fit; the message says what does.
+    """
+    task = TASKS[parse_instruction(instruction, True, False)]
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
+        raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
+    recording = open_recording(source)
+    rate, frames = recording.sample_rate, recording.frames
+    if regions is None:
+        spans = [(0, frames)]
+    elif not regions:
+        raise InputError("No region is given; name at least one, such as 3.2-7.5.")
+    else:
+        checked = check_regions(regions, recording.seconds)
+        spans = [(round(start * rate), min(frames, round(stop * rate))) for start, stop in checked]
+    longest = int(variant.max_seconds * rate)
+    for begin, end in spans:
+        if task.group == "add_speech" and end - begin > longest:
+            what = recording.name if regions is None else "The region"
+            raise InputError(
+                f"{what} is {(end - begin) / rate:.2f} s long and the edit puts in words, which "
+                f"must fit a region of at most {variant.max_seconds} s; name one with --region."
+            )
+    # What is taken away may lie across a region's edge, so removals hear what is around it. What
+    # is added must lie inside.
+    context = longest if task.group == "remove" else round(LEAST_WINDOW_SECONDS * rate)
+    windows = [
+        window
+        for span in spans
+        for window in plan_windows(
+            span, frames, longest, context, lambda a, b: _quietest(recording, a, b)
+        )
+    ]
+    return RegionEdit(
+        instruction=instruction, task=task, recording=recording, windows=windows, seed=seed
+    )
+
+
+def edit_blocks(
+    unison: Generator,
+    edit: RegionEdit,
+    on_window: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Iterator[Samples]:
+    """Edit a recording piece by piece.
+
+    Args:
+        unison: The model.
+        edit: What `plan_edit` made.
+        on_window: Called with the windows done and the windows in all.
+        **options: Of sampling, as for `Unison.generate`.
+
+    Yields:
+        (samples, channels) of the recording's own type, together the whole recording.
+    """
+    position = 0
+    pending: NDArray[np.float64] | None = None  # the half-done difference at a join
+    for first in range(0, len(edit.windows), WINDOWS_AT_ONCE):
+        windows = edit.windows[first : first + WINDOWS_AT_ONCE]
+        changes = _changes(unison, edit, first, windows, options)
+        for number, (window, change) in enumerate(zip(windows, changes, strict=True), first + 1):
+            if window.opens:  # what no window covers is copied in pieces of bounded size
+                yield from _copies(edit.recording, position, window.begin)
+                position, pending = window.begin, None
+            final = window.end if window.closes else window.end - _half_join(edit.recording)
+            reach = window.end if window.closes else window.end + _half_join(edit.recording)
+            change = change[position - window.start : reach - window.start]
+            if pending is not None:
+                change[: len(pending)] += pending
+            yield _changed(edit.recording, position, change[: final - position])
+            pending, position = change[final - position :], final
+            if on_window is not None:
+                on_window(number, len(edit.windows))
+    yield from _copies(edit.recording, position, edit.recording.frames)
+
+
+def edit_regions(
+    unison: Generator,
+    instruction: str,
+    source: Source,
+    *,
+    regions: Sequence[Region] | None = None,
+    seed: int = 0,
+    on_window: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Recording:
+    """Edit a recording of any length, everywhere or in regions, in memory.
+
+    Args:
+        unison: The model.
+        instruction: As for `plan_edit`, and so `source`, `regions` and `seed`.
+        source: The recording.
+        regions: Seconds, from and to.
+        seed: Of the noise.
+        on_window: Called with the windows done and the windows in all.
+        **options: Of sampling, as for `Unison.generate`.
+
+    Returns:
+        The recording, at the source's rate, channels and depth. Outside the regions its samples
+        are the source's.
+
+    Raises:
+        InputError: If an input cannot be used.
+    """
+    edit = plan_edit(unison.variant, instruction, source, regions, seed)
+    samples = np.concatenate(list(edit_blocks(unison, edit, on_window, **options)))
+    like = edit.recording
+    return Recording(
+        sample_rate=like.sample_rate,
+        channels=like.channels,
+        frames=like.frames,
+        coding=like.coding,
+        name="The result",
+        samples=samples,
+    )
+
+
+def edit_file(
+    unison: Generator,
+    edit: RegionEdit,
+    output: Path,
+    on_window: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> None:
+    """Edit a recording into a file, which appears whole or not at all.
+
+    Args:
+        unison: The model.
+        edit: What `plan_edit` made.
+        output: A wav or flac file; ogg or mp3 code the samples anew.
+        on_window: Called with the windows done and the windows in all.
+        **options: Of sampling, as for `Unison.generate`.
+
+    Raises:
+        InputError: If an input cannot be used, or the file cannot be written.
+    """
+    blocks = edit_blocks(unison, edit, on_window, **options)
+    write_recording(output, blocks, edit.recording)
+
+
+def check_output(edit: RegionEdit, output: Path, exact: bool) -> None:
+    """Check the name of the file that an edit is to be written to.
+
+    Args:
+        edit: What `plan_edit` made.
+        output: The file.
+        exact: Whether samples outside of regions have to stay as they are.
+
+    Raises:
+        InputError: The format cannot hold the samples.
+    """
+    check_sound_file(output)
+    if exact or output.suffix.lower() not in (".ogg", ".mp3"):
+        check_exact(output, edit.recording.coding)
+
+
+def _half_join(recording: Recording) -> int:
+    return round(JOIN_SECONDS * recording.sample_rate / 2)
+
+
+def _copies(recording: Recording, start: int, stop: int) -> Iterator[Samples]:
+    """The recording's own samples, in pieces."""
+    size = 1 << 18
+    for position in range(start, stop, size):
+        yield recording.read(position, min(stop, position + size))
+
+
+def _changed(recording: Recording, start: int, change: NDArray[np.float64]) -> Samples:
+    """The recording's samples with a difference added; untouched where it is 0."""
+    own = recording.read(start, start + len(change))
+    edited = from_float(to_float(own) + change, recording.coding)
+    return np.where(change == 0, own, edited)
+
+
+def _changes(
+    unison: Generator,
+    edit: RegionEdit,
+    first: int,
+    windows: Sequence[EditWindow],
+    options: dict[str, Any],
+) -> list[NDArray[np.float64]]:
+    """What each window adds to the recording: (samples, channels), faded at its edges."""
+    variant, recording = unison.variant, edit.recording
+    most = int(variant.max_seconds * variant.sample_rate)
+    tracks: list[tuple[int, Tensor]] = []  # (window, mono at the model's rate)
+    sources: list[NDArray[np.float64]] = []
+    for i, window in enumerate(windows):
+        own = to_float(recording.read(window.start, window.stop))
+        if not np.isfinite(own).all():
+            raise InputError(
+                f"{recording.name} holds values that are not finite; give a clean recording."
+            )
+        sources.append(own)
+        for track in _tracks(edit.task, own):
+            low = audio.resample(
+                torch.from_numpy(track).float(), recording.sample_rate, variant.sample_rate
+            )[:most]
+            if low.numel() and float(audio.rms(low)) >= audio.SILENCE_RMS:
+                tracks.append((i, low))
+            else:
+                tracks.append((i, torch.zeros(0)))
+                if edit.task.adds:
+                    _warn_silent(recording, window)
+    sounding = [k for k, (_, low) in enumerate(tracks) if low.numel()]
+    results = unison.generate(
+        [edit.instruction] * len(sounding),
+        source=[(tracks[k][1], variant.sample_rate) for k in sounding],
+        seed=[derive_seed(edit.seed, first + tracks[k][0]) for k in sounding],
+        **options,
+    )
+    edited = {k: result.waveform for k, result in zip(sounding, results, strict=True)}
+    changes = []
+    for i, (window, own) in enumerate(zip(windows, sources, strict=True)):
+        mine = [k for k, (window_index, _) in enumerate(tracks) if window_index == i]
+        columns = [
+            _difference(edit.task, own, tracks[k][1], edited.get(k), recording, variant)
+            for k in mine
+        ]
+        # Channels that were edited by themselves each have their own column of their own change.
+        wide = (
+            columns[0]
+            if len(mine) == 1
+            else np.stack([column[:, c] for c, column in enumerate(columns)], axis=1)
+        )
+        changes.append(wide * _weights(window, recording)[:, None])
+    return changes
+
+
+def _tracks(task: Task, own: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """What the model edits: every channel where it only removes, else their mean.
+
+    A sound is taken out of each channel at its own level. What is added is one sound, the same in
+    all channels: sampled by channel it would be several.
+    """
+    alike = bool((own == own[:, :1]).all())
+    if task.group == "remove" and not alike:
+        return [own[:, channel] for channel in range(own.shape[1])]
+    return [own.mean(axis=1)]
+
+
+def _difference(
+    task: Task,
+    own: NDArray[np.float64],
+    low: Tensor,
+    edited: Tensor | None,
+    recording: Recording,
+    variant: Variant,
+) -> NDArray[np.float64]:
+    """Result minus source for every channel, at the recording's rate: (samples, channels).
+
+    An edit that only adds leaves what is above the model's band, and what differs between the
+    channels, where it is. One that removes gives all of that up where it changes something: the
+    removed sound would still be heard there.
+    """
+    if edited is None:
+        return np.zeros_like(own)
+    change = edited - low
+    gate = _gate(change, variant.sample_rate)
+    if not gate.any():
+        return np.zeros_like(own)
+    which = edited if task.removes else change
+    up = audio.resample(which, variant.sample_rate, recording.sample_rate).double().numpy()
+    up = np.pad(up, (0, max(0, len(own) - len(up))))[: len(own), None]
+    difference = up - own if task.removes else np.repeat(up, own.shape[1], axis=1)
+    frame = _FRAME_SECONDS * recording.sample_rate
+    at = (np.arange(len(own)) + 0.5) / frame - 0.5
+    opening = np.interp(at, np.arange(len(gate)), gate)
+    return np.asarray(difference * opening[:, None])
+
+
+def _gate(change: Tensor, rate: int) -> NDArray[np.float64]:
+    """1 for each frame that changed or has a neighbour that did, else 0."""
+    frame = round(_FRAME_SECONDS * rate)
+    count = -(-len(change) // frame)
+    padded = torch.nn.functional.pad(change.abs(), (0, count * frame - len(change)))
+    moved = (padded.view(count, frame).amax(dim=1) > UNCHANGED_PEAK).float()
+    # Two frames on each side, so that the opening is over before the change begins.
+    return torch.nn.functional.max_pool1d(moved[None], 5, 1, 2)[0].double().numpy()
+
+
+def _weights(window: EditWindow, recording: Recording) -> NDArray[np.float64]:
+    """1 inside, falling to 0 within a region's edges and across a join."""
+    weights = np.zeros(window.stop - window.start)
+    half = _half_join(recording)
+    # A region's fade lies inside it, so that nothing outside is touched.
+    fade = min(round(FADE_SECONDS * recording.sample_rate), (window.end - window.begin) // 2)
+    begin, end = window.begin - window.start, window.end - window.start
+    rise, risen = (begin, begin + fade) if window.opens else (begin - half, begin + half)
+    fall, fallen = (end - fade, end) if window.closes else (end - half, end + half)
+    weights[risen:fall] = 1.0
+    weights[rise:risen] = audio.raised_cosine(risen - rise).double().numpy()
+    weights[fall:fallen] = audio.raised_cosine(fallen - fall).double().flip(0).numpy()
+    return weights
+
+
+def _quietest(recording: Recording, start: int, stop: int) -> int:
+    """The middle of the quietest frame between two positions; the earliest of equals."""
+    frame = max(1, round(_QUIET_SECONDS * recording.sample_rate))
+    mono = torch.from_numpy(to_float(recording.read(start, stop)).mean(axis=1))
+    levels = audio.frame_levels(mono, frame)[: max(1, len(mono) // frame)]
+    return start + int(levels.argmin()) * frame + frame // 2
+
+
+def _warn_silent(recording: Recording, window: EditWindow) -> None:
+    rate = recording.sample_rate
+    warnings.warn(
+        f"{recording.name} is silent from {window.start / rate:.2f} to {window.stop / rate:.2f} s; "
+        "nothing is added there.",
+        UneditedWarning,
+        stacklevel=6,
+    )
