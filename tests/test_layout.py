@@ -15,7 +15,7 @@ SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
     {"files", "device", "hub", "audio", "audio_files", "preserve"},
-    {"times", "edit_windows", "recording"},
+    {"times", "edit_windows", "native_audio"},
     {"spectrogram", "model", "codecs", "text", "tasks", "data"},
     {"variants"},
     {"checkpoint", "checkpoint_files"},

@@ -1,5 +1,6 @@
 """Where an edit of any length is cut: windows that a variant takes, joined at quiet places."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -73,7 +74,7 @@ def plan_windows(
     starts = [begin + i * (length - longest) // (count - 1) for i in range(count)]
     reach = round(JOIN_REACH * longest)
     joins = []
-    for start, following in zip(starts, starts[1:], strict=False):
+    for start, following in itertools.pairwise(starts):
         middle = (following + start + longest) // 2
         joins.append(quietest(middle - reach, middle + reach))
     edges = [begin, *joins, end]

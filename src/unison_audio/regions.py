@@ -22,8 +22,8 @@ from unison_audio.audio import Audio
 from unison_audio.edit_windows import EditWindow, derive_seed, plan_windows
 from unison_audio.errors import InputError
 from unison_audio.files import check_sound_file
-from unison_audio.recording import (
-    Recording,
+from unison_audio.native_audio import (
+    NativeAudio,
     Samples,
     check_exact,
     from_float,
@@ -82,7 +82,7 @@ class RegionEdit:
     """With the tags of the task table."""
     task: Task
     """What it asks for."""
-    recording: Recording
+    recording: NativeAudio
     """What is edited."""
     windows: list[EditWindow]
     """Where, in the order of time."""
@@ -191,7 +191,7 @@ def edit_regions(
     seed: int = 0,
     on_window: Callable[[int, int], None] | None = None,
     **options: Any,
-) -> Recording:
+) -> NativeAudio:
     """Edit a recording of any length, everywhere or in regions, in memory.
 
     Args:
@@ -213,7 +213,7 @@ def edit_regions(
     edit = plan_edit(unison.variant, instruction, source, regions, seed)
     samples = np.concatenate(list(edit_blocks(unison, edit, on_window, **options)))
     like = edit.recording
-    return Recording(
+    return NativeAudio(
         sample_rate=like.sample_rate,
         channels=like.channels,
         frames=like.frames,
@@ -262,18 +262,18 @@ def check_output(edit: RegionEdit, output: Path, exact: bool) -> None:
         check_exact(output, edit.recording.coding)
 
 
-def _half_join(recording: Recording) -> int:
+def _half_join(recording: NativeAudio) -> int:
     return round(JOIN_SECONDS * recording.sample_rate / 2)
 
 
-def _copies(recording: Recording, start: int, stop: int) -> Iterator[Samples]:
+def _copies(recording: NativeAudio, start: int, stop: int) -> Iterator[Samples]:
     """The recording's own samples, in pieces."""
     size = 1 << 18
     for position in range(start, stop, size):
         yield recording.read(position, min(stop, position + size))
 
 
-def _changed(recording: Recording, start: int, change: NDArray[np.float64]) -> Samples:
+def _changed(recording: NativeAudio, start: int, change: NDArray[np.float64]) -> Samples:
     """The recording's samples with a difference added; untouched where it is 0."""
     own = recording.read(start, start + len(change))
     edited = from_float(to_float(own) + change, recording.coding)
@@ -351,7 +351,7 @@ def _difference(
     own: NDArray[np.float64],
     low: Tensor,
     edited: Tensor | None,
-    recording: Recording,
+    recording: NativeAudio,
     variant: Variant,
 ) -> NDArray[np.float64]:
     """Result minus source for every channel, at the recording's rate: (samples, channels).
@@ -386,7 +386,7 @@ def _gate(change: Tensor, rate: int) -> NDArray[np.float64]:
     return torch.nn.functional.max_pool1d(moved[None], 5, 1, 2)[0].double().numpy()
 
 
-def _weights(window: EditWindow, recording: Recording) -> NDArray[np.float64]:
+def _weights(window: EditWindow, recording: NativeAudio) -> NDArray[np.float64]:
     """1 inside, falling to 0 within a region's edges and across a join."""
     weights = np.zeros(window.stop - window.start)
     half = _half_join(recording)
@@ -401,7 +401,7 @@ def _weights(window: EditWindow, recording: Recording) -> NDArray[np.float64]:
     return weights
 
 
-def _quietest(recording: Recording, start: int, stop: int) -> int:
+def _quietest(recording: NativeAudio, start: int, stop: int) -> int:
     """The middle of the quietest frame between two positions; the earliest of equals."""
     frame = max(1, round(_QUIET_SECONDS * recording.sample_rate))
     mono = torch.from_numpy(to_float(recording.read(start, stop)).mean(axis=1))
@@ -409,7 +409,7 @@ def _quietest(recording: Recording, start: int, stop: int) -> int:
     return start + int(levels.argmin()) * frame + frame // 2
 
 
-def _warn_silent(recording: Recording, window: EditWindow) -> None:
+def _warn_silent(recording: NativeAudio, window: EditWindow) -> None:
     rate = recording.sample_rate
     warnings.warn(
         f"{recording.name} is silent from {window.start / rate:.2f} to {window.stop / rate:.2f} s; "

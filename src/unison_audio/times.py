@@ -1,5 +1,6 @@
 """Times and regions as people write them: `1.5 s`, `1:05`, `3.2-7.5`."""
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ def parse_time(text: str) -> float:
             "minutes:seconds (1:05, 0:01.5)."
         )
     *sixties, seconds = match[1].replace(",", ".").split(":")
-    if sixties and float(seconds) >= 60 or len(sixties) == 2 and int(sixties[1]) >= 60:
+    if (sixties and float(seconds) >= 60) or (len(sixties) == 2 and int(sixties[1]) >= 60):
         raise InputError(f"The time {text!r} has 60 or more where less than 60 belong; mend it.")
     total = 0
     for number in sixties:
@@ -100,7 +101,7 @@ def check_regions(regions: Sequence[Region], length: float) -> list[Region]:
         if stop - start < LEAST_REGION_SECONDS:
             raise InputError(f"{name} is shorter than {LEAST_REGION_SECONDS} s; make it longer.")
     ordered = sorted(regions)
-    for (start, stop), (second, end) in zip(ordered, ordered[1:], strict=False):
+    for (start, stop), (second, end) in itertools.pairwise(ordered):
         if second < stop - 1e-9:
             raise InputError(
                 f"The regions {_number(start)}-{_number(stop)} and {_number(second)}-"

@@ -1,7 +1,7 @@
 """Edits in regions and of long recordings: exact outside, joined without steps, any format."""
 
 import dataclasses
-from pathlib import Path
+import itertools
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import torch
 from unison_audio.audio import Audio
 from unison_audio.edit_windows import derive_seed, plan_windows
 from unison_audio.errors import InputError
-from unison_audio.recording import from_float, open_recording, to_float
+from unison_audio.native_audio import from_float, open_recording, to_float
 from unison_audio.regions import (
     UneditedWarning,
     check_output,
@@ -110,7 +110,7 @@ def test_regions_that_are_refused(regions, message):
 def test_regions_may_touch_and_are_sorted():
     assert check_regions([(3, 4), (1, 3)], 4.0) == [(1, 3), (3, 4)]
     for text in ("3.2", "a-b", "1-2-3", "-1-2", "1--2"):
-        with pytest.raises(InputError, match="region|negative"):
+        with pytest.raises(InputError, match=r"region|negative"):
             parse_region(text)
 
 
@@ -118,7 +118,7 @@ def test_windows_cover_a_long_region_and_meet():
     windows = plan_windows((100, 5000), 6000, 1000, 1000, lambda a, b: (a + b) // 2)
     assert (windows[0].begin, windows[-1].end) == (100, 5000)
     assert all(window.stop - window.start == 1000 for window in windows)
-    for left, right in zip(windows, windows[1:], strict=False):
+    for left, right in itertools.pairwise(windows):
         assert left.end == right.begin
         assert right.start < left.end < left.stop
     assert len({derive_seed(7, i) for i in range(1000)}) == 1000

@@ -37,7 +37,7 @@ _BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Recording:
+class NativeAudio:
     """Samples as they are stored: a file that is read in pieces, or an array in memory."""
 
     sample_rate: int
@@ -100,7 +100,7 @@ class Recording:
             yield self.read(start, min(self.frames, start + _BLOCK))
 
 
-def open_recording(given: str | os.PathLike[str] | Audio | tuple[object, int]) -> Recording:
+def open_recording(given: str | os.PathLike[str] | Audio | tuple[object, int]) -> NativeAudio:
     """Look at a recording without decoding it.
 
     Args:
@@ -123,7 +123,7 @@ def open_recording(given: str | os.PathLike[str] | Audio | tuple[object, int]) -
     rate, channels, frames, coding = found
     if frames == 0:
         raise InputError(f"{name} holds no sound (0 samples); give a file that does.")
-    return Recording(
+    return NativeAudio(
         sample_rate=rate,
         channels=channels,
         frames=frames,
@@ -133,7 +133,7 @@ def open_recording(given: str | os.PathLike[str] | Audio | tuple[object, int]) -
     )
 
 
-def _from_array(values: object, rate: int) -> Recording:
+def _from_array(values: object, rate: int) -> NativeAudio:
     if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
     codings = {"int16": "PCM_16", "int32": "PCM_32", "float32": "FLOAT", "float64": "DOUBLE"}
@@ -148,7 +148,7 @@ def _from_array(values: object, rate: int) -> Recording:
     if not isinstance(rate, int | np.integer) or rate <= 0:
         raise InputError(f"The source has the sample rate {rate!r}; give samples per second.")
     samples = values[:, None] if values.ndim == 1 else values.T
-    return Recording(
+    return NativeAudio(
         sample_rate=int(rate),
         channels=samples.shape[1],
         frames=samples.shape[0],
@@ -191,7 +191,7 @@ def check_exact(path: Path, coding: str) -> None:
 
 
 def write_recording(
-    path: str | os.PathLike[str], blocks: Iterable[Samples], like: Recording
+    path: str | os.PathLike[str], blocks: Iterable[Samples], like: NativeAudio
 ) -> None:
     """Write blocks as they come; the file appears whole or not at all.
 
