@@ -51,8 +51,9 @@ class Speaker(Protocol):
 
     variant: Variant
 
-    def generate(self, instruction: list[str], **inputs: Any) -> list[Audio]:
-        """Do what each instruction says."""
+    @property
+    def generate(self) -> Callable[..., Any]:
+        """`Unison.generate`, called with a list of instructions."""
         ...
 
 
@@ -118,6 +119,13 @@ class SpokenWindow:
     """Samples of silence that follow; 0 after the last."""
     seed: int
     """That it can be made again with."""
+    sample_rate: int
+    """Samples per second."""
+
+    @property
+    def times(self) -> tuple[TextWindow, float, float]:
+        """The window, and the seconds when its speech begins and ends."""
+        return self.window, self.start, self.start + len(self.speech) / self.sample_rate
 
 
 def plan_speech(
@@ -214,6 +222,7 @@ def speak(
                 speech=_leveled(waveform, level, rate),
                 pause=pause,
                 seed=seed,
+                sample_rate=rate,
             )
             start += (len(spoken.speech) + pause) / rate
             done += 1
@@ -223,20 +232,19 @@ def speak(
         batch = following
 
 
-def pieces(spoken: Iterator[SpokenWindow], speech: LongSpeech, task: str) -> Iterator[Audio]:
+def pieces(spoken: Iterator[SpokenWindow], speech: LongSpeech) -> Iterator[Audio]:
     """Windows as sounds that play one after the other, the pauses at their ends.
 
     Args:
         spoken: What `speak` yields.
         speech: What was asked for.
-        task: The task's name.
     """
     for part in spoken:
         yield Audio(
             torch.cat([part.speech, part.speech.new_zeros(part.pause)]),
-            speech.variant.sample_rate,
+            part.sample_rate,
             instruction=speech.template.replace("{text}", part.window.text),
-            task=task,
+            task="tts" if speech.reference is None else "zero_shot_tts",
             seed=part.seed,
         )
 

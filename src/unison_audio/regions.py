@@ -64,13 +64,14 @@ class UneditedWarning(UserWarning):
     """A stretch of a recording is left as it is, because it holds no sound."""
 
 
-class Generator(Protocol):
+class Editor(Protocol):
     """What this file needs of `pipeline.Unison`."""
 
     variant: Variant
 
-    def generate(self, instruction: list[str], **inputs: Any) -> list[Audio]:
-        """Do what each instruction says."""
+    @property
+    def generate(self) -> Callable[..., Any]:
+        """`Unison.generate`, called with a list of instructions."""
         ...
 
 
@@ -145,7 +146,7 @@ def plan_edit(
 
 
 def edit_blocks(
-    unison: Generator,
+    unison: Editor,
     edit: RegionEdit,
     on_window: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -183,7 +184,7 @@ def edit_blocks(
 
 
 def edit_regions(
-    unison: Generator,
+    unison: Editor,
     instruction: str,
     source: Source,
     *,
@@ -224,7 +225,7 @@ def edit_regions(
 
 
 def edit_file(
-    unison: Generator,
+    unison: Editor,
     edit: RegionEdit,
     output: Path,
     on_window: Callable[[int, int], None] | None = None,
@@ -281,7 +282,7 @@ def _changed(recording: NativeAudio, start: int, change: NDArray[np.float64]) ->
 
 
 def _changes(
-    unison: Generator,
+    unison: Editor,
     edit: RegionEdit,
     first: int,
     windows: Sequence[EditWindow],

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 from unison_audio.errors import InputError
 from unison_audio.tasks.instructions import parse_instruction
@@ -82,7 +83,7 @@ class TextWindow:
     @property
     def text(self) -> str:
         """The words to be said."""
-        return _join(self.pieces)
+        return reduce(join_texts, (piece.text for piece in self.pieces))
 
     @property
     def seconds(self) -> float:
@@ -206,7 +207,7 @@ def _fit(sentence: str, pace: SpeechPace, longest: float) -> list[str]:
         return _fit_words(sentence, pace, longest)
     parts: list[str] = []
     for clause in clauses:
-        joined = f"{parts[-1]}{_space(parts[-1])}{clause}" if parts else clause
+        joined = join_texts(parts[-1], clause) if parts else clause
         if parts and estimate_seconds(joined, pace) <= longest:
             parts[-1] = joined
         else:
@@ -241,16 +242,12 @@ def _even(clause: str, pace: SpeechPace, share: float) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def _space(before: str) -> str:
-    """What stands between two parts of a text: nothing after Chinese."""
-    return "" if _CHINESE.match(before[-1]) or before[-1] in "。！？，；：、" else " "
-
-
-def _join(pieces: tuple[TextPiece, ...] | list[TextPiece]) -> str:
-    text = ""
-    for piece in pieces:
-        text += f"{_space(text)}{piece.text}" if text else piece.text
-    return text
+def join_texts(first: str, second: str) -> str:
+    """Join two parts of a text: with a blank, but not after Chinese."""
+    if not first:
+        return second
+    chinese = _CHINESE.match(first[-1]) or first[-1] in "。！？，；：、"
+    return f"{first}{'' if chinese else ' '}{second}"
 
 
 def _length(pieces: tuple[TextPiece, ...] | list[TextPiece]) -> float:
