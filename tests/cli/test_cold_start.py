@@ -48,7 +48,7 @@ REFUSED = (
     ("generate", EDIT, "-o", "x.wav", "--source", "none.wav"),
     ("generate", EDIT, "-o", "x.wav", "--source", "."),
     ("generate", EDIT, "-o", "x.wav", "--source", "text.wav"),
-    ("generate", EDIT, "-o", "x.wav", "--source", "long.wav"),
+    ("generate", EDIT, "-o", "x.wav", "--source", "long.wav", "--duration", "2"),
     ("generate", "[Speech with voice] red dog", "-o", "x.wav", "--reference", "long.wav"),
     ("batch", "none.jsonl", "-o", "out"),
     ("batch", "jobs.jsonl", "-o", "out"),

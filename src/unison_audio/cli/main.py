@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
+from unison_audio.cli.any_length import LengthFlags, plan_any_length
 from unison_audio.cli.corpora import data
 from unison_audio.cli.evaluate import evaluate
 from unison_audio.cli.options import MachineFlags, SamplingFlags
@@ -37,6 +38,9 @@ app = App(
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 
+OutputOrStream = Annotated[Path, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)]
+"""Also takes -, for standard output."""
+
 Weights = Annotated[str, Parameter(name=["--variant"])]
 
 
@@ -45,13 +49,14 @@ def generate(
     instruction: str,
     /,
     *,
-    output: Output,
+    output: OutputOrStream,
     source: Path | None = None,
     reference: Path | None = None,
     reference_text: str | None = None,
     duration: float | None = None,
     seed: int = 0,
     variant: Weights = "nano",
+    length: LengthFlags | None = None,
     sampling: SamplingFlags | None = None,
     machine: MachineFlags | None = None,
 ) -> None:
@@ -59,14 +64,16 @@ def generate(
 
     Args:
         instruction: What is to be heard, with the tags that 'unison-audio tasks' lists.
-        output: The file to write: wav, flac, ogg or mp3.
-        source: The recording to edit.
+        output: The file to write: wav, flac, ogg or mp3; - writes a WAV stream to standard output
+            while it is made.
+        source: The recording to edit, of any length.
         reference: The recording whose voice is to speak.
         reference_text: The words of the reference.
         duration: Seconds of the result; by default as the source, or what the variant is at its
             best with.
         seed: The same seed gives the same sound.
         variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
+        length: Long texts and recordings, regions, subtitles; each option has its own flag.
         sampling: How to sample; each option has its own flag.
         machine: Where to compute; each option has its own flag.
     """
@@ -74,7 +81,6 @@ def generate(
     from unison_audio.cli.progress import progress
     from unison_audio.files import check_sound_file
 
-    check_sound_file(output)
     options = (sampling or SamplingFlags()).options()
     inputs: dict[str, Any] = {
         "source": source,
@@ -84,7 +90,15 @@ def generate(
         "seed": seed,
     }
     # Importing torch alone takes longer than all of this, so mistakes are told before it.
-    check_files(check_variant(variant, options), instruction, **inputs)
+    known = check_variant(variant, options)
+    run = plan_any_length(known, instruction, output, inputs, length)
+    if run is not None:
+        unison = (machine or MachineFlags()).open(variant)
+        with progress() as show:
+            run(unison, options, partial(show, "Sampling"))
+        return
+    check_sound_file(output)
+    check_files(known, instruction, **inputs)
     unison = (machine or MachineFlags()).open(variant)
     with progress() as show:
         sound = unison.generate(instruction, on_step=partial(show, "Sampling"), **inputs, **options)
