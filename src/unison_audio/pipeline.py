@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Unpack, overload
@@ -18,14 +18,18 @@ from unison_audio.codecs.table import AudioCodec
 from unison_audio.errors import InputError
 from unison_audio.inputs import FADE_IN_SECONDS, PEAK, Request, Sound, prepare
 from unison_audio.loading import Loading, Part, open_parts
+from unison_audio.longform import pieces, plan_speech, speak
 from unison_audio.model import rerank as ranking
 from unison_audio.model import sampling
 from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.native_audio import NativeAudio
 from unison_audio.preserve import keep_source
+from unison_audio.regions import edit_regions
 from unison_audio.sampling_params import Pace, Sampling, SamplingOptions, sampling_for
 from unison_audio.tasks.conditioning import Condition, condition
 from unison_audio.tasks.table import REFERENCE, TASKS, Task, TaskBatch
 from unison_audio.text.states import TextEncoder, TextStates
+from unison_audio.times import Region
 from unison_audio.variants import Variant
 
 MAX_BATCH = 16
@@ -234,6 +238,79 @@ class Unison:
             conditions = [self._condition(codec, request) for request in requests]
         sounds = self._answer(requests, conditions, settings, on_step)
         return sounds[0] if single else sounds
+
+    def edit(
+        self,
+        instruction: str,
+        source: Sound,
+        *,
+        regions: Sequence[Region] | None = None,
+        seed: int = 0,
+        on_window: Callable[[int, int], None] | None = None,
+        **options: Any,
+    ) -> NativeAudio:
+        """Edit a recording of any length, everywhere or only in named regions.
+
+        Args:
+            instruction: An edit, with the tags of the task table.
+            source: The recording, at any rate and with any number of channels.
+            regions: Seconds, from and to, outside of which no sample changes; None for everywhere.
+            seed: Seed of the noise; each window has one derived from it.
+            on_window: Called with the windows done and the windows in all.
+            **options: Options of sampling, as for `generate`.
+
+        Returns:
+            The recording at the source's rate, channels and depth. What no window changed is the
+            source's own samples.
+
+        Raises:
+            InputError: If an input cannot be used.
+        """
+        return edit_regions(
+            self,
+            instruction,
+            source,
+            regions=regions,
+            seed=seed,
+            on_window=on_window,
+            **options,
+        )
+
+    def stream(
+        self,
+        instruction: str,
+        *,
+        text: str | None = None,
+        reference: Sound | None = None,
+        reference_text: str | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> Iterator[Audio]:
+        """Speak a text of any length, piece by piece.
+
+        Args:
+            instruction: `[Speech] A male voice`, `[Speech with voice]`, or with the words in it.
+            text: The words, where the instruction has none.
+            reference: A recording of the voice, for `[Speech with voice]`.
+            reference_text: The words of the reference.
+            seed: Seed of the noise; each piece has one derived from it.
+            **options: Options of sampling, as for `generate`.
+
+        Returns:
+            Sounds to play one after the other, each as soon as it is finished.
+
+        Raises:
+            InputError: If an input cannot be used.
+        """
+        speech = plan_speech(
+            self.variant,
+            instruction,
+            text=text,
+            reference=reference,
+            reference_text=reference_text,
+            seed=seed,
+        )
+        return pieces(speak(self, speech, **options), speech)
 
     def check(self, instruction: str, **inputs: Any) -> None:
         """Refuse what `generate` would refuse, without running it.
