@@ -202,7 +202,7 @@ def speak(
     """
     rate = speech.variant.sample_rate
     windows = speech.windows()
-    voice: Tensor | None = None
+    voice: tuple[Tensor, str] | None = None
     level = timbre = None
     start, done = 0.0, 0
     batch = list(islice(windows, 1))
@@ -210,10 +210,10 @@ def speak(
         following = list(islice(windows, WINDOWS_AT_ONCE))
         sounds = _sample(unison, speech, batch, voice, timbre, options)
         for window, (waveform, seed) in zip(batch, sounds, strict=True):
-            if level is None:
+            if level is None and len(waveform):  # the first window that is not silent
                 level, timbre = _active_level(waveform, rate), _timbre(waveform, rate)
                 if speech.reference is None and speech.pace.clones:
-                    voice = waveform
+                    voice = (waveform, window.text)
             last = window is batch[-1] and not following
             pause = 0 if last else round(window.pause * rate)
             spoken = SpokenWindow(
@@ -253,7 +253,7 @@ def _sample(
     unison: Speaker,
     speech: LongSpeech,
     windows: list[TextWindow],
-    voice: Tensor | None,
+    voice: tuple[Tensor, str] | None,
     timbre: Tensor | None,
     options: dict[str, Any],
 ) -> list[tuple[Tensor, int]]:
@@ -264,10 +264,10 @@ def _sample(
         seeds = [derive_seed(derive_seed(speech.seed, windows[i].index), attempt) for i in left]
         sounds = _generate(unison, speech, [windows[i] for i in left], seeds, voice, options)
         for i, waveform, seed in zip(left, sounds, seeds, strict=True):
-            away = 0.0
-            if timbre is not None:
+            away = 0.0 if len(waveform) else 2 * TIMBRE_DB
+            if timbre is not None and len(waveform):
                 away = _distance(timbre, _timbre(waveform, speech.variant.sample_rate))
-            if away < best[i][0] or not len(best[i][1]):
+            if away < best[i][0]:
                 best[i] = (away, waveform, seed)
         left = [i for i in left if best[i][0] > TIMBRE_DB]
         if not left:
@@ -280,7 +280,7 @@ def _generate(
     speech: LongSpeech,
     windows: list[TextWindow],
     seeds: list[int],
-    voice: Tensor | None,
+    voice: tuple[Tensor, str] | None,
     options: dict[str, Any],
 ) -> list[Tensor]:
     """Sample windows once: waveforms with the silence around them cut off."""
@@ -290,7 +290,7 @@ def _generate(
     reference, reference_text = speech.reference, speech.reference_text
     if voice is not None:
         template = "[Speech with voice] {text}"
-        reference, reference_text = voice, next(speech.windows()).text
+        reference, reference_text = voice
     if reference is not None:
         inputs |= {"reference": (reference, rate), "reference_text": reference_text}
     instructions = [template.replace("{text}", window.text) for window in windows]
@@ -298,10 +298,8 @@ def _generate(
     return [audio.trim_silence(sound.waveform, rate) for sound in sounds]
 
 
-def _active_level(waveform: Tensor, rate: int) -> float | None:
-    """RMS of the frames that are within 25 dB of the loudest; None of silence."""
-    if len(waveform) == 0:
-        return None
+def _active_level(waveform: Tensor, rate: int) -> float:
+    """RMS of the frames that are within 25 dB of the loudest."""
     levels = audio.frame_levels(waveform, round(0.02 * rate))
     active = levels[levels > levels.max() - 25]
     return float((10 ** (active / 10)).mean().sqrt())
@@ -309,10 +307,9 @@ def _active_level(waveform: Tensor, rate: int) -> float | None:
 
 def _leveled(waveform: Tensor, level: float | None, rate: int) -> Tensor:
     """At the level of the first window, its ends faded into the silence around."""
-    own = _active_level(waveform, rate)
-    if own is None or level is None:
+    if level is None or len(waveform) == 0:
         return waveform
-    gain = min(level / own, PEAK / float(waveform.abs().max()))
+    gain = min(level / _active_level(waveform, rate), PEAK / float(waveform.abs().max()))
     return audio.fade(
         waveform * gain, round(_FADE_IN_SECONDS * rate), round(_FADE_OUT_SECONDS * rate)
     )
@@ -320,8 +317,6 @@ def _leveled(waveform: Tensor, level: float | None, rate: int) -> Tensor:
 
 def _timbre(waveform: Tensor, rate: int) -> Tensor:
     """The mean mel spectrum in dB, its own mean taken off: a picture of the voice, (bands,)."""
-    if len(waveform) == 0:
-        return torch.zeros(1)
     power = 10 ** (log_mel(waveform, rate) / 10)  # (bands, frames)
     energy = power.sum(dim=0)
     mean = power[:, energy >= 0.05 * energy.mean()].mean(dim=1)

@@ -218,3 +218,17 @@ def test_speech_that_is_refused():
         plan_speech(NANO, "[Speech with voice]", text="a", reference=hum)
     with pytest.raises(InputError, match="text besides"):
         plan_speech(NANO, f'{MALE} saying "b"', text="a")
+
+
+def test_a_silent_window_is_sampled_again_and_does_no_harm():
+    class Mute(Voice):
+        def one(self, instruction, seed, duration):
+            sound = super().one(instruction, seed, duration)
+            return Audio(sound.waveform * ("dog" not in instruction), sound.sample_rate)
+
+    text = "my dog is big. the red bird is on the water. we see the small green tree."
+    model = Mute(NANO)
+    spoken = list(speak(model, plan_speech(NANO, MALE, text=text)))
+    lengths = [len(part.speech) for part in spoken]
+    assert lengths[0] == 0
+    assert min(lengths[1:]) > 16_000
