@@ -20,7 +20,7 @@ ORDER = (
     {"variants"},
     {"checkpoint", "checkpoint_files"},
     {"release", "sampling_params"},
-    {"regions", "text_windows", "subtitles"},
+    {"edit_changes", "regions", "text_windows", "subtitles"},
     {"loading", "inputs", "checks", "longform", "pipeline"},
     {"training", "nano", "evaluation"},
     {"demo"},

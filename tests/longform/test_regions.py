@@ -9,11 +9,11 @@ import soundfile
 import torch
 
 from unison_audio.audio import Audio
+from unison_audio.edit_changes import UneditedWarning
 from unison_audio.edit_windows import derive_seed, plan_windows
 from unison_audio.errors import InputError
 from unison_audio.native_audio import from_float, open_recording, to_float
 from unison_audio.regions import (
-    UneditedWarning,
     check_output,
     edit_blocks,
     edit_file,
