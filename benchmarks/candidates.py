@@ -20,11 +20,11 @@ from torch import Tensor
 
 from unison_audio.evaluation.metrics.signal import word_error_rate
 from unison_audio.evaluation.models.asr import FreeRecogniser, VocabularyRecogniser, fold
-from unison_audio.model import rerank as ranking
-from unison_audio.model import sampling
+from unison_audio.model.rerank import denoising_error
+from unison_audio.model.sampling import ModelInputs, sample
 from unison_audio.nano.vocabulary import random_sentence, random_sequence
 from unison_audio.pipeline import Unison
-from unison_audio.sampling_params import sampling_for
+from unison_audio.sampling_params import resolve_sampling
 from unison_audio.tasks.conditioning import condition
 from unison_audio.tasks.table import TASKS
 
@@ -47,36 +47,33 @@ def draw_texts(count: int) -> list[tuple[str, str]]:
 def speak(
     unison: Unison, instruction: str, temperature: float, most: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Candidates of one text: waveforms (most, samples) and misfits (most,)."""
+    """Candidates of one text: waveforms (most, samples) and denoising errors (most,)."""
     frames = unison.codec.frames(SECONDS)
     given = condition(unison.codec, TASKS["tts"], frames, most)
     text = unison.text_encoder.encode([instruction] * most)
-    settings = sampling_for(unison.variant)
-    inputs = {
-        "z_s": given.z_s,
-        "m": given.m,
-        "hidden_states": text.hidden_states,
-        "text_mask": text.mask,
-    }
-    noise = torch.randn(given.z_s.shape, generator=torch.Generator().manual_seed(seed))
-    z = sampling.sample(
-        unison.backbone,
-        **inputs,
-        noise=temperature * noise,
-        steps=settings.speech.steps,
-        solver=settings.solver,
-        guidance=settings.speech.guidance,
+    settings = resolve_sampling(unison.variant).for_task(TASKS["tts"])
+    inputs = ModelInputs(
+        z_s=given.z_s, m=given.m, hidden_states=text.hidden_states, text_mask=text.mask
     )
-    misfits = ranking.misfit(unison.backbone, z, loss_mask=given.loss_mask, **inputs)
-    return unison.codec.decode(z), misfits
+    noise = torch.randn(given.z_s.shape, generator=torch.Generator().manual_seed(seed))
+    z = sample(
+        unison.backbone,
+        inputs,
+        noise=temperature * noise,
+        steps=settings.steps,
+        solver=settings.solver,
+        guidance=settings.guidance,
+    )
+    errors = denoising_error(unison.backbone, inputs, z, loss_mask=given.loss_mask)
+    return unison.codec.decode(z), errors
 
 
-def kept(rates: Tensor, misfits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def kept(rates: Tensor, errors: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Mean rate by text (N,) of what is kept of `count` neighbours, and of the best of them."""
     most, chosen, best = rates.shape[1], [], []
     for first in range(most):
         rows = [(first + k) % most for k in range(count)]
-        least = misfits[:, rows].argmin(dim=1, keepdim=True)
+        least = errors[:, rows].argmin(dim=1, keepdim=True)
         chosen.append(rates[:, rows].gather(1, least)[:, 0])
         best.append(rates[:, rows].amin(dim=1))
     return torch.stack(chosen).mean(dim=0), torch.stack(best).mean(dim=0)
@@ -92,24 +89,24 @@ def main() -> None:
     unison = Unison.from_pretrained(arguments.variant)
     judges = (FreeRecogniser(), VocabularyRecogniser())
     rate, most = unison.codec.sample_rate, arguments.most
-    settings = sampling_for(unison.variant)
+    settings = resolve_sampling(unison.variant).for_task(TASKS["tts"])
     texts = draw_texts(arguments.texts)
     counts = [count for count in (1, 2, 3, 4, 6, 8) if count <= most]
     print(
         f"{len(texts)} texts, {most} candidates of each, "
-        f"{settings.speech.steps} steps of {settings.solver}; {describe()}\n"
+        f"{settings.steps} steps of {settings.solver}; {describe()}\n"
     )
     print("| temperature | candidates | WER | sentences | sequences | if the best were known |")
     print("|---|---|---|---|---|---|")
     for temperature in arguments.temperatures:
-        rates, misfits = [], []
+        rates, errors = [], []
         for number, (instruction, text) in enumerate(texts):
             waves, found = speak(unison, instruction, temperature, most, number)
             heard = [judges[number % 2].transcribe(wave, rate) for wave in waves]
             rates.append([word_error_rate(fold(text), fold(said)) for said in heard])
-            misfits.append(found)
+            errors.append(found)
         for count in counts:
-            own, best = kept(torch.tensor(rates), torch.stack(misfits), count)
+            own, best = kept(torch.tensor(rates), torch.stack(errors), count)
             spread = statistics.stdev(own.tolist()) / len(texts) ** 0.5
             print(
                 f"| {temperature:g} | {count} | {100 * own.mean():.1f} ± {100 * spread:.1f} % | "

@@ -1,7 +1,9 @@
-"""What a step of the nano codec's training costs: process time, on one thread.
+"""Measure the process time of a training step of the nano codec, on one thread.
 
-Run `python benchmarks/codec_training.py`. It prints, in seconds and as a share of the first row, a
-step of encoder and decoder, and a step of the decoder alone, in float32 and in bfloat16.
+python benchmarks/codec_training.py
+
+Prints a Markdown table with a step of encoder and decoder, and of the decoder alone, in float32 and
+in bfloat16: seconds, and the share of the first row.
 """
 
 import time
@@ -13,7 +15,7 @@ from unison_audio.nano.codec_training import CodecRecipe, CodecTrainer
 
 
 def seconds(run: Callable[[], object], repetitions: int = 4) -> float:
-    """Mean process time of a call, after one that does not count."""
+    """Mean process time of a call, after one that warms up."""
     run()
     began = time.process_time()
     for _ in range(repetitions):
@@ -38,7 +40,7 @@ def main() -> None:
         "decoder alone, bfloat16": seconds(lambda: trainers[True].decoder_step(target, late)),
     }
     first = next(iter(rows.values()))
-    print("| what | seconds | share of the first |\n|---|---|---|")
+    print("| step | seconds | share of the first |\n|---|---|---|")
     for name, spent in rows.items():
         print(f"| {name} | {spent:.3f} | {spent / first:.2f} |")
 

@@ -4,10 +4,10 @@
     python benchmarks/data_loading.py --clips 200 --seconds 10 --repetitions 15
 
 Writes the same clips as files and as a shard, for wav, flac and mp3. Plain decoding is
-`soundfile.read` of one file after another. The stream does that and more: it walks the shard,
-shuffles, reads records, averages channels, refuses NaN and silence, and keeps its place. Both take
-turns in one process, and their processor time is compared, which other programs on the machine
-lengthen less than the time on the clock. The files are in the page cache: the disk is not measured.
+`soundfile.read` of one file after another. The stream also reads the shard, shuffles, reads
+records, averages channels, rejects NaN and silence, and keeps its position. Both alternate in one
+process. Processor time is compared, since other programs on the machine disturb it less than wall
+time. The files are in the page cache: the disk is not measured.
 
 The first three rows have clips at the codec's rate already. In the others both sides average two
 channels and resample from 44.1 kHz with soxr's default quality, as the stream does.
@@ -31,7 +31,7 @@ import webdataset
 from machine import describe
 
 from unison_audio.data.records import ClipRecord
-from unison_audio.data.stream import ClipStream
+from unison_audio.data.stream import ClipStream, StreamConfig
 
 RATE = 16_000
 BAR = 0.80
@@ -39,7 +39,7 @@ FORMATS = ("wav", "flac", "mp3")
 
 
 def sound(index: int, rate: int, channels: int, seconds: float) -> np.ndarray:
-    """Something between speech and weather: harmonics that come and go over coloured noise."""
+    """Something between speech and weather: harmonics that come and go over colored noise."""
     generator = np.random.default_rng(index)
     t = np.arange(round(seconds * rate)) / rate
     tone = sum(np.sin(2 * np.pi * k * (110 + index) * t) / k for k in range(1, 12))
@@ -85,7 +85,7 @@ def processor_seconds(work: Callable[[], None]) -> float:
 def compare(folder: Path, suffix: str, resampled: bool, repetitions: int) -> tuple[float, float]:
     """Median processor seconds a clip, plain and through the stream."""
     paths = sorted(folder.glob(f"*.{suffix}"))
-    stream = ClipStream([folder], sample_rate=RATE)
+    stream = ClipStream([folder], StreamConfig(sample_rate=RATE))
 
     def plain() -> None:
         for path in paths:
@@ -109,11 +109,11 @@ def main(clips: int = 100, seconds: float = 10.0, repetitions: int = 9) -> None:
     Args:
         clips: Files of each kind.
         seconds: Length of each.
-        repetitions: Passes over them, of which the median counts.
+        repetitions: How often they are read; the median counts.
     """
     torch.set_num_threads(1)
     print(describe())
-    print(f"\n{clips} clips of {seconds:g} s each, {repetitions} passes by turns; clips/s a core\n")
+    print(f"\n{clips} clips of {seconds:g} s each, {repetitions} repetitions; clips/s a core\n")
     print(f"| clips | soundfile alone | stream | ratio (bar {BAR:.0%}) |")
     print("|---|---|---|---|")
     missed = []

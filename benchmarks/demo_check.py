@@ -13,7 +13,7 @@ from demo_inputs import draw_examples
 from torch import Tensor
 
 from unison_audio.codecs.table import AudioCodec
-from unison_audio.demo.examples import Example, packaged_inputs, read_examples
+from unison_audio.demo.examples import DemoExample, packaged_inputs, read_examples
 from unison_audio.errors import InputError
 from unison_audio.evaluation.models.speech_quality import require_packages
 from unison_audio.nano.bars import FINAL, OWN_VOICE, Row, with_bars
@@ -30,7 +30,7 @@ PAGE = "demo.md"
 class Verdict:
     """What was found out about one example."""
 
-    example: Example
+    example: DemoExample
     """The example."""
     rows: tuple[Row, ...]
     """The figures that its task has a bar for, with the bars."""

@@ -8,23 +8,22 @@ The result is kept in the package, in src/unison_audio/demo/inputs.
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.data.pools import MemoryPools
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.data.whole_corpus import read_corpus
-from unison_audio.demo.examples import JOBS, Example
+from unison_audio.demo.examples import JOBS, DemoExample
 from unison_audio.evaluation.models.event_classifier import is_judged
 from unison_audio.files import make_folder, write_whole
 from unison_audio.nano.corpus import require_nano_corpus
 from unison_audio.nano.vocabulary import held_out_texts
-from unison_audio.tasks.clips import SoundClip, SpeechClip
+from unison_audio.tasks.clips import ClipKind, ClipLimits
 from unison_audio.tasks.draw import BuilderConfig
 from unison_audio.tasks.table import TASKS, TaskBatch
 
@@ -64,7 +63,7 @@ _HEARD: dict[str, tuple[int, int]] = {
 the others are in the target alone."""
 
 
-def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[Example]:
+def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[DemoExample]:
     """Draw one example a task and write its input; run once, the result is kept in the package.
 
     Texts, sounds and voices are those that training never meets: the splits `heldout`, and
@@ -95,7 +94,7 @@ def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[Example]:
     return examples
 
 
-def draw_examples(corpus: Path, seed: int = 0) -> Iterator[tuple[Example, TaskBatch]]:
+def draw_examples(corpus: Path, seed: int = 0) -> Iterator[tuple[DemoExample, TaskBatch]]:
     """Draw one example a task; sounds are of kinds that nano's judge can tell.
 
     Args:
@@ -142,55 +141,27 @@ class TracedPools(MemoryPools):
         self.drawn_sounds: list[ClipRecord] = []
         self.drawn_speech: list[ClipRecord] = []
 
-    def sounds(
-        self,
-        count: int,
-        generator: torch.Generator,
-        *,
-        exclude_labels: list[set[str]] | None = None,
-        max_seconds: float,
-    ) -> list[SoundClip]:
-        """Draw sounds of labels not yet used."""
-        excluded = [
-            self.used | (exclude_labels[i] if exclude_labels else set()) for i in range(count)
-        ]
-        clips = super().sounds(count, generator, exclude_labels=excluded, max_seconds=max_seconds)
-        self.used |= {clip.label for clip in clips}
-        self.drawn_sounds += [self.records[id(clip.waveform)] for clip in clips]
-        return clips
-
-    def speech(
-        self, count: int, generator: torch.Generator, *, max_seconds: float
-    ) -> list[SpeechClip]:
-        """Draw utterances of texts not yet used."""
+    def draw(
+        self, kind: ClipKind, count: int, where: ClipLimits, generator: torch.Generator
+    ) -> list[Clip]:
+        """Draw clips of labels or texts not yet used; recorded noise counts as a sound."""
+        if kind == "sound":
+            excluded = [self.used | where.excluded(item) for item in range(count)]
+            where = replace(where, exclude_labels=excluded)
+        elif kind == "speech_any":
+            kind = "speech"
         while True:
-            clips = super().speech(count, generator, max_seconds=max_seconds)
+            clips = super().draw(kind, count, where, generator)
+            if kind in ("sound", "noise"):
+                self.used |= {clip.record.label for clip in clips} if kind == "sound" else set()
+                known = [clip for clip in clips if id(clip.waveform) in self.records]
+                self.drawn_sounds += [self.records[id(clip.waveform)] for clip in known]
+                return clips
             if self._note(clips):
                 return clips
 
-    def speech_any(
-        self, count: int, generator: torch.Generator, *, max_seconds: float
-    ) -> list[SpeechClip]:
-        """Draw utterances of texts not yet used."""
-        return self.speech(count, generator, max_seconds=max_seconds)
-
-    def speaker_pairs(
-        self, count: int, generator: torch.Generator, *, max_seconds_each: float
-    ) -> list[tuple[SpeechClip, SpeechClip]]:
-        """Draw pairs of texts not yet used."""
-        while True:
-            pairs = super().speaker_pairs(count, generator, max_seconds_each=max_seconds_each)
-            if self._note([clip for pair in pairs for clip in pair]):
-                return pairs
-
-    def noise(self, count: int, generator: torch.Generator, seconds: float) -> list[Tensor]:
-        """Draw noise; recorded noise is remembered among the sounds."""
-        waves = super().noise(count, generator, seconds)
-        self.drawn_sounds += [self.records[id(w)] for w in waves if id(w) in self.records]
-        return waves
-
-    def _note(self, clips: list[SpeechClip]) -> bool:
-        texts = {clip.text for clip in clips}
+    def _note(self, clips: list[Clip]) -> bool:
+        texts = {clip.record.text for clip in clips}
         if len(texts) < len(clips) or texts & self.used:
             return False
         self.used |= texts
@@ -206,7 +177,7 @@ def _saying(clips: list[Clip], texts: set[str]) -> list[Clip]:
     return [clip for clip in clips if clip.record.kind == "speech" and clip.record.text in texts]
 
 
-def _describe(name: str, built: TaskBatch, drawn: TracedPools) -> Example:
+def _describe(name: str, built: TaskBatch, drawn: TracedPools) -> DemoExample:
     needs, detail = TASKS[name].needs, built.details[0]
     sounds, speech = _HEARD.get(name, (0, 0))
     if name == "denoise":
@@ -218,9 +189,9 @@ def _describe(name: str, built: TaskBatch, drawn: TracedPools) -> Example:
     common: dict[str, Any] = {"task": name, "credits": tuple(credits)}
     if built.source is None:
         seconds = OTHER_SECONDS.get(name, SECONDS)
-        return Example(**common, instruction=built.instructions[0], duration=seconds)
+        return DemoExample(**common, instruction=built.instructions[0], duration=seconds)
     if "reference" in needs:
-        return Example(
+        return DemoExample(
             **common,
             instruction=TASKS[name].templates[0].format(text=detail["text"]),
             reference=f"{name}.flac",
@@ -231,7 +202,7 @@ def _describe(name: str, built: TaskBatch, drawn: TracedPools) -> Example:
     if name == "denoise":
         heard = [label + ", as noise" for label in heard] or ["noise"]
     heard += [f"a voice saying “{record.text}”" for record in drawn.drawn_speech[:speech]]
-    return Example(
+    return DemoExample(
         **common,
         instruction=built.instructions[0],
         source=f"{name}.flac",

@@ -3,9 +3,10 @@
 python benchmarks/edit_ceiling.py --corpus CORPUS [--items 40] [--variant nano]
 
 The LSD of an edit to its target is compared with the source's, for three edits no model makes: the
-target itself through the codec; the same done to the recording itself (`keep_source`), as a model
-whose latents are perfect would do it; and the source, untouched, with another recording of the same
-kind of sound (or another utterance of the same speaker) in the added one's place, equally loud.
+target itself through the codec; the same applied to the recording itself (`preserve_source`), as a
+model whose latents are perfect would do it; and the source, untouched, with another recording of
+the same kind of sound (or another utterance of the same speaker) in the added one's place, equally
+loud.
 Whoever is not told which recording was added can hardly do better than the last. Prints a Markdown
 table.
 """
@@ -24,7 +25,7 @@ from unison_audio.evaluation.models.event_classifier import sound_class
 from unison_audio.nano.items import build_items, join, round_trip
 from unison_audio.nano.metrics import SILENCE
 from unison_audio.pipeline import Unison
-from unison_audio.preserve import keep_source
+from unison_audio.preserve import preserve_source
 from unison_audio.tasks.table import TASKS, TaskBatch
 
 TASK_NAMES = ("edit_add", "edit_replace", "speech_insert", "speech_rewrite")
@@ -89,7 +90,7 @@ def main() -> None:
         again = round_trip(codec, target)
         edits = {
             "the target through the codec": again,
-            "the same, done to the recording": keep_source(
+            "the same, done to the recording": preserve_source(
                 source,
                 round_trip(codec, source),
                 again,

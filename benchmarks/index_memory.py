@@ -4,12 +4,12 @@
     python benchmarks/index_memory.py --fed 4500000     # all that one of 8 ranks has in an epoch
 
 Writes an index of 7,200 shards of 5,000 clips, with all fields of a real one. The shards are one
-file of tiny clips under 7,200 names (hard links), so that the stream opens, walks, decodes and
-shuffles as it would. Measured from a stream that has read a corpus of one shard, so that libraries
-and buffers are there already:
+file of tiny clips under 7,200 names (hard links), so that the stream opens, reads, decodes and
+shuffles as usual. The baseline is a stream that has read a corpus of one shard, so that libraries
+and buffers are loaded:
 
     opened      the stream over the whole index was opened
-    planned     the orders of three epochs were drawn for all ranks: 108 million clips dealt out
+    planned     the orders of three epochs were drawn for all ranks: 108 million clips
     fed         the first of 8 ranks has read its clips, one after another
     true size   the same with clips of 100 kB, as 10 s of speech in FLAC have at 16 kHz, which fill
                 the shuffled blocks up to their limit of bytes
@@ -31,14 +31,14 @@ from machine import describe
 
 from unison_audio.data.epochs import epoch_units
 from unison_audio.data.records import ClipRecord
-from unison_audio.data.stream import ClipStream
+from unison_audio.data.stream import ClipStream, StreamConfig
 
 RATE, SHARDS, CLIPS, WORLD = 16_000, 7200, 5000, 8
 BAR_MB = 200.0
 
 
 def resident_mb() -> float:
-    """What of this process is in memory now."""
+    """Resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
@@ -105,7 +105,7 @@ def write_corpus(folder: Path, shard: Path, shards: int) -> None:
 
 def open_stream(folder: Path) -> ClipStream:
     """The first rank's stream."""
-    return ClipStream([folder], sample_rate=RATE, kind="speech", rank=0, world=WORLD)
+    return ClipStream([folder], StreamConfig(sample_rate=RATE, kind="speech", world=WORLD))
 
 
 def feed(stream: ClipStream, clips: int, base: float) -> float:
@@ -147,9 +147,9 @@ def main(fed: int = 400_000, fed_true_size: int = 20_000, tiny: int = 512) -> No
         show("opened", stream.clips, resident_mb() - base)
         most = 0.0
         for epoch in range(3):
-            units = epoch_units(stream.plan.indexes[0], 0, 0, epoch, WORLD, {})
-            dealt = sum(len(units[rank::WORLD]) for rank in range(WORLD)) * CLIPS
-            assert dealt == stream.clips == SHARDS * CLIPS
+            units = epoch_units(stream.indexes[0], 0, 0, epoch, WORLD, {})
+            given = sum(len(units[rank::WORLD]) for rank in range(WORLD)) * CLIPS
+            assert given == stream.clips == SHARDS * CLIPS
             most = max(most, resident_mb() - base)
         show("planned", 3 * stream.clips, most)
         show("fed", fed, feed(stream, fed, base))

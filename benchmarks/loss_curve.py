@@ -1,4 +1,7 @@
-"""Draw the loss of a training run by task: python benchmarks/loss_curve.py RUN -o curve.png."""
+"""Plot the loss of a training run by task.
+
+python benchmarks/loss_curve.py RUN -o curve.png
+"""
 
 import argparse
 import json
@@ -12,6 +15,7 @@ import matplotlib.pyplot as plt
 
 
 def read(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """The curves in a run's log: task, or loss of the codec -> steps and values."""
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for line in (run / "log.jsonl").read_text().splitlines():
         entry = json.loads(line)
@@ -25,6 +29,7 @@ def read(run: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def main() -> None:
+    """Plots the curves, averaged over windows: the loss of single batches is too noisy."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a run, with log.jsonl")
     parser.add_argument("-o", "--output", type=Path, required=True)

@@ -1,16 +1,16 @@
-"""Nano learns a kind of sound that it does not know from ten recordings, measured before and after.
+"""Fine-tune nano on ten recordings of a sound that it does not know, and measure before and after.
 
 python benchmarks/new_sound.py OUT [--variant nano] [--packages DIR] [--steps 300]
 
-The tabla, a pair of drums, is none of nano's 72 kinds of sound. The Debian package
-sonic-pi-samples has 24 strokes of one, under CC0; with five more packages, whose sounds nano knows,
-they are fetched by apt-get into OUT/packages (about 90 MB), unless --packages has them.
+The tabla, a pair of drums, is not among nano's 72 kinds of sound. The Debian package
+sonic-pi-samples has 24 strokes of one, under CC0. apt-get fetches it, with five packages of known
+sounds, into OUT/packages (about 90 MB), unless --packages has them.
 
-Ten strokes are written to OUT/clips with the list that `unison-audio finetune` reads, and nano is
-fine-tuned on them. The other fourteen, which it never hears, and known sounds train the judge: a
-perceptron over what two models of others hear (aiSFX and Whisper's encoder), of about 56 kinds. The
-judge's own score is that on the ten, which it in turn has not heard. What is generated from the
-same seeds before and after goes to OUT/before and OUT/after. Prints a Markdown table.
+Ten strokes go to OUT/clips with the list that `unison-audio finetune` reads, and nano is fine-tuned
+on them. The other fourteen and known sounds train a classifier of about 56 kinds: a perceptron over
+the features of aiSFX and of Whisper's encoder. The classifier is checked on the ten strokes, which
+it was not trained on. Sounds of the same seeds before and after go to OUT/before and OUT/after.
+Prints a Markdown table.
 """
 
 import json
@@ -39,7 +39,9 @@ from unison_audio.nano.corpus import SAMPLE_RATE, decode, make_recordings
 from unison_audio.nano.debian import fetch, read_members
 from unison_audio.nano.items import round_trip
 from unison_audio.pipeline import Unison
+from unison_audio.training.configs import FinetuneConfig
 from unison_audio.training.finetune import finetune
+from unison_audio.training.run import RunOutput
 
 LABEL, CAPTION = "a tabla", "A tabla is struck."
 SOURCE = "sonic-pi-samples"
@@ -47,24 +49,24 @@ STROKES = (
     *("dhec", "ghe1", "ghe2", "ghe3", "ghe4", "ghe5", "ghe6", "ghe7", "ghe8", "ke3", "na", "na_o"),
     *("na_s", "re", "tas1", "tas2", "tas3", "te1", "te2", "te_m", "te_ne", "tun1", "tun2", "tun3"),
 )
-"""Its recordings of a tabla; two more are too soft."""
+"""The recordings of a tabla that are used; two more are too soft."""
 OTHERS = ("minetest-data", "openttd-opensfx", "scratch", "ufoai-sound", "lmms-common")
 KNOWN = (
     *("footsteps", "fire burning", "glass breaking", "a water splash"),
     *("an explosion", "a gunshot", "a door closing", "a person screaming"),
 )
-"""Kinds that nano knows and is asked for again afterwards."""
+"""Known kinds that are generated again after fine-tuning."""
 PROMPTS = (
     *("[Audio] {}", "[Audio] We hear {}"),
     *("[Audio] A recording: {}", "[Audio] Generate this sound: {}"),
 )
 SECONDS = 2.56
 EACH = 5
-"""Sounds of each known kind; of the new kind, ten of each prompt."""
+"""Sounds of each known kind; the new kind has ten of each prompt."""
 
 
 def strokes(packages: Path) -> tuple[list[Clip], list[Clip]]:
-    """The recordings of the tabla: ten to learn from, the others for the judge."""
+    """The recordings of the tabla: ten for fine-tuning, the others for the classifier."""
     folder = "usr/share/sonic-pi/samples"
     wanted = {f"{folder}/tabla_{name}.flac" for name in STROKES}
     found = dict(read_members(fetch(SOURCE, packages), wanted))
@@ -87,7 +89,7 @@ def strokes(packages: Path) -> tuple[list[Clip], list[Clip]]:
 
 
 def write_examples(folder: Path, clips: Sequence[Clip]) -> Path:
-    """Writes the recordings with the list of them, as a user would."""
+    """Writes the recordings and their list, as a user would."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for clip in clips:
@@ -99,7 +101,7 @@ def write_examples(folder: Path, clips: Sequence[Clip]) -> Path:
     return path
 
 
-class Judge:
+class SoundClassifier:
     """Ranks kinds of sound; the new one among about 55 others."""
 
     def __init__(self, clips: Sequence[Clip]) -> None:
@@ -128,7 +130,11 @@ class Judge:
 
 
 def make(unison: Unison, folder: Path) -> tuple[list[Tensor], list[Tensor], list[str]]:
-    """Generates the new kind and the known ones: waveforms of either, and the latter's labels."""
+    """Generates the new kind and the known ones.
+
+    Returns:
+        Waveforms of the new kind, waveforms of the known ones, and labels of the latter.
+    """
     captions = (LABEL, "a tabla is struck")
     new = [PROMPTS[k % 4].format(captions[k // 4 % 2]) for k in range(40)]
     labels = [label for label in KNOWN for _ in range(EACH)]
@@ -148,7 +154,7 @@ def make(unison: Unison, folder: Path) -> tuple[list[Tensor], list[Tensor], list
 
 
 def share(ranks: Sequence[int], best: int) -> str:
-    """Which part of the ranks is that good."""
+    """The share of ranks up to `best`, as text."""
     return f"{100 * sum(rank <= best for rank in ranks) / len(ranks):.0f} %"
 
 
@@ -163,54 +169,55 @@ def main(
 ) -> None:
     """Fine-tune on ten recordings of a new kind of sound, and measure before and after."""
     folder = packages or out / "packages"
-    learnt, held = strokes(folder)
+    own, others = strokes(folder)
     known = [
         clip
         for package in (SOURCE, *OTHERS)
         for clip in make_recordings(package, folder)
         if clip.record.kind == "sound"
     ]
-    examples = write_examples(out / "clips", learnt)
+    examples = write_examples(out / "clips", own)
     train = [clip for clip in known if clip.record.split == "train"]
-    judge = Judge([*train, *held])
-    unheard = [
+    classifier = SoundClassifier([*train, *others])
+    unseen = [
         clip
         for clip in known
-        if clip.record.split == "heldout" and clip.record.label in judge.labels
+        if clip.record.split == "heldout" and clip.record.label in classifier.labels
     ]
     unison = Unison.from_pretrained(variant)
     if unison.codec.sample_rate != SAMPLE_RATE:
         raise SystemExit(f"{variant} is not at {SAMPLE_RATE} Hz; take nano or one trained like it.")
     before = make(unison, out / "before")
     began = time.perf_counter()
-    weights = finetune(variant, examples, out / "run", steps=steps, rank=rank)
+    config = FinetuneConfig(steps=steps, rank=rank)
+    weights = finetune(variant, examples, RunOutput(folder=out / "run"), config=config)
     minutes = (time.perf_counter() - began) / 60
     after = make(Unison.from_pretrained(str(weights)), out / "after")
 
-    real = [clip.waveform for clip in learnt]
+    real = [clip.waveform for clip in own]
     again = [round_trip(unison.codec, wave[None])[0] for wave in real]
     print(f"\nFine-tuned in {minutes:.1f} minutes, {steps} steps; {describe()}\n")
-    print("| what is heard | first | in the top 3 |\n|---|---|---|")
+    print("| sounds | first | in the top 3 |\n|---|---|---|")
     for title, waves in (
-        ("real tabla, unheard by the judge", real),
+        ("real tabla, not in the classifier's training", real),
         ("the same through the codec", again),
         (f"'{LABEL}' before", before[0]),
         (f"'{LABEL}' after", after[0]),
     ):
-        ranks = judge.ranks(waves, [LABEL] * len(waves))
+        ranks = classifier.ranks(waves, [LABEL] * len(waves))
         print(f"| {title} ({len(waves)}) | {share(ranks, 1)} | {share(ranks, 3)} |")
     for title, made in (("before", before), ("after", after)):
-        ranks = judge.ranks(made[1], made[2])
+        ranks = classifier.ranks(made[1], made[2])
         print(f"| known kinds {title} ({len(ranks)}) | {share(ranks, 1)} | {share(ranks, 3)} |")
-    waves, labels = [clip.waveform for clip in unheard], [clip.record.label for clip in unheard]
-    ranks = judge.ranks(waves, labels)
+    waves, labels = [clip.waveform for clip in unseen], [clip.record.label for clip in unseen]
+    ranks = classifier.ranks(waves, labels)
     print(f"| known kinds, real ({len(ranks)}) | {share(ranks, 1)} | {share(ranks, 3)} |")
-    false = judge.ranks(waves, [LABEL] * len(waves))
+    false = classifier.ranks(waves, [LABEL] * len(waves))
     title = f"known kinds, real, taken for a tabla ({len(false)})"
     print(f"| {title} | {share(false, 1)} | {share(false, 3)} |")
     print(
-        f"\nThe judge was trained on {len(held)} strokes and {len(train)} recordings of "
-        f"{len(judge.labels) - 1} known kinds."
+        f"\nThe classifier was trained on {len(others)} strokes and {len(train)} recordings of "
+        f"{len(classifier.labels) - 1} known kinds."
     )
 
 

@@ -25,7 +25,8 @@ import torch
 import true_size
 from machine import describe, matrix_product_gflops
 
-from unison_audio.sampling_params import sampling_for
+from unison_audio.sampling_params import SamplingParams, resolve_sampling
+from unison_audio.tasks.table import TASKS
 from unison_audio.variants import VARIANTS
 
 COLUMNS = (
@@ -112,8 +113,10 @@ def unison(
     if variant.text_encoder != "qwen2.5-omni-7b":
         sys.exit(f"{name} reads {variant.text_encoder}; only qwen2.5-omni-7b is timed here.")
     samplings = {
-        "default": sampling_for(variant),
-        "fast": sampling_for(variant, preset="fast", steps=fast_steps, solver=fast_solver),
+        "default": resolve_sampling(variant).for_task(TASKS["t2a"]),
+        "fast": resolve_sampling(
+            variant, SamplingParams(preset="fast", steps=fast_steps, solver=fast_solver)
+        ).for_task(TASKS["t2a"]),
     }
     found, parameters = true_size.unison_sampling(variant, samplings, repetitions)
     gc.collect()
@@ -121,11 +124,10 @@ def unison(
     decoder = true_size.unison_decoder(variant, repetitions, part)
     for preset, (step, calls, sampling) in found.items():
         chosen = samplings[preset]
-        pace = chosen.generation
-        calls_text = "" if calls == pace.steps else f" ({calls} calls)"
+        calls_text = "" if calls == chosen.steps else f" ({calls} calls)"
         yield Timing(
             name=f"{name}, {preset}",
-            defaults=f"{pace.steps} steps{calls_text}, guidance {pace.guidance.scale:g}, "
+            defaults=f"{chosen.steps} steps{calls_text}, guidance {chosen.guidance.scale:g}, "
             f"{chosen.solver}",
             parameters=parameters,
             sound=variant.default_seconds,

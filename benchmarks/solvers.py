@@ -26,11 +26,11 @@ from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.evaluation.metrics.signal import word_error_rate
 from unison_audio.evaluation.models.asr import FreeRecogniser, fold
-from unison_audio.model import sampling
+from unison_audio.model.sampling import ModelInputs, sample
 from unison_audio.model.solvers import SOLVERS, Solver
 from unison_audio.nano.items import build_items
 from unison_audio.pipeline import Unison
-from unison_audio.sampling_params import sampling_for
+from unison_audio.sampling_params import resolve_sampling
 from unison_audio.tasks.conditioning import condition
 from unison_audio.tasks.table import TASKS, TaskBatch
 
@@ -44,7 +44,7 @@ class Batch:
     """Items of one task, encoded, with their noise."""
 
     task: str
-    given: dict
+    inputs: ModelInputs
     noise: Tensor
     texts: list[str]
 
@@ -76,22 +76,19 @@ def prepare(unison: Unison, chunk: TaskBatch, seed: int) -> Batch:
     text = unison.text_encoder.encode(chunk.instructions)
     return Batch(
         task=chunk.task,
-        given={
-            "z_s": given.z_s,
-            "m": given.m,
-            "hidden_states": text.hidden_states,
-            "text_mask": text.mask,
-        },
+        inputs=ModelInputs(
+            z_s=given.z_s, m=given.m, hidden_states=text.hidden_states, text_mask=text.mask
+        ),
         noise=torch.randn(given.z_s.shape, generator=torch.Generator().manual_seed(seed)),
         texts=[detail.get("text", "") for detail in chunk.details],
     )
 
 
 def run(unison: Unison, batch: Batch, solver: str, steps: int) -> Tensor:
-    guidance = sampling_for(unison.variant).pace(TASKS[batch.task]).guidance
-    return sampling.sample(
+    guidance = resolve_sampling(unison.variant).for_task(TASKS[batch.task]).guidance
+    return sample(
         unison.backbone,
-        **batch.given,
+        batch.inputs,
         noise=batch.noise,
         steps=steps,
         solver=solver,

@@ -1,9 +1,9 @@
-"""A training step of nano with products in float32 and in bfloat16, in one process.
+"""Compare a training step of nano in float32 and in bfloat16, in one process.
 
 python benchmarks/training_precision.py [--items 24] [--frames 40] [--repeats 5]
 
-Prints a Markdown table: the time of a step (forward, backward, AdamW) and its ratio to float32's,
-and how far the gradient is from float32's, as a share of its size.
+Prints a Markdown table: the time of a step (forward, backward, AdamW), its ratio to float32's, and
+the relative distance of the gradient from float32's.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(backbone.parameters(), lr=0.0, fused=True)
     found: dict[bool, Tensor] = {}
     spent: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(arguments.repeats + 1):  # the first ones only warm up
+    for _ in range(arguments.repeats + 1):  # the first one warms up
         for half in (False, True):
             optimizer.zero_grad()
             began = time.perf_counter()
@@ -55,7 +55,7 @@ def main() -> None:
     best = {half: min(times[1:]) for half, times in spent.items()}
     away = float((found[True] - found[False]).norm() / found[False].norm())
     print(f"{items} clips of {frames} latent frames; {describe()}\n")
-    print("| products | s a step | of float32 | gradient away |\n|---|---|---|---|")
+    print("| products | s a step | of float32 | gradient error |\n|---|---|---|---|")
     print(f"| float32 | {best[False]:.3f} | 1.00 | |")
     print(f"| bfloat16 | {best[True]:.3f} | {best[True] / best[False]:.2f} | {away:.1%} |")
 

@@ -19,7 +19,7 @@ from unison_audio.codecs.mmaudio import CONFIGS, MMAudioCodec
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.prepared import PreparedRun
 from unison_audio.model.solvers import Solver
-from unison_audio.sampling_params import Sampling
+from unison_audio.sampling_params import GroupSettings
 from unison_audio.variants import Variant
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -262,7 +262,7 @@ def unison_text(layers: int, repetitions: int) -> float:
 
 
 def unison_sampling(
-    variant: Variant, samplings: dict[str, Sampling], repetitions: int
+    variant: Variant, settings: dict[str, GroupSettings], repetitions: int
 ) -> tuple[dict[str, tuple[float, int, float]], int]:
     """For each way of sampling one step's time, their number and a whole run's; parameters."""
     given = draw_inputs(variant, variant.default_seconds, INSTRUCTION_TOKENS)
@@ -272,18 +272,18 @@ def unison_sampling(
     backbone = random_model(lambda: UnisonBackbone(variant.backbone))
     PreparedRun(backbone, **given, times=torch.ones(1)).velocities(z_t, 0, guided=True)
 
-    def run(sampling: Sampling) -> tuple[float, int, float]:
-        times = Solver(sampling.solver, sampling.generation.steps).times
+    def run(chosen: GroupSettings) -> tuple[float, int, float]:
+        times = Solver(chosen.solver, chosen.steps).times
         prepared: list[PreparedRun] = []
         once = seconds(lambda: prepared.append(PreparedRun(backbone, **given, times=times)))
-        guided = [sampling.generation.guidance.at(t) for t in times.tolist()]
+        guided = [chosen.guidance.at(t) for t in times.tolist()]
         cost = {
             both: timed(lambda b=both: prepared[0].velocities(z_t, 0, guided=b)[0], repetitions)
             for both in sorted(set(guided))
         }
         return max(cost.values()), len(guided), once + sum(cost[both] for both in guided)
 
-    return {name: run(sampling) for name, sampling in samplings.items()}, parameters(backbone)
+    return {name: run(chosen) for name, chosen in settings.items()}, parameters(backbone)
 
 
 def unison_decoder(variant: Variant, repetitions: int, part: int) -> float:

@@ -3,7 +3,6 @@
 docs/add-a-task.md explains each numbered step and names the file that it belongs to.
 """
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -14,52 +13,47 @@ from unison_audio import Audio, Unison
 from unison_audio.cli.main import main
 from unison_audio.data.pools import MemoryPools
 from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.tasks import instructions
 from unison_audio.tasks.draw import Built, Draw, fill, finish
-from unison_audio.tasks.table import EDITING, TASKS, Task
-from unison_audio.tasks.templates import TEMPLATES
+from unison_audio.tasks.table import EDITING, TASKS, Task, register_task
 
 
 # 1. A builder makes source and target of a batch from raw clips.
 def fade_out(draw: Draw) -> Built:
     """A sound throughout before; after, it fades to silence from a random moment on."""
-    sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
+    sounds = draw.clips("sound")
     source = fill(draw, [clip.waveform for clip in sounds]).at(draw.config.rms).wave
     begins = 0.6 * torch.rand((draw.batch, 1), generator=draw.generator)  # (B, 1)
     time = torch.linspace(0.0, 1.0, draw.samples)  # (samples,)
     envelope = ((1.0 - time) / (1.0 - begins)).clamp(max=1.0)  # (B, samples)
     details = [
-        {"labels": [clip.label], "fade_start": float(share) * draw.seconds}
+        {"labels": [clip.record.label], "fade_start": float(share) * draw.seconds}
         for clip, share in zip(sounds, begins, strict=True)
     ]
     target = source * envelope.to(source.device)
     return finish(draw, [{} for _ in sounds], details, source=source, target=target)
 
 
-# 2. A template pool: the instructions that training uses, the first half of the time.
-TEMPLATES["fade_out"] = (
+# 2. Templates: the instructions that training uses, the first one half of the time.
+TEMPLATES = (
     "[Edit][Audio] Fade out the recording",
     "[Edit][Audio] Fade the sound to silence",
 )
 
-# 3. A row of the task table. The builder is named by its file in unison_audio/tasks.
-sys.modules["unison_audio.tasks.fading"] = sys.modules[__name__]
-TASKS["fade_out"] = Task(
-    name="fade_out",
-    group="remove",  # sampled as edits that put in nothing
-    tag=EDITING,
-    needs=("source",),
-    stage1=False,
-    stage2_probability=0.1,
-    builder="fading.fade_out",
-    metrics=("lsd",),
+# 3. A row of the task table.
+register_task(
+    Task(
+        name="fade_out",
+        group="remove",  # sampled like edits that insert nothing
+        tag=EDITING,
+        needs=("source",),
+        stage1=False,
+        stage2_probability=0.1,  # relative to the other rows
+        builder=fade_out,
+        metrics=("lsd",),
+        sounds=1,  # clips that the builder draws for an item
+    ),
+    TEMPLATES,
 )
-share = TASKS["tts"].stage2_probability - 0.1  # the shares of the second stage sum to 1
-TASKS["tts"] = dataclasses.replace(TASKS["tts"], stage2_probability=share)
-
-# 4. A new verb: which words mean this task in a user's instruction.
-instructions._ACTIONS["edit audio"] = ((r"fade\b", "fade"), *instructions._ACTIONS["edit audio"])
-instructions._EDITS[("fade",)] = "fade_out"
 
 
 def run(folder: Path, steps: int) -> None:

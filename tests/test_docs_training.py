@@ -47,11 +47,11 @@ from unison_audio import checkpoint, variants
 from unison_audio.cli import main as cli
 from unison_audio.codecs import mmaudio_weights as mmaudio_files
 from unison_audio.codecs.mmaudio import CONFIGS
-from unison_audio.data.records import write_shard
+from unison_audio.data.shards import write_shard
 from unison_audio.nano import corpus as nano_corpus
 from unison_audio.nano import recipe as nano_recipe
 from unison_audio.text import qwen
-from unison_audio.training import trainer, validation
+from unison_audio.training import objective, trainer, validation
 
 ROOT = Path(__file__).parents[1]
 GUIDES = (ROOT / "docs" / "training.md", ROOT / "docs" / "finetune.md")
@@ -240,7 +240,7 @@ def write_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         nano_recipe.NANO_CODEC, model=TINY_CODEC, encoder_until=1, batch=2, segment_frames=4
     )
     monkeypatch.setattr(nano_recipe, "NANO_CODEC", codec)
-    monkeypatch.setattr(validation, "SAMPLE_STEPS", 2)
+    monkeypatch.setattr(objective, "SAMPLE_STEPS", 2)
     write_samples, made = validation.write_samples, []
 
     def write_once(*args: Any) -> None:

@@ -20,9 +20,9 @@ from unison_audio import audio, checkpoint, pipeline
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
 from unison_audio.inputs import ShortenedWarning
-from unison_audio.model import rerank as ranking
-from unison_audio.model import sampling
+from unison_audio.model.rerank import EVALUATIONS
 from unison_audio.pipeline import Unison
+from unison_audio.sampling_params import SamplingParams
 from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.variants import VARIANTS
 
@@ -138,7 +138,7 @@ def test_a_list_gives_what_single_calls_give(
 
 
 @pytest.mark.parametrize("at_once", [3, 16])
-def test_of_several_candidates_the_one_that_fits_best_is_kept(
+def test_the_candidate_with_the_lowest_denoising_error_is_kept(
     tiny: Unison, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "MAX_BATCH", at_once)
@@ -146,36 +146,36 @@ def test_of_several_candidates_the_one_that_fits_best_is_kept(
     durations: list[float | None] = [1.0, 0.5]
     steps: list[tuple[int, int]] = []
     rated: list[tuple[Tensor, Tensor]] = []
-    rate = ranking.misfit
+    rate = pipeline.denoising_error
 
-    def note(backbone: Any, z: Tensor, *inputs: Any, **more: Any) -> Tensor:
-        rated.append((z, rate(backbone, z, *inputs, **more)))
+    def note(backbone: Any, inputs: Any, z: Tensor, **more: Any) -> Tensor:
+        rated.append((z, rate(backbone, inputs, z, **more)))
         return rated[-1][1]
 
-    monkeypatch.setattr(ranking, "misfit", note)
+    monkeypatch.setattr(pipeline, "denoising_error", note)
     chosen = tiny.generate(
         texts,
         duration=durations,
         seed=4,
-        candidates=3,
+        num_candidates=3,
         on_step=lambda done, total: steps.append((done, total)),
     )
-    passes = (3 + ranking.PASSES) * (2 if at_once == 3 else 1)
+    passes = (3 + EVALUATIONS) * (2 if at_once == 3 else 1)
     assert steps == [(k + 1, passes) for k in range(passes)]
     latents = torch.cat([nn.functional.pad(z, (0, 16 - z.shape[-1])) for z, _ in rated])
-    misfits = torch.cat([misfit for _, misfit in rated]).view(2, 3)
-    assert misfits.std(dim=1).min() > 0
+    errors = torch.cat([error for _, error in rated]).view(2, 3)
+    assert errors.std(dim=1).min() > 0
     # The shorter one is sampled first; each was drawn from its own seed's generator.
-    for sound, z, misfit, alone in zip(
+    for sound, z, error, alone in zip(
         chosen,
         latents.view(2, 3, *latents.shape[1:]).flip(0),
-        misfits.flip(0),
+        errors.flip(0),
         [tiny.generate(text, duration=d, seed=4) for text, d in zip(texts, durations, strict=True)],
         strict=True,
     ):
         frames = -(-len(sound.waveform) // 1024)
         drawn = tiny.codec.decode(z[:, :, :frames])[:, : len(sound.waveform)]
-        torch.testing.assert_close(sound.waveform, drawn[misfit.argmin()], rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(sound.waveform, drawn[error.argmin()], rtol=1e-3, atol=1e-6)
         torch.testing.assert_close(alone.waveform, drawn[0], rtol=1e-3, atol=1e-6)
         assert not torch.allclose(drawn[0], drawn[1], rtol=1e-2, atol=1e-6)
 
@@ -187,12 +187,33 @@ def test_temperature_scales_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
         started.append(noise)
         return noise
 
-    monkeypatch.setattr(sampling, "sample", note)
+    monkeypatch.setattr(pipeline, "sample", note)
     unison = leading()
     unison.generate(TTS, seed=3, temperature=1.0)
     unison.generate(TTS, seed=3, temperature=0.25)
     assert 0.9 < started[0].std() < 1.1
     assert torch.equal(started[1], 0.25 * started[0])
+
+
+def test_options_by_keyword_are_those_of_sampling_params(tiny: Unison) -> None:
+    params = SamplingParams(steps=5, guidance_scale=3.0)
+    base = tiny.generate(TTS, sampling=params)
+    assert same(base, tiny.generate(TTS, steps=5, guidance_scale=3.0))
+    assert same(
+        base, tiny.generate(TTS, sampling=SamplingParams(steps=9), steps=5, guidance_scale=3)
+    )
+    assert not same(base, tiny.generate(TTS, sampling=params, steps=6))
+    batch = built("tts", 1)
+    assert torch.equal(tiny.run(batch, sampling=params), tiny.run(batch, steps=5, guidance_scale=3))
+    with pytest.raises(InputError, match=r"Unknown sampling option speed; the options are preset"):
+        tiny.generate(TTS, speed=2)
+
+
+def test_old_names_of_options_still_work_and_say_so(tiny: Unison) -> None:
+    with pytest.warns(FutureWarning, match="candidates is now called num_candidates") as caught:
+        old = tiny.generate(TTS, candidates=2)
+    assert len(caught) == 1
+    assert same(old, tiny.generate(TTS, num_candidates=2))
 
 
 def test_one_value_serves_all_of_a_list(tiny: Unison) -> None:
@@ -223,10 +244,10 @@ def test_durations(tiny: Unison) -> None:
 @pytest.mark.parametrize("kept", [True, False])
 def test_an_edit_is_done_to_the_recording_itself_where_asked(tiny: Unison, kept: bool) -> None:
     source = (noise(1.0), RATE)
-    made = tiny.generate(DELETE, source=source, seed=3, keep_source=kept)
-    (batch_made,) = tiny.generate([DELETE], source=[source], seed=3, keep_source=kept)
+    made = tiny.generate(DELETE, source=source, seed=3, preserve_source=kept)
+    (batch_made,) = tiny.generate([DELETE], source=[source], seed=3, preserve_source=kept)
     torch.testing.assert_close(made.waveform, batch_made.waveform, rtol=1e-3, atol=1e-6)
-    other = tiny.generate(DELETE, source=source, seed=3, keep_source=not kept)
+    other = tiny.generate(DELETE, source=source, seed=3, preserve_source=not kept)
     assert not torch.allclose(made.waveform, other.waveform, atol=1e-4)
 
 
@@ -454,13 +475,13 @@ def test_run_takes_a_built_batch_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("candidates", [1, 3])
-def test_a_reference_is_held_where_the_variant_says_so(candidates: int) -> None:
+def test_a_reference_is_fixed_where_the_variant_says_so(candidates: int) -> None:
     batch = built("zero_shot_tts", 2)
     assert batch.source is not None
     for hold in (False, True):
         variant = dataclasses.replace(tiny_variant(), hold_reference=hold)
         unison = Unison(variant, Leading(0.25), BlockCodec(), StubEncoder())  # type: ignore[arg-type]
-        waves = unison.run(batch, candidates=candidates)
+        waves = unison.run(batch, num_candidates=candidates)
         for wave, source, edge in zip(waves, batch.source, (4096, 8192), strict=True):
             wanted = source[:edge] if hold else torch.full((edge,), 0.25)
             torch.testing.assert_close(wave[:edge], wanted, rtol=1e-3, atol=1e-5)

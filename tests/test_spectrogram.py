@@ -25,7 +25,7 @@ def test_a_tone_lies_in_its_band_at_its_level(sample_rate: int) -> None:
 
 
 @pytest.mark.parametrize("sample_rate", [16_000, 44_100])
-def test_no_band_is_empty_and_silence_is_the_floor(sample_rate: int) -> None:
+def test_no_band_is_empty_and_silence_is_the_lowest_level(sample_rate: int) -> None:
     noise = torch.randn(sample_rate, generator=torch.Generator().manual_seed(0))
     assert float(log_mel(noise, sample_rate).median(dim=1).values.min()) > -60.0
     assert float(log_mel(torch.zeros(sample_rate), sample_rate).max()) == -120.0
@@ -33,7 +33,7 @@ def test_no_band_is_empty_and_silence_is_the_floor(sample_rate: int) -> None:
 
 def test_axes_are_in_seconds_and_hertz() -> None:
     axes = Figure().add_subplot()
-    draw_mel(axes, tone(440, 16_000), 16_000, ink="black", seconds=2.5)
+    draw_mel(axes, tone(440, 16_000), 16_000, label_color="black", seconds=2.5)
     assert axes.get_xlim() == (0.0, 2.5)
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["250", "500", "1k", "2k", "4k", "8k"]

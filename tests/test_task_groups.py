@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 
 from unison_audio.errors import InputError
-from unison_audio.sampling_params import PRESETS, sampling_for
+from unison_audio.sampling_params import PRESETS, Preset, SamplingParams, resolve_sampling
 from unison_audio.tasks.table import GROUPS, TASKS
 from unison_audio.variants import VARIANTS
 
@@ -49,29 +49,29 @@ BEFORE = dict.fromkeys(
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("name", VARIANTS)
-def test_each_task_is_sampled_as_before(name: str, preset: str) -> None:
-    sampling = sampling_for(VARIANTS[name], preset=preset)
+def test_each_task_is_sampled_as_before(name: str, preset: Preset) -> None:
+    sampling = resolve_sampling(VARIANTS[name], SamplingParams(preset=preset))
     expected = {task: row[1:] for row in BEFORE[name][preset] for task in row[0]}
     assert expected.keys() == TASKS.keys()
     for task in TASKS.values():
-        pace = sampling.pace(task)
+        settings = sampling.for_task(task)
         assert (
-            sampling.solver,
-            pace.steps,
-            pace.guidance.scale,
-            pace.temperature,
-            pace.candidates,
-            sampling.keeps(task),
+            settings.solver,
+            settings.steps,
+            settings.guidance.scale,
+            settings.temperature,
+            settings.num_candidates,
+            settings.preserve_source,
         ) == expected[task.name], task.name
-        assert (pace.guidance.interval, pace.guidance.rescale) == ((0.0, 1.0), 0.0)
+        assert (settings.guidance.interval, settings.guidance.rescale) == ((0.0, 1.0), 0.0)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_user_decides_for_every_edit_whether_the_source_is_preserved(name: str) -> None:
     for asked in (True, False):
-        sampling = sampling_for(VARIANTS[name], keep_source=asked)
-        kept = {task.name for task in TASKS.values() if sampling.keeps(task)}
-        assert kept == (set(EDITS) if asked else set())
+        sampling = resolve_sampling(VARIANTS[name], SamplingParams(preserve_source=asked))
+        preserved = {t.name for t in TASKS.values() if sampling.for_task(t).preserve_source}
+        assert preserved == (set(EDITS) if asked else set())
 
 
 def test_each_task_has_the_group_that_the_table_lists() -> None:
@@ -81,12 +81,11 @@ def test_each_task_has_the_group_that_the_table_lists() -> None:
 
 
 def test_the_metrics_do_not_decide_how_a_task_is_sampled() -> None:
-    sampling = sampling_for(VARIANTS["nano"])
+    sampling = resolve_sampling(VARIANTS["nano"])
     for task in TASKS.values():
         for metrics in ((), ("wer",), ("clap",), ("wer", "clap")):
             other = dataclasses.replace(task, metrics=metrics)
-            assert sampling.pace(other) == sampling.pace(task)
-            assert sampling.keeps(other) == sampling.keeps(task)
+            assert sampling.for_task(other) == sampling.for_task(task)
 
 
 def test_a_group_that_does_not_suit_the_tag_is_refused() -> None:

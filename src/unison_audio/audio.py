@@ -1,4 +1,4 @@
-"""Waveforms: files in and out, resampling, levels, mixing at an SNR, fades and silence.
+"""Waveforms: files, resampling, levels, fades, silence, and `Audio`, the result of a request.
 
 A waveform is a float tensor whose last dimension is time; leading dimensions are a batch.
 """
@@ -28,10 +28,9 @@ _BLOCK = 1 << 16
 
 
 def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
-    """Read a sound file as mono at the rate asked for.
+    """Read a sound file as mono at a sample rate.
 
-    Any rate, any number of channels (averaged) and any format of libsndfile is taken: wav, flac,
-    ogg, mp3 and others.
+    Channels are averaged. All formats of libsndfile are read: wav, flac, ogg, mp3 and others.
 
     Args:
         path: The file.
@@ -69,18 +68,16 @@ def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
 
 
 def save(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int) -> None:
-    """Write a mono waveform; the format follows from the suffix (see `audio_files.FORMATS`).
-
-    The file appears whole or not at all: it is written beside its place and then moved there.
+    """Write a mono waveform atomically; the suffix selects the format (`audio_files.FORMATS`).
 
     Args:
-        path: Where to; its folder must exist.
+        path: The file; its folder must exist.
         waveform: (samples,), within -1..1.
         sample_rate: Samples per second.
 
     Raises:
-        InputError: Unknown suffix, missing folder, a rate that the format cannot hold, an empty
-            waveform, or one that is not finite or exceeds +-1 and so would be clipped.
+        InputError: The suffix is unknown, the folder is missing, the format cannot hold the rate,
+            or the waveform is empty, not finite, or exceeds +-1 and so would be clipped.
     """
     target = Path(path).resolve()
     if target.suffix.lower() not in FORMATS:
@@ -134,7 +131,7 @@ def require_sound(waveform: Tensor, name: str) -> None:
 
     Args:
         waveform: (samples,).
-        name: How the message names it, such as the file's path.
+        name: Name of the recording in the message, such as its path.
 
     Raises:
         InputError: Its RMS is below `SILENCE_RMS`.
@@ -188,7 +185,7 @@ def fade(waveform: Tensor, fade_in: int, fade_out: int) -> Tensor:
     Args:
         waveform: (..., samples).
         fade_in: Samples of the rise; at most half of the waveform is used.
-        fade_out: Samples of the fall; likewise.
+        fade_out: Samples of the fall; at most half of the waveform is used.
 
     Returns:
         The same shape.
@@ -245,18 +242,20 @@ def trim_silence(waveform: Tensor, sample_rate: int, threshold_db: float = -40.0
 
 @dataclass(frozen=True, eq=False)
 class Audio:
-    """A sound; in a notebook it shows as a player."""
+    """A generated sound. A notebook shows it as a player."""
 
     waveform: Tensor
     """(samples,) float32 on the CPU, within -1..1."""
     sample_rate: int
     """Samples per second."""
     instruction: str = ""
-    """What was asked for."""
+    """The instruction."""
     task: str = ""
-    """Which task of `TASKS` that was."""
+    """Name of the task, a key of `TASKS`."""
     seed: int | None = None
-    """The seed it was made with."""
+    """Seed of the noise."""
+    warnings: tuple[str, ...] = ()
+    """Warnings about the request, such as a word outside the variant's domain."""
 
     @property
     def seconds(self) -> float:
@@ -264,7 +263,7 @@ class Audio:
         return self.waveform.shape[-1] / self.sample_rate
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a file, whole or not at all; the suffix says the format: wav, flac, ogg or mp3.
+        """Write a file atomically; the suffix selects wav, flac, ogg or mp3.
 
         Raises:
             InputError: The suffix is another one, or the folder does not exist.

@@ -1,6 +1,6 @@
-"""Sound files as far as they are known without decoding: formats, faults, length.
+"""Checks of sound files by their headers: formats, faults, length.
 
-Nothing here imports torch, so that a file that cannot be used is refused at once.
+Nothing here imports torch, so that a bad file is refused at once.
 """
 
 import os
@@ -15,17 +15,17 @@ FORMATS: dict[str, tuple[str, str]] = {
     ".ogg": ("OGG", "VORBIS"),
     ".mp3": ("MP3", "MPEG_LAYER_III"),
 }
-"""What `save` writes: suffix -> libsndfile's container and coding."""
+"""Suffix -> libsndfile's container and coding, for `audio.save`."""
 
 # A WAV written to a pipe cannot know its length and claims about 2 or 4 GiB.
 _STREAMED_SIZE = 0x7FFFF000
 
 
 def seconds(path: str | os.PathLike[str]) -> float:
-    """Tell a sound file's length in seconds from its header, without decoding it.
+    """Read a sound file's length in seconds from its header, without decoding it.
 
     Raises:
-        InputError: As `audio.load`, as far as the header shows it.
+        InputError: As for `audio.load`, if the header shows the fault.
     """
     name = require_file(path)
     import soundfile
@@ -38,7 +38,7 @@ def seconds(path: str | os.PathLike[str]) -> float:
 
 
 def require_file(path: str | os.PathLike[str]) -> str:
-    """Refuse what is missing, a folder, empty, or a WAV with less data than its header says."""
+    """Refuse a path that is no file, an empty file, or a WAV shorter than its header says."""
     file = Path(path)
     if not file.exists():
         raise InputError(f"There is no file {file}; check the path.")
@@ -61,7 +61,7 @@ def require_file(path: str | os.PathLike[str]) -> str:
 def _missing_wav_bytes(file: Path, size: int) -> int:
     """Bytes that a RIFF file's data chunk promises and the file does not hold.
 
-    libsndfile reads such a file up to its end without a word.
+    libsndfile reads such a file up to its end without an error.
     """
     with file.open("rb") as stream:
         head = stream.read(12)
@@ -77,7 +77,7 @@ def _missing_wav_bytes(file: Path, size: int) -> int:
 
 
 def reason(error: Exception) -> str:
-    """The library's own words on one line."""
+    """The library's message on one line."""
     text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
     return str(text).strip().rstrip(".")
 

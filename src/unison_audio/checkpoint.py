@@ -69,7 +69,7 @@ def save(
     with tempfile.TemporaryDirectory(dir=directory, prefix=".incomplete-") as temporary:
         files = [Path(temporary, WEIGHTS_FILE), Path(temporary, CONFIG_FILE)]
         save_file(weights, files[0], metadata={"format": "pt"})
-        files[1].write_text(json.dumps(dataclasses.asdict(variant), indent=2) + "\n", "utf-8")
+        files[1].write_text(json.dumps(_config(variant), indent=2) + "\n", "utf-8")
         # safetensors lets only the owner read its file; the config's mode follows the umask.
         files[0].chmod(files[1].stat().st_mode)
         for file in files:
@@ -77,6 +77,13 @@ def save(
                 os.fsync(written.fileno())
         for file in files:
             file.replace(directory / file.name)
+
+
+def _config(variant: Variant) -> dict[str, Any]:
+    """Contents of config.json; without a domain there is no such key, as before 0.2."""
+    values = dataclasses.asdict(variant)
+    del values["domain"]
+    return values if variant.domain is None else {**values, "domain": variant.domain.as_json()}
 
 
 def load(
@@ -97,6 +104,26 @@ def load(
     """
     directory = resolve(source)
     variant = read_config(directory / CONFIG_FILE)
+    return variant, load_backbone(directory, variant, dtype=dtype)
+
+
+def load_backbone(
+    directory: Path, variant: Variant, *, dtype: torch.dtype = torch.float32
+) -> UnisonBackbone:
+    """Read the weights of a checkpoint whose config.json has been read.
+
+    Args:
+        directory: The checkpoint's folder.
+        variant: Contents of its config.json.
+        dtype: Type to compute in, whatever the type in the file is.
+
+    Returns:
+        The backbone, on the CPU and in evaluation mode.
+
+    Raises:
+        InputError: If the file is missing or damaged, or its keys are not exactly those that the
+            configuration asks for.
+    """
     path = directory / WEIGHTS_FILE
     try:
         weights = load_file(path)
@@ -110,7 +137,7 @@ def load(
     _require_same_keys(str(path), expected, weights)
     weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
     backbone.load_state_dict(weights, assign=True)
-    return variant, backbone.eval()
+    return backbone.eval()
 
 
 def upload(

@@ -4,10 +4,12 @@ import json
 import os
 import typing
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from unison_audio.domain import read_domain
 from unison_audio.errors import InputError
 from unison_audio.model.config import BackboneConfig
 from unison_audio.variants import VARIANTS, Variant
@@ -16,11 +18,44 @@ CONFIG_FILE = "config.json"
 
 WEIGHTS_FILE = "model.safetensors"
 
-ADDED_SINCE = {"speech_temperature": 1.0, "speech_candidates": 1, "hold_reference": False}
+ADDED_SINCE: dict[str, Any] = {
+    "speech_temperature": 1.0,
+    "speech_candidates": 1,
+    "hold_reference": False,
+    "domain": None,
+}
 """Keys that the first checkpoints of this format do not have, and what was done then."""
 
 CODEC_FILES = ("codec.json", "codec.safetensors")
 """Files of a nano codec beside them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenCheckpoint:
+    """A checkpoint whose config.json has been read."""
+
+    folder: Path
+    """Folder of its files."""
+    variant: Variant
+    """Contents of its config.json."""
+
+
+def open_checkpoint(
+    name_or_path: str | os.PathLike[str] | OpenCheckpoint,
+) -> OpenCheckpoint:
+    """Find a checkpoint and read its config.json; no weights are loaded.
+
+    Args:
+        name_or_path: A variant's name, a folder, `owner/name` on the Hugging Face hub, or a
+            checkpoint that is open already.
+
+    Raises:
+        InputError: If there is no such checkpoint, or its config.json is damaged.
+    """
+    if isinstance(name_or_path, OpenCheckpoint):
+        return name_or_path
+    folder = find_checkpoint(name_or_path)
+    return OpenCheckpoint(folder=folder, variant=read_config(folder / CONFIG_FILE))
 
 
 def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
@@ -107,7 +142,13 @@ def read_config(path: Path) -> Variant:
         values = {**ADDED_SINCE, **values}
     _require_fields(f"{path}", Variant, values)
     _require_fields(f"{path}, backbone", BackboneConfig, values["backbone"])
-    return Variant(**{**values, "backbone": BackboneConfig(**values["backbone"])})
+    values["backbone"] = BackboneConfig(**values["backbone"])
+    if values["domain"] is not None:
+        try:
+            values["domain"] = read_domain(values["domain"])
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+    return Variant(**values)
 
 
 def _require_fields(where: str, config: type, values: Any) -> None:

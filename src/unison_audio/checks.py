@@ -1,76 +1,73 @@
-"""What can be refused before a model is loaded; torch is not needed for it."""
+"""Checks that need no model: every input that they refuse is refused without importing torch."""
 
 from __future__ import annotations
 
-import math
-import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unison_audio import audio_files
-from unison_audio.checkpoint_files import CONFIG_FILE, find_checkpoint, read_config
+from unison_audio.domain import Outside
 from unison_audio.errors import InputError
-from unison_audio.sampling_params import SamplingOptions, sampling_for
+from unison_audio.model.guidance import is_number
 from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.tasks.table import TASKS, Task
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from unison_audio.variants import Variant
 
 
-def check_variant(name_or_path: str | os.PathLike[str], options: SamplingOptions) -> Variant:
-    """Find a checkpoint's variant, and check the options that it would sample with.
+@dataclass(frozen=True, kw_only=True)
+class FileInputs:
+    """The inputs of one item besides its instruction, with recordings as files."""
 
-    Args:
-        name_or_path: A variant's name, a folder, or `owner/name` on the Hugging Face hub.
-        options: As for `Unison.generate`.
-
-    Raises:
-        InputError: If there is no such checkpoint, or an option is unknown or out of its range.
-    """
-    variant = read_config(find_checkpoint(name_or_path) / CONFIG_FILE)
-    sampling_for(variant, **options)
-    return variant
+    source: Path | None = None
+    """The recording to edit."""
+    reference: Path | None = None
+    """The recording of the voice to speak in."""
+    reference_text: str | None = None
+    """The words of the reference."""
+    duration: float | None = None
+    """Length of the result in seconds; by default that of the source, or the variant's default."""
+    seed: int = 0
+    """Seed of the noise; the same seed gives the same sound."""
 
 
 def check_files(
-    variant: Variant,
-    instruction: str,
-    *,
-    source: Path | None = None,
-    reference: Path | None = None,
-    reference_text: str | None = None,
-    duration: float | None = None,
-    seed: int = 0,
+    variant: Variant, instruction: str, inputs: FileInputs, *, strict: bool = False
 ) -> None:
-    """Check one item whose recordings are files, as far as it goes without decoding them.
+    """Check one item as far as possible without decoding its recordings.
 
     Args:
-        variant: What will run it.
-        instruction: With the tags of the task table.
-        source: The recording to edit.
-        reference: The recording whose voice is to speak.
-        reference_text: The words of the reference.
-        duration: Seconds of the result.
-        seed: Of the noise.
+        variant: The variant that will run it.
+        instruction: Instruction with the tags of the task table.
+        inputs: The other inputs.
+        strict: Whether an instruction outside the variant's domain is refused.
 
     Raises:
-        InputError: If something does not fit; the message says what does.
+        InputError: If an input does not fit.
     """
     check_item(
         variant,
         instruction,
-        has_source=source is not None,
-        has_reference=reference is not None,
-        reference_text=reference_text,
-        duration=duration,
-        seed=seed,
+        has_source=inputs.source is not None,
+        has_reference=inputs.reference is not None,
+        reference_text=inputs.reference_text,
+        duration=inputs.duration,
+        seed=inputs.seed,
     )
-    if source is not None:
-        check_length(audio_files.seconds(source), variant.max_seconds, f"The source {source}")
-    if reference is not None:
-        audio_files.seconds(reference)
+    seconds = variant.default_seconds
+    if inputs.source is not None:
+        seconds = audio_files.seconds(inputs.source)
+        check_length(seconds, variant.max_seconds, f"The source {inputs.source}")
+    if inputs.reference is not None:
+        audio_files.seconds(inputs.reference)
+        seconds = variant.zero_shot_seconds  # less beside a long reference: checked when it is read
+    check_text_length(variant, instruction, seconds if inputs.duration is None else inputs.duration)
+    if strict:
+        require_domain(variant, instruction)
 
 
 def check_item(
@@ -83,29 +80,29 @@ def check_item(
     duration: float | None,
     seed: int,
 ) -> Task:
-    """Check what one item asks for, its recordings aside.
+    """Check the request of one item without its recordings.
 
     Args:
-        variant: What will run it.
-        instruction: With the tags of the task table.
+        variant: The variant that will run it.
+        instruction: Instruction with the tags of the task table.
         has_source: Whether a recording to edit is given.
         has_reference: Whether a recording of a voice is given.
         reference_text: The words of the reference.
-        duration: Seconds of the result.
-        seed: Of the noise.
+        duration: Length of the result in seconds.
+        seed: Seed of the noise.
 
     Returns:
-        The task that it asks for.
+        The task that the instruction asks for.
 
     Raises:
-        InputError: If something does not fit; the message says what does.
+        InputError: If an input does not fit.
     """
     if not isinstance(instruction, str):
         raise InputError(f"The instruction is {instruction!r}; it must be a text.")
     task = TASKS[parse_instruction(instruction, has_source, has_reference)]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
         raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
-    if duration is not None and not (_is_number(duration) and 0 < duration <= variant.max_seconds):
+    if duration is not None and not (is_number(duration) and 0 < duration <= variant.max_seconds):
         raise InputError(
             f"The duration is {duration!r}; {variant.name} makes sounds of more than 0 and at most "
             f"{variant.max_seconds} s."
@@ -123,22 +120,74 @@ def check_item(
     return task
 
 
+def check_text_length(variant: Variant, instruction: str, seconds: float) -> None:
+    """Check that speech can say the texts of an instruction in time.
+
+    Args:
+        variant: The variant; without a domain its speaking rate is unknown and nothing is checked.
+        instruction: Instruction with the tags of the task table.
+        seconds: Length of the result, or of the new speech after a reference.
+
+    Raises:
+        InputError: If a text is too long; the message names a duration that suffices.
+    """
+    if variant.domain is not None:
+        variant.domain.check_length(instruction, seconds, variant.max_seconds)
+
+
+def outside_domain(variant: Variant, instruction: str) -> Outside:
+    """Find the parts of an instruction outside a variant's domain; none without a domain."""
+    return Outside() if variant.domain is None else variant.domain.outside(instruction)
+
+
+def require_domain(variant: Variant, instruction: str) -> None:
+    """Refuse an instruction outside a variant's domain.
+
+    Raises:
+        InputError: If it is outside.
+    """
+    outside = outside_domain(variant, instruction)
+    if outside:
+        raise InputError(
+            f"{domain_message(variant, outside)}; 'unison-audio variants {variant.name}' lists its "
+            "words and sounds. Change the instruction, or leave out strict."
+        )
+
+
+def domain_message(
+    variant: Variant, outside: Outside, nearest: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """Describe the parts of an instruction that lie outside a domain.
+
+    Args:
+        variant: The variant with the domain.
+        outside: The parts.
+        nearest: Unknown sound -> the nearest known sounds, if they were looked up.
+    """
+    parts = []
+    if outside.words:
+        parts.append(f"the word{'s' * (len(outside.words) > 1)} {', '.join(outside.words)}")
+    for sound in outside.sounds:
+        near = (nearest or {}).get(sound)
+        parts.append(f"the sound {sound!r}" + (f" (nearest: {', '.join(near)})" if near else ""))
+    if outside.text_words and variant.domain is not None:
+        most = variant.domain.max_words
+        parts.append(f"a text of {outside.text_words} words (at most {most})")
+    return f"{variant.name} was not trained on {' and '.join(parts)}"
+
+
 def check_length(seconds: float, longest: float, name: str) -> None:
     """Check the length of a recording.
 
     Args:
         seconds: Its length.
-        longest: The longest length that is taken.
-        name: How the message calls it.
+        longest: The maximum length.
+        name: Name of the recording in the message.
 
     Raises:
-        InputError: If it is longer.
+        InputError: If the recording is longer.
     """
     if seconds > longest + 1e-6:
         raise InputError(
             f"{name} is {seconds:.2f} s long where at most {longest} s are taken; cut it to that."
         )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

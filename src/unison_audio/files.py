@@ -1,4 +1,4 @@
-"""Where commands write: folders are made, names are checked, text appears whole or not at all."""
+"""Reading and writing of files: folders, names of outputs, atomic writes, JSONL."""
 
 import json
 import secrets
@@ -10,7 +10,7 @@ from unison_audio.errors import InputError
 
 
 def make_folder(folder: Path) -> Path:
-    """Make a folder and those above it, where they are missing.
+    """Make a folder and its parents where they are missing.
 
     Raises:
         InputError: If it cannot be made or is a file.
@@ -43,7 +43,7 @@ def check_sound_file(path: Path) -> Path:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file beside its place, then move it there.
+    """Write a file atomically: beside its place first, then moved there.
 
     Raises:
         InputError: If it cannot be written.
@@ -64,19 +64,25 @@ T = TypeVar("T")
 
 
 def read_rows(
-    path: Path, keys: Sequence[str], what: str, read: Callable[[int, dict[str, Any]], T]
+    path: Path,
+    keys: Sequence[str],
+    what: str,
+    read: Callable[[int, dict[str, Any]], T],
+    *,
+    hidden: Sequence[str] = (),
 ) -> list[T]:
-    """Reads a JSONL file; empty lines are passed over, and keys whose value is null.
+    """Read a JSONL file; empty lines and keys whose value is null are skipped.
 
     Args:
         path: The file.
         keys: The keys that an object may have.
-        what: What the lines are, for the message of a file without any.
-        read: Called with a line's number, from 1, and its object; what it raises as `InputError`
-            is raised with the file and the line before it.
+        what: Name of the lines in messages, such as "jobs".
+        read: Called with a line's number, from 1, and its object; an `InputError` of it is raised
+            again with the file and the line in front.
+        hidden: Keys that are accepted too, and that messages do not list.
 
     Returns:
-        What `read` gave for each line.
+        The results of `read`, one for each line.
 
     Raises:
         InputError: If the file cannot be read, holds nothing, or a line cannot be used.
@@ -91,7 +97,7 @@ def read_rows(
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                rows.append(read(number, _object(line, keys)))
+                rows.append(read(number, _object(line, keys, hidden)))
             except InputError as error:
                 raise InputError(f"{path}, line {number}: {error}") from error
     if not rows:
@@ -99,14 +105,14 @@ def read_rows(
     return rows
 
 
-def _object(line: str, keys: Sequence[str]) -> dict[str, Any]:
+def _object(line: str, keys: Sequence[str], hidden: Sequence[str]) -> dict[str, Any]:
     try:
         values = json.loads(line)
     except ValueError as error:
         raise InputError(f"This is not JSON ({error}); write one object a line.") from error
     if not isinstance(values, dict):
         raise InputError(f"This is {type(values).__name__}, not an object; write {{...}}.")
-    unknown = [key for key in values if key not in keys]
+    unknown = [key for key in values if key not in (*keys, *hidden)]
     if unknown:
         raise InputError(f"Unknown: {', '.join(unknown)}; the keys are {', '.join(keys)}.")
     return {key: value for key, value in values.items() if value is not None}

@@ -1,9 +1,8 @@
-"""From what a user gives to what is run: the task, the length, the level, the prepared sound."""
+"""Turns a user's inputs into a `Request`: task, length, level and prepared audio."""
 
 import math
 import os
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -12,8 +11,9 @@ from torch import Tensor
 
 from unison_audio import audio, audio_files
 from unison_audio.audio import Audio
-from unison_audio.checks import check_item, check_length
+from unison_audio.checks import check_item, check_length, check_text_length, outside_domain
 from unison_audio.codecs.table import AudioCodec
+from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.tasks.instructions import respell, with_reference_text
 from unison_audio.tasks.reference import frame_edge, prepare_reference
@@ -24,50 +24,62 @@ Sound: TypeAlias = str | os.PathLike[str] | Audio | tuple[Tensor | np.ndarray, i
 """A file's path, an `Audio`, or (waveform, sample_rate) with (samples,) or (channels, samples)."""
 
 PEAK = 0.99
+"""Highest peak of a source as the model reads it, and of a result that would clip."""
 
 REFERENCE_SECONDS = 3.0
+"""Longest reference; the rest of a longer one is not used (paper section 3.6)."""
 
-LEAST_ZERO_SHOT_SECONDS = 1.0
+MIN_ZERO_SHOT_SECONDS = 1.0
+"""Shortest new speech that must fit beside a reference."""
 
 FADE_IN_SECONDS = 0.02
+"""Fade-in after the reference is cut off, which would otherwise start with a click."""
 
 
 class ShortenedWarning(UserWarning):
-    """Not all of a recording that was given is used."""
+    """Only a part of a given recording is used."""
+
+
+class DomainWarning(UserWarning):
+    """The instruction asks for something that the variant's training did not cover."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
-    """What is heard when: the given sound, and what of the result is handed out."""
+class FrameLayout:
+    """Position of the given audio and of the result in the latent frames."""
 
     frames: int
     """Latent frames T'."""
     first: int = 0
-    """First sample of the decoded sound that is handed out."""
+    """First sample of the decoded sound that is returned."""
     samples: int
-    """How many are handed out."""
+    """Number of samples that are returned."""
     source: Tensor | None = None
     """(samples of all frames,) the recording to edit, or reference and zeros, at model level."""
     reference_samples: int = 0
-    """Samples of the reference at the head, whole frames; 0 without one."""
+    """Samples of the reference at the start, in whole frames; 0 without one."""
     gain: float = 1.0
-    """What the source was multiplied with; the result is divided by it."""
+    """Factor that was applied to the source; the result is divided by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One item, checked and ready to be run."""
+    """One item, checked and ready to run."""
 
     task: Task
-    """What is asked for."""
+    """Task of the instruction."""
     asked: str
     """The instruction as the user wrote it, tags respelled."""
     instruction: str
     """The instruction as the model reads it."""
-    layout: Layout
-    """What is heard when."""
+    layout: FrameLayout
+    """Position of the given audio and of the result."""
     seed: int
-    """Of the noise."""
+    """Seed of the noise."""
+    shortened: str = ""
+    """Warning about a reference of which only a part is used; empty without one."""
+    outside: Outside = field(default_factory=Outside)
+    """Parts of the instruction outside the variant's domain."""
 
 
 def prepare(
@@ -81,23 +93,23 @@ def prepare(
     duration: float | None = None,
     seed: int = 0,
 ) -> Request:
-    """Check what a user gives and make it ready (paper section 3.3; zero-shot: section 3.6).
+    """Check and prepare the inputs of one item (paper section 3.3; zero-shot: section 3.6).
 
     Args:
-        variant: What will run it.
+        variant: The variant that will run it.
         codec: The variant's codec.
-        instruction: With the tags of the task table.
+        instruction: Instruction with the tags of the task table.
         source: The recording to edit.
-        reference: The recording whose voice is to speak.
+        reference: The recording of the voice to speak in.
         reference_text: The words of the reference.
         duration: Seconds of the result; None for the source's length, or the variant's default.
-        seed: Of the noise.
+        seed: Seed of the noise.
 
     Returns:
         The request.
 
     Raises:
-        InputError: If something does not fit; the message says what does.
+        InputError: If an input does not fit.
     """
     task = check_item(
         variant,
@@ -109,33 +121,42 @@ def prepare(
         seed=seed,
     )
     instruction = respell(instruction.strip(), variant.edit_tag_spelling)
-    heard = instruction
+    read, shortened = instruction, ""
     if reference is not None and reference_text is not None:
-        heard = with_reference_text(instruction, reference_text)
-        layout = _zero_shot(variant, codec, reference, duration)
+        read = with_reference_text(instruction, reference_text)
+        layout, shortened = _zero_shot(variant, codec, reference, duration)
     elif source is not None:
         layout = _edit(variant, codec, task, source, duration)
     else:
         seconds = variant.default_seconds if duration is None else duration
         samples = max(1, round(seconds * variant.sample_rate))
-        layout = Layout(frames=codec.frames(samples / variant.sample_rate), samples=samples)
-    return Request(task=task, asked=instruction, instruction=heard, layout=layout, seed=seed)
+        layout = FrameLayout(frames=codec.frames(samples / variant.sample_rate), samples=samples)
+    check_text_length(variant, instruction, layout.samples / variant.sample_rate)
+    return Request(
+        task=task,
+        asked=instruction,
+        instruction=read,
+        layout=layout,
+        seed=seed,
+        shortened=shortened,
+        outside=outside_domain(variant, instruction),
+    )
 
 
 def read_sound(given: Sound, what: str, sample_rate: int, longest: float | None = None) -> Tensor:
-    """Bring a recording that a user gives to mono at a rate.
+    """Read a user's recording as mono at a sample rate.
 
     Args:
         given: The recording.
-        what: How messages call it, such as "source".
+        what: Name of the recording in messages, such as "source".
         sample_rate: Samples per second of the result.
-        longest: Longest length in seconds, if there is one.
+        longest: Maximum length in seconds; None for no limit.
 
     Returns:
-        (samples,).
+        Waveform, (samples,).
 
     Raises:
-        InputError: It is missing, unreadable, empty, silent, not finite, or too long.
+        InputError: If it is missing, unreadable, empty, silent, not finite, or too long.
     """
     if isinstance(given, Audio):
         given = (given.waveform, given.sample_rate)
@@ -155,8 +176,8 @@ def read_sound(given: Sound, what: str, sample_rate: int, longest: float | None 
 
 def _edit(
     variant: Variant, codec: AudioCodec, task: Task, source: Sound, duration: float | None
-) -> Layout:
-    """The source at the level that the task was trained with, padded to whole frames."""
+) -> FrameLayout:
+    """Bring the source to the level of the task's training sources and pad it to whole frames."""
     waveform = read_sound(source, "source", variant.sample_rate, variant.max_seconds)
     length = waveform.shape[0]
     samples = length if duration is None else round(duration * variant.sample_rate)
@@ -167,10 +188,10 @@ def _edit(
         )
     level, peak = float(audio.rms(waveform)), float(waveform.abs().max())
     gain = min(task.source_rms / level, PEAK / peak)
-    # Whole frames around the source: some codecs would leave out what is less than one at its end.
+    # Whole frames: some codecs drop a partial frame at the end of the source.
     frames = codec.frames(-(-samples // codec.hop) * codec.hop / variant.sample_rate)
     total = max(frames * codec.hop, length)
-    return Layout(
+    return FrameLayout(
         frames=frames,
         samples=samples,
         source=torch.nn.functional.pad(waveform * gain, (0, total - length)),
@@ -180,10 +201,10 @@ def _edit(
 
 def _zero_shot(
     variant: Variant, codec: AudioCodec, reference: Sound, duration: float | None
-) -> Layout:
-    """The reference, then as many empty frames as the new speech takes (spec: zero-shot)."""
+) -> tuple[FrameLayout, str]:
+    """Put empty frames for the new speech after the reference; a warning if that was shortened."""
     rate = variant.sample_rate
-    # Silence around the words would take the room of words; references of training have none.
+    # Silence around the words takes room from the new speech; training references have none.
     waveform = audio.trim_silence(read_sound(reference, "reference", rate), rate)
     head = prepare_reference(waveform, rate, max_seconds=REFERENCE_SECONDS)
     head = head * min(1.0, PEAK / float(head.abs().max()))
@@ -191,32 +212,32 @@ def _zero_shot(
     room = math.floor(variant.max_seconds * rate) - edge
     seconds = min(variant.zero_shot_seconds, room / rate) if duration is None else duration
     samples = max(1, round(seconds * rate))
-    if samples > room or room < LEAST_ZERO_SHOT_SECONDS * rate:
+    if samples > room or room < MIN_ZERO_SHOT_SECONDS * rate:
         raise InputError(
             f"The reference takes {edge / rate:.2f} s of the {variant.max_seconds} s that "
             f"{variant.name} can make, which leaves {max(0, room) / rate:.2f} s for the new speech "
             f"of {seconds:.2f} s; ask for less, or give a shorter reference."
         )
+    shortened = ""
     if waveform.shape[0] > REFERENCE_SECONDS * rate:
-        warnings.warn(
+        shortened = (
             f"The reference is {waveform.shape[0] / rate:.2f} s long; only its beginning of at "
             f"most {REFERENCE_SECONDS:.0f} s is used, so the reference text must be what is said "
-            "there.",
-            ShortenedWarning,
-            stacklevel=5,
+            "there."
         )
     frames = edge // codec.hop + codec.frames(samples / rate)
-    return Layout(
+    layout = FrameLayout(
         frames=frames,
         first=edge,
         samples=samples,
         source=torch.nn.functional.pad(head, (0, frames * codec.hop - head.shape[0])),
         reference_samples=edge,
     )
+    return layout, shortened
 
 
 def _from_memory(given: object, name: str, sample_rate: int) -> Tensor:
-    """Bring (waveform, sample_rate) to mono at a rate."""
+    """Convert (waveform, sample_rate) to mono at a sample rate."""
     if not isinstance(given, tuple) or len(given) != 2:
         raise InputError(
             f"{name} is a {type(given).__name__}; give a path, an Audio, or "

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from unison_audio import checkpoint
-from unison_audio.checkpoint_files import CONFIG_FILE, find_checkpoint, read_config
+from unison_audio.checkpoint_files import OpenCheckpoint, open_checkpoint
 from unison_audio.codecs.table import CODECS, AudioCodec
 from unison_audio.device import available_memory, preferred_dtype
 from unison_audio.errors import InputError
@@ -113,18 +113,19 @@ class Parts:
     """Whether they are in memory together."""
 
 
-def open_parts(name_or_path: str | os.PathLike[str], how: Loading) -> Parts:
+def open_parts(name_or_path: str | os.PathLike[str] | OpenCheckpoint, how: Loading) -> Parts:
     """Finds a checkpoint and prepares the loading of its models, within the memory there is.
 
     Args:
-        name_or_path: A variant's name, a folder, or `owner/name` on the Hugging Face hub.
+        name_or_path: A variant's name, a folder, `owner/name` on the Hugging Face hub, or an open
+            checkpoint.
         how: How and where they are to run.
 
     Raises:
         InputError: If there is no such checkpoint, a part is not known, or it cannot fit.
     """
-    where = find_checkpoint(name_or_path)
-    variant = read_config(where / CONFIG_FILE)
+    opened = open_checkpoint(name_or_path)
+    where, variant = opened.folder, opened.variant
     new_text = _row(TEXT_ENCODERS, variant.text_encoder, "text encoder", variant)
     new_codec = _row(CODECS, variant.codec, "codec", variant)
     device = torch.device(how.device)
@@ -134,7 +135,7 @@ def open_parts(name_or_path: str | os.PathLike[str], how: Loading) -> Parts:
     return Parts(
         variant=variant,
         backbone=Part(
-            partial(_load_backbone, where, device, dtype, how.compiled), keep=not low_memory
+            partial(_load_backbone, opened, device, dtype, how.compiled), keep=not low_memory
         ),
         codec=Part(
             partial(_load_codec, new_codec, variant, where, how.codec_files, device),
@@ -237,9 +238,9 @@ def _gigabytes(amount: int) -> str:
 
 
 def _load_backbone(
-    where: Path, device: torch.device, dtype: torch.dtype, compiled: bool
+    opened: OpenCheckpoint, device: torch.device, dtype: torch.dtype, compiled: bool
 ) -> UnisonBackbone:
-    backbone = checkpoint.load(where, dtype=dtype)[1].to(device).eval()
+    backbone = checkpoint.load_backbone(opened.folder, opened.variant, dtype=dtype).to(device)
     if compiled:
         backbone.compile_blocks()
     return backbone

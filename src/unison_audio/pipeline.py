@@ -1,33 +1,52 @@
-"""Unison: everything a user calls, from a checkpoint to sound."""
+"""`Unison`: the public interface, from a checkpoint and an instruction to sound."""
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Unpack, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
 
 from unison_audio import audio, checkpoint
 from unison_audio.audio import Audio
+from unison_audio.checkpoint_files import OpenCheckpoint
+from unison_audio.checks import domain_message, require_domain
 from unison_audio.codecs import table as codecs
 from unison_audio.codecs.nano import NanoCodec
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.errors import InputError
-from unison_audio.inputs import FADE_IN_SECONDS, PEAK, Request, Sound, prepare
+from unison_audio.inputs import (
+    FADE_IN_SECONDS,
+    PEAK,
+    DomainWarning,
+    Request,
+    ShortenedWarning,
+    Sound,
+    prepare,
+)
 from unison_audio.loading import Loading, Part, open_parts
 from unison_audio.longform import pieces, plan_speech, speak
-from unison_audio.model import rerank as ranking
-from unison_audio.model import sampling
 from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.rerank import denoising_error
+from unison_audio.model.sampling import ModelInputs, sample
 from unison_audio.native_audio import NativeAudio
-from unison_audio.preserve import keep_source
+from unison_audio.preserve import preserve_source
 from unison_audio.regions import edit_regions
-from unison_audio.sampling_params import Pace, Sampling, SamplingOptions, sampling_for
+from unison_audio.sampling_params import (
+    GroupSettings,
+    ResolvedSampling,
+    SamplingParams,
+    merge_options,
+    resolve_sampling,
+)
 from unison_audio.tasks.conditioning import Condition, condition
 from unison_audio.tasks.table import REFERENCE, TASKS, Task, TaskBatch
+from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
 from unison_audio.times import Region
 from unison_audio.variants import Variant
@@ -35,16 +54,31 @@ from unison_audio.variants import Variant
 MAX_BATCH = 16
 """Items that `generate` samples at once."""
 
+OnStep = Callable[[int, int], None]
+"""Called with the steps done and the steps in all."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """Requests that are sampled together."""
+
+    rows: list[int]
+    """Positions of the requests, shortest first."""
+    settings: GroupSettings
+    """Settings of all of them."""
+
 
 class Unison:
-    """A variant with its weights: generates and edits sound from instructions.
+    """A variant with its weights, which generates and edits sound from instructions.
 
     Args:
-        variant: What it is.
-        backbone: The trained part, or how it is loaded.
-        codec: The variant's codec, likewise.
-        text_encoder: The variant's text encoder, likewise.
-        device: Where the backbone and the codec run; models given loaded are moved there.
+        variant: The variant of the models.
+        backbone: The trained model, loaded or to be loaded on first use.
+        codec: The variant's codec, loaded or to be loaded on first use.
+        text_encoder: The variant's text encoder, loaded or to be loaded on first use.
+        device: Device of the backbone and the codec; loaded models are moved there.
     """
 
     def __init__(
@@ -59,10 +93,11 @@ class Unison:
         self._backbone = _as_part(backbone, self.device)
         self._codec = _as_part(codec, self.device)
         self._text_encoder = _as_part(text_encoder, self.device)
+        self._known_sounds = NearestTexts(variant.domain.sounds if variant.domain else ())
 
     @property
     def backbone(self) -> UnisonBackbone:
-        """The trained part."""
+        """The trained model."""
         return self._backbone.get()
 
     @property
@@ -78,7 +113,7 @@ class Unison:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | os.PathLike[str] = "nano",
+        name_or_path: str | os.PathLike[str] | OpenCheckpoint = "nano",
         device: torch.device | str = "cpu",
         *,
         dtype: torch.dtype | None = None,
@@ -90,20 +125,20 @@ class Unison:
         """Open a checkpoint with its codec and its text encoder.
 
         Args:
-            name_or_path: "nano" for the weights that come with the package, a folder, or
-                `owner/name` of a repository on the Hugging Face hub.
-            device: Where to run.
-            dtype: Type the backbone computes in; by default bfloat16 on a GPU that has it, and
+            name_or_path: "nano" for the weights that come with the package, a folder,
+                `owner/name` of a repository on the Hugging Face hub, or an open checkpoint.
+            device: Device to run on.
+            dtype: Computing type of the backbone; by default bfloat16 on a GPU that has it, and
                 float32 on a CPU.
-            low_memory: One model in memory at a time, a large language model layer by layer from
-                the disk. By default so where they do not fit together.
-            codec_files: Folder of the codec's own files, if they are not to be downloaded.
-            text_files: Folder of the language model, likewise.
-            compiled: Whether the backbone's blocks go through torch.compile.
+            low_memory: Hold one model in memory at a time, and read a large language model layer
+                by layer from the disk. By default only where the models do not fit together.
+            codec_files: Folder of the codec's files; None downloads them.
+            text_files: Folder of the language model; None downloads it.
+            compiled: Whether the backbone's blocks are compiled by torch.compile.
 
         Raises:
-            InputError: If there is no such checkpoint, it is damaged, a part is not known, or it
-                does not fit into memory.
+            InputError: If there is no such checkpoint, it is damaged, its codec or text encoder is
+                unknown, or it does not fit into memory.
         """
         how = Loading(
             device=device,
@@ -115,7 +150,7 @@ class Unison:
         )
         parts = open_parts(name_or_path, how)
         unison = cls(parts.variant, parts.backbone, parts.codec, parts.text_encoder, device)
-        if parts.resident:  # what is wrong with a file is said now, not at the first sound
+        if parts.resident:  # a damaged file is refused now, not at the first sound
             unison._backbone.get(), unison._codec.get(), unison._text_encoder.get()
         return unison
 
@@ -125,7 +160,7 @@ class Unison:
         """Write a checkpoint that `from_pretrained` loads, nano's codec included.
 
         Args:
-            directory: Where to; made if missing.
+            directory: Folder to write to; made if missing.
             dtype: Type of the backbone's weights in the file, float32 or float16. The nano codec
                 is always stored as float16.
 
@@ -139,7 +174,7 @@ class Unison:
     def push_to_hub(
         self, repo_id: str, *, private: bool = False, dtype: torch.dtype = torch.float32
     ) -> str:
-        """Upload to the Hugging Face hub what `save_pretrained` writes.
+        """Upload a checkpoint, as `save_pretrained` writes it, to the Hugging Face hub.
 
         Args:
             repo_id: `owner/name`; the repository is made if it is missing.
@@ -164,8 +199,9 @@ class Unison:
         reference_text: str | None = ...,
         duration: float | None = ...,
         seed: int = ...,
-        on_step: Callable[[int, int], None] | None = ...,
-        **options: Unpack[SamplingOptions],
+        sampling: SamplingParams | None = ...,
+        on_step: OnStep | None = ...,
+        **options: Any,
     ) -> Audio: ...
 
     @overload
@@ -178,8 +214,9 @@ class Unison:
         reference_text: str | list[str | None] | None = ...,
         duration: float | list[float | None] | None = ...,
         seed: int | list[int] = ...,
-        on_step: Callable[[int, int], None] | None = ...,
-        **options: Unpack[SamplingOptions],
+        sampling: SamplingParams | None = ...,
+        on_step: OnStep | None = ...,
+        **options: Any,
     ) -> list[Audio]: ...
 
     def generate(
@@ -191,53 +228,98 @@ class Unison:
         reference_text: str | list[str | None] | None = None,
         duration: float | list[float | None] | None = None,
         seed: int | list[int] = 0,
-        on_step: Callable[[int, int], None] | None = None,
-        **options: Unpack[SamplingOptions],
+        sampling: SamplingParams | None = None,
+        on_step: OnStep | None = None,
+        **options: Any,
     ) -> Audio | list[Audio]:
-        """Do what an instruction, or each of several, says.
+        """Generate or edit audio from an instruction.
 
-        The task follows from the instruction's tags and the inputs. With a list of instructions
-        every other input is one for all, or a list with one an instruction; what a list gives is
-        what single calls with the same seeds give. A source is brought to the level that its task
-        was trained with and the result is brought back, so that what is not edited keeps its
-        level. A result whose peak would exceed 1 is scaled as a whole to a peak of 0.99.
+        The task follows from the instruction's tags and the inputs. With a list of instructions,
+        every other input is one value for all or a list with one value for each; the results equal
+        those of single calls with the same seeds. A source is scaled to the level of its task's
+        training sources and the result is scaled back, so that unedited parts keep their level. A
+        result whose peak would exceed 1 is scaled as a whole to a peak of 0.99.
 
         Args:
-            instruction: With the tags of the task table.
+            instruction: Instruction with the tags of the task table.
             source: The recording to edit: a path, an `Audio`, or (waveform, sample_rate).
-            reference: The recording whose voice is to speak.
+            reference: The recording of the voice to speak in.
             reference_text: The words of the reference.
-            duration: Seconds of the result, for zero-shot speech of the new speech alone. Without
-                it an edit is as long as its source; anything else has the variant's default.
-            seed: Of the noise; the same seed gives the same sound.
+            duration: Seconds of the result; for zero-shot speech, of the new speech alone. By
+                default an edit is as long as its source, and other results have the variant's
+                default length.
+            seed: Seed of the noise; the same seed gives the same sound.
+            sampling: Sampling options; None takes the variant's default preset.
             on_step: Called after each step with the steps done and the steps in all.
-            **options: Of sampling, where they are not to be the variant's: see `SamplingOptions`.
+            **options: Fields of `SamplingParams`, such as `steps=20`, over those of `sampling`.
 
         Returns:
-            The sound, or a list of as many as there are instructions.
+            The sound, or a list of one sound for each instruction. An instruction outside the
+            variant's domain gives a warning, which `Audio.warnings` holds too.
 
         Raises:
-            InputError: If an input cannot be used, or does not fit the instruction.
+            InputError: If an input cannot be used or does not fit the instruction, or if `strict`
+                is set and the instruction is outside the variant's domain.
         """
-        single = not isinstance(instruction, list)
-        instructions = instruction if isinstance(instruction, list) else [instruction]
-        count = None if single else len(instructions)
-        inputs = {
-            "source": _per_item(source, count, "source"),
-            "reference": _per_item(reference, count, "reference"),
-            "reference_text": _per_item(reference_text, count, "reference_text"),
-            "duration": _per_item(duration, count, "duration"),
-            "seed": _per_item(seed, count, "seed"),
-        }
-        settings = sampling_for(self.variant, **options)
+        # 1. Check the inputs: one set for each instruction, and the settings of every task group.
+        params = merge_options(sampling, options)
+        settings = resolve_sampling(self.variant, params)
+        items = _items(
+            instruction,
+            source=source,
+            reference=reference,
+            reference_text=reference_text,
+            duration=duration,
+            seed=seed,
+        )
+        # 2. Read the recordings, find each task, encode sources and references.
         with self._codec.use() as codec:
-            requests = [
-                prepare(self.variant, codec, text, **{name: v[i] for name, v in inputs.items()})
-                for i, text in enumerate(instructions)
-            ]
+            requests = [prepare(self.variant, codec, **item) for item in items]
+            # Each item is encoded alone, so that its latents do not depend on its neighbors.
             conditions = [self._condition(codec, request) for request in requests]
-        sounds = self._answer(requests, conditions, settings, on_step)
-        return sounds[0] if single else sounds
+        if params.strict:
+            for request in requests:
+                require_domain(self.variant, request.asked)
+        if not requests:
+            return []
+        # 3. Encode the instructions. The text encoder is done before the backbone is needed, which
+        # is what low memory relies on; so are sampling and decoding below.
+        with self._text_encoder.use() as encoder:
+            text = encoder.encode([request.instruction for request in requests])
+            notes = [self._warnings(request, encoder) for request in requests]
+        for note in {str(note): note for own in notes for note in own}.values():
+            warnings.warn(note, stacklevel=2)
+        # 4. Sample latents, in batches of equal settings and similar length.
+        batches = _plan_batches(requests, settings)
+        total, done = sum(batch.settings.progress_steps for batch in batches), 0
+        latents = []  # one (B, C, T') for each batch
+        with self._backbone.use():
+            for batch in batches:
+                frames = [requests[row].layout.frames for row in batch.rows]
+                latents.append(
+                    self._sample(
+                        _pad([conditions[row] for row in batch.rows], max(frames)),
+                        _choose(text, batch.rows),
+                        [requests[row].seed for row in batch.rows],
+                        batch.settings,
+                        _shifted(on_step, done, total),
+                        frames,
+                    )
+                )
+                done += batch.settings.progress_steps
+        # 5. Decode, and apply edits to the recordings themselves where the settings say so.
+        sounds: dict[int, Audio] = {}
+        with self._codec.use() as codec:
+            for batch, z in zip(batches, latents, strict=True):
+                for row, waveform in self._decode(codec, batch, z, requests):
+                    request = requests[row]
+                    if settings.for_task(request.task).preserve_source:
+                        decoded_source = self._decode_latents(codec, conditions[row].z_s)
+                        waveform = _preserve(request, decoded_source[0], waveform)
+                    # 6. Cut out the result and bring it back to its level.
+                    told = tuple(map(str, notes[row]))
+                    sounds[row] = replace(self._finish(request, waveform), warnings=told)
+        return [sounds[row] for row in range(len(sounds))] if _is_list(instruction) else sounds[0]
 
     def edit(
         self,
@@ -313,10 +395,10 @@ class Unison:
         return pieces(speak(self, speech, **options), speech)
 
     def check(self, instruction: str, **inputs: Any) -> None:
-        """Refuse what `generate` would refuse, without running it.
+        """Refuse all that `generate` would refuse, without sampling.
 
         Args:
-            instruction: With the tags of the task table.
+            instruction: Instruction with the tags of the task table.
             **inputs: source, reference, reference_text, duration and seed, as for `generate`.
 
         Raises:
@@ -331,104 +413,59 @@ class Unison:
         batch: TaskBatch,
         *,
         seed: int = 0,
-        on_step: Callable[[int, int], None] | None = None,
-        **options: Unpack[SamplingOptions],
+        sampling: SamplingParams | None = None,
+        on_step: OnStep | None = None,
+        **options: Any,
     ) -> Tensor:
-        """Do what a built batch asks for, on its waveforms as they are; evaluation calls this.
+        """Answer a batch of a task's builder, whose waveforms are used as they are.
 
         Args:
-            batch: What a task's builder made at the variant's sample rate.
+            batch: The batch, built at the variant's sample rate.
             seed: Item i's noise has the seed `seed + i`.
+            sampling: Sampling options; None takes the variant's default preset.
             on_step: Called after each step with the steps done and the steps in all.
-            **options: Of sampling, where they are not to be the variant's: see `SamplingOptions`.
+            **options: Fields of `SamplingParams`, over those of `sampling`.
 
         Returns:
             (B, samples) of the target's length, zero-shot's reference region included.
         """
+        task = TASKS[batch.task]
         count, samples = batch.target.shape
-        settings = sampling_for(self.variant, **options)
+        params = merge_options(sampling, options)
+        settings = resolve_sampling(self.variant, params).for_task(task)
         with self._codec.use() as codec:
             given = condition(
                 codec,
-                TASKS[batch.task],
+                task,
                 codec.frames(samples / self.variant.sample_rate),
                 count,
                 batch.source.to(self.device) if batch.source is not None else None,
                 batch.reference_samples,
             )
-        text = self._read(batch.instructions)
-        seeds = [seed + i for i in range(count)]
-        task = TASKS[batch.task]
-        z = self._sample(given, text, seeds, settings.solver, settings.pace(task), on_step)
+        text = self._encode_text(batch.instructions)
+        z = self._sample(given, text, [seed + i for i in range(count)], settings, on_step)
         with self._codec.use() as codec:
-            sound = codec.decode(z).float().cpu()[:, :samples]
-            if batch.source is None or not settings.keeps(task):
+            sound = self._decode_latents(codec, z)[:, :samples]
+            if batch.source is None or not settings.preserve_source:
                 return sound
-            again = codec.decode(given.z_s).float().cpu()[:, :samples]
-        source = batch.source.cpu()
-        return _keep_for(task, source, again, sound)
+            decoded_source = self._decode_latents(codec, given.z_s)[:, :samples]
+        return _preserve_for(task, batch.source.cpu(), decoded_source, sound)
 
-    @torch.no_grad()
-    def _answer(
-        self,
-        requests: Sequence[Request],
-        conditions: Sequence[Condition],
-        settings: Sampling,
-        on_step: Callable[[int, int], None] | None,
-    ) -> list[Audio]:
-        """Run requests in batches of any tasks and lengths, and hand out sounds in their order."""
-        if not requests:
-            return []
-        text = self._read([request.instruction for request in requests])
-        # Neighbours of similar length waste the least; equal lengths share their attention.
-        order = sorted(range(len(requests)), key=lambda row: requests[row].layout.frames)
-        paces = [settings.pace(request.task) for request in requests]
-        batches = [
-            rows[start : start + size]
-            for pace in dict.fromkeys(paces)
-            for rows in [[row for row in order if paces[row] == pace]]
-            for size in [max(1, MAX_BATCH // pace.candidates)]
-            for start in range(0, len(rows), size)
-        ]
-        latents: dict[int, Tensor] = {}
-        total, before = sum(paces[rows[0]].passes for rows in batches), 0
-        with self._backbone.use():
-            for rows in batches:
-
-                def count(step: int, of: int, before: int = before) -> None:
-                    if on_step is not None:
-                        on_step(before + step, total)
-
-                frames = [requests[row].layout.frames for row in rows]
-                z = self._sample(
-                    _pad([conditions[row] for row in rows], max(frames)),
-                    _choose(text, rows),
-                    [requests[row].seed for row in rows],
-                    settings.solver,
-                    paces[rows[0]],
-                    count,
-                    frames,
-                )
-                before += paces[rows[0]].passes
-                latents |= {row: z[i, :, : frames[i]] for i, row in enumerate(rows)}
-        sounds: dict[int, Audio] = {}
-        with self._codec.use() as codec:
-            for _, same in groupby(order, key=lambda row: requests[row].layout.frames):
-                rows = list(same)
-                for start in range(0, len(rows), MAX_BATCH):
-                    some = rows[start : start + MAX_BATCH]
-                    waveforms = codec.decode(torch.stack([latents[row] for row in some])).float()
-                    for row, waveform in zip(some, waveforms.cpu(), strict=True):
-                        request = requests[row]
-                        if settings.keeps(request.task):
-                            again = codec.decode(conditions[row].z_s).float().cpu()
-                            waveform = _keep(request, again, waveform)
-                        sounds[row] = self._finish(request, waveform)
-        return [sounds[row] for row in range(len(requests))]
+    def _warnings(self, request: Request, encoder: TextEncoder) -> list[UserWarning]:
+        """Warnings about one request."""
+        found: list[UserWarning] = []
+        if request.shortened:
+            found.append(ShortenedWarning(request.shortened))
+        if request.outside:
+            sounds = request.outside.sounds
+            nearest = {sound: self._known_sounds.find(encoder, sound) for sound in sounds}
+            message = domain_message(self.variant, request.outside, nearest)
+            found.append(DomainWarning(f"{message}; expect a poor result."))
+        return found
 
     @torch.no_grad()
     def _condition(self, codec: AudioCodec, request: Request) -> Condition:
-        """Encode one item by itself, so that it does not depend on its neighbours."""
+        """Encode the source or the reference of one request."""
         layout = request.layout
         if layout.source is None:
             return condition(codec, request.task, layout.frames, 1)
@@ -436,72 +473,92 @@ class Unison:
         source = layout.source[None].to(self.device)
         return condition(codec, request.task, layout.frames, 1, source, edges)
 
-    def _read(self, instructions: Sequence[str]) -> TextStates:
+    def _encode_text(self, instructions: Sequence[str]) -> TextStates:
         """Encode instructions."""
         with self._text_encoder.use() as encoder:
             return encoder.encode(instructions)
 
+    @torch.no_grad()
     def _sample(
         self,
         given: Condition,
         text: TextStates,
         seeds: Sequence[int],
-        solver: str,
-        pace: Pace,
-        on_step: Callable[[int, int], None] | None,
+        settings: GroupSettings,
+        on_step: OnStep | None,
         frames: Sequence[int] | None = None,
     ) -> Tensor:
-        """Sample one batch: latents (B, C, T'), of each row the candidate that fits best."""
+        """Sample one batch: latents (B, C, T'), the best candidate of each row."""
         rows, channels, longest = given.z_s.shape
+        count, total = settings.num_candidates, settings.progress_steps
         lengths = [longest] * rows if frames is None else list(frames)
-        noise = torch.zeros(rows, pace.candidates, channels, longest)
-        for row, seed in enumerate(seeds):  # an item's noise depends on its own length only
+        noise = torch.zeros(rows, count, channels, longest)
+        for row, seed in enumerate(seeds):
+            # A generator for each item, over the item's own length: its noise, and so its sound,
+            # is the same alone and in any batch.
             generator = torch.Generator().manual_seed(seed)
             for candidate in noise[row]:
                 drawn = torch.randn(channels, lengths[row], generator=generator)
                 candidate[:, : lengths[row]] = drawn
-        which = [row for row in range(rows) for _ in range(pace.candidates)]
-        given, text = given.to(self.device), _choose(text, which)
-        inputs: dict[str, Any] = {
-            "z_s": given.z_s[which],
-            "m": given.m[which],
-            "hidden_states": text.hidden_states.to(self.device)
-            if self.variant.read_layers
-            else None,
-            "text_mask": text.mask.to(self.device),
-            "penultimate": None if text.penultimate is None else text.penultimate.to(self.device),
-            "frames": [lengths[row] for row in which],
-        }
+        which = [row for row in range(rows) for _ in range(count)]  # row of each candidate
+        given, text = given.to(self.device), _choose(text, which).to(self.device)
+        inputs = ModelInputs(
+            z_s=given.z_s[which],
+            m=given.m[which],
+            hidden_states=text.hidden_states if self.variant.read_layers else None,
+            text_mask=text.mask,
+            penultimate=text.penultimate,
+            frames=[lengths[row] for row in which],
+        )
 
-        def count(done: int) -> None:
+        def tell(done: int) -> None:
             if on_step is not None:
-                on_step(done, pace.passes)
+                on_step(done, total)
 
         with self._backbone.use() as backbone:
-            z = sampling.sample(
+            z = sample(
                 backbone,
-                held=(inputs["m"] == REFERENCE) & self.variant.hold_reference,
-                noise=pace.temperature * noise.flatten(0, 1).to(self.device),
-                steps=pace.steps,
-                solver=solver,
-                guidance=pace.guidance,
-                on_step=lambda done, of: count(done),
-                **inputs,
+                inputs,
+                noise=settings.temperature * noise.flatten(0, 1).to(self.device),
+                steps=settings.steps,
+                solver=settings.solver,
+                guidance=settings.guidance,
+                fixed=(inputs.m == REFERENCE) & self.variant.hold_reference,
+                on_step=lambda done, of: tell(done),
             )
-            if pace.candidates == 1:
+            if count == 1:
                 return z
-            misfit = ranking.misfit(
+            error = denoising_error(
                 backbone,
+                inputs,
                 z,
                 loss_mask=given.loss_mask[which],
-                on_pass=lambda done: count(pace.steps + done),
-                **inputs,
+                on_evaluation=lambda done: tell(settings.steps + done),
             )
-        best = misfit.view(rows, pace.candidates).argmin(dim=1)
-        return z.view(rows, pace.candidates, channels, longest)[torch.arange(rows), best.cpu()]
+        best = error.view(rows, count).argmin(dim=1)
+        return z.view(rows, count, channels, longest)[torch.arange(rows), best.cpu()]
+
+    def _decode(
+        self, codec: AudioCodec, batch: _Batch, z: Tensor, requests: Sequence[Request]
+    ) -> list[tuple[int, Tensor]]:
+        """Decode a batch's latents: each request's position and waveform (samples,)."""
+        found: list[tuple[int, Tensor]] = []
+        # Rows are sorted by length, so that rows of equal length are neighbors and are decoded
+        # together, without the padding that would change their ends.
+        for frames, same in groupby(batch.rows, key=lambda row: requests[row].layout.frames):
+            rows = list(same)
+            first = len(found)
+            waveforms = self._decode_latents(codec, z[first : first + len(rows), :, :frames])
+            found += zip(rows, waveforms, strict=True)
+        return found
+
+    @torch.no_grad()
+    def _decode_latents(self, codec: AudioCodec, z: Tensor) -> Tensor:
+        """(B, C, T') -> waveforms (B, samples) on the CPU."""
+        return codec.decode(z).float().cpu()
 
     def _finish(self, request: Request, waveform: Tensor) -> Audio:
-        """Cut out what was asked for, at its level."""
+        """Cut out the result and scale it back to the level of its source."""
         layout = request.layout
         cut = waveform[layout.first : layout.first + layout.samples] / layout.gain
         if layout.reference_samples:
@@ -516,8 +573,8 @@ class Unison:
         )
 
 
-def _as_part(value: Any, device: torch.device) -> Part[Any]:
-    """A model that is loaded already, or one that will be."""
+def _as_part(value: T | Part[T], device: torch.device) -> Part[T]:
+    """Wrap a model that is loaded already; leave one that is loaded later."""
     if isinstance(value, Part):
         return value
     if isinstance(value, nn.Module):
@@ -525,11 +582,68 @@ def _as_part(value: Any, device: torch.device) -> Part[Any]:
     return Part(lambda: value)
 
 
-def _keep_for(task: Task, source: Tensor, source_again: Tensor, result: Tensor) -> Tensor:
-    """`keep_source` as a task needs it."""
-    return keep_source(
+def _is_list(instruction: object) -> bool:
+    """Whether several instructions are given."""
+    return isinstance(instruction, list)
+
+
+def _items(instruction: Any, **inputs: Any) -> list[dict[str, Any]]:
+    """Inputs of each instruction, by the names of `prepare`.
+
+    Raises:
+        InputError: If a list has another length than that of the instructions.
+    """
+    single = not _is_list(instruction)
+    instructions = [instruction] if single else instruction
+    items = [{"instruction": text} for text in instructions]
+    for name, value in inputs.items():
+        if not isinstance(value, list):
+            value = [value] * len(items)
+        elif single or len(value) != len(items):
+            raise InputError(
+                f"{name} is a list of {len(value)} for {'one' if single else len(items)} "
+                "instruction(s); give one value for all, or as many as there are instructions."
+            )
+        for item, own in zip(items, value, strict=True):
+            item[name] = own
+    return items
+
+
+def _plan_batches(requests: Sequence[Request], sampling: ResolvedSampling) -> list[_Batch]:
+    """Group requests of any tasks and lengths into batches of equal sampling settings.
+
+    Items of similar length are neighbors, which keeps padding short. Candidates count as items.
+    """
+    groups: dict[GroupSettings, list[int]] = {}
+    for row, request in enumerate(requests):
+        # How the source is handled does not concern sampling, and must not split a batch.
+        settings = replace(sampling.for_task(request.task), preserve_source=False)
+        groups.setdefault(settings, []).append(row)
+    for rows in groups.values():
+        rows.sort(key=lambda row: requests[row].layout.frames)
+    return [
+        _Batch(rows=rows[start : start + size], settings=settings)
+        for settings, rows in groups.items()
+        for size in [max(1, MAX_BATCH // settings.num_candidates)]
+        for start in range(0, len(rows), size)
+    ]
+
+
+def _shifted(on_step: OnStep | None, done: int, total: int) -> OnStep:
+    """Progress of one batch, reported as progress of all batches."""
+
+    def tell(step: int, of: int) -> None:
+        if on_step is not None:
+            on_step(done + step, total)
+
+    return tell
+
+
+def _preserve_for(task: Task, source: Tensor, decoded_source: Tensor, result: Tensor) -> Tensor:
+    """`preserve_source` as a task needs it."""
+    return preserve_source(
         source,
-        source_again,
+        decoded_source,
         result,
         adds=task.adds,
         removes=task.removes,
@@ -537,30 +651,18 @@ def _keep_for(task: Task, source: Tensor, source_again: Tensor, result: Tensor) 
     )
 
 
-def _keep(request: Request, source_again: Tensor, waveform: Tensor) -> Tensor:
-    """An edit's result (samples,) made of its source."""
+def _preserve(request: Request, decoded_source: Tensor, waveform: Tensor) -> Tensor:
+    """Apply an edit, (samples,), to its source."""
     source = request.layout.source
     if source is None:
         raise AssertionError("an edit has a source")
     length = min(len(source), len(waveform))
-    parts = (part[None, :length] for part in (source, source_again[0], waveform))
-    return _keep_for(request.task, *parts)[0]
-
-
-def _per_item(value: Any, count: int | None, name: str) -> list[Any]:
-    """One value an instruction; `count` is None for a single instruction."""
-    if not isinstance(value, list):
-        return [value] * (1 if count is None else count)
-    if count is None or len(value) != count:
-        raise InputError(
-            f"{name} is a list of {len(value)} for {'one' if count is None else count} "
-            "instruction(s); give one value for all, or as many as there are instructions."
-        )
-    return value
+    waves = (wave[None, :length] for wave in (source, decoded_source, waveform))
+    return _preserve_for(request.task, *waves)[0]
 
 
 def _pad(conditions: Sequence[Condition], frames: int) -> Condition:
-    """Conditions of one item each -> of a batch, padded to a number of frames."""
+    """Join conditions of one item each into a batch, padded to a number of frames."""
 
     def pad(name: str) -> Tensor:
         rows = [getattr(one, name) for one in conditions]
@@ -570,7 +672,7 @@ def _pad(conditions: Sequence[Condition], frames: int) -> Condition:
 
 
 def _choose(text: TextStates, rows: Sequence[int]) -> TextStates:
-    """Some items' text."""
+    """Text states of some rows, which may repeat."""
     chosen = list(rows)
     return TextStates(
         hidden_states=text.hidden_states[chosen],

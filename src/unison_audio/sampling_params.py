@@ -1,193 +1,255 @@
-"""How a run is sampled: a variant's presets, and what a user asks for instead."""
+"""`SamplingParams`: the sampling options that the command line, jobs files and Python share.
 
-from dataclasses import dataclass
-from typing import TypedDict
+Each option is written once, as a field of the dataclass: its name, type, help and range. A field
+that is None takes its value from the variant's preset, see `resolve_sampling`.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 from unison_audio.errors import InputError
 from unison_audio.model.guidance import Guidance, is_number
-from unison_audio.model.solvers import SOLVERS
-from unison_audio.tasks.table import GENERATING_GROUPS, Group, Task
+from unison_audio.model.solvers import require_solver
+from unison_audio.tasks.table import GENERATING_GROUPS, GROUPS, Group, Task
 from unison_audio.variants import Variant
 
 MAX_STEPS = 1000
 
 MAX_CANDIDATES = 64
 
-PRESETS = ("default", "fast")
+Preset = Literal["default", "fast"]
 
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 
-class SamplingOptions(TypedDict, total=False):
-    """What a user may ask for; None, or nothing, is what the preset has."""
-
-    preset: str | None
-    """One of `PRESETS`; "fast" takes as few steps as lose nothing that can be measured."""
-    steps: int | None
-    """Steps of the solver."""
-    solver: str | None
-    """A name out of `SOLVERS`."""
-    guidance_scale: float | None
-    """Strength of the guidance (paper section 3.5)."""
-    guidance_interval: tuple[float, float] | None
-    """Times t, from and to, between which there is guidance."""
-    guidance_rescale: float | None
-    """How far, from 0 to 1, the deviation of the guided velocity is brought back."""
-    temperature: float | None
-    """Deviation of the noise that sampling starts from; see `Pace.temperature`."""
-    candidates: int | None
-    """How many sounds are drawn, of which the one is kept that the model finds to fit best
-    (`model.rerank`)."""
-    keep_source: bool | None
-    """Whether every edit is done to the recording itself (`preserve.keep_source`), or none."""
+RENAMED = {
+    "candidates": "num_candidates",
+    "guidance": "guidance_scale",
+    "keep_source": "preserve_source",
+}
+"""Names before 0.2 -> names now. All entries accept the old ones, with a warning, until 0.3."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
-    """How many steps are taken, and how strongly the text leads."""
+class SamplingParams:
+    """Sampling options of a request; None keeps the value of the variant's preset."""
 
-    steps: int
-    """Steps of the solver."""
-    guidance: Guidance
-    """How velocities with and without text are put together."""
-    temperature: float = 1.0
-    """Deviation of the noise that sampling starts from: 1 is what training saw; with less, sounds
-    are likelier and less varied."""
-    candidates: int = 1
-    """How many are drawn of each sound."""
+    preset: Preset | None = None
+    """default, or fast: the fewest steps with no measurable loss."""
+    steps: int | None = None
+    """Sampling steps, 1 to 1000."""
+    solver: str | None = None
+    """euler (the paper's), heun, unipc, dpm++, or euler-even for distilled models."""
+    guidance_scale: float | None = None
+    """Strength of classifier-free guidance, 0 to 100; higher values follow the instruction more
+    closely, and 1 turns guidance off."""
+    guidance_interval: tuple[float, float] | None = None
+    """Flow times with guidance, from and to, where 1 is noise and 0 is data."""
+    guidance_rescale: float | None = None
+    """Share, 0 to 1, of the gain in loudness by guidance that is taken back."""
+    temperature: float | None = None
+    """Standard deviation of the initial noise, 0 to 2; lower values give safer, less varied
+    sounds."""
+    num_candidates: int | None = None
+    """Candidates to sample, 1 to 64; the one with the lowest denoising error is kept."""
+    preserve_source: bool | None = None
+    """Apply an edit to the recording itself, so that all that is not edited stays as it is. By
+    default nano does so where no words are added, and other variants never do."""
+    strict: bool | None = None
+    """Refuse an instruction outside the variant's domain; by default it gets a warning."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be sampled with."""
-        if not is_number(self.temperature) or not 0 <= self.temperature <= 2:
+        """Check the range of every option that is given."""
+        if self.preset not in (None, *PRESETS):
+            raise InputError(
+                f"There is no preset {self.preset!r}; use one of {', '.join(PRESETS)}."
+            )
+        _check_count("steps", self.steps, MAX_STEPS)
+        _check_count("num_candidates", self.num_candidates, MAX_CANDIDATES)
+        if self.solver is not None:
+            require_solver(self.solver)
+        if self.temperature is not None and not (
+            is_number(self.temperature) and 0 <= self.temperature <= 2
+        ):
             raise InputError(
                 f"The temperature is {self.temperature!r}; give a number from 0 to 2 (1 is the "
                 "noise of training)."
             )
-        for name, most in (("steps", MAX_STEPS), ("candidates", MAX_CANDIDATES)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-                raise InputError(f"{name} is {value!r}; give a whole number from 1 to {most}.")
+        for name in ("preserve_source", "strict"):
+            if not isinstance(getattr(self, name), bool | None):
+                raise InputError(f"{name} is {getattr(self, name)!r}; give true or false.")
+        interval = self.guidance_interval
+        if interval is not None and not (isinstance(interval, tuple) and len(interval) == 2):
+            raise InputError(f"guidance_interval is {interval!r}; give two times t, from and to.")
+        self.guidance(1.0)
 
-    @property
-    def passes(self) -> int:
-        """Steps, and passes of comparing the candidates if there is more than one."""
-        if self.candidates == 1:
-            return self.steps
-        from unison_audio.model.rerank import PASSES
+    def guidance(self, scale: float) -> Guidance:
+        """Guidance with these options.
 
-        return self.steps + PASSES
+        Args:
+            scale: The preset's guidance scale, used where the options have none.
+
+        Raises:
+            InputError: If an option is out of its range.
+        """
+        return Guidance(
+            scale=scale if self.guidance_scale is None else self.guidance_scale,
+            interval=(0.0, 1.0) if self.guidance_interval is None else self.guidance_interval,
+            rescale=0.0 if self.guidance_rescale is None else self.guidance_rescale,
+        )
+
+    def given(self) -> dict[str, Any]:
+        """The options that are not None."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+OPTIONS: tuple[str, ...] = tuple(field.name for field in fields(SamplingParams))
+"""Names of the options."""
+
+
+def merge_options(base: SamplingParams | None, options: Mapping[str, Any]) -> SamplingParams:
+    """Put options by name over sampling parameters.
+
+    Args:
+        base: The parameters to start from; None starts from the preset's values.
+        options: Name -> value. The names in `RENAMED` are accepted with a warning.
+
+    Returns:
+        The merged parameters.
+
+    Raises:
+        InputError: If a name is unknown or a value out of its range.
+    """
+    values = rename_options(options)
+    unknown = [name for name in values if name not in OPTIONS]
+    if unknown:
+        raise InputError(
+            f"Unknown sampling option {', '.join(unknown)}; the options are {', '.join(OPTIONS)}."
+        )
+    if isinstance(values.get("guidance_interval"), list):  # JSON has no tuples
+        values["guidance_interval"] = tuple(values["guidance_interval"])
+    return replace(base or SamplingParams(), **values)
+
+
+def rename_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace old names of options by the names now, with a warning for each.
+
+    Raises:
+        InputError: If an option is given under both names.
+    """
+    for old, current in RENAMED.items():
+        if old in options and current in options:
+            raise InputError(f"{old} is the old name of {current}; give only {current}.")
+    for old in sorted(options.keys() & RENAMED.keys()):
+        warn_renamed(old, RENAMED[old])
+    return {RENAMED.get(name, name): value for name, value in options.items()}
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Warn once that an option has a new name."""
+    warnings.warn(
+        f"{old} is now called {new}; the old name will stop working in version 0.3.",
+        FutureWarning,
+        stacklevel=2,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """Settings of one run, complete and checked."""
+class GroupSettings:
+    """How the tasks of one group are sampled, with every value set."""
 
-    solver: str
+    steps: int
+    """Sampling steps."""
+    guidance: Guidance
+    """Classifier-free guidance."""
+    solver: str = "euler"
     """A name out of `SOLVERS`."""
-    generation: Pace
-    """Of tasks without a source to edit."""
-    speech: Pace
-    """Of those that only speak."""
-    addition: Pace
-    """Of edits that add something."""
-    removal: Pace
-    """Of edits that only take something away."""
-    keep_source: bool
-    """Whether an edit is done to the recording itself, unless it puts in words."""
-    keep_source_of_words: bool
-    """Whether one that puts in words is. Words are clearer in what the codec decodes, where the
-    model has made room for them."""
+    temperature: float = 1.0
+    """Standard deviation of the initial noise; 1 is that of training."""
+    num_candidates: int = 1
+    """Candidates sampled for each sound."""
+    preserve_source: bool = False
+    """Whether an edit is applied to the recording itself (`preserve.preserve_source`)."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be sampled with."""
-        if not isinstance(self.solver, str) or self.solver not in SOLVERS:
-            raise InputError(
-                f"There is no solver {self.solver!r}; use one of {', '.join(SOLVERS)}."
-            )
-        if not isinstance(self.keep_source, bool):
-            raise InputError(f"keep_source is {self.keep_source!r}; give true or false.")
+        """Check the ranges, which are those of `SamplingParams`."""
+        SamplingParams(
+            steps=self.steps,
+            solver=self.solver,
+            temperature=self.temperature,
+            num_candidates=self.num_candidates,
+            preserve_source=self.preserve_source,
+        )
 
-    def pace(self, task: Task) -> Pace:
-        """The pace of a task's group."""
-        paces: dict[Group, Pace] = {
-            "speech": self.speech,
-            "sound": self.generation,
-            "mixed": self.generation,
-            "add": self.addition,
-            "add_speech": self.addition,
-            "remove": self.removal,
-        }
-        return paces[task.group]
+    @property
+    def progress_steps(self) -> int:
+        """Model evaluations that progress counts: the steps, and those that rank candidates."""
+        if self.num_candidates == 1:
+            return self.steps
+        from unison_audio.model.rerank import EVALUATIONS
 
-    def keeps(self, task: Task) -> bool:
-        """Whether a task's result is made of its source."""
-        if task.group in GENERATING_GROUPS:
-            return False
-        return self.keep_source_of_words if task.group == "add_speech" else self.keep_source
+        return self.steps + EVALUATIONS
 
 
-def sampling_for(
-    variant: Variant,
-    *,
-    preset: str | None = None,
-    steps: int | None = None,
-    solver: str | None = None,
-    guidance_scale: float | None = None,
-    guidance_interval: tuple[float, float] | None = None,
-    guidance_rescale: float | None = None,
-    temperature: float | None = None,
-    candidates: int | None = None,
-    keep_source: bool | None = None,
-) -> Sampling:
-    """Fill in what was not asked for from a variant's preset.
+@dataclass(frozen=True, kw_only=True)
+class ResolvedSampling:
+    """A variant's settings of every task group, with the options of a request applied."""
+
+    by_group: Mapping[Group, GroupSettings]
+    """Group -> settings."""
+
+    def for_task(self, task: Task) -> GroupSettings:
+        """The settings of a task's group."""
+        return self.by_group[task.group]
+
+
+def resolve_sampling(variant: Variant, params: SamplingParams | None = None) -> ResolvedSampling:
+    """Fill in what a request leaves open from a variant's preset.
 
     Args:
-        variant: What will run.
-        preset: One of `PRESETS`; the default one if None.
-        steps: As in `SamplingOptions`, and so the others.
-        solver: Likewise.
-        guidance_scale: Likewise.
-        guidance_interval: Likewise.
-        guidance_rescale: Likewise.
-        temperature: Likewise.
-        candidates: Likewise.
-        keep_source: Likewise.
+        variant: The variant that will run.
+        params: The request's options; None takes the default preset.
 
     Returns:
-        The settings.
-
-    Raises:
-        InputError: If one is unknown or out of its range.
+        The settings of every task group.
     """
-    if preset not in (None, *PRESETS):
-        raise InputError(f"There is no preset {preset!r}; use one of {', '.join(PRESETS)}.")
-    fast = preset == "fast"
+    params = params or SamplingParams()
+    fast = params.preset == "fast"
     preset_steps = variant.fast_steps if fast else variant.steps
     preset_solver = variant.fast_solver if fast else variant.solver
 
-    def pace(
-        own_steps: int, own_scale: float, own_temperature: float = 1.0, own_candidates: int = 1
-    ) -> Pace:
-        return Pace(
-            steps=own_steps if steps is None else steps,
-            guidance=Guidance(
-                scale=own_scale if guidance_scale is None else guidance_scale,
-                interval=(0.0, 1.0) if guidance_interval is None else guidance_interval,
-                rescale=0.0 if guidance_rescale is None else guidance_rescale,
-            ),
-            temperature=own_temperature if temperature is None else temperature,
-            candidates=own_candidates if candidates is None else candidates,
+    def settings(group: Group) -> GroupSettings:
+        steps, scale, temperature, candidates = preset_steps, variant.guidance_scale, 1.0, 1
+        if group == "speech":
+            temperature = variant.speech_temperature
+            candidates = 1 if fast else variant.speech_candidates
+        elif group == "remove":
+            steps = min(steps, variant.removal_steps)
+            scale = variant.removal_guidance_scale
+        elif group not in GENERATING_GROUPS:
+            scale = variant.edit_guidance_scale
+        # Added words are clearer in the decoded result, where the model has made room for them,
+        # than over the recording itself.
+        preserve = variant.keep_source and group != "add_speech"
+        if params.preserve_source is not None:
+            preserve = params.preserve_source
+        return GroupSettings(
+            steps=steps if params.steps is None else params.steps,
+            guidance=params.guidance(scale),
+            solver=preset_solver if params.solver is None else params.solver,
+            temperature=temperature if params.temperature is None else params.temperature,
+            num_candidates=(candidates if params.num_candidates is None else params.num_candidates),
+            preserve_source=preserve and group not in GENERATING_GROUPS,
         )
 
-    return Sampling(
-        solver=preset_solver if solver is None else solver,
-        generation=pace(preset_steps, variant.guidance_scale),
-        speech=pace(
-            preset_steps,
-            variant.guidance_scale,
-            variant.speech_temperature,
-            1 if fast else variant.speech_candidates,
-        ),
-        addition=pace(preset_steps, variant.edit_guidance_scale),
-        removal=pace(min(preset_steps, variant.removal_steps), variant.removal_guidance_scale),
-        keep_source=variant.keep_source if keep_source is None else keep_source,
-        keep_source_of_words=False if keep_source is None else keep_source,
-    )
+    return ResolvedSampling(by_group={group: settings(group) for group in GROUPS})
+
+
+def _check_count(name: str, value: object, most: int) -> None:
+    """Check that an option, where it is given, is a whole number from 1 on."""
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise InputError(f"{name} is {value!r}; give a whole number from 1 to {most}.")

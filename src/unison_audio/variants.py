@@ -1,7 +1,8 @@
-"""The variant table: the one place where backbone, codec and text encoder meet."""
+"""The variant table, which combines a backbone, a codec and a text encoder."""
 
 from dataclasses import dataclass
 
+from unison_audio.domain import Domain
 from unison_audio.errors import InputError
 from unison_audio.model.config import FUSIONS, BackboneConfig
 from unison_audio.model.solvers import SOLVERS
@@ -16,14 +17,14 @@ def layer_picks(layers: int, blocks: int) -> tuple[int, ...]:
     gives layer l as `hidden_states[l]`, index 0 being the embedding.
 
     Args:
-        layers: layers of the text encoder, L.
-        blocks: blocks of the backbone, D.
+        layers: Layers of the text encoder, L.
+        blocks: Blocks of the backbone, D.
 
     Returns:
         D layers, 1-based.
 
     Raises:
-        InputError: if there is no layer or no block.
+        InputError: If there is no layer or no block.
     """
     if layers < 1 or blocks < 1:
         raise InputError(f"{blocks} blocks cannot read {layers} layers; both must be at least 1.")
@@ -32,64 +33,67 @@ def layer_picks(layers: int, blocks: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A backbone with the codec and the text encoder that it was or is to be trained with."""
+    """A backbone with the codec and the text encoder of its training."""
 
     name: str
-    """What the variant is called on the command line."""
+    """Name on the command line."""
     backbone: BackboneConfig
-    """Sizes of the trained part."""
+    """Sizes of the trained model."""
     codec: str
-    """Which audio codec: its name in `unison_audio.codecs.table`."""
+    """Audio codec, by its name in `unison_audio.codecs.table`."""
     text_encoder: str
-    """Which text encoder: its name in `unison_audio.text.states`."""
+    """Text encoder, by its name in `unison_audio.text.table`."""
     text_layers: int
     """Layers of the text encoder, L."""
     sample_rate: int
-    """Samples of sound per second."""
+    """Samples per second."""
     hop: int
     """Samples per latent frame."""
     max_seconds: float
-    """The longest sound the variant is made for."""
+    """Length of the longest sound."""
     default_seconds: float = 10.0
-    """How long a sound becomes when no duration is asked for."""
+    """Default length of a sound."""
     zero_shot_seconds: float = 10.0
-    """How long the new speech after a reference becomes when no duration is asked for."""
+    """Default length of the new speech after a reference."""
     steps: int = 100
-    """Steps of sampling when none are asked for."""
+    """Sampling steps of the default preset."""
     solver: str = "euler"
-    """Solver of these steps: a name in `unison_audio.model.sampling`."""
+    """Solver of the default preset, a key of `unison_audio.model.solvers.SOLVERS`."""
     speech_temperature: float = 1.0
-    """Deviation of the noise that speech without other sounds is sampled from: with less than
-    training's 1 it is likelier and less varied."""
+    """Standard deviation of the initial noise for speech alone; below training's 1, speech is
+    clearer and less varied."""
     speech_candidates: int = 1
-    """Times that such speech is drawn; what the model finds to fit best is kept
-    (`unison_audio.model.ranking`). The fast preset draws once, as the paper does."""
+    """Candidates for speech alone, of which the one with the lowest denoising error is kept
+    (`unison_audio.model.rerank`). The fast preset samples one, as the paper does."""
     fast_steps: int = 25
-    """Steps of the fast preset."""
+    """Sampling steps of the fast preset."""
     fast_solver: str = "unipc"
     """Solver of the fast preset."""
     guidance_scale: float = 4.5
-    """Guidance when none is asked for."""
+    """Guidance scale of generation."""
     edit_guidance_scale: float = 4.5
-    """Likewise in edits that add something; less of it leaves more of the source alone."""
+    """Guidance scale of edits that add something; less preserves more of the source."""
     removal_guidance_scale: float = 4.5
-    """Likewise in edits that only take something away."""
+    """Guidance scale of edits that only remove something."""
     removal_steps: int = 100
-    """Steps of those: with few of them, what is left alone varies less from noise to noise."""
+    """Sampling steps of edits that only remove something: with few steps, the parts that stay
+    depend less on the noise."""
     keep_source: bool = False
-    """Whether edits, but those that put in words, are done to the recording itself
-    (`unison_audio.keeping`); the paper gives out what the codec decodes."""
+    """Whether edits that add no words are applied to the recording itself
+    (`unison_audio.preserve`); the paper returns the codec's output."""
     hold_reference: bool = False
-    """Whether a zero-shot reference's frames are led to what they are known to be while the new
-    ones are sampled, as in training, where they are always right. The loss leaves them out
-    (M_loss), so that the velocity there is anything; the release follows it all the same."""
+    """Whether the frames of a zero-shot reference are set to their known values while the new
+    frames are sampled, as in training. The loss excludes these frames (M_loss), so the model's
+    velocity there is arbitrary; the release follows it all the same."""
     edit_tag_spelling: str = "[Edit][Audio]"
-    """How the weights saw the tags of edits in training: `[Edit][Audio]` or `[Edit] [Audio]`."""
+    """Spelling of an edit's tags in training: `[Edit][Audio]` or `[Edit] [Audio]`."""
     system_prompt: str = ""
     """System prompt around every instruction, for text encoders that take one."""
+    domain: Domain | None = None
+    """Words, sounds and text lengths that the weights know; None claims no limit."""
 
     def __post_init__(self) -> None:
-        """Refuse values that no variant can have."""
+        """Validate the fields."""
         sizes = ("text_layers", "sample_rate", "hop", "max_seconds")
         work = ("steps", "fast_steps", "removal_steps", "speech_candidates")
         for name in (*sizes, *work, "default_seconds", "zero_shot_seconds"):
@@ -127,17 +131,17 @@ class Variant:
 
     @property
     def read_layers(self) -> tuple[int, ...]:
-        """The layer picks that the fusion reads: all, or none."""
+        """Layers of the text encoder that the fusion reads: those of all blocks, or none."""
         return self.layer_picks if FUSIONS[self.backbone.fusion].fresh else ()
 
     @property
     def layer_picks(self) -> tuple[int, ...]:
-        """The text encoder's layer that each block reads, 1-based."""
+        """Layer of the text encoder that each block reads, 1-based."""
         return layer_picks(self.text_layers, self.backbone.blocks)
 
 
 def _full_size(name: str, *, rate: int, fusion: str = "O", blocks: int, llm: str = "7b") -> Variant:
-    """One of the paper's models: they differ in codec, depth, fusion and language model only."""
+    """Make one of the paper's models, which differ in codec, depth, fusion and language model."""
     latent_channels, hop = {16_000: (20, 512), 44_100: (40, 1024)}[rate]
     text_dim, text_layers = {"7b": (3584, 28), "3b": (2048, 36)}[llm]
     return Variant(
@@ -203,13 +207,13 @@ def find_variant(name: str) -> Variant:
     """Look a variant up by name.
 
     Args:
-        name: a key of `VARIANTS`.
+        name: A key of `VARIANTS`.
 
     Returns:
         The variant.
 
     Raises:
-        InputError: if there is none of that name; the message lists those there are.
+        InputError: If the name is unknown; the message lists all names.
     """
     if name not in VARIANTS:
         raise InputError(f"There is no variant {name!r}; use one of {', '.join(VARIANTS)}.")

@@ -14,9 +14,12 @@ import pytest
 import soundfile
 from tiny_unison import RATE, tone_file
 
-from unison_audio import audio, audio_files
+from unison_audio import audio, audio_files, checkpoint, checkpoint_files
 from unison_audio.cli import main as cli
+from unison_audio.cli.jobs import KEYS
+from unison_audio.cli.options import rename_flags
 from unison_audio.pipeline import Unison
+from unison_audio.sampling_params import OPTIONS
 from unison_audio.tasks.table import TASKS
 from unison_audio.variants import VARIANTS
 
@@ -59,13 +62,34 @@ def test_generate_writes_what_the_library_gives(
     suffix: str, tiny: Unison, tiny_checkpoint: Path, stub_text: None, tmp_path: Path
 ) -> None:
     out = tmp_path / f"x{suffix}"
-    options = ("--steps", 2, "--guidance", 2.0, "--seed", 3, "--duration", 1.0)
+    options = ("--steps", 2, "--guidance-scale", 2.0, "--seed", 3, "--duration", 1.0)
     assert run("generate", TTS, "-o", out, "--variant", tiny_checkpoint, *options) == 0
     expected = tiny.generate(TTS, steps=2, guidance_scale=2.0, seed=3, duration=1.0)
     written = audio.load(out, sample_rate=RATE)
     if suffix in (".wav", ".flac"):
         np.testing.assert_allclose(written, expected.waveform, atol=1e-4)
     assert [file.name for file in tmp_path.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("command", ["generate", "batch", "demo"])
+def test_the_config_is_read_once(
+    command: str,
+    tiny_checkpoint: Path,
+    stub_text: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files: list[Path] = []
+    read = checkpoint_files.read_config
+    monkeypatch.setattr(
+        checkpoint_files, "read_config", lambda path: (files.append(path), read(path))[1]
+    )
+    monkeypatch.setattr(checkpoint, "read_config", checkpoint_files.read_config)
+    jobs = write_jobs(tmp_path / "jobs.jsonl", {"instruction": TTS})
+    first = {"generate": (TTS,), "batch": (jobs,), "demo": ()}[command]
+    out = tmp_path / ("x.wav" if command == "generate" else "out")
+    assert run(command, *first, "-o", out, "--variant", tiny_checkpoint) == 0
+    assert files == [tiny_checkpoint / "config.json"]
 
 
 def test_generate_with_inputs(
@@ -92,6 +116,31 @@ def test_a_cut_reference_is_told_in_one_line(
     err = capsys.readouterr().err
     assert err.startswith("unison-audio: note: The reference is 4.00 s long")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("written", [("--candidates", "2"), ("--candidates=2",)])
+def test_old_flags_still_work_and_say_so(
+    written: tuple[str, ...],
+    tiny_checkpoint: Path,
+    stub_text: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    weights = ("--variant", tiny_checkpoint, "--duration", 0.5)
+    old, new = tmp_path / "old.wav", tmp_path / "new.wav"
+    assert run("generate", TTS, "-o", old, *weights, *written, "--no-keep-source") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(";")[0] for line in lines] == [
+        "unison-audio: note: --candidates is now called --num-candidates",
+        "unison-audio: note: --no-keep-source is now called --no-preserve-source",
+    ]
+    assert run("generate", TTS, "-o", new, *weights, "--num-candidates", 2) == 0
+    assert capsys.readouterr().err == ""
+    assert old.read_bytes() == new.read_bytes()
+
+
+def test_what_follows_two_dashes_is_no_flag() -> None:
+    assert rename_flags(["generate", "--", "--guidance"]) == ["generate", "--", "--guidance"]
 
 
 def bad_files(folder: Path) -> dict[str, Path]:
@@ -280,7 +329,7 @@ def test_batch(
     jobs = [
         {"instruction": TTS, "duration": 1, "seed": 4, "output": "words/a.flac"},
         "",
-        {"instruction": DELETE, "source": "source.wav", "steps": 2, "guidance": 1.5},
+        {"instruction": DELETE, "source": "source.wav", "steps": 2, "guidance_scale": 1.5},
         {"instruction": CLONE, "reference": "source.wav", "reference_text": "go", "source": None},
     ]
     path, out = write_jobs(tmp_path / "jobs.jsonl", *jobs), tmp_path / "new" / "out"
@@ -321,7 +370,9 @@ def test_batch(
         ("[]", "not an object"),
         ({}, "no instruction"),
         ({"instruction": 3}, "instruction is 3"),
-        ({"instruction": TTS, "speed": 2}, "Unknown: speed"),
+        ({"instruction": TTS, "speed": 2}, "Unknown: speed; the keys are instruction, source"),
+        ({"instruction": TTS, "guidance_interval": 0.5}, "guidance_interval is 0.5; give two"),
+        ({"instruction": TTS, "steps": 3, "preset": "slow"}, "no preset 'slow'"),
         ({"instruction": TTS, "output": "x.txt"}, "must end in"),
         ({"instruction": TTS, "output": "../x.wav"}, "leads out"),
         ({"instruction": TTS, "output": "/x.wav"}, "leads out"),
@@ -379,6 +430,44 @@ def test_a_job_that_fails_does_not_stop_the_others(
     monkeypatch.setattr(Unison, "generate", generate)
     assert run(*command) == 0
     assert not any("error" in result for result in results(out))
+
+
+def test_one_class_gives_flags_job_keys_and_keywords(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(OPTIONS) < set(KEYS)
+    assert not {"candidates", "guidance", "keep_source"} & set(KEYS)
+    assert run("generate", "--help") == 0
+    page = capsys.readouterr().out
+    for name in OPTIONS:
+        assert f"--{name.replace('_', '-')}" in page
+    assert "--candidates" not in page
+    assert "--empty-guidance-interval" not in page
+    assert run("batch", "--help") == 0
+    page = "".join(capsys.readouterr().out.split())
+    assert ",".join(KEYS) in page
+
+
+def test_old_keys_of_jobs_still_work_and_say_so(
+    tiny: Unison,
+    tiny_checkpoint: Path,
+    stub_text: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = {"instruction": TTS, "duration": 0.5, "candidates": 2, "guidance": 3}
+    path = write_jobs(tmp_path / "jobs.jsonl", job, job)
+    out = tmp_path / "out"
+    assert run("batch", path, "-o", out, "--variant", tiny_checkpoint) == 0
+    notes = [line.split(";")[0] for line in capsys.readouterr().err.splitlines()]
+    assert set(notes) == {
+        "unison-audio: note: candidates is now called num_candidates",
+        "unison-audio: note: guidance is now called guidance_scale",
+    }
+    expected = tiny.generate(TTS, duration=0.5, num_candidates=2, guidance_scale=3)
+    written = audio.load(out / "0002.wav", sample_rate=RATE)
+    np.testing.assert_allclose(written, expected.waveform, atol=1e-4)
+    write_jobs(path, job | {"guidance_scale": 2})
+    code = run("batch", path, "-o", out, "--variant", tiny_checkpoint)
+    assert "guidance is the old name of guidance_scale; give only" in refused(capsys, code)
 
 
 def test_an_empty_jobs_file(

@@ -36,7 +36,7 @@ REFUSED = (
     ("generate", "[Audio] rain", "-o", "x.wav", "--duration", "long"),
     ("generate", "[Audio] rain", "-o", "x.wav", "--seed", "-1"),
     ("generate", "[Audio] rain", "-o", "x.wav", "--steps", "0"),
-    ("generate", "[Audio] rain", "-o", "x.wav", "--guidance", "1000"),
+    ("generate", "[Audio] rain", "-o", "x.wav", "--guidance-scale", "1000"),
     ("generate", "[Audio] rain", "-o", "x.wav", "--temperature", "3"),
     ("generate", "[Audio] rain", "-o", "x.wav", "--solver", "none"),
     ("generate", "[Audio] rain", "-o", "x.wav", "--preset", "slow"),
@@ -44,6 +44,9 @@ REFUSED = (
     ("generate", "[Audio] rain", "-o", "x.wav", "--variant", "d20-44k"),
     ("generate", "[Audio] rain", "-o", "x.wav", "--reference-text", "red dog"),
     ("generate", "[Audio] rain"),
+    ("generate", "[Audio] a violin", "-o", "x.wav", "--strict"),
+    ("generate", '[Speech] "hello Peter", spoken by a voice', "-o", "x.wav", "--strict"),
+    ("generate", f'[Speech] Say "{"red " * 20}"', "-o", "x.wav"),
     ("generate", EDIT, "-o", "x.wav"),
     ("generate", EDIT, "-o", "x.wav", "--source", "none.wav"),
     ("generate", EDIT, "-o", "x.wav", "--source", "."),
@@ -85,7 +88,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_listings_and_help_import_no_torch(folder: Path) -> None:
-    commands = [("tasks",), ("variants",), ("--version",), *every_help()]
+    commands = [("tasks",), ("variants",), ("variants", "nano"), ("--version",), *every_help()]
     assert ("plan", "--help") in commands
     assert len(commands) > 15
     for arguments, code, found in run(commands, HEAVY, folder):

@@ -100,7 +100,7 @@ def test_docstrings_of_commands_have_one_style() -> None:
 
 
 def test_an_unknown_corpus_lists_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["data", "librits", "--root", "a", "--out", "b"]) == cli.MENDABLE
+    assert cli.main(["data", "librits", "--root", "a", "--out", "b"]) == cli.BAD_INPUT
     error = capsys.readouterr().err
     assert "librits" in error
     assert "libritts" in error

@@ -113,7 +113,7 @@ def test_decoding_is_diffusers_vae_and_vocoder(name):
     assert distance(codec.decode(latent), wanted) < 1e-4
 
 
-def test_normalised_filters_keep_the_variance():
+def test_normalized_filters_keep_the_variance():
     config = TINY["mmaudio-44k"]
     codec = MMAudioCodec(config)
     state = import_originals(codec, *random_originals(config))
@@ -129,28 +129,28 @@ LENGTHS = [64, 100, 131]
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("frames", LENGTHS)
-def test_pieces_give_what_one_piece_gives(name, frames):
+def test_chunks_equal_one_chunk(name, frames):
     codec, _, _ = build(name)
-    pieces, _, _ = build(name, chunk_frames=32)
+    chunked, _, _ = build(name, chunk_frames=32)
     waveform = sound(codec.config, frames * codec.hop + 75)
     latent = codec.encode(waveform)
-    assert distance(pieces.encode(waveform), latent) < 1e-5
-    assert distance(pieces.decode(latent), codec.decode(latent)) < 1e-5
+    assert distance(chunked.encode(waveform), latent) < 1e-5
+    assert distance(chunked.decode(latent), codec.decode(latent)) < 1e-5
 
 
-def test_pieces_too_narrow_are_told_from_one_piece(monkeypatch):
+def test_chunks_with_too_little_context_differ(monkeypatch):
     """The test above can fail."""
     codec, _, _ = build("mmaudio-44k")
-    pieces, _, _ = build("mmaudio-44k", chunk_frames=32)
+    chunked, _, _ = build("mmaudio-44k", chunk_frames=32)
     waveform = sound(codec.config, 100 * codec.hop)
     latent = codec.encode(waveform)
     for part in ("ENCODER_HEAD", "ENCODER_TAIL", "DECODER_HEAD", "DECODER_TAIL"):
         with monkeypatch.context() as patch:
-            patch.setattr(mmaudio, f"{part}_REACH", 0)
+            patch.setattr(mmaudio, f"{part}_CONTEXT", 0)
             if part.startswith("ENCODER"):
-                assert distance(pieces.encode(waveform), latent) > 1e-3, part
+                assert distance(chunked.encode(waveform), latent) > 1e-3, part
             else:
-                assert distance(pieces.decode(latent), codec.decode(latent)) > 1e-3, part
+                assert distance(chunked.decode(latent), codec.decode(latent)) > 1e-3, part
 
 
 def extent(part, x, output_step, input_step):
@@ -166,7 +166,7 @@ def extent(part, x, output_step, input_step):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_part_sees_as_far_as_is_said(name):
+def test_each_part_has_its_stated_context(name):
     codec, _, _ = build(name)
     hop, channels, width = codec.hop, codec.channels, 4 * codec.config.width
     draw = torch.Generator().manual_seed(4)
@@ -183,11 +183,11 @@ def test_each_part_sees_as_far_as_is_said(name):
         ),
     }
     for part, seen in parts.items():
-        assert seen == getattr(mmaudio, f"{part}_REACH"), part
+        assert seen == getattr(mmaudio, f"{part}_CONTEXT"), part
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_vocoder_sees_as_far_as_is_said(name):
+def test_the_vocoder_has_its_stated_context(name):
     true = CONFIGS[name]
     codec, _, _ = build.__wrapped__(
         name,
@@ -199,9 +199,9 @@ def test_the_vocoder_sees_as_far_as_is_said(name):
     )
     codec.double()  # what comes from the edges is less than fp32 can hold
     draw = torch.Generator().manual_seed(5)
-    mel = torch.randn(1, codec.config.mels, 2 * true.vocoder_reach + 3, generator=draw).double()
+    mel = torch.randn(1, codec.config.mels, 2 * true.vocoder_context + 3, generator=draw).double()
     seen = extent(codec._vocode, mel, true.mel_hop, 1)
-    assert true.vocoder_reach - 2 <= seen <= true.vocoder_reach
+    assert true.vocoder_context - 2 <= seen <= true.vocoder_context
 
 
 def test_an_item_of_a_batch_does_not_depend_on_the_others():

@@ -131,12 +131,12 @@ def test_originals_are_converted_once(name, norm, zipped, cache, publish, tmp_pa
 def test_originals_are_downloaded_into_the_cache(cache, publish):
     name = "mmaudio-44k"
     vae, vocoder = random_originals(TINY[name])
-    told = []
+    progress = []
     with serve({}) as served:
         served.files |= publish(name, pickled(vae), pickled({"generator": vocoder}), served.url)
-        load_mmaudio(name, on_progress=lambda done, total: told.append((done, total)))
+        load_mmaudio(name, on_progress=lambda done, total: progress.append((done, total)))
         assert len(served.asked) == 2
-        assert [done for done, total in told if done == total] == [
+        assert [done for done, total in progress if done == total] == [
             len(content) for content in served.files.values()
         ]
         load_mmaudio(name)
@@ -157,7 +157,7 @@ def test_the_hubs_cache_is_used(cache, publish, tmp_path):
     assert (snapshot / "bigvgan_generator.pt").is_file()
 
 
-def test_offline_it_is_said_which_files_go_where(cache, publish):
+def test_offline_the_message_names_files_and_folder(cache, publish):
     publish("mmaudio-16k", b"", b"")
     with pytest.raises(InputError) as raised:
         load_mmaudio("mmaudio-16k")
@@ -221,5 +221,5 @@ def test_each_wrong_key_is_named(part, cache):
 
 def test_a_damaged_converted_file(cache):
     put(cache / "mmaudio-16k", {"mmaudio-16k.safetensors": b"no weights"})
-    with pytest.raises(InputError, match=r"safetensors is damaged .*; remove it to have it made"):
+    with pytest.raises(InputError, match=r"safetensors is damaged .*; delete it, and the next run"):
         load_mmaudio("mmaudio-16k")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from training.conftest import make_clips, tiny_codec_config
 
-from unison_audio.codecs.nano import Decoder, NanoCodec, NanoCodecConfig, mel_filters
+from unison_audio.codecs.nano import NanoCodec, NanoCodecConfig, WaveformDecoder
 from unison_audio.codecs.table import load_nano_codec, save_nano_codec
 from unison_audio.errors import InputError
 from unison_audio.nano.codec_training import (
@@ -14,6 +14,7 @@ from unison_audio.nano.codec_training import (
     draw_segments,
     train_codec,
 )
+from unison_audio.spectrogram import mel_filters
 from unison_audio.training.checkpoints import load_checkpoint
 
 
@@ -24,7 +25,7 @@ def codec():
 
 
 def test_the_inverse_stft_inverts_the_stft():
-    decoder = Decoder(tiny_codec_config())
+    decoder = WaveformDecoder(tiny_codec_config())
     waveform = torch.randn(2, 40 * 256)
     padded = torch.nn.functional.pad(waveform, (384, 384))
     frames = padded.unfold(1, 1024, 256) * torch.hann_window(1024)  # (B, frames, n_fft)
@@ -34,12 +35,12 @@ def test_the_inverse_stft_inverts_the_stft():
     assert torch.allclose(restored[:, 384:-384], waveform[:, 384:-384], atol=1e-4)
 
 
-def test_mel_filters_peak_at_the_mel_centres():
+def test_mel_filters_peak_at_the_mel_centers():
     filters = mel_filters(16_000, 1024, 80)
     assert filters.shape == (80, 513)
     mel = 2595 * math.log10(1 + 8000 / 700) * 41 / 81
-    centre = 700 * (10 ** (mel / 2595) - 1)
-    assert abs(int(filters[40].argmax()) - centre * 1024 / 16_000) <= 1
+    center = 700 * (10 ** (mel / 2595) - 1)
+    assert abs(int(filters[40].argmax()) - center * 1024 / 16_000) <= 1
     assert (filters >= 0).all()
     assert filters.max() <= 1
 
@@ -61,7 +62,7 @@ def test_an_item_of_a_batch_does_not_depend_on_the_others(codec):
     assert torch.allclose(together[1], alone[0], atol=1e-5)
 
 
-def test_latents_are_normalised_by_the_measured_statistics():
+def test_latents_are_normalized_by_the_measured_statistics():
     trainer = CodecTrainer(CodecRecipe(model=tiny_codec_config()))
     waves = [clip.waveform for clip in make_clips()]
     trainer.measure_latents(waves, waves)
@@ -114,7 +115,7 @@ TINY = CodecRecipe(
 )
 
 
-def test_the_encoder_stands_still_in_the_end_and_resume_is_exact(tmp_path):
+def test_the_encoder_is_frozen_at_the_end_and_resume_is_exact(tmp_path):
     clips = make_clips()
     whole = train_codec(clips, tmp_path / "whole", TINY)
     part = tmp_path / "part"

@@ -1,6 +1,7 @@
 import pytest
 
-from unison_audio.data.records import ClipRecord, speaks_of_speech, text_fault
+from unison_audio.data.captions import mentions_speech, text_fault
+from unison_audio.data.records import ClipRecord
 
 # Real captions: AudioCaps' validation set, WavCaps' SoundBible list, labels of AudioSet, VGGSound.
 SPOKEN = (
@@ -53,12 +54,12 @@ SOUNDS = (
 
 @pytest.mark.parametrize("caption", SPOKEN)
 def test_captions_that_speak_of_speech_are_known(caption):
-    assert speaks_of_speech(caption)
+    assert mentions_speech(caption)
 
 
 @pytest.mark.parametrize("caption", SOUNDS)
 def test_other_captions_stay(caption):
-    assert not speaks_of_speech(caption)
+    assert not mentions_speech(caption)
 
 
 def test_texts_that_cannot_be_used_are_named():

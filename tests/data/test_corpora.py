@@ -9,7 +9,7 @@ from data import published
 from data.published import encoded, put, put_tar, read_index, read_shards, recording
 
 from unison_audio.data.corpora import CORPORA
-from unison_audio.data.corpora.read_speech import is_held_out
+from unison_audio.data.corpora.emilia import is_held_out
 from unison_audio.data.prepare.prepare import ingest
 from unison_audio.data.records import ClipRecord
 from unison_audio.errors import InputError

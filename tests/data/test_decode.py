@@ -6,7 +6,8 @@ import soundfile
 import torch
 from data.stream_files import encode, noise
 
-from unison_audio.data.decode import BrokenClipError, decode
+from unison_audio.data.decode import decode
+from unison_audio.data.records import BrokenClipError
 
 
 def sine(frequency, rate, seconds=1.0, level=0.5):

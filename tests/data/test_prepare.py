@@ -16,8 +16,7 @@ from data.published import (
     read_shards,
 )
 
-from unison_audio.data.prepare import clip
-from unison_audio.data.prepare import worker as ingest_part
+from unison_audio.data.prepare import clip, shard_writer
 from unison_audio.data.prepare.clip import safe_key
 from unison_audio.data.prepare.prepare import ingest
 from unison_audio.errors import InputError
@@ -220,7 +219,7 @@ def test_keys_are_fit_for_tars_and_stay_different():
 def test_a_resumed_tar_gives_each_of_its_clips_once(tmp_path, monkeypatch):
     emilia_tar(tmp_path / "in/EN-B000000.tar", 12)
     ingest("emilia-en", tmp_path / "in", tmp_path / "whole", workers=1, shard_clips=4)
-    finish = ingest_part.Shard.finish
+    finish = shard_writer.ShardWriter.finish
 
     def fail_at_the_second(self):
         if self.path.name.endswith("-000001.tar"):
@@ -228,7 +227,7 @@ def test_a_resumed_tar_gives_each_of_its_clips_once(tmp_path, monkeypatch):
         return finish(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingest_part.Shard, "finish", fail_at_the_second)
+        patch.setattr(shard_writer.ShardWriter, "finish", fail_at_the_second)
         with pytest.raises(RuntimeError, match="power cut"):
             ingest("emilia-en", tmp_path / "in", tmp_path / "out", workers=1, shard_clips=4)
     assert len(list((tmp_path / "out").glob("*.tar"))) == 1
@@ -240,7 +239,7 @@ def test_a_resumed_tar_gives_each_of_its_clips_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_is_named_and_the_next_run_goes_on(root, whole, tmp_path, monkeypatch, workers):
     out = tmp_path / "out"
-    opened = ingest_part.Shard.open_partial
+    opened = shard_writer.ShardWriter.open_partial
 
     def onto_a_full_disk(self):
         if self.path.name.endswith("-000003.tar"):
@@ -248,7 +247,7 @@ def test_a_full_disk_is_named_and_the_next_run_goes_on(root, whole, tmp_path, mo
         return opened(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingest_part.Shard, "open_partial", onto_a_full_disk)
+        patch.setattr(shard_writer.ShardWriter, "open_partial", onto_a_full_disk)
         with pytest.raises(InputError, match="is full; make room and run the same command again"):
             ingest("folder", root, out, workers=workers, shard_clips=60)
     assert not (out / "index.json").exists()
@@ -276,7 +275,7 @@ def test_a_disk_that_is_full_while_planning_is_named(root, tmp_path, monkeypatch
 def test_a_worker_that_is_killed_is_named_and_the_next_run_goes_on(
     root, whole, tmp_path, monkeypatch
 ):
-    add = ingest_part.Shard.add
+    add = shard_writer.ShardWriter.add
 
     def killed(self, sample):
         if sample.record.key == "600":
@@ -284,7 +283,7 @@ def test_a_worker_that_is_killed_is_named_and_the_next_run_goes_on(
         add(self, sample)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingest_part.Shard, "add", killed)
+        patch.setattr(shard_writer.ShardWriter, "add", killed)
         with pytest.raises(InputError, match="A worker was killed"):
             ingest("folder", root, tmp_path / "out", workers=2, shard_clips=60)
     ingest("folder", root, tmp_path / "out", workers=2, shard_clips=60)

@@ -18,7 +18,7 @@ from data.published import (
     recording,
 )
 
-from unison_audio.data.prepare import worker as ingest_part
+from unison_audio.data.prepare import worker
 from unison_audio.data.prepare.prepare import ingest
 from unison_audio.errors import InputError
 
@@ -177,7 +177,7 @@ def test_a_corrupt_mp3_in_a_tar_is_set_aside(tmp_path):
     ],
 )
 def test_what_vanishes_while_the_corpus_is_read_is_listed(tmp_path, monkeypatch, name, gone, good):
-    root, run = tmp_path / "in", ingest_part.run_part
+    root, run = tmp_path / "in", worker.run_chunk
     published.libritts(root)
     put_tar(root / "EN-B000000.tar", emilia_pair("EN_B00000_S00000_W000000", "On.", 1.0))
     put_tar(root / "EN-B000001.tar", emilia_pair("EN_B00001_S00000_W000000", "On.", 1.0))
@@ -186,7 +186,7 @@ def test_what_vanishes_while_the_corpus_is_read_is_listed(tmp_path, monkeypatch,
         (root / gone).unlink(missing_ok=True)
         run(*args)
 
-    monkeypatch.setattr("unison_audio.data.prepare.prepare.run_part", run_without)
+    monkeypatch.setattr("unison_audio.data.prepare.prepare.run_chunk", run_without)
     removed, broken = result(name, root, tmp_path / "out", good=good)
     assert (removed, list(broken)) == ({}, [gone])
 

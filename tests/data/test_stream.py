@@ -12,10 +12,10 @@ from data.stream_files import RATE, encode, keys, noise, numbered, sample, write
 from file_server import serve
 from torch.utils.data import DataLoader, IterableDataset
 
-from unison_audio.data import epochs as corpus_pass
+from unison_audio.data import epochs
 from unison_audio.data import shards as shard_reading
 from unison_audio.data.epochs import SkippedClipsWarning
-from unison_audio.data.stream import ClipStream
+from unison_audio.data.stream import ClipStream, StreamConfig
 from unison_audio.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -31,7 +31,7 @@ def take(stream, count):
 
 
 def open_stream(*corpora, **options):
-    return ClipStream(corpora, sample_rate=RATE, **{"block_clips": 4, **options})
+    return ClipStream(corpora, StreamConfig(sample_rate=RATE, **{"block_clips": 4, **options}))
 
 
 def first_epoch(stream):
@@ -39,7 +39,7 @@ def first_epoch(stream):
     found = []
     while True:
         clip = next(stream)
-        if stream.mark().positions[0].passes[0].epoch:
+        if stream.position().workers[0].epochs[0].epoch:
             return found
         found.append(clip.record.key)
 
@@ -50,13 +50,13 @@ def all_keys(shards, each):
 
 def test_every_clip_comes_once_an_epoch_in_an_order_of_its_own(tmp_path):
     stream = open_stream(write_corpus(tmp_path, numbered(5, 6)))
-    epochs = [take(stream, 30) for _ in range(3)]
-    assert all(set(epoch) == all_keys(5, 6) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert len({tuple(dict.fromkeys(key[5] for key in epoch)) for epoch in epochs}) > 1
+    given = [take(stream, 30) for _ in range(3)]
+    assert all(set(epoch) == all_keys(5, 6) for epoch in given)
+    assert len({tuple(epoch) for epoch in given}) == 3
+    assert len({tuple(dict.fromkeys(key[5] for key in epoch)) for epoch in given}) > 1
     again = open_stream(tmp_path)
-    assert [take(again, 30) for _ in range(3)] == epochs
-    assert take(open_stream(tmp_path, seed=1), 30) != epochs[0]
+    assert [take(again, 30) for _ in range(3)] == given
+    assert take(open_stream(tmp_path, seed=1), 30) != given[0]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 7])
@@ -220,7 +220,7 @@ def test_unheard_voices_are_held_out_too(tmp_path):
         (None, {"heard", "clip", "voice"}),
     ):
         stream = open_stream(tmp_path, split=split)
-        assert len(stream.plan.indexes[0].names) == 1 + (split is None)
+        assert len(stream.indexes[0].names) == 1 + (split is None)
         assert set(take(stream, 12)) == expected
 
 
@@ -292,7 +292,7 @@ def test_a_shard_that_vanishes_is_skipped_and_counted(tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.filterwarnings("ignore::unison_audio.data.epochs.SkippedClipsWarning")
 def test_nothing_but_broken_ends_with_a_message(tmp_path, workers, monkeypatch):
-    monkeypatch.setattr(corpus_pass, "BARREN_CLIPS", 200)
+    monkeypatch.setattr(epochs, "MAX_UNUSABLE_CLIPS", 200)
     for name in ("corrupt", "gone"):
         write_corpus(tmp_path / name, [[sample(f"clip-{i}", "mp3", b"nothing") for i in range(50)]])
     (tmp_path / "gone" / "test-all-000000.tar").unlink()

@@ -1,4 +1,3 @@
-import itertools
 import json
 from collections import Counter
 
@@ -6,9 +5,10 @@ import pytest
 import torch
 from data.stream_files import RATE, sample, write_corpus
 
-from unison_audio.data.stream import ClipStream
+from unison_audio.data.stream import ClipStream, StreamConfig
 from unison_audio.data.stream_pools import StreamPools, open_pools
 from unison_audio.errors import InputError
+from unison_audio.tasks.clips import ClipLimits
 from unison_audio.tasks.draw import BuilderConfig
 from unison_audio.tasks.table import TASKS
 
@@ -55,8 +55,10 @@ def corpora(tmp_path_factory):
 
 
 def make(corpora, **options):
-    settings = {"sample_rate": RATE, "max_seconds": 1.0, "pair_seconds": 0.5, **options}
-    return open_pools(corpora, **settings)
+    pools = {"pair_seconds": 0.5}
+    pools |= {name: options.pop(name) for name in ("held_seconds",) if name in options}
+    config = StreamConfig(sample_rate=RATE, max_seconds=1.0, **options)
+    return open_pools(corpora, config, **pools)
 
 
 def generator(seed=3):
@@ -66,84 +68,95 @@ def generator(seed=3):
 @pytest.mark.parametrize("held_seconds", [8.0, 1000.0])
 def test_utterances_with_words_come_at_most_once_an_epoch_and_all_of_them(corpora, held_seconds):
     pools, drawn = make(corpora, held_seconds=held_seconds), generator()
-    counts = Counter(pools.speech(1, drawn, max_seconds=2.0)[0].text for _ in range(200))
+    counts = Counter(
+        pools.draw("speech", 1, ClipLimits(max_seconds=2.0), drawn)[0].record.text
+        for _ in range(200)
+    )
     short = [i for i in range(UTTERANCES) if i % 3 != 2 and 0.3 + 0.02 * i <= 1.0]
     assert set(counts) == {f"words number {i}" for i in short}
-    begun = 1 + pools.windows["speech"].stream.mark().positions[0].passes[0].epoch
+    begun = 1 + pools.windows["speech"].stream.position().workers[0].epochs[0].epoch
     assert max(counts.values()) <= begun
     assert min(counts.values()) >= begun / 4
 
 
 def test_speech_keeps_to_the_longest_length_and_to_the_most_words(corpora):
     pools = make(corpora)
-    drawn = pools.speech(50, generator(), max_seconds=0.6)
+    drawn = pools.draw("speech", 50, ClipLimits(max_seconds=0.6), generator())
     assert max(len(clip.waveform) for clip in drawn) <= 0.6 * RATE
-    assert all(clip.text for clip in drawn)
-    assert not all(clip.text for clip in pools.speech_any(50, generator(), max_seconds=0.6))
-    assert pools.pools(3).speech(5, generator(), max_seconds=1.0)
+    assert all(clip.record.text for clip in drawn)
+    assert not all(
+        clip.record.text
+        for clip in pools.draw("speech_any", 50, ClipLimits(max_seconds=0.6), generator())
+    )
+    assert pools.pools(3).draw("speech", 5, ClipLimits(max_seconds=1.0), generator())
     with pytest.raises(InputError, match="no utterance with its words"):
-        pools.pools(2).speech(5, generator(), max_seconds=1.0)
+        pools.pools(2).draw("speech", 5, ClipLimits(max_seconds=1.0), generator())
 
 
 def test_pairs_are_two_long_utterances_of_one_known_speaker(corpora):
     pools = make(corpora)
     targets = Counter()
-    for reference, target in pools.speaker_pairs(120, generator(), max_seconds_each=0.9):
-        assert reference.speaker == target.speaker != ""
-        assert reference.text != target.text
-        assert reference.text
+    clips = pools.draw("speaker_pair", 120, ClipLimits(max_seconds=0.9), generator())
+    for reference, target in zip(clips[::2], clips[1::2], strict=True):
+        assert reference.record.speaker == target.record.speaker != ""
+        assert reference.record.text != target.record.text
+        assert reference.record.text
         for clip in (reference, target):
             assert 0.5 * RATE <= len(clip.waveform) <= 0.9 * RATE
-        targets[target.text] += 1
+        targets[target.record.text] += 1
     assert max(targets.values()) - min(targets.values()) <= 4
     with pytest.raises(InputError, match=r"at least 0\.50 s cannot be of at most 0\.40 s"):
-        pools.speaker_pairs(1, generator(), max_seconds_each=0.4)
+        pools.draw("speaker_pair", 1, ClipLimits(max_seconds=0.4), generator())
     with pytest.raises(InputError, match="no two utterances of one speaker"):
-        pools.speaker_pairs(1, generator(), max_seconds_each=0.501)
+        pools.draw("speaker_pair", 1, ClipLimits(max_seconds=0.501), generator())
 
 
 def test_sounds_of_all_labels_come_and_never_an_excluded_one(corpora):
     pools = make(corpora)
-    drawn = pools.sounds(72, generator(), max_seconds=1.0)
-    counts = Counter(sound.label for sound in drawn)
+    drawn = pools.draw("sound", 72, ClipLimits(max_seconds=1.0), generator())
+    counts = Counter(sound.record.label for sound in drawn)
     assert set(counts) == {*LABELS, *(f"a car {i}" for i in range(6))}
     for sound in drawn:
-        told = {sound.label, f"something like {sound.label}"}
-        assert sound.caption in told
+        told = {sound.record.label, f"something like {sound.record.label}"}
+        assert sound.record.caption in told
     excluded = [{"a beep", "a buzz"}, set(LABELS)] * 20
-    others = pools.sounds(40, generator(), exclude_labels=excluded, max_seconds=1.0)
-    assert all(s.label not in no for s, no in zip(others, excluded, strict=True))
+    others = pools.draw(
+        "sound", 40, ClipLimits(max_seconds=1.0, exclude_labels=excluded), generator()
+    )
+    assert all(s.record.label not in no for s, no in zip(others, excluded, strict=True))
     everything = [set(counts)]
     with pytest.raises(InputError, match="no sound other than"):
-        pools.sounds(1, generator(), exclude_labels=everything, max_seconds=1.0)
+        pools.draw("sound", 1, ClipLimits(max_seconds=1.0, exclude_labels=everything), generator())
 
 
-def test_noise_is_recorded_or_coloured(corpora):
+def test_noise_is_recorded_or_colored(corpora):
     pools = make(corpora)
     recorded = {
-        sound.waveform.numpy().tobytes(): sound.label
-        for sound in pools.sounds(200, generator(), max_seconds=1.0)
+        sound.waveform.numpy().tobytes(): sound.record.label
+        for sound in pools.draw("sound", 200, ClipLimits(max_seconds=1.0), generator())
     }
-    drawn = pools.noise(100, generator(), 0.7)
-    found = Counter(recorded.get(wave.numpy().tobytes()) for wave in drawn)
+    drawn = pools.draw("noise", 100, ClipLimits(max_seconds=0.7), generator())
+    waves = [clip.waveform for clip in drawn]
+    found = Counter(recorded.get(wave.numpy().tobytes()) for wave in waves)
     assert set(found) == {None, "wind blowing", "thunder, rain"}
     assert 30 <= found[None] <= 70
-    lengths = {len(wave) for wave in drawn if wave.numpy().tobytes() not in recorded}
+    lengths = {len(wave) for wave in waves if wave.numpy().tobytes() not in recorded}
     assert lengths == {round(0.7 * RATE)}
 
 
 def draws(pools, seed):
     """What several draws give, as comparable values."""
     g = generator(seed)
-    pairs = pools.speaker_pairs(3, g, max_seconds_each=0.9)
+    pairs = pools.draw("speaker_pair", 3, ClipLimits(max_seconds=0.9), g)
     spoken = [
-        *pools.speech(4, g, max_seconds=0.8),
-        *pools.speech_any(4, g, max_seconds=1.0),
-        *itertools.chain(*pairs),
+        *pools.draw("speech", 4, ClipLimits(max_seconds=0.8), g),
+        *pools.draw("speech_any", 4, ClipLimits(max_seconds=1.0), g),
+        *pairs,
     ]
-    heard = pools.sounds(5, g, exclude_labels=[{"a beep"}] * 5, max_seconds=1.0)
-    waves = [clip.waveform for clip in (*spoken, *heard)] + pools.noise(3, g, 0.5)
-    return [wave.numpy().tobytes() for wave in waves] + [sound.caption for sound in heard]
+    heard = pools.draw("sound", 5, ClipLimits(max_seconds=1.0, exclude_labels=[{"a beep"}] * 5), g)
+    noise = pools.draw("noise", 3, ClipLimits(max_seconds=0.5), g)
+    waves = [clip.waveform for clip in (*spoken, *heard, *noise)]
+    return [wave.numpy().tobytes() for wave in waves] + [sound.record.caption for sound in heard]
 
 
 @pytest.mark.parametrize("held_seconds", [8.0, 1000.0])
@@ -179,8 +192,8 @@ def test_pools_with_worker_processes_go_on_to_the_sample(corpora):
 )
 def test_workers_are_those_of_both_kinds_together(corpora, workers, shares):
     windows = make(corpora, workers=workers).windows
-    assert tuple(windows[kind].stream.workers for kind in ("speech", "sound")) == shares
-    assert make(corpora[1:], workers=workers).windows["sound"].stream.workers == workers
+    assert tuple(windows[kind].stream.config.workers for kind in ("speech", "sound")) == shares
+    assert make(corpora[1:], workers=workers).windows["sound"].stream.config.workers == workers
 
 
 def test_pools_go_on_with_another_number_of_ranks(corpora):
@@ -219,16 +232,17 @@ def test_every_task_is_built_from_them(corpora, task):
 def test_what_is_not_there_is_named(corpora, tmp_path):
     speech, sound = corpora
     with pytest.raises(InputError, match="hold no sound, which the task needs"):
-        make([speech]).sounds(1, generator(), max_seconds=1.0)
-    assert len(make([speech]).noise(4, generator(), 0.1)) == 4
+        make([speech]).draw("sound", 1, ClipLimits(max_seconds=1.0), generator())
+    assert len(make([speech]).draw("noise", 4, ClipLimits(max_seconds=0.1), generator())) == 4
     with pytest.raises(InputError, match="hold no speech"):
-        make([sound]).speech(1, generator(), max_seconds=1.0)
+        make([sound]).draw("speech", 1, ClipLimits(max_seconds=1.0), generator())
     with pytest.raises(InputError, match="neither speech nor sound of the split 'heldout'"):
         make([write_corpus(tmp_path, [[sample("a")]], splits=["train"])], split="heldout")
     with pytest.raises(InputError, match="none of the stream of speech"):
         make(corpora).load_state_dict({"sound": {}})
     rates = [
-        ClipStream([folder], sample_rate=rate) for folder, rate in zip(corpora, (8, 9), strict=True)
+        ClipStream([folder], StreamConfig(sample_rate=rate))
+        for folder, rate in zip(corpora, (8, 9), strict=True)
     ]
     with pytest.raises(InputError, match=r"sample rates \[8, 9\]"):
         StreamPools(*rates)

@@ -7,11 +7,13 @@ from data.stream_files import encode, keys, sample, write_corpus
 from data.test_records import clip
 
 from unison_audio.data import whole_corpus
-from unison_audio.data.records import read_shard, write_shard
+from unison_audio.data.shards import write_shard
+from unison_audio.data.stream import StreamConfig
 from unison_audio.data.stream_pools import open_pools
-from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.data.whole_corpus import read_corpus, read_shard
 from unison_audio.errors import InputError
 from unison_audio.nano import corpus as nano_corpus
+from unison_audio.tasks.clips import ClipLimits
 
 
 def write_nano(folder, shards):
@@ -45,11 +47,10 @@ def test_the_clips_are_those_of_the_shards_to_the_bit(tmp_path):
 def test_a_nano_corpus_is_streamed_as_any_other(tmp_path):
     clips = [clip(f"sound-{number}") for number in range(6)]
     write_nano(tmp_path, {"a.tar": clips})
-    pools = open_pools(
-        [tmp_path], sample_rate=16_000, max_seconds=1.0, held_seconds=10.0, workers=0
-    )
-    drawn = pools.sounds(4, torch.Generator().manual_seed(0), max_seconds=1.0)
-    assert {sound.label for sound in drawn} == {"a beep"}
+    config = StreamConfig(sample_rate=16_000, max_seconds=1.0)
+    pools = open_pools([tmp_path], config, held_seconds=10.0)
+    drawn = pools.draw("sound", 4, ClipLimits(max_seconds=1.0), torch.Generator().manual_seed(0))
+    assert {sound.record.label for sound in drawn} == {"a beep"}
 
 
 def test_a_public_corpus_of_any_format_and_rate_is_read_alike(tmp_path):

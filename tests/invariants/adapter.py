@@ -54,21 +54,21 @@ def nano_sound(task: str) -> tuple[np.ndarray, bytes]:
 
 def sampling(variant: str, preset: str, task: str) -> dict[str, Any]:
     """How a task is sampled when nothing else is asked for."""
-    from unison_audio.sampling_params import sampling_for
+    from unison_audio.sampling_params import merge_options, resolve_sampling
     from unison_audio.tasks.table import TASKS
     from unison_audio.variants import find_variant
 
-    found = sampling_for(find_variant(variant), preset=preset)
-    pace = found.pace(TASKS[task])
+    params = merge_options(None, {"preset": preset})
+    found = resolve_sampling(find_variant(variant), params).for_task(TASKS[task])
     return {
-        "steps": pace.steps,
+        "steps": found.steps,
         "solver": found.solver,
-        "guidance_scale": float(pace.guidance.scale),
-        "guidance_interval": [float(end) for end in pace.guidance.interval],
-        "guidance_rescale": float(pace.guidance.rescale),
-        "num_candidates": pace.candidates,
-        "temperature": float(pace.temperature),
-        "preserve_source": found.keeps(TASKS[task]),
+        "guidance_scale": float(found.guidance.scale),
+        "guidance_interval": [float(end) for end in found.guidance.interval],
+        "guidance_rescale": float(found.guidance.rescale),
+        "num_candidates": found.num_candidates,
+        "temperature": float(found.temperature),
+        "preserve_source": found.preserve_source,
     }
 
 
@@ -316,11 +316,11 @@ def _memory_pools() -> Any:
 
 
 def _stream_pools() -> Any:
+    from unison_audio.data.stream import StreamConfig
     from unison_audio.data.stream_pools import open_pools
 
-    return open_pools(
-        [_corpus()], sample_rate=RATE, max_seconds=1.0, pair_seconds=0.3, held_seconds=8.0, seed=5
-    )
+    config = StreamConfig(sample_rate=RATE, max_seconds=1.0, seed=5)
+    return open_pools([_corpus()], config, pair_seconds=0.3, held_seconds=8.0)
 
 
 def _built(batch: Any) -> Built:
@@ -344,7 +344,7 @@ def built(task: str) -> Built:
     from unison_audio.tasks.table import TASKS
 
     generator = torch.Generator().manual_seed(11)
-    config = BuilderConfig(hop=1024, floor_dbfs=(-85.0, -55.0))
+    config = BuilderConfig(hop=1024, noise_floor_dbfs=(-85.0, -55.0))
     batch = TASKS[task].build(_memory_pools(), 3, 2.56, RATE, generator, config=config)
     codec = _tiny_codec()
     frames = codec.encode(batch.target).shape[-1]
@@ -358,16 +358,14 @@ def built(task: str) -> Built:
     return found
 
 
-def _clips(found: Any) -> list[Built]:
-    """What a pool gave, in one form."""
-    import torch
-
-    if isinstance(found, torch.Tensor):
-        return [{"waves": {"waveform": found.numpy()}}]
-    if isinstance(found, list | tuple):
-        return [clip for one in found for clip in _clips(one)]
-    told = {name: value for name, value in vars(found).items() if isinstance(value, str)}
-    return [{**told, "waves": {"waveform": found.waveform.numpy()}}]
+_DRAWS = {
+    "speech": ("speech", 6, ("text", "gender", "speaker")),
+    "speech_any": ("speech_any", 6, ("text", "gender", "speaker")),
+    "speaker_pairs": ("speaker_pair", 3, ("text", "gender", "speaker")),
+    "sounds": ("sound", 6, ("label", "caption")),
+    "noise": ("noise", 6, ()),
+}
+"""Recorded kind -> the pools' kind, how many, what is recorded of each clip."""
 
 
 def drawn_clips(pools: str, kind: str) -> list[Built]:
@@ -375,20 +373,24 @@ def drawn_clips(pools: str, kind: str) -> list[Built]:
     import torch
 
     from unison_audio.data.pools import VariedPools
+    from unison_audio.tasks.clips import ClipLimits
 
     source = _stream_pools() if pools == "stream" else _memory_pools()
     if pools == "varied":
         source = VariedPools(source, RATE, (0.87, 1.15))
     generator = torch.Generator().manual_seed(3)
-    excluded = [{"rain"}] * 6
-    ask = {
-        "speech": lambda: source.speech(6, generator, max_seconds=0.9),
-        "speech_any": lambda: source.speech_any(6, generator, max_seconds=0.9),
-        "speaker_pairs": lambda: source.speaker_pairs(3, generator, max_seconds_each=0.9),
-        "sounds": lambda: source.sounds(6, generator, exclude_labels=excluded, max_seconds=0.9),
-        "noise": lambda: source.noise(6, generator, 0.5),
-    }
-    return _clips(ask[kind]())
+    limits = ClipLimits(
+        max_seconds=0.5 if kind == "noise" else 0.9,
+        exclude_labels=[{"rain"}] * 6 if kind == "sounds" else (),
+    )
+    kind, count, told = _DRAWS[kind]
+    return [
+        {
+            **{name: getattr(clip.record, name) for name in told},
+            "waves": {"waveform": clip.waveform.numpy()},
+        }
+        for clip in source.draw(kind, count, limits, generator)
+    ]
 
 
 def training_batches(name: str) -> list[Built]:
@@ -396,7 +398,7 @@ def training_batches(name: str) -> list[Built]:
     from unison_audio.data.whole_corpus import read_corpus
     from unison_audio.tasks.curriculum import default_stages
     from unison_audio.text.states import TextSetup
-    from unison_audio.training.batches import CorpusInMemory, ExampleStream
+    from unison_audio.training.batches import BatchStream, CorpusInMemory
     from unison_audio.training.clip_list import OwnClipStream, read_own_clips
     from unison_audio.training.recipes import Phase, base_recipe
 
@@ -406,7 +408,7 @@ def training_batches(name: str) -> list[Built]:
     if name == "nano":
         clips = read_corpus(_corpus(), RATE, split="train")
         source = CorpusInMemory(clips, RATE)
-        stream = ExampleStream(variant, _short_nano(), source, codec, text)
+        stream = BatchStream(variant, _short_nano(), source, codec, text)
     elif name == "paper":
         recipe = base_recipe(variant, codec.frames)
         ends = (4, None)
@@ -416,7 +418,7 @@ def training_batches(name: str) -> list[Built]:
             for end, stage in stages
         )
         recipe = dataclasses.replace(recipe, phases=phases, frames_per_batch=48)
-        stream = ExampleStream(variant, recipe, _stream_pools(), codec, text)
+        stream = BatchStream(variant, recipe, _stream_pools(), codec, text)
     else:
         own = read_own_clips(_own_clips(), variant, codec.hop)
         phase = Phase(until_step=None, probabilities=own.tasks(), seconds={"": (2.56,)})
@@ -523,7 +525,7 @@ def _command(words: list[str]) -> None:
     from unison_audio.nano.codec_training import CodecRecipe
     from unison_audio.text import table as text_table
     from unison_audio.training import ablations as ablation_families
-    from unison_audio.training import recipes, validation
+    from unison_audio.training import objective, recipes
     from unison_audio.variants import VARIANTS
 
     tiny = {name: _tiny_variant(name) for name in ("nano", "d24-16k")}
@@ -560,7 +562,7 @@ def _command(words: list[str]) -> None:
             (nano_recipe, "NANO", _short_nano()),
             (nano_recipe, "NANO_CODEC", short_codec),
             (recipes, "STAGE1_STEPS", 8),
-            (validation, "SAMPLE_STEPS", 1),
+            (objective, "SAMPLE_STEPS", 1),
         ):
             changed.enter_context(mock.patch.object(where, name, value))
         assert cli.main(words) == 0
@@ -790,7 +792,7 @@ def nano_figures(task: str) -> dict[str, Any]:
     from unison_audio.tasks.table import TASKS
 
     generator = torch.Generator().manual_seed(21)
-    config = BuilderConfig(hop=1024, floor_dbfs=(-70.0, -70.0))
+    config = BuilderConfig(hop=1024, noise_floor_dbfs=(-70.0, -70.0))
     row = TASKS["tts" if task == "codec" else task]
     batch = row.build(_memory_pools(), 5, 2.56, RATE, generator, config=config)
     noise = 0.01 * torch.randn(batch.target.shape, generator=generator)

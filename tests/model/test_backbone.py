@@ -1,4 +1,4 @@
-"""The backbone: its initialisation, what may not influence it, and what it trains."""
+"""The backbone: initialization, independence of padding and other rows, gradients."""
 
 import re
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def random_inputs(batch: int = 2, frames: int = 13, tokens: int = 6) -> dict[str
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_initialisation(fusion: str) -> None:
+def test_initialization(fusion: str) -> None:
     torch.manual_seed(0)
     config = tiny_config(fusion)
     backbone = UnisonBackbone(config)
@@ -55,8 +55,8 @@ def test_initialisation(fusion: str) -> None:
     assert conv.bias is not None
     assert not conv.bias.any()
     bound = (6 / (7 * 9 + 7 * config.dim)) ** 0.5  # Xavier of the whole convolution
-    heard = conv.weight[:, : config.latent_channels].abs()
-    assert 0.95 * bound < heard.max() <= bound
+    trained = conv.weight[:, : config.latent_channels].abs()
+    assert 0.95 * bound < trained.max() <= bound
     for linear in (backbone.time.linear_in, backbone.time.linear_out):
         assert linear.weight.std().item() == pytest.approx(0.02, rel=0.05)
     zero = {name for name, p in backbone.named_parameters() if not p.any()}
@@ -72,7 +72,7 @@ def test_initialisation(fusion: str) -> None:
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_only_z_t_is_heard_at_the_start(fusion: str) -> None:
+def test_only_z_t_matters_at_the_start(fusion: str) -> None:
     backbone, inputs = UnisonBackbone(tiny_config(fusion)), random_inputs()
     tokens = backbone.embed(inputs["x"])
     inputs["x"][:, 4:] = 7.0
@@ -119,7 +119,7 @@ def test_wholly_masked_rows_are_attention_over_audio_alone(fusion: str) -> None:
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_rows_of_a_batch_do_not_meet(fusion: str) -> None:
+def test_rows_of_a_batch_do_not_mix(fusion: str) -> None:
     backbone, inputs = random_backbone(fusion), random_inputs()
     alone = backbone(**{name: value[1:] for name, value in inputs.items()})
     torch.testing.assert_close(backbone(**inputs)[1:], alone, atol=2e-5, rtol=1e-5)
@@ -161,7 +161,7 @@ def test_trains_under_distributed_data_parallel(fusion: str) -> None:
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_text_queries_are_computed_only_where_text_is_carried_on(fusion: str) -> None:
+def test_text_queries_are_computed_only_where_text_is_persistent(fusion: str) -> None:
     backbone, inputs = random_backbone(fusion), random_inputs()
     rows: list[tuple[str, int]] = []
     for name, module in backbone.named_modules():

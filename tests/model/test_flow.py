@@ -64,7 +64,7 @@ def test_noising_goes_from_data_to_noise() -> None:
     )
 
 
-def test_loss_is_the_mean_over_counted_elements() -> None:
+def test_loss_is_the_mean_over_unmasked_elements() -> None:
     v, z, eps = torch.randn(3, B, C, FRAMES, generator=torch.Generator().manual_seed(0))
     square = (v - (eps - z)) ** 2
     torch.testing.assert_close(flow.flow_loss(v, z, eps), square.mean())
@@ -93,7 +93,7 @@ def test_times_are_logit_normal() -> None:
     assert torch.equal(t, flow.sample_t(200_000, torch.Generator().manual_seed(0)))
 
 
-def test_dropped_text_is_gone_and_the_rest_untouched() -> None:
+def test_dropped_text_is_removed_and_the_rest_unchanged() -> None:
     states = torch.randn(4000, 2, TOKENS, 3)
     mask = torch.rand(4000, TOKENS) < 0.8
     mask[:, 0] = True

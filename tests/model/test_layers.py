@@ -64,7 +64,7 @@ def test_attention_is_a_softmax_over_unmasked_keys() -> None:
             )
 
 
-def test_modulation_normalises_then_shifts_and_scales() -> None:
+def test_modulation_normalizes_then_shifts_and_scales() -> None:
     generator = torch.Generator().manual_seed(3)
     x = 5 + 3 * torch.randn(2, 4, 16, generator=generator)
     shift, scale = torch.randn(2, 2, 1, 16, generator=generator)
@@ -98,9 +98,9 @@ def test_embedder_keeps_the_length_and_sees_both_sides(kernel: int) -> None:
     tokens = embed(x)
     assert tokens.shape == (1, 30, 64)
     (gradient,) = torch.autograd.grad(tokens[0, 15].sum(), x)
-    reach = 3 * (kernel // 2)  # three convolutions in a row
-    heard = gradient[0, :4].abs().sum(0).nonzero()[:, 0]
-    assert (heard.min(), heard.max()) == (15 - reach, 15 + reach)
+    context = 3 * (kernel // 2)  # three convolutions in a row
+    seen = gradient[0, :4].abs().sum(0).nonzero()[:, 0]
+    assert (seen.min(), seen.max()) == (15 - context, 15 + context)
 
 
 def test_time_waves() -> None:

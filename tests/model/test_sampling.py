@@ -20,7 +20,7 @@ from unison_audio.model import flow
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.config import FUSIONS, BackboneConfig
 from unison_audio.model.guidance import Guidance
-from unison_audio.model.sampling import integrate, sample
+from unison_audio.model.sampling import ModelInputs, integrate, sample
 from unison_audio.model.solvers import SOLVERS, Solver
 
 B, C, FRAMES, TOKENS = 3, 4, 10, 5
@@ -184,6 +184,13 @@ def tiny_backbone(fusion: str) -> UnisonBackbone:
     return backbone.eval()
 
 
+def sampled_from(backbone: UnisonBackbone, given: dict[str, Tensor], **more: Any) -> Tensor:
+    """`sample` of inputs by name."""
+    read = {name: value for name, value in given.items() if name != "noise"}
+    inputs = ModelInputs(**read, frames=more.pop("frames", None))
+    return sample(backbone, inputs, noise=given["noise"], **more)
+
+
 def inputs(frames: int = FRAMES) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     mask = torch.ones(B, TOKENS, dtype=torch.bool)
@@ -226,7 +233,7 @@ def plain_loop(
 def test_equals_the_schedulers_own_loop(fusion: str, solver: str) -> None:
     backbone, given = tiny_backbone(fusion), inputs()
     before = {name: value.clone() for name, value in given.items()}
-    sampled = sample(backbone, **given, steps=6, solver=solver, guidance=Guidance(scale=3.0))
+    sampled = sampled_from(backbone, given, steps=6, solver=solver, guidance=Guidance(scale=3.0))
     expected = plain_loop(backbone, given, solver, 6, 3.0)
     torch.testing.assert_close(sampled, expected, atol=2e-5, rtol=2e-4)
     assert all(torch.equal(given[name], value) for name, value in before.items())
@@ -236,23 +243,23 @@ def test_equals_the_schedulers_own_loop(fusion: str, solver: str) -> None:
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_rows_of_different_lengths_are_as_if_alone(fusion: str, scale: float) -> None:
     backbone, given, frames = tiny_backbone(fusion), inputs(), [7, FRAMES, 7]
-    together = sample(
-        backbone, **given, steps=3, guidance=Guidance(scale=scale, rescale=0.3), frames=frames
+    together = sampled_from(
+        backbone, given, steps=3, guidance=Guidance(scale=scale, rescale=0.3), frames=frames
     )
     for row, count in enumerate(frames):
         alone = {name: value[row : row + 1] for name, value in given.items()}
         cut = {n: v[..., :count] if n in ("z_s", "m", "noise") else v for n, v in alone.items()}
-        one = sample(backbone, **cut, steps=3, guidance=Guidance(scale=scale, rescale=0.3))
+        one = sampled_from(backbone, cut, steps=3, guidance=Guidance(scale=scale, rescale=0.3))
         torch.testing.assert_close(together[row, :, :count], one[0], atol=2e-5, rtol=2e-4)
         assert not together[row, :, count:].any()
 
 
-def test_held_frames_become_the_source() -> None:
+def test_fixed_frames_become_the_source() -> None:
     backbone, given = tiny_backbone("O"), inputs()
-    held = torch.zeros(len(given["m"]), 1, FRAMES, dtype=torch.bool)
-    held[1, :, :4] = True
-    sampled = sample(backbone, **given, steps=4, held=held)
-    plain = sample(backbone, **given, steps=4)
+    fixed = torch.zeros(len(given["m"]), 1, FRAMES, dtype=torch.bool)
+    fixed[1, :, :4] = True
+    sampled = sampled_from(backbone, given, steps=4, fixed=fixed)
+    plain = sampled_from(backbone, given, steps=4)
     assert torch.equal(sampled[1, :, :4], given["z_s"][1, :, :4])
     torch.testing.assert_close(sampled[[0, 2]], plain[[0, 2]])
     assert not torch.allclose(sampled[1, :, 4:], plain[1, :, 4:], atol=1e-4)
@@ -261,15 +268,15 @@ def test_held_frames_become_the_source() -> None:
 def test_batch_without_any_text() -> None:
     backbone, given = tiny_backbone("O"), inputs()
     given["text_mask"] = torch.zeros_like(given["text_mask"])
-    guided = sample(backbone, **given, steps=3)
-    torch.testing.assert_close(guided, sample(backbone, **given, steps=3, guidance=UNGUIDED))
+    guided = sampled_from(backbone, given, steps=3)
+    torch.testing.assert_close(guided, sampled_from(backbone, given, steps=3, guidance=UNGUIDED))
 
 
 def test_progress_is_told() -> None:
     told: list[tuple[int, int]] = []
-    sample(
+    sampled_from(
         tiny_backbone("O"),
-        **inputs(),
+        inputs(),
         steps=3,
         on_step=lambda done, steps: told.append((done, steps)),
     )
@@ -279,15 +286,15 @@ def test_progress_is_told() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     backbone, given = tiny_backbone("O"), inputs()
     with pytest.raises(InputError, match="steps is 0"):
-        sample(backbone, **given, steps=0)
+        sampled_from(backbone, given, steps=0)
     with pytest.raises(InputError, match="use one of euler, heun"):
-        sample(backbone, **given, solver="rk4")
+        sampled_from(backbone, given, solver="rk4")
     with pytest.raises(InputError, match=r"z_s \(3, 4, 9\)"):
-        sample(backbone, **{**given, "z_s": given["z_s"][..., :9]})
+        sampled_from(backbone, {**given, "z_s": given["z_s"][..., :9]})
     with pytest.raises(InputError, match=r"m of \(3, 1, 10\)"):
-        sample(backbone, **{**given, "m": given["m"][:, 0]})
+        sampled_from(backbone, {**given, "m": given["m"][:, 0]})
     with pytest.raises(InputError, match=r"frames \[11, 3, 3\]"):
-        sample(backbone, **given, frames=[11, 3, 3])
+        sampled_from(backbone, given, frames=[11, 3, 3])
     with pytest.raises(InputError, match=r"interval is 0.5 to 0.2"):
         Guidance(interval=(0.5, 0.2))
     with pytest.raises(InputError, match=r"rescale is 1.5"):

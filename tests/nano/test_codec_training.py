@@ -90,7 +90,7 @@ def test_a_codec_in_use_is_polished_without_moving_its_latents(tmp_path):
     assert changed(polished, before) == {"decoder"}
     assert (tmp_path / "weights" / "codec.safetensors").is_file()
     resumed = train_codec(make_clips(), tmp_path, dataclasses.replace(recipe, steps=4), start)
-    assert changed(resumed, copied(polished)) == {"decoder"}  # goes on, not from the start again
+    assert changed(resumed, copied(polished)) == {"decoder"}  # resumed, not started again
 
 
 def test_a_codec_trained_on_keeps_near_its_latents(tmp_path):

@@ -10,13 +10,13 @@ import pytest
 import soundfile
 import torch
 
-from unison_audio.data.records import write_shard
+from unison_audio.data.shards import write_shard
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.nano import corpus as nano_corpus
 from unison_audio.nano import debian
 from unison_audio.nano.vocabulary import held_out_texts
-from unison_audio.nano.voices import VOICES, Voice, speak
+from unison_audio.nano.voices import VOICES, SyntheticVoice, speak
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="no Debian tools")
@@ -76,8 +76,8 @@ def test_a_missing_program_is_named_with_what_installs_it(monkeypatch, tmp_path)
 
 @needs_flite
 def test_a_shifted_voice_is_higher_at_the_same_tempo():
-    low = Voice(name="a", engine="flite", voice="rms", gender="male")
-    high = Voice(name="b", engine="flite", voice="rms", gender="male", shift=1.2)
+    low = SyntheticVoice(name="a", engine="flite", voice="rms", gender="male")
+    high = SyntheticVoice(name="b", engine="flite", voice="rms", gender="male", shift=1.2)
     ours, theirs = (speak("monday march seven", voice, 16_000) for voice in (low, high))
     assert abs(len(ours) / len(theirs) - 1) < 0.1
 

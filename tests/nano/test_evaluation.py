@@ -7,7 +7,8 @@ import zlib
 import pytest
 import torch
 
-from unison_audio.data.records import Clip, ClipRecord, write_shard
+from unison_audio.data.records import Clip, ClipRecord
+from unison_audio.data.shards import write_shard
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.signal import median_f0
 from unison_audio.evaluation.models import event_classifier as sound_classes

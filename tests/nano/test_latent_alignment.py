@@ -4,7 +4,7 @@ from training.conftest import latent_distance, tiny_codec_config
 
 from unison_audio.codecs.nano import NanoCodec
 from unison_audio.errors import InputError
-from unison_audio.nano.codec_training import align_latents
+from unison_audio.nano.latent_alignment import align_latents
 
 
 @pytest.fixture
@@ -78,6 +78,6 @@ def test_the_spread_of_the_posterior_follows_its_mean(reference, waveforms):
     torch.testing.assert_close(told, known - 2 * torch.log(torch.tensor(3.0)))
 
 
-def test_too_little_to_tell_the_map(reference, waveforms):
-    with pytest.raises(InputError, match=r"Latents of 2 frames do not tell .* more waveforms"):
+def test_too_little_to_fit_the_map(reference, waveforms):
+    with pytest.raises(InputError, match=r"Latents of 2 frames do not determine .* more waveforms"):
         align_latents(in_other_coordinates(reference), reference, waveforms[:1, :2048])

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from unison_audio.tasks.clips import SoundClip, SpeechClip
+from unison_audio.data.records import Clip, ClipRecord
 
 SAMPLE_RATE = 8000
 WORDS = ["red", "blue", "dog", "house", "the", "in", "is", "a", "seven", "monday"]
@@ -16,6 +16,15 @@ LABELS = {  # label -> its frequency in Hz
     "an engine running": 1300.0,
 }
 SPEECH_HZ = 2000.0
+
+
+def make_clip(kind, waveform, **about):
+    """A clip with a record that says what is given."""
+    seconds = len(waveform) / SAMPLE_RATE
+    record = ClipRecord(
+        key="tone", kind=kind, split="train", seconds=seconds, licence="", source="", **about
+    )
+    return Clip(record=record, waveform=waveform)
 
 
 class TonePools:
@@ -40,42 +49,32 @@ class TonePools:
         # rounded down, as a pool must: never longer than asked
         seconds = math.floor(self.length(generator, longest) * SAMPLE_RATE) / SAMPLE_RATE
         words = torch.randint(len(WORDS), (3,), generator=generator).tolist()
-        return SpeechClip(
-            waveform=self.tone(SPEECH_HZ, seconds),
+        return make_clip(
+            "speech",
+            self.tone(SPEECH_HZ, seconds),
             text=" ".join(WORDS[k] for k in words),
             gender="male" if speaker % 2 else "female",
             speaker=f"speaker {speaker}",
         )
 
-    def speech(self, count, generator, *, max_seconds):
-        speakers = torch.randint(4, (count,), generator=generator).tolist()
-        return [self.utterance(generator, max_seconds, k) for k in speakers]
-
-    speech_any = speech
-
-    def speaker_pairs(self, count, generator, *, max_seconds_each):
+    def draw(self, kind, count, where, generator):
+        if kind == "noise":
+            samples = round(where.max_seconds * SAMPLE_RATE)
+            waves = [0.2 * torch.randn(samples, generator=generator) for _ in range(count)]
+            return [make_clip("noise", wave) for wave in waves]
+        if kind == "sound":
+            return [self.sound(where, item, generator) for item in range(count)]
+        each = 2 if kind == "speaker_pair" else 1
         speakers = torch.randint(4, (count,), generator=generator).tolist()
         return [
-            tuple(self.utterance(generator, max_seconds_each, k) for _ in range(2))
-            for k in speakers
+            self.utterance(generator, where.max_seconds, k) for k in speakers for _ in range(each)
         ]
 
-    def sounds(self, count, generator, *, exclude_labels=None, max_seconds):
-        drawn = []
-        for i in range(count):
-            excluded = exclude_labels[i] if exclude_labels else set()
-            names = [name for name in LABELS if name not in excluded]
-            label = names[int(torch.randint(len(names), (), generator=generator))]
-            seconds = self.length(generator, 1.5 * max_seconds)
-            wave = self.tone(LABELS[label], seconds)
-            drawn.append(SoundClip(waveform=wave, label=label, caption=f"{label} outside"))
-        return drawn
-
-    def noise(self, count, generator, seconds):
-        return [
-            0.2 * torch.randn(round(seconds * SAMPLE_RATE), generator=generator)
-            for _ in range(count)
-        ]
+    def sound(self, where, item, generator):
+        names = [name for name in LABELS if name not in where.excluded(item)]
+        label = names[int(torch.randint(len(names), (), generator=generator))]
+        wave = self.tone(LABELS[label], self.length(generator, 1.5 * where.max_seconds))
+        return make_clip("sound", wave, label=label, caption=f"{label} outside")
 
 
 @pytest.fixture(scope="session")

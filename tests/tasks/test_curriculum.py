@@ -16,7 +16,7 @@ def within_three_standard_errors(counts, probabilities):
 
 
 @pytest.mark.parametrize("step", [0, 149_999])
-def test_stage_1_renormalises_generation(step):
+def test_stage_1_renormalizes_generation(step):
     sampler = TaskSampler(default_stages(), seed=1)
     counts = Counter(sampler.draw(step) for _ in range(DRAWS))
     # spec §6, the six generation rows over their sum 0.70

@@ -142,13 +142,13 @@ def test_a_short_event_is_repeated_to_about_a_second(build, make_pools):
 
 def test_the_same_noise_lies_under_source_and_target(build):
     quiet = build("edit_add", 3)
-    noisy = build("edit_add", 3, floor_dbfs=(-60.0, -50.0), floor_probability=1.0)
+    noisy = build("edit_add", 3, noise_floor_dbfs=(-60.0, -50.0), noise_floor_probability=1.0)
     under_source = noisy.source - quiet.source
     assert torch.allclose(under_source, noisy.target - quiet.target, atol=1e-6)
     levels = [level_db(row) for row in under_source]
     assert all(-60.5 < level < -49.5 for level in levels)
     assert len({round(level, 2) for level in levels}) > 1
-    never = build("edit_add", 3, floor_dbfs=(-60.0, -50.0), floor_probability=0.0)
+    never = build("edit_add", 3, noise_floor_dbfs=(-60.0, -50.0), noise_floor_probability=0.0)
     assert torch.equal(never.source, quiet.source)
-    spoken = build("tts", 3, floor_dbfs=(-60.0, -50.0), floor_probability=1.0)
+    spoken = build("tts", 3, noise_floor_dbfs=(-60.0, -50.0), noise_floor_probability=1.0)
     assert torch.equal(spoken.target, build("tts", 3).target)

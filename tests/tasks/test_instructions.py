@@ -24,7 +24,7 @@ EVENTS = [
     {"start": "0.5", "end": "2.0", "event": "a dog barking"},
     {"start": "2.5", "end": "3.0", "event": "rain"},
 ]
-WORDINGS = [(name, wording) for name, task in TASKS.items() for wording in task.templates]
+TEMPLATES = [(name, template) for name, task in TASKS.items() for template in task.templates]
 
 
 def read(name, text):
@@ -32,20 +32,20 @@ def read(name, text):
     return parse_instruction(text, "source" in needs, "reference" in needs)
 
 
-@pytest.mark.parametrize(("name", "wording"), WORDINGS)
+@pytest.mark.parametrize(("name", "template"), TEMPLATES)
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_every_wording_is_read_as_its_task(name, wording, spelling):
-    text = render(wording, {"events": EVENTS} if name == "timed" else FIELDS)
+def test_every_template_is_read_as_its_task(name, template, spelling):
+    text = render(template, {"events": EVENTS} if name == "timed" else FIELDS)
     text = respell(text, spelling)
     assert read(name, text) == name
     assert read(name, text.lower()) == name
     assert read(name, f"  {text.upper()}\n") == name
 
 
-@pytest.mark.parametrize(("name", "wording"), WORDINGS)
-def test_wordings_without_gender_are_read_as_the_same_task(name, wording):
-    if "{gender}" in wording:
-        text = render(wording, {**FIELDS, "gender": ""})
+@pytest.mark.parametrize(("name", "template"), TEMPLATES)
+def test_templates_without_gender_are_read_as_the_same_task(name, template):
+    if "{gender}" in template:
+        text = render(template, {**FIELDS, "gender": ""})
         assert not {"male", "female"} & set(text.lower().split())
         assert "  " not in text
         assert read(name, text) == name
@@ -78,7 +78,7 @@ def test_wordings_without_gender_are_read_as_the_same_task(name, wording):
         ("speech_to_audio", "[Edit] [Speech] erase the voice [Edit] [Audio] put in rain"),
     ],
 )
-def test_free_wordings_with_clear_verbs(name, text):
+def test_other_words_with_clear_verbs(name, text):
     assert read(name, text) == name
 
 

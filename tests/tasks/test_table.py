@@ -7,7 +7,7 @@ import pytest
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.templates import TEMPLATES, WITHOUT_GENDER, render
 
-# spec §6, written out a second time: name -> (tag, stage 1, share in stage 2, first wording)
+# spec §6, written out a second time: name -> (tag, stage 1, share in stage 2, first template)
 SPEC = {
     "tts": (0, True, 0.15, '[Speech] A {gender} voice saying "{text}"'),
     "zero_shot_tts": (2, True, 0.25, "[Speech with voice] {text}"),
@@ -40,7 +40,7 @@ RENAMED = {"first": "caption", "last": "caption", "start": "t1", "end": "t2"}
 
 def test_the_table_is_the_spec():
     assert list(TASKS) == list(SPEC)
-    for name, (tag, stage1, share, wording) in SPEC.items():
+    for name, (tag, stage1, share, template) in SPEC.items():
         task = TASKS[name]
         assert (task.name, task.tag, task.stage1, task.stage2_probability) == (
             name,
@@ -53,7 +53,7 @@ def test_the_table_is_the_spec():
             for _, field, _, _ in string.Formatter().parse(task.templates[0])
             if field
         }
-        assert task.templates[0].format(**placeholders) == wording
+        assert task.templates[0].format(**placeholders) == template
         assert task.metrics
         needs = {0: (), 1: ("source",), 2: ("reference", "reference_text")}
         assert task.needs == needs[tag]
@@ -68,14 +68,14 @@ def test_shares():
     assert sum(task.stage1 for task in TASKS.values()) == 6
 
 
-def test_every_pool_has_several_wordings_with_the_same_fields():
+def test_every_pool_has_several_templates_with_the_same_fields():
     assert set(TEMPLATES) == set(TASKS)
     for pool in TEMPLATES.values():
         assert len(pool) >= 4
         assert len(set(pool)) == len(pool)
         fields = {
-            frozenset(f.lower() for _, f, _, _ in string.Formatter().parse(wording) if f)
-            for wording in pool
+            frozenset(f.lower() for _, f, _, _ in string.Formatter().parse(form) if f)
+            for form in pool
         }
         assert len(fields) == 1
 
@@ -101,13 +101,13 @@ def test_render_repeats_what_follows_the_tag_for_a_timeline():
     )
 
 
-def test_a_gender_that_nobody_knows_is_not_spoken_of():
-    gendered = [wording for pool in TEMPLATES.values() for wording in pool if "{gender}" in wording]
+def test_an_unknown_gender_is_left_out():
+    gendered = [form for pool in TEMPLATES.values() for form in pool if "{gender}" in form]
     assert set(WITHOUT_GENDER) == set(gendered)
     assert len(set(WITHOUT_GENDER.values())) == len(gendered)
-    for wording, plain in WITHOUT_GENDER.items():
-        assert wording.split('"')[1] == plain.split('"')[1] == "{text}"
-        assert wording.partition(" [Audio]")[2] == plain.partition(" [Audio]")[2]
+    for form, plain in WITHOUT_GENDER.items():
+        assert form.split('"')[1] == plain.split('"')[1] == "{text}"
+        assert form.partition(" [Audio]")[2] == plain.partition(" [Audio]")[2]
     said = {"text": "go", "caption": "rain"}
     first = TEMPLATES["tts"][0]
     assert render(first, {**said, "gender": ""}) == '[Speech] A voice saying "go"'
@@ -123,16 +123,17 @@ class Unknown:
     def __init__(self, pools):
         self.pools = pools
 
-    def __getattr__(self, name):
-        return getattr(self.pools, name)
-
-    def speech(self, count, generator, *, max_seconds):
-        clips = self.pools.speech(count, generator, max_seconds=max_seconds)
-        return [dataclasses.replace(c, gender=c.gender.replace("female", "")) for c in clips]
+    def draw(self, *asked):
+        clips = self.pools.draw(*asked)
+        genders = [clip.record.gender.replace("female", "") for clip in clips]
+        return [
+            dataclasses.replace(clip, record=dataclasses.replace(clip.record, gender=gender))
+            for clip, gender in zip(clips, genders, strict=True)
+        ]
 
 
 @pytest.mark.parametrize("task", ["tts", "t2as"])
-def test_only_items_without_gender_get_the_wordings_without(task, build, pools):
+def test_only_items_without_gender_get_templates_without_gender(task, build, pools):
     known = build(task, batch=32)
     batch = build(task, batch=32, source_of_clips=Unknown(pools))
     genders = [detail["gender"] for detail in batch.details]

@@ -8,22 +8,20 @@ import pytest
 from tiny_unison import StubEncoder, random_codec, tiny_variant
 
 from unison_audio import checkpoint
-from unison_audio.cli import train as ablation_command
+from unison_audio.cli import main as cli
+from unison_audio.cli import train_ablations as ablation_command
+from unison_audio.cli.train_flags import AblationFlags, NanoAblationFlags
 from unison_audio.errors import InputError
 from unison_audio.evaluation.report.layouts import paper_results
 from unison_audio.evaluation.report.tables import fill_tables
 from unison_audio.tasks.curriculum import STAGE1_STEPS, default_stages
 from unison_audio.text.table import TEXT_ENCODERS
-from unison_audio.training import ablations, trainer, validation
-from unison_audio.training.ablations import (
-    FULL,
-    NANO_FAMILY,
-    choose,
-    error_table,
-    keep_settings,
-    nano_recipe,
-    train_family,
-)
+from unison_audio.training import ablations, objective, trainer
+from unison_audio.training.ablation_report import error_table, mean_and_error
+from unison_audio.training.ablation_table import FULL, NANO_FAMILY, choose
+from unison_audio.training.ablations import keep_settings, nano_recipe, train_family
+from unison_audio.training.configs import RecipeChanges
+from unison_audio.training.run import RunData
 
 RECIPE = dataclasses.replace(
     nano_recipe(3, 40), phases=(nano_recipe(3).phases[0],), checkpoint_every=1
@@ -32,7 +30,7 @@ RECIPE = dataclasses.replace(
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(validation, "SAMPLE_STEPS", 1)
+    monkeypatch.setattr(objective, "SAMPLE_STEPS", 1)
     monkeypatch.setitem(TEXT_ENCODERS, "minilm", StubEncoder)
 
 
@@ -113,6 +111,39 @@ def test_recipe_has_the_first_stage_alone() -> None:
     assert nano_recipe(100_000).warmup == 300
 
 
+def test_the_stored_settings_keep_their_keys(tmp_path, monkeypatch) -> None:
+    """A folder of version 0.1.0 must stay resumable."""
+    monkeypatch.setattr(ablations, "load_nano_codec", lambda folder: None)
+    monkeypatch.setattr(ablations, "train_family", lambda *args, **options: [])
+    ablations.train_nano_ablations(tmp_path, tmp_path, tmp_path / "out", recipe=RECIPE)
+    stored = json.loads((tmp_path / "out" / "ablations.json").read_text())
+    assert set(stored) == {"recipe", "corpus", "codec", "batches"}
+    assert set(stored["recipe"]) == {
+        "phases",
+        "frames_per_batch",
+        "batches_per_step",
+        "steps",
+        "peak_lr",
+        "warmup",
+        "cooldown",
+        "weight_decay",
+        "clip_norm",
+        "ema_decay",
+        "ema_every",
+        "text_dropout",
+        "first_template_probability",
+        "floor_dbfs",
+        "speed",
+        "mixed_precision",
+        "gradient_checkpointing",
+        "seed",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "validate_every",
+        "sample_every",
+    }
+
+
 def test_names_are_checked() -> None:
     assert [a.name for a in choose(FULL, ["S32-O", "D24-O", "S32-O"])] == ["S32-O", "D24-O"]
     with pytest.raises(InputError, match="no ablation 'D24'; use D24-O"):
@@ -144,7 +175,7 @@ def test_variants_are_trained_and_measured_alike(clips, tmp_path) -> None:
     assert "| nano-OL | OL (deep + penultimate, MiniLM) | D7 |" in table
 
 
-def test_a_killed_run_goes_on_where_it_was(clips, tmp_path, monkeypatch) -> None:
+def test_a_killed_run_resumes(clips, tmp_path, monkeypatch) -> None:
     whole, _ = run(tmp_path / "whole", clips, ["nano-O", "nano-L"])
     names = ["nano-O", "nano-L"]
     original = trainer.BackboneTrainer.step
@@ -178,13 +209,13 @@ def test_held_out_errors_are_means_over_fixed_batches(clips, tmp_path) -> None:
         half = 1.96 * abs(score["items"][0] - score["items"][1]) / 2  # s / sqrt(2) of two values
         assert score["high"] - score["value"] == pytest.approx(half)
         assert 0.1 < score["value"] < 10
-    assert math.isnan(ablations._mean_and_error([1.0])[1])
+    assert math.isnan(mean_and_error([1.0])[1])
 
 
-def test_judged_rows_fill_table_8(clips, tmp_path) -> None:
+def test_evaluated_rows_fill_table_8(clips, tmp_path) -> None:
     asked = []
 
-    def judge(name, weights, out):
+    def evaluate(name, weights, out):
         asked.append((name, weights.is_dir(), out.parent.name))
         score = {"value": 0.25, "low": 0.2, "high": 0.3, "count": 4, "failed": [], "model": "toy"}
         return [
@@ -192,11 +223,11 @@ def test_judged_rows_fill_table_8(clips, tmp_path) -> None:
             {"set": "seed-tts", "task": "tts", "language": "en", "scores": {"wer": score}},
         ]
 
-    rows, _ = run(tmp_path, clips, ["nano-O", "nano-S"], judge=judge)
-    assert run(tmp_path, clips, ["nano-O", "nano-S"], judge=judge)[0] == rows
+    rows, _ = run(tmp_path, clips, ["nano-O", "nano-S"], evaluate=evaluate)
+    assert run(tmp_path, clips, ["nano-O", "nano-S"], evaluate=evaluate)[0] == rows
     assert asked == [("nano-O", True, "nano-O"), ("nano-S", True, "nano-S")]
-    judged = [row for row in rows if row["set"] != "held-out"]
-    (table,) = (t for t in fill_tables([], ablations=judged) if t.number == 8)
+    evaluated = [row for row in rows if row["set"] != "held-out"]
+    (table,) = (t for t in fill_tables([], ablations=evaluated) if t.number == 8)
     here = {line.system: line for line in table.lines if line.origin == "here"}
     assert set(here) == {"nano-O", "nano-S"}
     assert here["nano-S"].facts["architecture"] == "S7"
@@ -210,9 +241,9 @@ def test_full_size_asks_for_equal_steps(tmp_path, monkeypatch) -> None:
     """Each of the paper's variants by name, with the same recipe, steps and batches; once."""
     calls = []
 
-    def train(name, corpora, folder, parallel, **options):
-        calls.append((name, options))
-        (folder / "weights").mkdir(parents=True)
+    def train(name, data, output, parallel, **options):
+        calls.append((name, data, options))
+        output.weights.mkdir(parents=True)
 
     monkeypatch.setattr(ablations, "train_variant", train)
 
@@ -222,18 +253,30 @@ def test_full_size_asks_for_equal_steps(tmp_path, monkeypatch) -> None:
         def wait(self):
             pass
 
+    data = RunData(corpora=["a"])
     for _ in range(2):
-        ablations.train_full_ablations(["a"], tmp_path, Alone(), items=4)
-    assert [name for name, _ in calls] == [
+        ablations.train_full_ablations(data, tmp_path, Alone(), changes=RecipeChanges(items=4))
+    assert [name for name, *_ in calls] == [
         "d24-16k",
         "d24-16k-l",
         "d24-16k-ol",
         "s32-16k",
         "d24-16k-3b",
     ]
-    assert all(options == {"recipe": "base", "steps": 80_000, "items": 4} for _, options in calls)
+    same = {"changes": RecipeChanges(steps=80_000, items=4), "files": None}
+    assert all(rest == [data, same] for _, *rest in calls)
+    stored = json.loads((tmp_path / "ablations.json").read_text())
+    assert stored == {
+        "corpora": ["a"],
+        "recipe": "base",
+        "steps": 80_000,
+        "items": 4,
+        "accumulate": 1,
+        "processes": 1,
+    }
+    changes = RecipeChanges(items=4, steps=3)
     with pytest.raises(InputError, match="another steps"):
-        ablations.train_full_ablations(["a"], tmp_path, Alone(), items=4, steps=3)
+        ablations.train_full_ablations(data, tmp_path, Alone(), changes=changes)
 
 
 def test_the_command_prints_and_writes_the_table(clips, tmp_path, monkeypatch, capsys) -> None:
@@ -242,8 +285,17 @@ def test_the_command_prints_and_writes_the_table(clips, tmp_path, monkeypatch, c
         return run(out, clips, names)[0]
 
     monkeypatch.setattr(ablations, "train_nano_ablations", trained)
-    given = {"corpus": tmp_path, "codec": tmp_path, "out": tmp_path, "steps": 3, "frames": 40}
-    ablation_command.train_ablations(variants=["nano-O"], **given)
+
+    def command(**changed):
+        which = {"recipe": "nano", "steps": 3, "variants": ["nano-O"]}
+        nano = {"corpus": tmp_path, "codec": tmp_path, "frames": 40, "batches": 4}
+        ablation_command.train_ablations(
+            out=tmp_path,
+            which=AblationFlags(**{name: changed.get(name, which[name]) for name in which}),
+            nano=NanoAblationFlags(**{name: changed.get(name, nano[name]) for name in nano}),
+        )
+
+    command()
     assert "| nano-O | O (deep fusion, MiniLM) | D7 |" in capsys.readouterr().out
     assert "nano-O" in (tmp_path / "ablations.md").read_text()
     assert json.loads((tmp_path / "results.json").read_text())[0]["system"] == "nano-O"
@@ -254,4 +306,19 @@ def test_the_command_prints_and_writes_the_table(clips, tmp_path, monkeypatch, c
         ({"recipe": "base"}, "give --corpora"),
     ):
         with pytest.raises(InputError, match=message):
-            ablation_command.train_ablations(**{**given, **wrong})
+            command(**wrong)
+
+
+@pytest.mark.parametrize("flag", ["--evaluate", "--judged"])
+def test_the_old_name_of_evaluate_is_accepted(flag, monkeypatch, tmp_path) -> None:
+    found = []
+
+    def train(corpus, codec, out, *, evaluate, **options):
+        found.append(evaluate)
+        out.mkdir()
+        return []
+
+    monkeypatch.setattr(ablations, "train_nano_ablations", train)
+    words = ["train", "ablations", "--out", str(tmp_path / "out"), "--corpus", str(tmp_path)]
+    assert cli.main([*words, "--codec", str(tmp_path), flag]) == 0
+    assert callable(found[0])

@@ -10,7 +10,7 @@ from training.conftest import make_clips
 
 from unison_audio import checkpoint
 from unison_audio.cli import main as cli
-from unison_audio.data.records import write_shard
+from unison_audio.data.shards import write_shard
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.nano.codec_training import CodecRecipe
@@ -115,7 +115,7 @@ def test_what_needs_nanos_own_corpus_says_so(
     published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["evaluate", "nano", "--corpus", str(published), "--out", str(tmp_path / "out")]
-    assert cli.main(words) == cli.MENDABLE
+    assert cli.main(words) == cli.BAD_INPUT
     error = capsys.readouterr().err
     assert "needs nano's own corpus" in error
     assert "holds folder" in error

@@ -16,12 +16,17 @@ from training.conftest import RATE, HashedWords, make_variant
 from training.test_trainer import RECIPE, losses, make_trainer
 
 from unison_audio.errors import InputError
-from unison_audio.training import validation
-from unison_audio.training.batches import CorpusInMemory, ExampleStream
-from unison_audio.training.checkpoints import full_disk_told, load_checkpoint, save_checkpoint
+from unison_audio.training import objective
+from unison_audio.training.batches import BatchStream, CorpusInMemory
+from unison_audio.training.checkpoints import (
+    full_disk_as_input_error,
+    load_checkpoint,
+    save_checkpoint,
+)
+from unison_audio.training.loop import train_backbone
 from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipes import base_recipe
-from unison_audio.training.trainer import BackboneTrainer, train_backbone
+from unison_audio.training.trainer import BackboneTrainer
 from unison_audio.variants import VARIANTS
 
 SHORT = dataclasses.replace(RECIPE, steps=20, checkpoint_every=5)
@@ -29,7 +34,7 @@ SHORT = dataclasses.replace(RECIPE, steps=20, checkpoint_every=5)
 
 @pytest.fixture(autouse=True)
 def quick_samples(monkeypatch):
-    monkeypatch.setattr(validation, "SAMPLE_STEPS", 1)
+    monkeypatch.setattr(objective, "SAMPLE_STEPS", 1)
 
 
 def checkpoints(folder):
@@ -59,7 +64,7 @@ def test_a_full_disk_stops_the_run_and_leaves_its_checkpoints(clips, codec, tmp_
         return original(step, examples)
 
     trainer.step = step_with_less_room
-    with pytest.raises(InputError, match=r"disk with .* is full .*goes on from step 10"):
+    with pytest.raises(InputError, match=r"disk with .* is full .*resumes from step 10"):
         train_backbone(trainer, full)
     assert checkpoints(full) == [f"checkpoint-{step:08d}.pt" for step in (5, 10)]
     found = train_backbone(make_trainer(clips, codec, SHORT), full)  # there is room now
@@ -71,10 +76,10 @@ def test_a_full_disk_stops_the_run_and_leaves_its_checkpoints(clips, codec, tmp_
 def test_only_a_full_disk_is_called_one(tmp_path):
     with (
         pytest.raises(InputError, match=r"Disk quota exceeded.*from the beginning"),
-        full_disk_told(tmp_path),
+        full_disk_as_input_error(tmp_path),
     ):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
-    with pytest.raises(PermissionError), full_disk_told(tmp_path):
+    with pytest.raises(PermissionError), full_disk_as_input_error(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied")
 
 
@@ -82,7 +87,7 @@ def tracked_trainer(clips, codec, folder, tracker, skipped=None):
     source = CorpusInMemory(clips, RATE)
     if skipped:
         source.skipped = skipped
-    stream = ExampleStream(make_variant(), SHORT, source, codec, HashedWords())
+    stream = BatchStream(make_variant(), SHORT, source, codec, HashedWords())
     return BackboneTrainer(stream, Parallel(cpu=True, trackers=[tracker], folder=str(folder)))
 
 
@@ -121,11 +126,11 @@ def test_tensorboard_gets_the_figures(clips, codec, tmp_path, capsys):
 
 def test_wandb_gets_the_figures(clips, codec, tmp_path, monkeypatch):
     """A stand-in of the few calls that accelerate's tracker makes."""
-    told, ended, settings = {}, [], {}
+    logged, ended, settings = {}, [], {}
 
     class Run:
         def log(self, values, step=None):
-            told[step] = values
+            logged[step] = values
 
         def finish(self):
             ended.append(True)
@@ -143,8 +148,8 @@ def test_wandb_gets_the_figures(clips, codec, tmp_path, monkeypatch):
     assert settings["project"] == "unison-audio"
     assert settings["dir"] == str(tmp_path)
     assert settings["peak_lr"] == SHORT.peak_lr
-    assert set(told) == {20}
-    assert {"share/codec", "gradient_norm", "learning_rate"} < set(told[20])
+    assert set(logged) == {20}
+    assert {"share/codec", "gradient_norm", "learning_rate"} < set(logged[20])
     assert ended == [True]
 
 

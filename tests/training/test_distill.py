@@ -10,22 +10,25 @@ from tiny_unison import RATE, StubEncoder, random_backbone, random_codec, tiny_v
 from training.conftest import make_clips
 
 from unison_audio import checkpoint
-from unison_audio.data.records import write_shard
+from unison_audio.data.shards import write_shard
 from unison_audio.errors import InputError
-from unison_audio.model.sampling import sample
+from unison_audio.model.sampling import ModelInputs, sample
 from unison_audio.model.solvers import Solver
 from unison_audio.nano.corpus import write_index
 from unison_audio.pipeline import Unison
-from unison_audio.sampling_params import sampling_for
+from unison_audio.sampling_params import resolve_sampling
 from unison_audio.tasks.table import REFERENCE, TASKS
-from unison_audio.training.batches import CorpusInMemory, ExampleStream
+from unison_audio.training.batches import BatchStream, CorpusInMemory
+from unison_audio.training.configs import DistillConfig
 from unison_audio.training.distill import (
-    DistillingTrainer,
+    Distillation,
     Teacher,
     distill,
     distillation_recipe,
     student_of,
 )
+from unison_audio.training.run import RunOutput
+from unison_audio.training.trainer import BackboneTrainer
 
 
 @pytest.fixture
@@ -37,11 +40,12 @@ def corpus(tmp_path: Path) -> Path:
     return folder
 
 
-def make_stream(updates: int = 40, steps: int = 4) -> ExampleStream:
+def make_stream(updates: int = 40, steps: int = 4) -> BatchStream:
     variant, codec = tiny_variant(), random_codec()
-    recipe = distillation_recipe(variant, codec.frames, updates, 2e-3)
+    config = DistillConfig(updates=updates, learning_rate=2e-3)
+    recipe = distillation_recipe(variant, codec.frames, config)
     recipe = dataclasses.replace(recipe, frames_per_batch=120)
-    return ExampleStream(
+    return BatchStream(
         student_of(variant, steps),
         recipe,
         CorpusInMemory(make_clips(), RATE),
@@ -55,7 +59,7 @@ def make_stream(updates: int = 40, steps: int = 4) -> ExampleStream:
 def test_the_aim_is_where_the_guided_sampler_comes_to(task: str, hold: bool) -> None:
     stream = make_stream()
     backbone = random_backbone(tiny_variant())
-    sampling = sampling_for(tiny_variant())
+    sampling = resolve_sampling(tiny_variant())
     example = stream.encode(stream.build(0, task))
     noise = torch.randn(example.z.shape, generator=torch.Generator().manual_seed(3))
     held = (example.condition.m == REFERENCE) & hold
@@ -64,24 +68,28 @@ def test_the_aim_is_where_the_guided_sampler_comes_to(task: str, hold: bool) -> 
     aim = teacher.mean_velocity(noise, example, 1.0, 0.0)
     found = sample(
         backbone,
-        example.condition.z_s,
-        example.condition.m,
-        example.text.hidden_states,
-        example.text.mask,
+        ModelInputs(
+            z_s=example.condition.z_s,
+            m=example.condition.m,
+            hidden_states=example.text.hidden_states,
+            text_mask=example.text.mask,
+        ),
         noise=noise,
         steps=6,
         solver="euler-even",
-        guidance=sampling.pace(TASKS[task]).guidance,
-        held=held,
+        guidance=sampling.for_task(TASKS[task]).guidance,
+        fixed=held,
     )
     torch.testing.assert_close(noise - aim, found, atol=2e-4, rtol=1e-3)
 
 
 def test_a_student_begins_as_its_teacher_and_comes_nearer_to_its_aims() -> None:
     stream = make_stream()
-    teacher = Teacher(random_backbone(tiny_variant()), sampling_for(tiny_variant()), 3)
-    trainer = DistillingTrainer(stream, teacher)
-    assert trainer.times == [1.0, 0.75, 0.5, 0.25, 0.0]
+    teacher = Teacher(random_backbone(tiny_variant()), resolve_sampling(tiny_variant()), 3)
+    objective = Distillation(teacher, stream.variant)
+    assert objective.times == [1.0, 0.75, 0.5, 0.25, 0.0]
+    trainer = BackboneTrainer(stream, objective=objective)
+    trainer.start_from(teacher.backbone)
     for name, value in teacher.backbone.state_dict().items():
         assert torch.equal(trainer.backbone.state_dict()[name], value)
     before = {name: value.clone() for name, value in teacher.backbone.state_dict().items()}
@@ -90,7 +98,7 @@ def test_a_student_begins_as_its_teacher_and_comes_nearer_to_its_aims() -> None:
     def error() -> float:
         with torch.no_grad():
             draws = [torch.Generator().manual_seed(seed) for seed in range(8)]
-            return sum(float(trainer.loss(each, d, 0.0)) for each in examples for d in draws)
+            return sum(float(trainer.loss(each, d, 0)) for each in examples for d in draws)
 
     first = error()
     for step in range(40):
@@ -107,7 +115,7 @@ def test_a_student_sees_the_noise_that_sampling_starts_from(
     student = student_of(variant, 1)
     assert (student.speech_temperature, student.speech_candidates) == (0.5, 1)
     stream = make_stream(steps=1)
-    teacher = Teacher(random_backbone(variant), sampling_for(variant), 1)
+    teacher = Teacher(random_backbone(variant), resolve_sampling(variant), 1)
     seen: list[torch.Tensor] = []
 
     def note(z: torch.Tensor, example: Any, start: float, end: float) -> torch.Tensor:
@@ -115,10 +123,10 @@ def test_a_student_sees_the_noise_that_sampling_starts_from(
         return z
 
     monkeypatch.setattr(teacher, "mean_velocity", note)
-    trainer = DistillingTrainer(stream, teacher)
+    trainer = BackboneTrainer(stream, objective=Distillation(teacher, stream.variant))
     for task, deviation in (("tts", 0.5), ("t2a", 1.0), ("edit_remove", 1.0)):
         example = stream.encode(stream.build(0, task))
-        trainer.loss(example, torch.Generator().manual_seed(0), 0.0)
+        trainer.loss(example, torch.Generator().manual_seed(0), 0)
         noise = torch.randn(example.z.shape, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(seen[-1], deviation * noise)
 
@@ -126,21 +134,21 @@ def test_a_student_sees_the_noise_that_sampling_starts_from(
 def test_the_result_is_an_ordinary_checkpoint_of_few_steps(
     corpus: Path, tiny_checkpoint: Path, stub_text: None, tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
-    given = {"steps": 2, "substeps": 2, "updates": 3}
-    weights = distill(str(tiny_checkpoint), corpus, run, **given)
+    run = RunOutput(folder=tmp_path / "run")
+    config = DistillConfig(steps=2, substeps=2, updates=3)
+    weights = distill(str(tiny_checkpoint), corpus, run, config=config)
     variant, student = checkpoint.load(weights)
     assert variant == student_of(tiny_variant(), 2)
-    sampling = sampling_for(variant)
+    sampling = resolve_sampling(variant)
     for task in TASKS.values():
-        assert sampling.pace(task).steps == len(Solver(variant.solver, 2).times) == 2
-        assert not sampling.pace(task).guidance.at(0.5)
+        assert sampling.for_task(task).steps == len(Solver(variant.solver, 2).times) == 2
+        assert not sampling.for_task(task).guidance.at(0.5)
     before = random_backbone(tiny_variant()).state_dict()
     assert any(not torch.equal(value, before[name]) for name, value in student.state_dict().items())
     sound = Unison.from_pretrained(weights).generate("[Audio] rain", duration=1.0)
     assert sound.seconds == 1.0
-    # A run that is there already is only gone on with.
-    again = distill(str(tiny_checkpoint), corpus, run, **given)
+    # A finished run has nothing left to do.
+    again = distill(str(tiny_checkpoint), corpus, run, config=config)
     for name, value in checkpoint.load(again)[1].state_dict().items():
         assert torch.equal(value, student.state_dict()[name])
 
@@ -150,4 +158,9 @@ def test_none_of_something_is_refused(
     name: str, corpus: Path, tiny_checkpoint: Path, stub_text: None, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match=f"{name} is 0; it must be at least 1"):
-        distill(str(tiny_checkpoint), corpus, tmp_path / "run", **{name: 0})
+        distill(
+            str(tiny_checkpoint),
+            corpus,
+            RunOutput(folder=tmp_path / "run"),
+            config=DistillConfig(**{name: 0}),
+        )

@@ -1,11 +1,12 @@
-"""The plan of a run against sums done by hand."""
+"""The estimate of a run against sums done by hand."""
 
 import pytest
 import torch
 
 from unison_audio.cli import main as cli
 from unison_audio.errors import InputError
-from unison_audio.training.estimate import count, measure_tflops, meta_step, plan_training
+from unison_audio.training.configs import EstimateConfig
+from unison_audio.training.estimate import count, estimate_training, measure_tflops, meta_step
 from unison_audio.variants import VARIANTS
 
 D24 = VARIANTS["d24-16k"]
@@ -25,28 +26,28 @@ def test_work_of_a_forward_pass_is_that_of_its_products() -> None:
 
 
 def test_memory_follows_the_parameters_and_the_strategy() -> None:
-    common = {"devices": 8, "batch": 4, "tflops": 100.0}
-    ddp = plan_training(D24, **common)
+    common = {"gpus": 8, "batch": 4, "throughput": 100.0}
+    ddp = estimate_training(D24, EstimateConfig(**common))
     assert ddp.parameters == 731_705_364
     assert ddp.memory["weights"] == 4 * ddp.parameters
-    assert ddp.memory["optimiser"] == 8 * ddp.parameters
-    fsdp = plan_training(D24, **common, strategy="fsdp")
-    for part in ("weights", "gradients", "optimiser", "average"):
+    assert ddp.memory["optimizer"] == 8 * ddp.parameters
+    fsdp = estimate_training(D24, EstimateConfig(**common, strategy="fsdp"))
+    for part in ("weights", "gradients", "optimizer", "average"):
         assert fsdp.memory[part] == ddp.memory[part] // 8
     text = ddp.memory["text encoder"]  # an eighth of it, and two of 28 layers whole
     assert fsdp.memory["text encoder"] == pytest.approx(text / 8 + text * 2 / 28)
-    again = plan_training(D24, **common, gradient_checkpointing=True)
+    again = estimate_training(D24, EstimateConfig(**common, gradient_checkpointing=True))
     assert again.memory["activations"] < 0.1 * ddp.memory["activations"]
     assert again.flop_by_part["backbone"] == pytest.approx(4 / 3 * ddp.flop_by_part["backbone"])
-    twice = plan_training(D24, devices=8, batch=8, tflops=100.0)
+    twice = estimate_training(D24, EstimateConfig(**{**common, "batch": 8}))
     assert twice.memory["activations"] == 2 * ddp.memory["activations"]
 
 
 def test_days_follow_from_work_and_throughput() -> None:
-    plan = plan_training(D24, devices=8, batch=56, tflops=100.0, steps=1000)
-    assert plan.clips_per_step == 448
-    assert plan.seconds_per_step == pytest.approx(plan.step_flop / 8e14)
-    assert plan.days == pytest.approx(1000 * plan.seconds_per_step / 86_400)
+    found = estimate_training(D24, EstimateConfig(throughput=100.0, steps=1000))
+    assert found.clips_per_step == 448
+    assert found.seconds_per_step == pytest.approx(found.step_flop / 8e14)
+    assert found.days == pytest.approx(1000 * found.seconds_per_step / 86_400)
 
 
 def test_activations_are_what_a_real_pass_keeps() -> None:
@@ -73,7 +74,7 @@ def test_activations_are_what_a_real_pass_keeps() -> None:
     assert sum(kept.values()) == pytest.approx(counted, rel=0.15)
 
 
-def test_every_variant_can_be_planned_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_variant_can_be_estimated_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
     for name in VARIANTS:
         options = ["--variant", name, "--gpus", "2", "--batch", "4", "--seconds", "5"]
         assert cli.main(["plan", *options]) == 0
@@ -87,9 +88,9 @@ def test_this_machine_can_be_measured() -> None:
     assert 1e-4 < found < 100
 
 
-def test_numbers_that_cannot_be() -> None:
+def test_invalid_numbers_are_refused() -> None:
     with pytest.raises(InputError, match="gpus is 0"):
-        plan_training(D24, devices=0, batch=1, tflops=1.0)
+        estimate_training(D24, EstimateConfig(gpus=0))
     with pytest.raises(InputError, match="throughput is 0"):
-        plan_training(D24, devices=1, batch=1, tflops=0.0)
+        estimate_training(D24, EstimateConfig(throughput=0.0))
     assert cli.main(["plan", "--variant", "d99"]) == 2

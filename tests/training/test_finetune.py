@@ -17,8 +17,11 @@ from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.config import FUSIONS, BackboneConfig
 from unison_audio.pipeline import Unison
 from unison_audio.tasks.table import TASKS
+from unison_audio.training.adapters import add_adapters, merge_adapters
 from unison_audio.training.clip_list import OwnClips, read_own_clips
-from unison_audio.training.finetune import add_adapters, finetune, merge_adapters
+from unison_audio.training.configs import FinetuneConfig
+from unison_audio.training.finetune import finetune
+from unison_audio.training.run import RunOutput
 
 
 def tone(folder: Path, name: str, pitch: float, seconds: float = 0.6) -> str:
@@ -169,7 +172,8 @@ def test_the_result_is_an_ordinary_checkpoint(
     method: str, own: Path, tiny_checkpoint: Path, stub_text: None, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    weights = finetune(str(tiny_checkpoint), own, run, method=method, steps=6, items=2, rank=2)
+    config = FinetuneConfig(method=method, steps=6, items=2, rank=2)
+    weights = finetune(str(tiny_checkpoint), own, RunOutput(folder=run), config=config)
     tuned, before = checkpoint.load(weights)[1], random_backbone(tiny_variant())
     changed = [
         name
@@ -187,9 +191,15 @@ def test_the_result_is_an_ordinary_checkpoint(
     assert tasks <= read_own_clips(own, tiny_variant(), 1024).tasks().keys()
 
 
-def test_what_cannot_be_is_refused(own: Path, tiny_checkpoint: Path, stub_text: None) -> None:
-    run = own.parent / "run"
-    with pytest.raises(InputError, match="method is 'magic'; use one of lora, full"):
-        finetune(str(tiny_checkpoint), own, run, method="magic")
-    with pytest.raises(InputError, match="rank is 0"):
-        finetune(str(tiny_checkpoint), own, run, rank=0, steps=1)
+def test_invalid_settings_are_refused(own: Path, tiny_checkpoint: Path, stub_text: None) -> None:
+    run = RunOutput(folder=own.parent / "run")
+    for wrong, message in (
+        ({"method": "magic"}, "method is 'magic'; use one of lora, full"),
+        ({"rank": 0}, "rank is 0"),
+        ({"steps": 0}, "steps is 0"),
+        ({"items": 0}, "items is 0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            finetune(str(tiny_checkpoint), own, run, config=FinetuneConfig(**wrong))
+    with pytest.raises(InputError, match="type is 'int8'; use one of float32"):
+        RunOutput(folder=own.parent, dtype="int8")

@@ -23,15 +23,15 @@ import torch
 from training.conftest import make_clips, tiny_codec_config
 from training.test_trainer import RECIPE, make_trainer
 from unison_audio.codecs.nano import NanoCodec
-from unison_audio.training import validation
-from unison_audio.training.trainer import train_backbone
+from unison_audio.training import objective
+from unison_audio.training.loop import train_backbone
 
 def train(folder):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     codec = NanoCodec(tiny_codec_config()).eval().requires_grad_(False)
     recipe = dataclasses.replace(RECIPE, steps=int(sys.argv[2]), checkpoint_every=2)
-    validation.SAMPLE_STEPS = 1
+    objective.SAMPLE_STEPS = 1
     train_backbone(make_trainer(make_clips(), codec, recipe), Path(folder), workers=1)
 
 for line in sys.stdin:

@@ -17,16 +17,18 @@ from training.conftest import RATE, HashedWords, make_clips, make_variant, tiny_
 
 from unison_audio.codecs.nano import NanoCodec
 from unison_audio.errors import InputError
+from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.tasks.curriculum import default_stages
 from unison_audio.text.offload import SharedLayers
 from unison_audio.text.qwen import QwenEncoder
 from unison_audio.text.states import TextEncoder, TextSetup
-from unison_audio.training import validation
-from unison_audio.training.batches import CorpusInMemory, ExampleStream
+from unison_audio.training import objective
+from unison_audio.training.batches import BatchStream, CorpusInMemory
 from unison_audio.training.checkpoints import load_checkpoint
-from unison_audio.training.parallel import Parallel
+from unison_audio.training.loop import train_backbone
+from unison_audio.training.parallel import Parallel, whole
 from unison_audio.training.recipes import BackboneRecipe, Phase
-from unison_audio.training.trainer import BackboneTrainer, train_backbone
+from unison_audio.training.trainer import BackboneTrainer
 from unison_audio.training.validation import Validation
 
 STEPS = 20
@@ -72,7 +74,7 @@ def make_trainer(
         small = dataclasses.replace(variant.backbone, text_dim=WIDTH)
         variant = dataclasses.replace(variant, backbone=small)
         text_encoder = parallel.share(make_qwen(qwen))
-    stream = ExampleStream(
+    stream = BatchStream(
         variant,
         recipe,
         CorpusInMemory(make_clips(), RATE),
@@ -90,7 +92,7 @@ def make_qwen(files: Path) -> QwenEncoder:
 
 def train(trainer: BackboneTrainer, folder: Path) -> None:
     held_out = Validation(trainer.stream, trainer.stream.source, batches=1, tasks=("tts", "t2as"))
-    with mock.patch.object(validation, "SAMPLE_STEPS", 1):
+    with mock.patch.object(objective, "SAMPLE_STEPS", 1):
         train_backbone(trainer, folder, validation=held_out)
 
 
@@ -109,7 +111,24 @@ def main(folder: Path, qwen: Path) -> None:
     assert isinstance(layers, SharedLayers)
     weights = [weight for module in layers.modules for weight in module.parameters()]
     held = sum(weight.to_local().nbytes for weight in weights)
-    torch.save({"states": seen.hidden_states, "bytes": held}, folder / f"{rank}.pt")
+    started = make_trainer("fsdp", qwen=qwen)
+    weights = other_weights(started)
+    started.start_from(weights)
+    copies = {
+        "weights": {name: whole(p) for name, p in started.backbone.named_parameters()},
+        "average": dict(started.averaged().named_parameters()),
+    }
+    found = {"states": seen.hidden_states, "bytes": held, "copies": copies}
+    torch.save(found, folder / f"{rank}.pt")
+
+
+def other_weights(trainer: BackboneTrainer) -> UnisonBackbone:
+    """Weights of the shape that a trainer trains."""
+    torch.manual_seed(8)
+    backbone = UnisonBackbone(trainer.stream.variant.backbone)
+    for parameter in backbone.parameters():
+        torch.nn.init.normal_(parameter)
+    return backbone
 
 
 def run_two(folder: Path, qwen: Path) -> None:
@@ -193,7 +212,7 @@ def test_two_processes_follow_one(run: str, alone: Path, together: Path) -> None
 
 
 @pytest.mark.parametrize("run", ["ddp", "fsdp"])
-def test_one_process_goes_on_where_two_were(
+def test_one_process_resumes_a_run_of_two(
     run: str, alone: Path, together: Path, qwen: Path, tmp_path: Path
 ) -> None:
     for name in ("checkpoint-00000010.pt", "log.jsonl"):
@@ -202,7 +221,7 @@ def test_one_process_goes_on_where_two_were(
     assert losses(tmp_path) == pytest.approx(losses(alone), rel=1e-4)
 
 
-def test_the_language_model_is_spread_over_processes(together: Path, qwen: Path) -> None:
+def test_the_language_model_is_sharded_over_processes(together: Path, qwen: Path) -> None:
     parts = [torch.load(together / f"{rank}.pt") for rank in range(2)]
     whole = make_qwen(qwen)
     expected = whole.encode(TEXTS).hidden_states
@@ -211,6 +230,14 @@ def test_the_language_model_is_spread_over_processes(together: Path, qwen: Path)
     torch.testing.assert_close(parts[1]["states"], expected[:2, :, :longest])
     everything = sum(p.nbytes for layer in whole.layers.modules for p in layer.parameters())
     assert [part["bytes"] for part in parts] == [everything // 2] * 2
+
+
+def test_a_sharded_run_starts_from_whole_weights(together: Path, qwen: Path) -> None:
+    expected = dict(other_weights(make_trainer(qwen=qwen)).named_parameters())
+    for rank in range(2):
+        for found in torch.load(together / f"{rank}.pt")["copies"].values():
+            assert found.keys() == expected.keys()
+            assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 def test_accumulation_is_as_one_large_batch() -> None:
@@ -224,7 +251,7 @@ def test_accumulation_is_as_one_large_batch() -> None:
     gradients: dict[str, torch.Tensor] = {}
     for number, example in enumerate(examples):
         generator = torch.Generator().manual_seed((1 * 1_000_003 + 6 + number) % (1 << 63))
-        fresh.loss(example, generator, RECIPE.text_dropout).backward()
+        fresh.loss(example, generator, 3).backward()
     gradients = {n: p.grad / 2 for n, p in fresh.backbone.named_parameters() if p.requires_grad}
     norm = torch.sqrt(sum(g.square().sum() for g in gradients.values()))
     for name, value in gradients.items():
@@ -238,7 +265,7 @@ def test_recomputed_blocks_give_the_same_gradients() -> None:
     example = plain.stream.encode(plain.stream.build(3, "tts"))
     for trainer in (plain, again):
         torch.nn.init.normal_(trainer.backbone.head.linear.weight, generator=_seeded())
-        trainer.loss(example, _seeded(), 0.0).backward()
+        trainer.loss(example, _seeded(), 3).backward()
     theirs = dict(again.backbone.named_parameters())
     for name, parameter in plain.backbone.named_parameters():
         if parameter.requires_grad:
@@ -254,7 +281,7 @@ def test_bf16_products_leave_weights_in_float32() -> None:
     assert all(p.dtype == torch.float32 for p in trainer.backbone.parameters())
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(InputError, match="strategy is 'magic'; use one of ddp, fsdp"):
         Parallel("magic", cpu=True)
     with pytest.raises(InputError, match="mixed_precision is 'fp8'; use 'no' or 'bf16'"):
@@ -262,7 +289,7 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(InputError, match="no tracker 'paper'"):
         Parallel(cpu=True, trackers=["paper"])
     with pytest.raises(InputError, match="2 batches a step cannot be shared by 3 processes"):
-        ExampleStream(
+        BatchStream(
             make_variant(),
             RECIPE,
             CorpusInMemory([], RATE),

@@ -68,7 +68,7 @@ def test_from_recordings_to_a_sound(corpus: Path, tmp_path: Path) -> None:
     assert cli.main([*made, *where, "-o", str(tmp_path / "sound.wav")]) == 0
 
 
-def test_a_run_in_two_parts_equals_one_run(corpus: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_one_run(corpus: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train(corpus, whole, "--steps", "6", "--items", "1") == 0
     assert train(corpus, parts, "--steps", "3", "--items", "1") == 0

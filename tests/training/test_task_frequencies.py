@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from unison_audio.training.batches import CorpusInMemory, ExampleStream
+from unison_audio.training.batches import BatchStream, CorpusInMemory
 from unison_audio.training.recipes import base_recipe
 from unison_audio.variants import VARIANTS
 
@@ -25,7 +25,7 @@ EDITING = {
 }
 
 
-class Tasks(ExampleStream):
+class Tasks(BatchStream):
     """Gives the tasks of a process' batches instead of the batches."""
 
     def make(self, step, number, task):

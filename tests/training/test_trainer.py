@@ -9,10 +9,11 @@ from training.conftest import RATE, HashedWords, make_variant
 from unison_audio.errors import InputError, TextError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.tasks.curriculum import default_stages
-from unison_audio.training.batches import CorpusInMemory, ExampleStream
+from unison_audio.training.batches import BatchStream, CorpusInMemory
 from unison_audio.training.checkpoints import load_checkpoint
+from unison_audio.training.loop import train_backbone
 from unison_audio.training.recipes import BackboneRecipe, Phase
-from unison_audio.training.trainer import BackboneTrainer, NotFiniteError, train_backbone
+from unison_audio.training.trainer import BackboneTrainer, NotFiniteError
 from unison_audio.variants import VARIANTS
 
 STEPS = 24
@@ -35,7 +36,7 @@ RECIPE = BackboneRecipe(
 
 def make_trainer(clips, codec, recipe=RECIPE):
     source = CorpusInMemory(clips, RATE)
-    return BackboneTrainer(ExampleStream(make_variant(), recipe, source, codec, HashedWords()))
+    return BackboneTrainer(BatchStream(make_variant(), recipe, source, codec, HashedWords()))
 
 
 def losses(folder):
@@ -62,7 +63,7 @@ def test_sounds_are_played_at_the_recipes_speed_and_named_voices_as_they_are(cli
             assert slow_end - slow_start == pytest.approx(factor * (end - start), abs=1e-3)
 
 
-def test_a_run_in_two_parts_equals_one_run_to_the_bit(clips, codec, tmp_path):
+def test_a_resumed_run_equals_one_run_to_the_bit(clips, codec, tmp_path):
     whole = train_backbone(make_trainer(clips, codec), tmp_path / "whole")
     stopped = make_trainer(clips, codec)
     part = tmp_path / "part"
@@ -136,7 +137,7 @@ def test_the_reference_is_tagged_two_and_outside_the_loss(clips, codec):
         changed = dataclasses.replace(example, z=z)
         torch.nn.init.normal_(trainer.backbone.head.linear.weight)
         trainer.backbone.head.linear.weight.data.fill_(0.0)
-        return trainer.loss(changed, torch.Generator().manual_seed(0), 0.0)
+        return trainer.loss(changed, torch.Generator().manual_seed(0), 20)
 
     moved = example.z + 100.0 * reference
     # With a zero head the velocity is zero, so only counted frames can change the loss.
@@ -193,11 +194,13 @@ def test_the_batch_behind_a_loss_that_is_not_finite_is_kept(clips, codec, tmp_pa
     assert load_checkpoint(tmp_path)["step"] == 5
 
 
-def test_a_waveform_that_is_not_finite_is_told_from_a_loss_that_runs_away(clips, codec, tmp_path):
+def test_a_waveform_that_is_not_finite_differs_from_a_loss_that_diverges(clips, codec, tmp_path):
     broken = clips[25].waveform.clone()  # a sound: the first steps train on speech alone
     broken[700] = torch.nan
     spoilt = [*clips[:25], dataclasses.replace(clips[25], waveform=broken), *clips[26:]]
-    with pytest.raises(NotFiniteError, match=r"at step \d+; what the clips, .* saved batch"):
+    with pytest.raises(
+        NotFiniteError, match=r"at step \d+; the output of the clips, .* saved batch"
+    ):
         train_backbone(make_trainer(spoilt, codec), tmp_path)
     (kept,) = tmp_path.glob("not-finite-*-0.pt")
     step = int(kept.stem.split("-")[2])
@@ -206,7 +209,7 @@ def test_a_waveform_that_is_not_finite_is_told_from_a_loss_that_runs_away(clips,
     assert saved is None or saved["step"] == step - step % 5
 
 
-def test_the_finite_part_of_a_failed_step_is_told_as_such(clips, codec):
+def test_a_failed_step_names_its_finite_losses(clips, codec):
     example = make_trainer(clips, codec).stream.encode
     batch = make_trainer(clips, codec).stream.build(0, "tts")
     error = NotFiniteError(3, [example(batch)], [0.5])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from unison_audio.checks import FileInputs, check_files
 from unison_audio.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def plan_any_length(
     variant: Variant,
     instruction: str,
     output: Path,
-    inputs: Mapping[str, Any],
+    inputs: FileInputs,
     flags: LengthFlags | None,
 ) -> Run | None:
     """Check what needs more than one call of the model, or goes elsewhere than into a file.
@@ -60,7 +61,7 @@ def plan_any_length(
         variant: What will run it.
         instruction: With the tags of the task table.
         output: The file, or `STDOUT`.
-        inputs: source, reference, reference_text, duration and seed.
+        inputs: The other inputs.
         flags: The flags of any length.
 
     Returns:
@@ -71,14 +72,14 @@ def plan_any_length(
     """
     flags = flags or LengthFlags()
     _check_flags(output, flags)
-    if flags.region or _is_long_recording(variant, inputs["source"]):
+    if flags.region or _is_long_recording(variant, inputs.source):
         return _plan_edit(variant, instruction, output, inputs, flags)
     from unison_audio.text_windows import is_long
 
-    cloned = inputs["reference"] is not None
-    source = inputs["source"]
+    cloned = inputs.reference is not None
+    source = inputs.source
     if flags.text_file is not None or (
-        source is None and is_long(variant, instruction, inputs["duration"], cloned)
+        source is None and is_long(variant, instruction, inputs.duration, cloned)
     ):
         return _plan_speech(variant, instruction, output, inputs, flags)
     if output == STDOUT or flags.subtitles is not None:
@@ -109,18 +110,18 @@ def _plan_edit(
     variant: Variant,
     instruction: str,
     output: Path,
-    inputs: Mapping[str, Any],
+    inputs: FileInputs,
     flags: LengthFlags,
 ) -> Run:
     """An edit in regions or of a long recording."""
     from unison_audio.times import parse_region
 
-    if inputs["source"] is None:
+    if inputs.source is None:
         raise InputError("--region names times of a recording; give it with --source.")
     regions = [parse_region(text) for text in flags.region] if flags.region else None
     for name, given in (
-        ("--reference", inputs["reference"]),
-        ("--duration", inputs["duration"]),
+        ("--reference", inputs.reference),
+        ("--duration", inputs.duration),
         ("--subtitles", flags.subtitles),
     ):
         if given is not None:
@@ -132,7 +133,7 @@ def _plan_edit(
         raise InputError("An edited recording keeps its own format; give a file, not -o -.")
     from unison_audio.regions import check_output, edit_file, plan_edit
 
-    edit = plan_edit(variant, instruction, inputs["source"], regions, inputs["seed"])
+    edit = plan_edit(variant, instruction, inputs.source, regions, inputs.seed)
     check_output(edit, output, exact=regions is not None)
 
     def run(unison: Unison, options: Mapping[str, Any], show: Show) -> None:
@@ -145,7 +146,7 @@ def _plan_speech(
     variant: Variant,
     instruction: str,
     output: Path,
-    inputs: Mapping[str, Any],
+    inputs: FileInputs,
     flags: LengthFlags,
 ) -> Run:
     """A text of any length."""
@@ -153,18 +154,18 @@ def _plan_speech(
     from unison_audio.longform import pieces, plan_speech, speak
     from unison_audio.subtitles import sentence_cues, write_subtitles
 
-    if inputs["source"] is not None:
+    if inputs.source is not None:
         raise InputError("--text-file is for speech, which takes no source; leave one out.")
-    if inputs["duration"] is not None:
+    if inputs.duration is not None:
         raise InputError("The length of a long text follows from its words; leave --duration out.")
     text = None if flags.text_file is None else read_text(flags.text_file)
     speech = plan_speech(
         variant,
         instruction,
         text=text,
-        reference=inputs["reference"],
-        reference_text=inputs["reference_text"],
-        seed=inputs["seed"],
+        reference=inputs.reference,
+        reference_text=inputs.reference_text,
+        seed=inputs.seed,
     )
     if output != STDOUT:
         check_sound_file(output)
@@ -191,7 +192,7 @@ def _plan_one(
     variant: Variant,
     instruction: str,
     output: Path,
-    inputs: Mapping[str, Any],
+    inputs: FileInputs,
     flags: LengthFlags,
 ) -> Run:
     """One call of the model, to a pipe or with subtitles."""
@@ -200,9 +201,8 @@ def _plan_one(
     from unison_audio.tasks.instructions import parse_instruction
     from unison_audio.text_windows import split_instruction
 
-    task = parse_instruction(
-        instruction, inputs["source"] is not None, inputs["reference"] is not None
-    )
+    check_files(variant, instruction, inputs)
+    task = parse_instruction(instruction, inputs.source is not None, inputs.reference is not None)
     events = event_cues(instruction) if task == "timed" else []
     if flags.subtitles is not None and not events and task not in ("tts", "zero_shot_tts"):
         raise InputError(
@@ -213,7 +213,7 @@ def _plan_one(
         check_sound_file(output)
 
     def run(unison: Unison, options: Mapping[str, Any], show: Show) -> None:
-        sound = unison.generate(instruction, on_step=show, **inputs, **options)
+        sound = unison.generate(instruction, on_step=show, **vars(inputs), **options)
         _write(iter([sound]), output, flags)
         if flags.subtitles is not None:
             said = () if events else (split_instruction(instruction)[1],)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -11,6 +11,7 @@ from unison_audio.errors import InputError
 
 if TYPE_CHECKING:
     from unison_audio.evaluation.systems import ModelChoice
+    from unison_audio.sampling_params import SamplingParams
 
 evaluate = App(name="evaluate", help="Measure a model; what was cut off is gone on with.")
 
@@ -126,7 +127,7 @@ def evaluate_paper(
     seed: int = 0,
     ray_address: str | None = None,
     workers: int = 2,
-    sampling: SamplingFlags | None = None,
+    sampling: SamplingFlags = None,
     machine: MachineFlags | None = None,
 ) -> None:
     """Build the paper's test sets, answer and score them, and print its tables with ours beside.
@@ -152,7 +153,7 @@ def evaluate_paper(
         ray_address: Address of a Ray cluster that shares the work; auto is this machine's, local
             starts one.
         workers: How many work at once, through Ray.
-        sampling: How to sample; each option has its own flag.
+        sampling: Sampling options; each has its own flag.
         machine: Where to compute; each option has its own flag.
     """
     from unison_audio.evaluation import suite
@@ -161,7 +162,7 @@ def evaluate_paper(
 
     machine = machine or MachineFlags()
     suite.evaluate_paper(
-        _choice(variant, seed, sampling or SamplingFlags(), machine),
+        _choice(variant, seed, sampling, machine),
         data,
         make_folder(out),
         sets=sets,
@@ -185,7 +186,9 @@ def evaluate_paper(
         _tell(out)
 
 
-def _choice(model: str, seed: int, sampling: SamplingFlags, machine: MachineFlags) -> "ModelChoice":
+def _choice(
+    model: str, seed: int, sampling: "SamplingParams | None", machine: MachineFlags
+) -> "ModelChoice":
     import torch
 
     from unison_audio.evaluation.systems import ModelChoice
@@ -197,14 +200,13 @@ def _choice(model: str, seed: int, sampling: SamplingFlags, machine: MachineFlag
             ("text_files", machine.text_files),
         )
     }
-    options: dict[str, Any] = dict(sampling.options())
     return ModelChoice(
         model=model,
         device=machine.device,
         dtype=None if machine.dtype is None else getattr(torch, machine.dtype),
         low_memory=machine.low_memory,
         seed=seed,
-        options={name: value for name, value in options.items() if value is not None},
+        options={} if sampling is None else sampling.given(),
         **files,
     )
 

@@ -1,18 +1,17 @@
-"""Many jobs from a file: all lines are checked before the first is run; a re-run goes on."""
+"""Runs many jobs from a file: checks all lines before the first job, and resumes on a rerun."""
 
 import json
 import sys
-import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unison_audio import audio_files
-from unison_audio.checks import check_files
+from unison_audio.checks import FileInputs, check_files
 from unison_audio.errors import InputError
 from unison_audio.files import check_sound_file, read_rows, write_whole
-from unison_audio.sampling_params import SamplingOptions, sampling_for
+from unison_audio.sampling_params import OPTIONS, RENAMED, SamplingParams, merge_options
 
 if TYPE_CHECKING:
     from unison_audio.pipeline import Unison
@@ -20,59 +19,43 @@ if TYPE_CHECKING:
 
 RESULTS = "results.jsonl"
 
-KEYS = (
-    "instruction",
-    "source",
-    "reference",
-    "reference_text",
-    "duration",
-    "preset",
-    "steps",
-    "solver",
-    "guidance",
-    "guidance_interval",
-    "guidance_rescale",
-    "temperature",
-    "candidates",
-    "keep_source",
-    "seed",
-    "output",
-)
+INPUTS: tuple[str, ...] = tuple(field.name for field in fields(FileInputs))
 
-_SAMPLING = tuple(SamplingOptions.__annotations__)
+KEYS = ("instruction", *INPUTS, *OPTIONS, "output")
+"""Keys of a job."""
 
 _TEXTS = ("instruction", "source", "reference", "reference_text", "output")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class GenerationJob:
     """One line of a jobs file, checked."""
 
     line: int
-    """Its number, from 1."""
+    """Line number, from 1."""
     output: str
-    """The name of the file to write."""
+    """Name of the file to write."""
     asked: dict[str, Any]
-    """What it asks for, paths made absolute; equal jobs give equal sounds."""
+    """The line's values with absolute paths; equal values give equal sounds."""
+    inputs: FileInputs
+    """Inputs besides the instruction."""
+    sampling: SamplingParams
+    """Sampling options."""
 
-    def inputs(self) -> dict[str, Any]:
-        """What `Unison.generate` is called with, besides the instruction."""
-        renamed = {"guidance": "guidance_scale"}
-        return {
-            renamed.get(key, key): value
-            for key, value in self.asked.items()
-            if key != "instruction"
-        }
+    @property
+    def instruction(self) -> str:
+        """The instruction."""
+        return str(self.asked["instruction"])
 
 
-def read_jobs(path: Path, variant: "Variant") -> list[Job]:
+def read_jobs(path: Path, variant: "Variant") -> list[GenerationJob]:
     """Read and check a jobs file: one JSON object a line, empty lines aside.
 
-    Recordings are checked as far as their headers go; `check_recordings` does the rest.
+    Recordings are checked by their headers only; `check_recordings` does the rest.
 
     Args:
         path: The file; paths in it are relative to its folder.
-        variant: What will run the jobs.
+        variant: The variant that will run the jobs.
 
     Returns:
         The jobs in order.
@@ -82,7 +65,7 @@ def read_jobs(path: Path, variant: "Variant") -> list[Job]:
     """
     names: dict[str, int] = {}
 
-    def read(number: int, values: dict[str, Any]) -> Job:
+    def read(number: int, values: dict[str, Any]) -> GenerationJob:
         job = _read_job(number, values, path.parent.resolve())
         if job.output in names:
             raise InputError(
@@ -93,50 +76,45 @@ def read_jobs(path: Path, variant: "Variant") -> list[Job]:
         names[job.output] = number
         return job
 
-    return read_rows(path, KEYS, "jobs", read)
+    return read_rows(path, KEYS, "jobs", read, hidden=tuple(RENAMED))
 
 
-def check_recordings(path: Path, jobs: list[Job], unison: "Unison") -> None:
+def check_recordings(path: Path, jobs: list[GenerationJob], unison: "Unison") -> None:
     """Check the recordings of jobs by decoding them.
 
     Args:
         path: The file that the jobs are from.
-        jobs: What `read_jobs` gave.
-        unison: What will run them.
+        jobs: Result of `read_jobs`.
+        unison: The model that will run them.
 
     Raises:
         InputError: If one cannot be used; the message begins with the file and the line.
     """
-    from unison_audio.inputs import ShortenedWarning
-
     for job in jobs:
-        inputs = {name: value for name, value in job.inputs().items() if name not in _SAMPLING}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ShortenedWarning)  # it comes again with the run
-            try:
-                unison.check(job.asked["instruction"], **inputs)
-            except InputError as error:
-                raise InputError(f"{path}, line {job.line}: {error}") from error
+        try:
+            unison.check(job.instruction, **vars(job.inputs))
+        except InputError as error:
+            raise InputError(f"{path}, line {job.line}: {error}") from error
 
 
 def run_jobs(
     unison: "Unison",
-    jobs: list[Job],
+    jobs: list[GenerationJob],
     folder: Path,
     variant: str,
     on_job: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Run jobs one by one and note each in `results.jsonl`; complete ones are not run again.
+    """Run jobs one by one and log each in `results.jsonl`; complete jobs are skipped.
 
     Args:
-        unison: What runs them.
-        jobs: What `read_jobs` gave.
-        folder: Where the outputs go; it exists.
-        variant: The name or folder of the weights, for the notes.
+        unison: The model that runs them.
+        jobs: Result of `read_jobs`.
+        folder: Folder of the outputs; it exists.
+        variant: Name or folder of the weights, for the log.
         on_job: Called after each job with the jobs done and the jobs in all.
 
     Returns:
-        How many jobs failed; each is named on stderr.
+        Number of failed jobs; each is named on stderr.
     """
     before = _read_results(folder / RESULTS)
     results: dict[str, dict[str, Any]] = {}
@@ -163,7 +141,7 @@ def run_jobs(
     return failed
 
 
-def _read_job(number: int, values: dict[str, Any], folder: Path) -> Job:
+def _read_job(number: int, values: dict[str, Any], folder: Path) -> GenerationJob:
     if "instruction" not in values:
         raise InputError("There is no instruction; add one.")
     for key in _TEXTS:
@@ -175,37 +153,44 @@ def _read_job(number: int, values: dict[str, Any], folder: Path) -> Job:
     for key in ("source", "reference"):
         if key in values:
             values[key] = str(folder / values[key])
-    interval = values.get("guidance_interval")
-    if interval is not None and (not isinstance(interval, list) or len(interval) != 2):
-        raise InputError(f"guidance_interval is {interval!r}; give two times t, [from, to].")
-    return Job(line=number, output=str(Path(output)), asked=values)
+    options = {key: value for key, value in values.items() if key in (*OPTIONS, *RENAMED)}
+    inputs = {key: value for key, value in values.items() if key in INPUTS}
+    for key in ("source", "reference"):
+        if key in inputs:
+            inputs[key] = Path(inputs[key])
+    return GenerationJob(
+        line=number,
+        output=str(Path(output)),
+        asked=values,
+        inputs=FileInputs(**inputs),
+        sampling=merge_options(None, options),
+    )
 
 
-def _check(job: Job, variant: "Variant") -> None:
-    """Everything that can be told before a model is loaded."""
+def _check(job: GenerationJob, variant: "Variant") -> None:
+    """Check all that needs no model."""
     if Path(job.output).suffix.lower() not in audio_files.FORMATS:
         raise InputError(
             f"The output {job.output!r} must end in one of {', '.join(audio_files.FORMATS)}; "
             "rename it."
         )
-    inputs = job.inputs()
-    sampling_for(variant, **{name: inputs.pop(name) for name in _SAMPLING if name in inputs})
-    check_files(variant, job.asked["instruction"], **inputs)
+    check_files(variant, job.instruction, job.inputs, strict=bool(job.sampling.strict))
 
 
-def _run(unison: "Unison", job: Job, folder: Path) -> dict[str, Any]:
-    """Run one job: what is to be noted of it."""
+def _run(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
+    """Run one job and return its entry for the log."""
     try:
-        sound = unison.generate(job.asked["instruction"], **job.inputs())
+        sound = unison.generate(job.instruction, **vars(job.inputs), sampling=job.sampling)
         sound.save(check_sound_file(folder / job.output))
-    except Exception as error:  # one job's failure must not take the others with it
+    except Exception as error:  # one failure must not stop the other jobs
         reason = " ".join(str(error).split())
         return {"error": reason if isinstance(error, InputError) else f"{error!r}"}
-    return {"task": sound.task, "seconds": round(sound.seconds, 4)}
+    entry: dict[str, Any] = {"task": sound.task, "seconds": round(sound.seconds, 4)}
+    return {**entry, "warnings": list(sound.warnings)} if sound.warnings else entry
 
 
 def _is_complete(known: dict[str, Any], same: dict[str, Any], file: Path) -> bool:
-    """Whether an earlier result is of the same job, and there."""
+    """Whether an earlier result is of the same job, and its file exists."""
     unchanged = all(known.get(key) == value for key, value in same.items())
     return unchanged and "error" not in known and file.is_file()
 
@@ -215,7 +200,7 @@ def _lines(results: Iterable[dict[str, Any]]) -> str:
 
 
 def _read_results(path: Path) -> dict[str, dict[str, Any]]:
-    """Earlier results by output; lines cut off by an interruption are left out."""
+    """Earlier results by output; lines cut off by an interruption are skipped."""
     results: dict[str, dict[str, Any]] = {}
     if path.is_file():
         for line in path.read_text("utf-8", errors="replace").splitlines():

@@ -1,19 +1,22 @@
 """The tables that the command line prints: tasks and variants."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from unison_audio.checkpoint_files import open_checkpoint
+from unison_audio.errors import InputError
 from unison_audio.model.config import count_parameters
 from unison_audio.tasks.curriculum import default_stages
 from unison_audio.tasks.table import TASKS
 from unison_audio.variants import VARIANTS
 
 if TYPE_CHECKING:
-    from unison_audio.training.estimate import Plan
+    from unison_audio.training.estimate import Estimate
 
 
 def tasks_table() -> str:
-    """Every task with its form, its inputs and its share of the batches in both stages."""
+    """Each task with its share of the batches in both training stages, inputs and instruction."""
     stages = [stage.probabilities for stage in default_stages()]
     rows: list[tuple[str, ...]] = [("task", "stage 1", "stage 2", "inputs", "instruction")]
     for name, task in TASKS.items():
@@ -24,7 +27,7 @@ def tasks_table() -> str:
 
 
 def variants_table() -> str:
-    """Every variant with its exact number of parameters and its parts."""
+    """Each variant with its number of parameters, codec, text encoder and rates."""
     rows = [
         ("variant", "parameters", "codec", "text encoder", "sample rate", "frames/s", "longest")
     ]
@@ -35,23 +38,57 @@ def variants_table() -> str:
     return _aligned(rows, right=(1, 4, 5, 6))
 
 
-def plan_table(plan: "Plan", tflops: float, steps: int) -> str:
-    """What a training run takes: memory of one device by part, work of a step by part, days."""
+def domain_listing(name_or_path: str) -> str:
+    """The words, sounds and longest text that a variant knows.
+
+    Raises:
+        InputError: If there is no such variant or checkpoint.
+    """
+    try:
+        variant = open_checkpoint(name_or_path).variant
+    except InputError:
+        # Most weights do not come with the package; without them the table says what is known.
+        if name_or_path not in VARIANTS:
+            raise
+        variant = VARIANTS[name_or_path]
+    domain = variant.domain
+    if domain is None:
+        return f"{variant.name} declares no limits: any words and sounds."
+    return "\n".join(
+        [
+            f"{len(domain.words)} words",
+            "",
+            *textwrap.wrap(" ".join(domain.words), 80),
+            "",
+            f"{len(domain.sounds)} sounds",
+            "",
+            *domain.sounds,
+            "",
+            f"Longest text: {domain.max_words} words, "
+            f"at most {domain.max_letters_per_second:g} letters a second.",
+            f"Longest sound: {variant.max_seconds} s.",
+        ]
+    )
+
+
+def estimate_table(estimate: "Estimate", tflops: float, steps: int) -> str:
+    """What a training run needs: memory of a device and work of a step by part, and days."""
     memory = [("memory on each device", "GB")]
-    memory += [(part, f"{amount / 1e9:.2f}") for part, amount in plan.memory.items()]
-    memory.append(("together", f"{sum(plan.memory.values()) / 1e9:.2f}"))
+    memory += [(part, f"{amount / 1e9:.2f}") for part, amount in estimate.memory.items()]
+    memory.append(("together", f"{sum(estimate.memory.values()) / 1e9:.2f}"))
     work = [("work of a step", "10^12 operations")]
-    work += [(part, f"{amount / 1e12:.2f}") for part, amount in plan.flop_by_part.items()]
-    work.append(("together", f"{plan.step_flop / 1e12:.2f}"))
+    work += [(part, f"{amount / 1e12:.2f}") for part, amount in estimate.flop_by_part.items()]
+    work.append(("together", f"{estimate.step_flop / 1e12:.2f}"))
     lines = [
-        f"{plan.parameters:,} parameters",
+        f"{estimate.parameters:,} parameters",
         "",
         _aligned(memory, right=(1,)),
         "",
         _aligned(work, right=(1,)),
         "",
-        f"{plan.clips_per_step:,} clips a step; at {tflops:.3g} x 10^12 operations a second and "
-        f"device {plan.seconds_per_step:.3g} s a step, {plan.days:.3g} days for {steps:,} steps.",
+        f"{estimate.clips_per_step:,} clips a step; at {tflops:.3g} x 10^12 operations a second "
+        f"and device {estimate.seconds_per_step:.3g} s a step, {estimate.days:.3g} days for "
+        f"{steps:,} steps.",
     ]
     return "\n".join(lines)
 

@@ -1,6 +1,6 @@
-"""The command line: thin commands over the library, loaded when they are run.
+"""The command line: thin commands over the library, which is loaded when a command runs.
 
-Mistakes that the caller can mend end with one sentence on stderr and exit code 2.
+A mistake that the user can correct ends with one sentence on stderr and exit code 2.
 """
 
 import os
@@ -16,11 +16,12 @@ from cyclopts import App, CycloptsError, Parameter
 from unison_audio.cli.any_length import LengthFlags, plan_any_length
 from unison_audio.cli.corpora import data
 from unison_audio.cli.evaluate import evaluate
-from unison_audio.cli.options import MachineFlags, SamplingFlags
+from unison_audio.cli.jobs import KEYS
+from unison_audio.cli.options import InputFlags, MachineFlags, SamplingFlags, rename_flags
 from unison_audio.cli.train import finetune, plan, train
 from unison_audio.errors import InputError
 
-MENDABLE, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 """Exit codes."""
 
 
@@ -50,62 +51,49 @@ def generate(
     /,
     *,
     output: OutputOrStream,
-    source: Path | None = None,
-    reference: Path | None = None,
-    reference_text: str | None = None,
-    duration: float | None = None,
-    seed: int = 0,
+    inputs: InputFlags = None,
     variant: Weights = "nano",
     length: LengthFlags | None = None,
-    sampling: SamplingFlags | None = None,
+    sampling: SamplingFlags = None,
     machine: MachineFlags | None = None,
 ) -> None:
-    """Do what an instruction says and write a sound file.
+    """Generate or edit audio from an instruction.
 
     Args:
-        instruction: What is to be heard, with the tags that 'unison-audio tasks' lists.
+        instruction: The instruction, with the tags that 'unison-audio tasks' lists.
         output: The file to write: wav, flac, ogg or mp3; - writes a WAV stream to standard output
-            while it is made.
-        source: The recording to edit, of any length.
-        reference: The recording whose voice is to speak.
-        reference_text: The words of the reference.
-        duration: Seconds of the result; by default as the source, or what the variant is at its
-            best with.
-        seed: The same seed gives the same sound.
+            during generation.
+        inputs: The other inputs; each has its own flag.
         variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
-        length: Long texts and recordings, regions, subtitles; each option has its own flag.
-        sampling: How to sample; each option has its own flag.
+        length: Long texts and recordings, regions, subtitles; each has its own flag.
+        sampling: Sampling options; each has its own flag.
         machine: Where to compute; each option has its own flag.
     """
-    from unison_audio.checks import check_files, check_variant
+    from unison_audio.checkpoint_files import open_checkpoint
+    from unison_audio.checks import FileInputs, check_files
     from unison_audio.cli.progress import progress
     from unison_audio.files import check_sound_file
 
-    options = (sampling or SamplingFlags()).options()
-    inputs: dict[str, Any] = {
-        "source": source,
-        "reference": reference,
-        "reference_text": reference_text,
-        "duration": duration,
-        "seed": seed,
-    }
-    # Importing torch alone takes longer than all of this, so mistakes are told before it.
-    known = check_variant(variant, options)
-    run = plan_any_length(known, instruction, output, inputs, length)
+    inputs = inputs or FileInputs()
+    # Importing torch takes longer than all of these checks, so bad input is refused before it.
+    strict = sampling is not None and bool(sampling.strict)
+    opened = open_checkpoint(variant)
+    run = plan_any_length(opened.variant, instruction, output, inputs, length)
     if run is not None:
-        unison = (machine or MachineFlags()).open(variant)
+        unison = (machine or MachineFlags()).open(opened)
         with progress() as show:
-            run(unison, options, partial(show, "Sampling"))
+            run(unison, {"sampling": sampling}, partial(show, "Sampling"))
         return
     check_sound_file(output)
-    check_files(known, instruction, **inputs)
-    unison = (machine or MachineFlags()).open(variant)
+    check_files(opened.variant, instruction, inputs, strict=strict)
+    unison = (machine or MachineFlags()).open(opened)
     with progress() as show:
-        sound = unison.generate(instruction, on_step=partial(show, "Sampling"), **inputs, **options)
+        sound = unison.generate(
+            instruction, **vars(inputs), sampling=sampling, on_step=partial(show, "Sampling")
+        )
     sound.save(output)
 
 
-@app.command
 def batch(
     jobs: Path,
     /,
@@ -114,29 +102,24 @@ def batch(
     variant: Weights = "nano",
     machine: MachineFlags | None = None,
 ) -> int:
-    """Run many jobs, one JSON object a line.
-
-    Keys: instruction, source, reference, reference_text, duration, preset, steps, solver, guidance,
-    guidance_interval, guidance_rescale, temperature,
-    candidates, keep_source, seed, output.
-    Only the instruction is required. Paths are relative to the jobs file. All lines are checked
-    before the first is run. What is complete is not run again.
+    """Run many jobs from a file.
 
     Args:
         jobs: The file, JOBS.jsonl.
-        output: The folder to write to; results.jsonl in it lists what was done.
+        output: The folder to write to; results.jsonl in it lists the results.
         variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
         machine: Where to compute; each option has its own flag.
     """
-    from unison_audio.checks import check_variant
+    from unison_audio.checkpoint_files import open_checkpoint
     from unison_audio.cli.jobs import check_recordings, read_jobs, run_jobs
     from unison_audio.cli.progress import progress
     from unison_audio.files import make_folder
 
     if not jobs.is_file():
         raise InputError(f"There is no file {jobs}; check the path.")
-    checked = read_jobs(jobs, check_variant(variant, {}))
-    unison = (machine or MachineFlags()).open(variant)
+    opened = open_checkpoint(variant)
+    checked = read_jobs(jobs, opened.variant)
+    unison = (machine or MachineFlags()).open(opened)
     check_recordings(jobs, checked, unison)
     make_folder(output)
     with progress() as show:
@@ -146,20 +129,35 @@ def batch(
     return 0
 
 
+app.command(
+    batch,
+    help=f"""Run many jobs from a file with one JSON object per line.
+
+Keys: {", ".join(KEYS)}.
+Only the instruction is required. Paths are relative to the jobs file. All lines are checked before
+the first job runs. Rerun the same command to resume: complete jobs are skipped.""",
+)
+
+
 @app.command
 def tasks() -> None:
-    """List the tasks: how to ask for them, what they take, how often they are trained."""
+    """List the tasks with their instruction, inputs and share of the training batches."""
     from unison_audio.cli.listings import tasks_table
 
     print(tasks_table())
 
 
 @app.command
-def variants() -> None:
-    """List the variants: size, codec, text encoder, rates."""
-    from unison_audio.cli.listings import variants_table
+def variants(name: str | None = None, /) -> None:
+    """List the variants with their size, codec, text encoder and rates.
 
-    print(variants_table())
+    Args:
+        name: A variant's name, a checkpoint's folder, or owner/name on the hub: lists the words
+            and sounds that it knows.
+    """
+    from unison_audio.cli.listings import domain_listing, variants_table
+
+    print(variants_table() if name is None else domain_listing(name))
 
 
 @app.command
@@ -167,34 +165,33 @@ def demo(
     *,
     output: Output = Path("demo"),
     variant: Weights = "nano",
-    sampling: SamplingFlags | None = None,
+    sampling: SamplingFlags = None,
     machine: MachineFlags | None = None,
 ) -> None:
-    """Make one example of every task, with pictures and a page that plays them all.
+    """Generate one example of every task, and a page that plays them all.
 
     Args:
         output: The folder to write to.
         variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
-        sampling: How to sample; each option has its own flag.
+        sampling: Sampling options; each has its own flag.
         machine: Where to compute; each option has its own flag.
     """
-    from unison_audio.checks import check_variant
+    from unison_audio.checkpoint_files import open_checkpoint
 
-    options = (sampling or SamplingFlags()).options()
-    check_variant(variant, options)  # before torch is imported
+    opened = open_checkpoint(variant)  # before torch is imported
 
     from unison_audio.cli.progress import progress
     from unison_audio.demo.demo import make_demo
 
     print("Loading the model", file=sys.stderr, flush=True)
-    unison = (machine or MachineFlags()).open(variant)
+    unison = (machine or MachineFlags()).open(opened)
     with progress(always=True) as show:
         page = make_demo(
             unison,
             output,
             on_step=partial(show, "Sampling"),
             on_picture=partial(show, "Pictures"),
-            **options,
+            sampling=sampling,
         )
     print(f"The page is {page.resolve()}: open it in a browser.")
 
@@ -209,12 +206,12 @@ def import_release(
     system_prompt_file: Path | None = None,
     dtype: str = "float32",
 ) -> None:
-    """Make a checkpoint of weights in the UNISON release's layout.
+    """Convert weights of the UNISON release into a checkpoint.
 
     Args:
-        weights: A .safetensors file, a .pt or .pth file (also one with moving averages inside), or
+        weights: A .safetensors, .pt or .pth file (also one with moving averages inside), or
             owner/name on the hub, such as jac22/UNISON.
-        variant: What the weights are of: one of those that 'unison-audio variants' lists.
+        variant: The variant of the weights, one that 'unison-audio variants' lists.
         output: The checkpoint's folder.
         system_prompt_file: A text file with the system prompt that the weights were trained with.
         dtype: Type of the stored weights: float32, bfloat16 or float16.
@@ -237,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: The command line without the program's name; by default that of the process.
+        arguments: Command line without the program's name; by default that of the process.
 
     Returns:
         The exit code.
@@ -246,23 +243,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             result = app(
-                arguments, exit_on_error=False, print_error=False, result_action="return_value"
+                rename_flags(sys.argv[1:] if arguments is None else arguments),
+                exit_on_error=False,
+                print_error=False,
+                result_action="return_value",
             )
             sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except (InputError, CycloptsError) as error:
         message = " ".join(str(error).split())
         print(f"unison-audio: {message}", file=sys.stderr)
-        return MENDABLE
+        return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
 
 
 def _show_warning(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
-    """One line for the user, without the place in the source."""
+    """Print a warning as one line, without its place in the source."""
     print(f"unison-audio: note: {message}", file=sys.stderr)
 
 

@@ -1,55 +1,27 @@
-"""Options that several commands share: how to sample, and where to run."""
+"""Options that several commands share: inputs, sampling, and where the models run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from unison_audio.checks import FileInputs
+from unison_audio.sampling_params import RENAMED, SamplingParams, warn_renamed
+
 if TYPE_CHECKING:
+    from unison_audio.checkpoint_files import OpenCheckpoint
     from unison_audio.pipeline import Unison
-    from unison_audio.sampling_params import SamplingOptions
 
+_FLAGS = Parameter(name="*", negative_iterable=())
+"""One flag for each field, with the field's docstring as its help."""
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class SamplingFlags:
-    """How to sample, where the preset is not to decide."""
+SamplingFlags = Annotated[SamplingParams | None, _FLAGS]
+"""The flags of `SamplingParams`."""
 
-    preset: Literal["default", "fast"] | None = None
-    """default, or fast: as few steps as lose nothing that can be measured."""
-    steps: int | None = None
-    """Steps of sampling."""
-    solver: str | None = None
-    """euler (the paper's), heun, unipc, dpm++, or euler-even for distilled models."""
-    guidance: float | None = None
-    """How closely the instruction is followed."""
-    guidance_interval: Annotated[tuple[float, float] | None, Parameter(negative="")] = None
-    """Guidance only between two times, from and to, of 1 (noise) down to 0."""
-    guidance_rescale: float | None = None
-    """How far, from 0 to 1, guidance's gain in loudness is taken back."""
-    temperature: float | None = None
-    """Strength of the noise that sampling starts from, 0 to 2; less makes safer sounds that vary
-    less."""
-    candidates: int | None = None
-    """Sounds to draw, of which the one that fits best, as the model itself finds, is kept."""
-    keep_source: bool | None = None
-    """Edit the recording itself, so that what is not edited stays as it is; by default nano does it
-    where no words are put in, and the others never."""
-
-    def options(self) -> "SamplingOptions":
-        """As the library takes them."""
-        return {
-            "preset": self.preset,
-            "steps": self.steps,
-            "solver": self.solver,
-            "guidance_scale": self.guidance,
-            "guidance_interval": self.guidance_interval,
-            "guidance_rescale": self.guidance_rescale,
-            "temperature": self.temperature,
-            "candidates": self.candidates,
-            "keep_source": self.keep_source,
-        }
+InputFlags = Annotated[FileInputs | None, _FLAGS]
+"""The flags of `FileInputs`."""
 
 
 @Parameter(name="*")
@@ -60,21 +32,21 @@ class MachineFlags:
     device: str = "cpu"
     """cpu, cuda, cuda:1, mps."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Type the backbone computes in; by default the device decides."""
+    """Computing type of the backbone; by default the device decides."""
     low_memory: bool | None = None
-    """One model in memory at a time; by default where they do not fit together."""
+    """Hold one model in memory at a time; by default only where they do not fit together."""
     codec_files: Path | None = None
-    """Folder of the codec's own files, if they are not to be downloaded."""
+    """Folder of the codec's files; by default they are downloaded."""
     text_files: Path | None = None
-    """Folder of the language model, if it is not to be downloaded."""
+    """Folder of the language model; by default it is downloaded."""
     compile: bool = False
-    """Compile the backbone's blocks first: worth it for many sounds."""
+    """Compile the backbone's blocks first, which pays off for many sounds."""
 
-    def open(self, name_or_path: str) -> "Unison":
-        """The model, ready to be called.
+    def open(self, name_or_path: "str | OpenCheckpoint") -> "Unison":
+        """Load a model.
 
         Raises:
-            InputError: If there is no such checkpoint or device, or it does not fit.
+            InputError: If there is no such checkpoint or device, or the model does not fit.
         """
         import torch
 
@@ -98,3 +70,26 @@ class MachineFlags:
             text_files=self.text_files,
             compiled=self.compile,
         )
+
+
+def rename_flags(arguments: Sequence[str]) -> list[str]:
+    """Replace flags by old names of sampling options, with a warning for each.
+
+    Args:
+        arguments: The command line without the program's name.
+    """
+    old = {
+        f"--{prefix}{name.replace('_', '-')}": f"--{prefix}{RENAMED[name].replace('_', '-')}"
+        for name in RENAMED
+        for prefix in ("", "no-")
+    }
+    renamed: list[str] = []
+    for place, argument in enumerate(arguments):
+        if argument == "--":  # what follows are values
+            return [*renamed, *arguments[place:]]
+        flag, equals, value = argument.partition("=")
+        if flag in old:
+            warn_renamed(flag, old[flag])
+            argument = f"{old[flag]}{equals}{value}"
+        renamed.append(argument)
+    return renamed

@@ -1,4 +1,4 @@
-"""How far a command is, on stderr: bars in a terminal, else nothing or lines."""
+"""Progress on stderr: bars in a terminal, otherwise lines or nothing."""
 
 import sys
 from collections.abc import Iterator
@@ -7,18 +7,18 @@ from typing import Protocol
 
 
 class Show(Protocol):
-    """Called whenever something is done."""
+    """Called after each step of a command."""
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Show that of `what` so many are done."""
+        """Show that `done` of `total` steps of `what` are done."""
 
 
 @contextmanager
 def progress(*, always: bool = False) -> Iterator[Show]:
-    """Show the progress of one thing or of several, one after the other.
+    """Show the progress of one or several kinds of steps, one after the other.
 
     Args:
-        always: Where there is no terminal, print a line for every tenth.
+        always: Print a line for every tenth where there is no terminal.
 
     Yields:
         The function to call.
@@ -69,4 +69,4 @@ class _Lines:
 
 
 def _nothing(what: str, done: int, total: int) -> None:
-    """Show nothing."""
+    """Ignore progress."""

@@ -1,1 +1,1 @@
-"""Frozen codecs between waveforms and latents; start with `table`."""
+"""Frozen audio codecs between waveforms and latents; start with `table`."""

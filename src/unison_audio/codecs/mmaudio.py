@@ -1,10 +1,11 @@
 """MMAudio's codec: a VAE over log-mel spectrograms and a BigVGAN vocoder, both from diffusers.
 
-Every layer sees only so far, but the one attention in the middle of the encoder and of the
-decoder. So long sound goes through in pieces that overlap by what their layers see, and the
-attention alone runs over all frames: the result is that of one piece.
+Long sound is processed in overlapping chunks, so that memory does not grow with length. Only one
+layer has an unlimited receptive field: the attention in the middle of the encoder and of the
+decoder. It runs over all frames. The other layers run chunk by chunk, each chunk with as much
+context as they see, so the result is the same as without chunks.
 
-| codec | VAE, of these the encoder | vocoder | fp32 |
+| codec | VAE (encoder) | vocoder | fp32 |
 |---|---|---|---|
 | mmaudio-16k | 171.7 M, 72.5 M | 112.2 M | 1.14 GB |
 | mmaudio-44k | 305.5 M, 129.1 M | 122.2 M | 1.71 GB |
@@ -28,69 +29,71 @@ from diffusers.models.autoencoders.mmaudio_vocoder import MMAudioVocoder
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
+from unison_audio.spectrogram import framed_magnitude
+
 LATENT_SCALE = 0.5
-"""What UNISON multiplies the posterior mean with."""
+"""Factor of the posterior mean in UNISON's latents; released weights depend on it. Decoding divides
+by it."""
 
-# How far, in latent frames to each side, the parts around the attentions see. A residual block
-# sees 2 of its frames, any other convolution 1; level 0 works on mel frames, two a latent frame.
-ENCODER_HEAD_REACH = 14  # 1.5 of the STFT, 1 + 2 * 2 mel frames; then 5 blocks
+# Context in latent frames, to each side, that the layers around the attentions see. A residual
+# block sees 2 of its frames, any other convolution 1. Level 0 has two mel frames per latent frame.
+ENCODER_HEAD_CONTEXT = 14  # 1.5 of the STFT, 1 + 2 * 2 mel frames; then 5 blocks
 
-ENCODER_TAIL_REACH = 3  # a block and the last convolution
+ENCODER_TAIL_CONTEXT = 3  # a block and the last convolution
 
-DECODER_HEAD_REACH = 3  # the first convolution and a block
+DECODER_HEAD_CONTEXT = 3  # the first convolution and a block
 
-DECODER_TAIL_REACH = 18  # 7 blocks; then 1 + 3 * 2 + 1 mel frames
+DECODER_TAIL_CONTEXT = 18  # 7 blocks; then 1 + 3 * 2 + 1 mel frames
 
 
 @dataclass(frozen=True, kw_only=True)
 class MMAudioConfig:
-    """Shape of an MMAudio codec."""
+    """Sizes of an MMAudio codec."""
 
     sample_rate: int
-    """Of the waveforms, in Hz."""
+    """Sample rate of the waveforms in Hz."""
     n_fft: int
-    """STFT size of the mel front end, and its window's."""
+    """Size of the mel front end's STFT and of its window."""
     mel_hop: int
-    """Samples in a mel frame; the product of the vocoder's rates."""
+    """Samples of a mel frame; the product of the vocoder's rates."""
     mels: int
-    """Mel bands, Slaney's, from 0 Hz to half the sample rate."""
+    """Number of Slaney mel bands, from 0 Hz to half the sample rate."""
     log_base: float
-    """Base of the mel's logarithm."""
+    """Base of the mel's logarithm. The two VAEs were trained with different ones, 10 and e."""
     latent_channels: int
     """Channels C of a latent frame."""
     width: int
-    """Of the VAE's first level; the others have 2 and 4 times as much."""
+    """Width of the VAE's first level; the others have 2 and 4 times as much."""
     vocoder_width: int = 1536
-    """Of the vocoder's first layer; every stage halves it."""
+    """Width of the vocoder's first layer; each stage halves it."""
     vocoder_rates: tuple[int, ...]
-    """Upsampling of each stage of the vocoder."""
+    """Upsampling factor of each stage of the vocoder."""
     vocoder_kernels: tuple[int, ...]
-    """Kernel of each of these upsamplings."""
+    """Kernel size of each of these upsamplings."""
     vocoder_tanh: bool
-    """True: the vocoder ends in a biased convolution and tanh; else in an unbiased one, clamped."""
+    """Whether the vocoder ends in a biased convolution and tanh, or an unbiased one and a clamp."""
     chunk_frames: int = 512
-    """Latent frames that go through at once; more goes in pieces."""
+    """Largest number of latent frames in a chunk."""
 
     @property
     def frame_hop(self) -> int:
-        """Samples in a latent frame: the VAE halves the frame rate once."""
+        """Samples of a latent frame: the VAE halves the frame rate once."""
         return 2 * self.mel_hop
 
     @property
-    def vocoder_reach(self) -> int:
-        """Mel frames, to each side, that a sample of the vocoder's output depends on.
-
-        An upsampling of rate r, kernel k and padding p sees k - 1 - p samples of its output. Of the
-        residual blocks after it the widest has kernels of 11 samples, dilated by 1, 3 and 5 and
-        each followed by one that is not, and before every convolution an anti-aliased activation,
-        which sees 5 samples.
-        """
+    def vocoder_context(self) -> int:
+        """Mel frames, to each side, that a sample of the vocoder's output depends on."""
+        # An upsampling of rate r, kernel k and padding p sees k - 1 - p samples of its output. Of
+        # the residual blocks after it the widest has three pairs of convolutions of 11 samples, the
+        # first of each pair dilated. Before every convolution stands a snake activation, whose
+        # harmonics would alias at this rate. BigVGAN computes it at twice the rate, between two
+        # 12-tap filters (Lee et al. 2023). They see 5 samples more.
         block = sum(5 * dilation + 5 + 2 * 5 for dilation in (1, 3, 5))
-        reach, rate = 3.0, 1  # the first convolution
+        context, rate = 3.0, 1  # the first convolution
         for up, kernel in zip(self.vocoder_rates, self.vocoder_kernels, strict=True):
             rate *= up
-            reach += (kernel - 1 - (kernel - up) // 2 + block) / rate
-        return math.ceil(reach + (5 + 3) / rate)  # the last activation and convolution
+            context += (kernel - 1 - (kernel - up) // 2 + block) / rate
+        return math.ceil(context + (5 + 3) / rate)  # the last activation and convolution
 
 
 CONFIGS = {
@@ -119,13 +122,13 @@ CONFIGS = {
         vocoder_tanh=False,
     ),
 }
-"""MMAudio's two codecs by name."""
+"""MMAudio's codecs by name."""
 
 
 class MelSpectrogram:
-    """Waveform to log-mel spectrogram, always in fp32.
+    """Computes MMAudio's log-mel spectrogram, always in fp32.
 
-    Not a module: its tables must not turn into half precision with the weights.
+    This is no `nn.Module`, since `codec.half()` must not convert its tables with the weights.
     """
 
     def __init__(self, config: MMAudioConfig) -> None:
@@ -143,21 +146,20 @@ class MelSpectrogram:
         self.window = torch.hann_window(config.n_fft, device="cpu")
 
     def __call__(self, waveform: Tensor) -> Tensor:
-        """Maps (B, samples) to (B, mels, samples // mel_hop); samples beyond +-1 are clamped."""
-        n_fft, hop = self.config.n_fft, self.config.mel_hop
+        """Maps (B, samples) to (B, mels, samples // mel_hop); clamps samples beyond +-1."""
         self.filters, self.window = (x.to(waveform.device) for x in (self.filters, self.window))
-        pad = (n_fft - hop) // 2
-        padded = F.pad(waveform.float().clamp(-1.0, 1.0)[:, None], (pad, pad), mode="reflect")[:, 0]
-        spectrum = torch.stft(
-            padded, n_fft, hop, window=self.window, center=False, return_complex=True
-        )
-        magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()
+        clamped = waveform.float().clamp(-1.0, 1.0)
+        magnitude = framed_magnitude(clamped, self.window, self.config.mel_hop)
         mel = torch.matmul(self.filters, magnitude).clamp(min=1e-5).log()
+        # diffusers' own front end has the natural logarithm only; the 16 kHz VAE expects log10.
         return mel / math.log(self.config.log_base)
 
 
 class TanhConv1d(nn.Conv1d):
-    """The last layer of a vocoder that ends in tanh; the clamp after it then does nothing."""
+    """Last layer of a vocoder that ends in tanh.
+
+    diffusers' vocoder always ends in a clamp to +-1, which does not alter the output of a tanh.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, channels, samples) to (B, 1, samples)."""
@@ -165,31 +167,36 @@ class TanhConv1d(nn.Conv1d):
 
 
 class QueryChunks:
-    """Attention processor that takes some queries at a time, so that no T' x T' table arises."""
+    """Attention processor that works on some queries at a time.
+
+    Memory then grows with T', not with its square, on backends without a fused attention too.
+    """
 
     def __init__(self, chunk: int) -> None:
         self.chunk = chunk
 
     def __call__(self, attention: MMAudioAttnBlock1D, x: Tensor) -> Tensor:
         """Maps (B, width, T') to (B, width, T')."""
+        # Magnitude-preserving attention: unit-norm q, k and v, as in EDM2 (Karras et al. 2024).
         q, k, v = normalize(attention.qkv(x).unflatten(1, (-1, 3)), dim=[1]).unbind(2)
+        # (B, 1, T', width): one head.
         q, k, v = (part.transpose(1, 2)[:, None].contiguous() for part in (q, k, v))
-        parts = [F.scaled_dot_product_attention(some, k, v) for some in q.split(self.chunk, dim=2)]
-        return attention.proj_out(torch.cat(parts, dim=2)[:, 0].transpose(1, 2))
+        rows = [F.scaled_dot_product_attention(some, k, v) for some in q.split(self.chunk, dim=2)]
+        return attention.proj_out(torch.cat(rows, dim=2)[:, 0].transpose(1, 2))
 
 
 class MMAudioCodec(nn.Module):
-    """Waveform to half the posterior mean of MMAudio's VAE, and back through its vocoder.
+    """Maps waveforms to half the posterior mean of MMAudio's VAE, and back through its vocoder.
 
     Args:
-        config: Its shape.
+        config: Sizes of the codec.
     """
 
     def __init__(self, config: MMAudioConfig) -> None:
         super().__init__()
         self.config = config
         self.mel = MelSpectrogram(config)
-        # Without the VAE's own front end, which knows no log10.
+        # The inner VAE only: its wrapper's front end has no log10.
         self.vae = MMAudioVAE(
             mel_bins=config.mels,
             latent_channels=config.latent_channels,
@@ -212,7 +219,7 @@ class MMAudioCodec(nn.Module):
 
     @property
     def sample_rate(self) -> int:
-        """Of the waveforms, in Hz."""
+        """Sample rate of the waveforms in Hz."""
         return self.config.sample_rate
 
     @property
@@ -222,36 +229,38 @@ class MMAudioCodec(nn.Module):
 
     @property
     def hop(self) -> int:
-        """Samples in a latent frame."""
+        """Samples of a latent frame."""
         return self.config.frame_hop
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights."""
+        """Data type of the weights."""
         return self.vae.data_mean.dtype
 
     def frames(self, seconds: float) -> int:
-        """Latent frames T' of a duration: the whole ones it holds, and at least 1.
+        """Return the latent frames T' of a duration, rounded down, at least 1.
 
-        A remainder below a frame, at most 32 ms at 16 kHz and 23 ms at 44.1 kHz, has none: 10 s
-        are 312 frames at 16 kHz and 430 at 44.1 kHz, 22 s are 687 and 947.
+        10 s are 312 frames at 16 kHz and 430 at 44.1 kHz; 22 s are 687 and 947. The released
+        weights were trained on 312 and 430. The remainder is below 32 or 23 ms.
         """
         return max(1, round(seconds * self.sample_rate) // self.hop)
 
     @torch.no_grad()
     def encode(self, waveform: Tensor) -> Tensor:
-        """Encodes to half the posterior mean.
+        """Encodes waveforms to half the posterior mean.
 
         Args:
-            waveform: (B, samples), on the codec's device; beyond +-1 it is clamped. As `frames`
-                says, a remainder below a frame gets no frame of its own; what is to be kept must be
-                padded to whole frames. Less than one frame is padded to it with silence.
+            waveform: (B, samples), on the codec's device, clamped to +-1. A remainder below a
+                latent frame is dropped, so pad to whole frames what must be kept. Less than one
+                frame is padded with silence.
 
         Returns:
             (B, C, T') in fp32.
         """
         waveform = F.pad(waveform, (0, max(0, self.hop - waveform.shape[-1])))
         frames = waveform.shape[-1] // self.hop
+        # The mean, not a sample: noise of the posterior would only add to what the decoder cannot
+        # reproduce.
         return torch.cat([self._encode(some, frames) for some in self._split(waveform, frames)])
 
     @torch.no_grad()
@@ -260,30 +269,31 @@ class MMAudioCodec(nn.Module):
         return torch.cat([self._decode(some) for some in self._split(latent, latent.shape[-1])])
 
     def _split(self, x: Tensor, frames: int) -> tuple[Tensor, ...]:
-        """As many items of a batch at once as stay below the frames of a piece."""
+        """Split a batch so that each part has at most `chunk_frames` frames, or one item."""
         return x.split(max(1, self.config.chunk_frames // frames))
 
     def _encode(self, waveform: Tensor, frames: int) -> Tensor:
-        x = self._in_pieces(
-            self._encoder_head, waveform, frames, step=self.hop, reach=ENCODER_HEAD_REACH
+        x = self._in_chunks(
+            self._encoder_head, waveform, frames, step=self.hop, context=ENCODER_HEAD_CONTEXT
         )
         x = self.vae.encoder.mid.attn_1(x)
-        moments = self._in_pieces(self._encoder_tail, x, frames, reach=ENCODER_TAIL_REACH)
+        moments = self._in_chunks(self._encoder_tail, x, frames, context=ENCODER_TAIL_CONTEXT)
         return moments[:, : self.channels].float() * LATENT_SCALE  # the rest are log-variances
 
     def _decode(self, latent: Tensor) -> Tensor:
         frames = latent.shape[-1]
         z = (latent / LATENT_SCALE).to(self.dtype)
-        x = self._in_pieces(self._decoder_head, z, frames, reach=DECODER_HEAD_REACH)
+        x = self._in_chunks(self._decoder_head, z, frames, context=DECODER_HEAD_CONTEXT)
         x = self.vae.decoder.mid.attn_1(x)
-        mel = self._in_pieces(self._decoder_tail, x, frames, reach=DECODER_TAIL_REACH)
-        reach = math.ceil(self.config.vocoder_reach / 2)
-        return self._in_pieces(self._vocode, mel, frames, step=2, reach=reach).float()
+        mel = self._in_chunks(self._decoder_tail, x, frames, context=DECODER_TAIL_CONTEXT)
+        context = math.ceil(self.config.vocoder_context / 2)  # of latent frames
+        return self._in_chunks(self._vocode, mel, frames, step=2, context=context).float()
 
     def _encoder_head(self, waveform: Tensor) -> Tensor:
-        """(B, samples) -> (B, 4 * width, T'), up to the attention."""
+        """Map (B, samples) to (B, 4 * width, T'): the layers before the attention."""
         encoder = self.vae.encoder
         mel = self.mel(waveform).to(self.dtype)  # (B, mels, 2T')
+        # Mels are normalized per band by statistics that are stored with the weights.
         x = encoder.conv_in((mel - self.vae.data_mean) / self.vae.data_std)
         for level in encoder.down:
             for block in level.block:
@@ -293,17 +303,17 @@ class MMAudioCodec(nn.Module):
         return encoder.mid.block_1(x)
 
     def _encoder_tail(self, x: Tensor) -> Tensor:
-        """(B, 4 * width, T') -> (B, 2C, T'), from the attention on."""
+        """Map (B, 4 * width, T') to (B, 2C, T'): the layers after the attention."""
         encoder = self.vae.encoder
         x = _clipped(encoder.mid.block_2(x))
         return encoder.conv_out(mp_silu(x), gain=encoder.learnable_gain + 1)
 
     def _decoder_head(self, z: Tensor) -> Tensor:
-        """(B, C, T') -> (B, 4 * width, T'), up to the attention."""
+        """Map (B, C, T') to (B, 4 * width, T'): the layers before the attention."""
         return self.vae.decoder.mid.block_1(self.vae.decoder.conv_in(z))
 
     def _decoder_tail(self, x: Tensor) -> Tensor:
-        """(B, 4 * width, T') -> (B, mels, 2T'), from the attention on."""
+        """Map (B, 4 * width, T') to (B, mels, 2T'): the layers after the attention."""
         decoder = self.vae.decoder
         x = _clipped(decoder.mid.block_2(x))
         for level in reversed(decoder.up):
@@ -315,40 +325,42 @@ class MMAudioCodec(nn.Module):
         return mel * self.vae.data_std + self.vae.data_mean
 
     def _vocode(self, mel: Tensor) -> Tensor:
-        """(B, mels, 2T') -> (B, samples)."""
+        """Map (B, mels, 2T') to (B, samples)."""
         return self.vocoder(mel, return_dict=False)[0][:, 0]
 
-    def _in_pieces(
+    def _in_chunks(
         self,
-        part: Callable[[Tensor], Tensor],
+        layers: Callable[[Tensor], Tensor],
         x: Tensor,
         frames: int,
         *,
         step: int = 1,
-        reach: int,
+        context: int,
     ) -> Tensor:
-        """Runs a part piece by piece, each with the frames around it that the part sees.
+        """Run layers chunk by chunk, each chunk with the surrounding frames that they see.
 
         Args:
-            part: What to run.
-            x: (B, ..., columns); columns after the last frame go with the last piece.
+            layers: The layers to run.
+            x: (B, ..., columns); columns after the last frame belong to the last chunk.
             frames: Latent frames T' of `x`.
-            step: Columns of `x` in a frame.
-            reach: Frames that the part sees to each side.
+            step: Columns of `x` per latent frame.
+            context: Frames that the layers see to each side.
 
         Returns:
-            What the part gives for all of `x`.
+            The layers' output for all of `x`.
         """
+        # Chunks of nearly equal length: a short last one would waste work on its context.
         count = math.ceil(frames / self.config.chunk_frames)
-        edges = [frames * piece // count for piece in range(count + 1)]
-        pieces = []
+        edges = [frames * chunk // count for chunk in range(count + 1)]
+        chunks = []
         for start, end in itertools.pairwise(edges):
-            left, right = max(0, start - reach), min(frames, end + reach)
-            y = part(x[..., left * step : right * step if right < frames else None])
-            scale = y.shape[-1] // (right - left)
-            pieces.append(y[..., (start - left) * scale : (end - left) * scale])
-        return torch.cat(pieces, dim=-1)
+            left, right = max(0, start - context), min(frames, end + context)
+            y = layers(x[..., left * step : right * step if right < frames else None])
+            scale = y.shape[-1] // (right - left)  # output columns per latent frame
+            chunks.append(y[..., (start - left) * scale : (end - left) * scale])
+        return torch.cat(chunks, dim=-1)
 
 
 def _clipped(x: Tensor) -> Tensor:
+    """Clip activations as diffusers' VAE does around each block."""
     return x.clamp(-ACTIVATION_CLIP, ACTIVATION_CLIP)

@@ -1,7 +1,7 @@
-"""MMAudio's original files: found or downloaded, and converted once to safetensors.
+"""Finds or downloads MMAudio's original files and converts them once to safetensors.
 
-The originals are pickles. They are opened only to be converted, with ``weights_only=True`` and
-after their checksum; ever after the codec is filled from the memory-mapped safetensors.
+The originals are pickles, which can execute code. They are opened for the conversion only, after
+their checksum was verified and with ``weights_only=True``. Later loads map the safetensors file.
 """
 
 import math
@@ -25,22 +25,23 @@ from unison_audio.hub import OnProgress, UnreachableError, cache_folder, check, 
 RELEASE = "https://github.com/hkchengrex/MMAudio/releases/download/v0.1"
 
 MP_EPS = 1e-4
+"""Added by MMAudio to the root mean square of a filter before dividing by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Original:
-    """A file as its authors published it."""
+    """A published weights file."""
 
     name: str
-    """Of the file."""
+    """File name."""
     url: str
-    """Where it is."""
+    """Download address."""
     md5: str | None = None
-    """Its checksum, as MMAudio publishes it."""
+    """MD5 checksum that MMAudio publishes."""
     sha256: str | None = None
-    """Its checksum, as the hub has it."""
+    """SHA-256 checksum that the hub publishes."""
     hub: tuple[str, str] | None = None
-    """Repository and commit on the Hugging Face hub, whose cache may hold it already."""
+    """Repository and commit on the Hugging Face hub, whose local cache may contain the file."""
 
 
 BIGVGAN = ("nvidia/bigvgan_v2_44khz_128band_512x", "95a9d1dcb12906c03edd938d77b9333d6ded7dfb")
@@ -72,26 +73,26 @@ ORIGINALS: dict[str, tuple[Original, Original]] = {
         ),
     ),
 }
-"""What each codec is made from: the state dict of its VAE, weights not yet normalised, and
-``{"generator": state dict}`` of its vocoder, under weight norm."""
+"""Original files of each codec: the VAE's state dict with unnormalized weights, and the vocoder's
+``{"generator": state dict}`` under weight norm."""
 
 
 def load_mmaudio(
     name: str, files: Path | None = None, *, on_progress: OnProgress | None = None
 ) -> MMAudioCodec:
-    """Loads an MMAudio codec, its weights mapped from the disk.
+    """Loads an MMAudio codec with weights mapped from disk.
 
     Args:
         name: "mmaudio-16k" or "mmaudio-44k".
         files: Folder with the two original files, or with a converted ``{name}.safetensors``. None
-            takes what is in the cache, and downloads what is not.
-        on_progress: Told how far each download is; None draws a bar where there is a terminal.
+            uses the cache and downloads missing files.
+        on_progress: Receives the progress of each download; None draws a bar in a terminal.
 
     Returns:
         The codec on the CPU, in fp32, for inference.
 
     Raises:
-        InputError: If a file is missing, cannot be had, or is not the one that it should be.
+        InputError: A file is missing, cannot be downloaded, or has another content.
     """
     path = _converted(name, files, on_progress)
     codec = empty_codec(name)
@@ -99,14 +100,16 @@ def load_mmaudio(
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged ({error}); remove it to have it made anew.") from error
+        raise InputError(
+            f"{path} is damaged ({error}); delete it, and the next run converts it again."
+        ) from error
     _require_same(str(path), expected, state)
     codec.load_state_dict(state, assign=True)
     return codec.eval().requires_grad_(False)
 
 
 def empty_codec(name: str) -> MMAudioCodec:
-    """Builds a codec on the meta device: shapes without weights."""
+    """Builds a codec on the meta device, which has shapes but no weights."""
     with torch.device("meta"):
         return MMAudioCodec(CONFIGS[name])
 
@@ -114,14 +117,13 @@ def empty_codec(name: str) -> MMAudioCodec:
 def import_originals(
     codec: MMAudioCodec, vae: Mapping[str, Any], vocoder: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    """Brings the weights of the original files to what diffusers' modules compute with.
+    """Converts the weights of the original files to those of diffusers' modules.
 
-    The names are the same. A weight of the VAE's magnitude-preserving convolutions is divided by
-    the L2 norm of each output filter; a weight under weight norm, in either spelling of PyTorch's,
-    is multiplied out.
+    The names are the same. The VAE's magnitude-preserving weights are normalized, and the vocoder's
+    weight norm is folded into its weights.
 
     Args:
-        codec: The codec that the weights are for; on the meta device is enough.
+        codec: The codec to fill; it may be on the meta device.
         vae: State dict of the VAE.
         vocoder: State dict of the vocoder.
 
@@ -129,12 +131,12 @@ def import_originals(
         State dict of the codec, fp32.
 
     Raises:
-        InputError: If keys are missing, left over or of another shape; the message names each.
+        InputError: Keys are missing, unknown or of another shape; the message names each.
     """
     shapes = {key: tuple(value.shape) for key, value in codec.vae.state_dict().items()}
     _require_same("the file of the VAE", shapes, vae)
     state = {
-        f"vae.{key}": _normalised(key, vae[key].to(torch.float32, copy=True)) for key in shapes
+        f"vae.{key}": _normalized(key, vae[key].to(torch.float32, copy=True)) for key in shapes
     }
 
     shapes = {key: tuple(value.shape) for key, value in codec.vocoder.state_dict().items()}
@@ -147,27 +149,33 @@ def import_originals(
     _require_same("the file of the vocoder", expected, vocoder)
     for key, parts in sources.items():
         *norm, weight = (vocoder[part].to(torch.float32, copy=True) for part in parts)
+        # Weight norm stores a direction v and a length g per filter: w = g v / |v|. It only serves
+        # training; diffusers' vocoder has plain weights.
         if norm:
             weight = weight * (norm[0] / _filter_norm(weight))
         state[f"vocoder.{key}"] = weight
     return {key: value.contiguous() for key, value in state.items()}
 
 
-def _normalised(key: str, weight: Tensor) -> Tensor:
-    """Normalises a magnitude-preserving convolution's filters; leaves all else."""
+def _normalized(key: str, weight: Tensor) -> Tensor:
+    """Normalizes the filters of a magnitude-preserving convolution; leaves other values."""
     if not key.endswith(".weight"):
         return weight
-    # MMAudio divides by the root mean square plus eps, then by the root of the fan-in.
+    # MMAudio normalizes in each forward pass, so its files hold unnormalized weights; diffusers
+    # expects them normalized. MMAudio divides by the root mean square plus eps, then by the root of
+    # the fan-in. With n weights in a filter that equals |w| + eps sqrt(n).
     return weight / (_filter_norm(weight) + MP_EPS * math.sqrt(weight[0].numel()))
 
 
 def _filter_norm(weight: Tensor) -> Tensor:
-    """(n, m, kernel) -> (n, 1, 1), the L2 norm of each filter."""
+    """Compute the L2 norm of each filter: (n, m, kernel) to (n, 1, 1)."""
     return torch.linalg.vector_norm(weight, dim=(1, 2), keepdim=True)
 
 
 def _sources(key: str, found: Iterable[str]) -> list[str]:
-    """Keys of the original that make up one of ours: [it], or [norm, direction]."""
+    """Return the original's keys for one of the codec's: [key], or [length, direction]."""
+    # Two spellings of weight norm: parametrizations since PyTorch 2.0, weight_g and weight_v
+    # before.
     module, _, leaf = key.rpartition(".")
     if leaf != "weight" or key in found:
         return [key]
@@ -176,7 +184,7 @@ def _sources(key: str, found: Iterable[str]) -> list[str]:
 
 
 def _converted(name: str, files: Path | None, on_progress: OnProgress | None) -> Path:
-    """Finds the converted file, or makes it in the cache."""
+    """Finds the converted file or creates it in the cache."""
     stored, names = f"{name}.safetensors", [one.name for one in ORIGINALS[name]]
     cached = cache_folder() / name / stored
     if files is not None:
@@ -190,14 +198,14 @@ def _converted(name: str, files: Path | None, on_progress: OnProgress | None) ->
             )
     if cached.is_file():
         return cached
-    with making(cached):
+    with making(cached):  # a lock, since two processes may start together
         if not cached.is_file():
             _convert(name, files or cached.parent, cached, on_progress)
     return cached
 
 
 def _convert(name: str, folder: Path, target: Path, on_progress: OnProgress | None) -> None:
-    """Writes the safetensors of a codec; what is downloaded for it is removed afterwards."""
+    """Writes a codec's safetensors file and removes the originals that it downloaded."""
     both = ORIGINALS[name]
     paths = [folder / one.name for one in both]
     fetched = [path for path in paths if not path.is_file()]
@@ -213,6 +221,7 @@ def _convert(name: str, folder: Path, target: Path, on_progress: OnProgress | No
     if not isinstance(wrapper.get("generator"), Mapping):
         raise InputError(f"{vocoder_path} has no weights under 'generator'; download it again.")
     state = import_originals(empty_codec(name), vae, wrapper["generator"])
+    # Written beside the target and renamed, so that an interrupted run leaves no half file.
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".incomplete-") as temporary:
         partial = Path(temporary, target.name)
         try:
@@ -222,14 +231,14 @@ def _convert(name: str, folder: Path, target: Path, on_progress: OnProgress | No
                 f"{target} cannot be written ({error}); make room, or choose another cache folder "
                 "with $UNISON_AUDIO_CACHE."
             ) from error
-        partial.chmod(0o644)  # safetensors lets only the owner read its file
+        partial.chmod(0o644)  # safetensors creates files that only their owner can read
         partial.replace(target)
     for path in fetched:
         path.unlink(missing_ok=True)
 
 
 def _original(original: Original, folder: Path, on_progress: OnProgress | None) -> Path:
-    """Finds an original file in a folder or in the hub's cache, or downloads it; checked."""
+    """Finds an original file in a folder or the hub's cache, or downloads it; verifies it."""
     path = folder / original.name
     if not path.is_file() and original.hub is not None:
         from huggingface_hub import try_to_load_from_cache
@@ -251,7 +260,8 @@ def _original(original: Original, folder: Path, on_progress: OnProgress | None) 
 
 
 def _unpickled(path: Path) -> Mapping[str, Any]:
-    """Reads a dict of tensors, mapped from the disk where its format allows."""
+    """Reads a dict of tensors, mapped from disk where the format allows."""
+    # Only PyTorch's zip format can be mapped; files in the older one are read whole.
     try:
         found = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
@@ -267,7 +277,7 @@ def _unpickled(path: Path) -> Mapping[str, Any]:
 def _require_same(
     where: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Any]
 ) -> None:
-    """Refuse tensors that are not exactly the expected ones, naming every key that is wrong."""
+    """Refuse tensors other than the expected ones, with a message that names every wrong key."""
     shapes = {key: tuple(value.shape) for key, value in found.items() if isinstance(value, Tensor)}
     wrong = {
         "missing": [key for key in expected if key not in shapes],

@@ -1,4 +1,7 @@
-"""Audio codecs behind one interface: waveform to latent and back."""
+"""The codec table: audio codecs behind one interface, from waveform to latent and back.
+
+A new codec is a class with the interface of `AudioCodec` and a row of `CODECS`.
+"""
 
 import dataclasses
 import json
@@ -19,11 +22,11 @@ WEIGHTS_FILE = "codec.safetensors"
 
 
 class AudioCodec(Protocol):
-    """What turns waveforms into latents and back."""
+    """Maps waveforms to latents and back; frozen, whatever the task."""
 
     @property
     def sample_rate(self) -> int:
-        """Of the waveforms, in Hz."""
+        """Sample rate of the waveforms in Hz."""
         ...
 
     @property
@@ -33,11 +36,11 @@ class AudioCodec(Protocol):
 
     @property
     def hop(self) -> int:
-        """Samples in a latent frame."""
+        """Samples of a latent frame."""
         ...
 
     def frames(self, seconds: float) -> int:
-        """Latent frames T' that cover a duration."""
+        """Return the latent frames T' of a duration in seconds."""
         ...
 
     def encode(self, waveform: Tensor) -> Tensor:
@@ -50,8 +53,9 @@ class AudioCodec(Protocol):
 
 
 def save_nano_codec(folder: Path, codec: NanoCodec) -> None:
-    """Writes ``codec.json`` and ``codec.safetensors`` (fp16; the latent statistics too)."""
+    """Writes ``codec.json`` and ``codec.safetensors`` in fp16, latent statistics included."""
     folder.mkdir(parents=True, exist_ok=True)
+    # fp16, since the weights are part of the package and each commit of them stays in every clone.
     weights = {name: value.half().contiguous() for name, value in codec.state_dict().items()}
     partial = folder / f"{WEIGHTS_FILE}.partial"
     save_file(weights, partial, metadata={"format": "pt"})
@@ -61,10 +65,10 @@ def save_nano_codec(folder: Path, codec: NanoCodec) -> None:
 
 
 def load_nano_codec(folder: Path) -> NanoCodec:
-    """Reads what `save_nano_codec` wrote; computes in fp32.
+    """Reads the files of `save_nano_codec` into an fp32 codec.
 
     Raises:
-        InputError: If a file is missing or damaged, or its keys are not those of the codec.
+        InputError: A file is missing or damaged, or its keys are not those of the codec.
     """
     config_path, path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     try:
@@ -88,9 +92,10 @@ def load_nano_codec(folder: Path) -> NanoCodec:
 
 
 def _mmaudio(name: str) -> Callable[[Path, Path | None], AudioCodec]:
-    """How one of MMAudio's codecs is loaded."""
+    """Return the loader of one of MMAudio's codecs."""
 
     def load(checkpoint: Path, files: Path | None) -> AudioCodec:
+        # diffusers takes seconds to import and nano does without it.
         from unison_audio.codecs.mmaudio_weights import load_mmaudio
 
         return load_mmaudio(name, files)
@@ -103,4 +108,5 @@ CODECS: dict[str, Callable[[Path, Path | None], AudioCodec]] = {
     "mmaudio-16k": _mmaudio("mmaudio-16k"),
     "mmaudio-44k": _mmaudio("mmaudio-44k"),
 }
-"""Audio codecs by name: (checkpoint's folder, folder of the codec's own files or None) -> codec."""
+"""Name -> loader. It takes the checkpoint's folder, and the folder of the codec's own files or
+None, and returns the codec."""

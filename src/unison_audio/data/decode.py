@@ -1,4 +1,4 @@
-"""Encoded recordings: examining one to its last sample, and cutting pieces out as FLAC."""
+"""Decodes recordings: whole or cut for preparation, quickly and cropped for training."""
 
 import dataclasses
 import io
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.audio import SILENCE_RMS
+from unison_audio.data.records import BrokenClipError
 from unison_audio.errors import InputError
 
 SUFFIXES = {
@@ -27,11 +28,11 @@ SUFFIXES = {
 """libsndfile's containers that go into a shard as they are, and the suffix they get there."""
 
 FOREIGN = frozenset({".m4a", ".aac", ".mp4", ".webm", ".mkv", ".wma"})
-"""Suffixes of what libsndfile cannot read; PyAV (FFmpeg) does."""
+"""Suffixes of formats that libsndfile cannot read and PyAV (FFmpeg) can."""
 
 _BLOCK = 1 << 18
 
-_STREAMED_SIZE = 0x7FFFF000  # a WAV from a pipe cannot know its length and claims this or more
+_STREAMED_SIZE = 0x7FFFF000  # a WAV written to a pipe has no length yet and states this or more
 
 _SHORT_SECONDS, _SHORT_SHARE = 0.1, 0.01
 """An mp3's length is an estimate: only more than this is missing samples."""
@@ -45,10 +46,10 @@ class UnreadableAudioError(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a recording says of itself."""
+    """Format and length of a recording."""
 
     suffix: str
-    """Of its container in a shard; empty if it has to be encoded anew."""
+    """Of its container in a shard; empty if it has to be encoded again."""
 
     frames: int
     """Samples per channel; for mp3 an estimate."""
@@ -120,7 +121,7 @@ class Recording:
             return self._file.read(stop - start, dtype="float32", always_2d=True)
 
     def examine(self) -> tuple[int, bool]:
-        """Decodes it all.
+        """Decodes the whole recording.
 
         Returns:
             (frames, whether it is digital silence throughout).
@@ -164,7 +165,8 @@ class Recording:
 
 
 def _wav_is_short(source: Path | bytes) -> bool:
-    # libsndfile reads what is there, so that words would be missing from the end of the text.
+    # libsndfile reads a truncated file without an error; the transcript would then say more words
+    # than the sound.
     if isinstance(source, Path):
         with source.open("rb") as file:
             head, size = file.read(8), source.stat().st_size
@@ -218,19 +220,11 @@ NOT_FINITE = "samples that are not finite"
 SILENT = "silence"
 
 MP3_LEAD = 12 * 1152
-"""Frames decoded before a stretch of mp3: its first packets need bits from those before them."""
+"""Frames decoded before a crop of mp3, whose packets need bits of those before them."""
 
 _RIFF, _CHUNK, _FORMAT = struct.Struct("<4sI4s"), struct.Struct("<4sI"), struct.Struct("<HHIIHH")
 
 _PCM, _BITS = 1, 16
-
-
-class BrokenClipError(Exception):
-    """A clip that cannot be used; ``reason`` is one of a few, the message has the details."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        self.reason = reason
-        super().__init__(detail)
 
 
 def decode(
@@ -265,7 +259,7 @@ def decode(
     else:
         decoded, rate = _decode(content, suffix, crop_seconds, draw)
     mono = decoded[:, 0] if decoded.shape[1] == 1 else decoded.mean(axis=1)
-    # One pass for both: any NaN or infinity makes the sum of squares one, too.
+    # One sum for both checks: any NaN or infinity makes the sum of squares NaN or infinite.
     power = float(np.dot(mono, mono)) / max(1, len(mono))
     if not np.isfinite(power):
         raise BrokenClipError(NOT_FINITE, "it holds NaN or infinity")
@@ -309,7 +303,7 @@ def _plain_wav(content: bytes) -> tuple[np.ndarray, int] | None:
     """Views the samples of a 16-bit PCM WAV where they lie; libsndfile takes ten times as long.
 
     Returns:
-        (frames, channels) int16 and the rate; None for anything else, or if anything is amiss.
+        (frames, channels) int16 and the rate; None for any other or damaged file.
     """
     if len(content) < _RIFF.size:
         return None

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
 import numpy as np
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor
 
 from unison_audio.audio import resample
-from unison_audio.data.records import Clip, ClipRecord
+from unison_audio.data.captions import plain_caption
+from unison_audio.data.records import Clip, ClipRecord, label_of
 from unison_audio.errors import InputError
-from unison_audio.tasks.clips import Pools, SoundClip, SpeechClip
+from unison_audio.tasks.clips import ClipKind, ClipLimits, Pools
 
 T = TypeVar("T")
 
@@ -34,9 +36,12 @@ NOISY_LABELS = (
 LABEL_AS_CAPTION = 0.6
 """Probability that a sound is described by its label instead of its own caption."""
 
+MARGIN_SECONDS = 0.001
+"""Subtracted from the longest length of a slowed utterance, since resampling rounds lengths up."""
+
 
 class SpeechPool:
-    """Utterances sorted by length, so that any longest length can be drawn under.
+    """Utterances sorted by length, so that those within any length are the first ones.
 
     Args:
         clips: Speech clips.
@@ -60,12 +65,12 @@ class SpeechPool:
 class MemoryPools:
     """Draws from a corpus held in memory; implements the builders' ``Pools``.
 
-    Sounds are drawn by label first, so that rare events are heard as often as common ones.
+    Sounds are drawn by label first, so that rare events are drawn as often as common ones.
 
     Args:
         clips: The clips of one or more splits.
         sample_rate: Of the clips, in Hz.
-        max_words: Only utterances of so few words, or all.
+        max_words: Only utterances of at most so many words; all if None.
         label_weights: How often each label is drawn, relatively; evenly if None.
 
     Raises:
@@ -81,11 +86,10 @@ class MemoryPools:
     ) -> None:
         self.sample_rate = sample_rate
         speech = [clip for clip in clips if clip.record.kind == "speech"]
-        spoken = [clip for clip in speech if clip.record.text]
-        self.spoken = SpeechPool(spoken, max_words)
-        self.any_speech = SpeechPool(speech)
+        spoken = SpeechPool([clip for clip in speech if clip.record.text], max_words)
+        self.speech = {"speech": spoken, "speech_any": SpeechPool(speech)}
         by_speaker: defaultdict[str, list[Clip]] = defaultdict(list)
-        for clip in self.spoken.clips:
+        for clip in spoken.clips:
             by_speaker[clip.record.speaker].append(clip)
         self.speakers = {name: SpeechPool(found) for name, found in by_speaker.items()}
         by_label: defaultdict[str, list[Clip]] = defaultdict(list)
@@ -96,60 +100,41 @@ class MemoryPools:
         self.by_label = dict(by_label)
         self.noisy = [label for label in NOISY_LABELS if label in by_label]
         self.label_weights = label_weights
-        if not self.any_speech.clips and not self.labels:
+        if not speech and not self.labels:
             raise InputError("There is neither speech nor sound among the clips; build them again")
 
-    def speech(
-        self, count: int, generator: torch.Generator, *, max_seconds: float
-    ) -> list[SpeechClip]:
-        """Draws utterances with their words."""
-        return self._speech(self.spoken, count, generator, max_seconds)
-
-    def speech_any(
-        self, count: int, generator: torch.Generator, *, max_seconds: float
-    ) -> list[SpeechClip]:
-        """Draws utterances, also such whose words nobody wrote down."""
-        return self._speech(self.any_speech, count, generator, max_seconds)
-
-    def speaker_pairs(
-        self, count: int, generator: torch.Generator, *, max_seconds_each: float
-    ) -> list[tuple[SpeechClip, SpeechClip]]:
-        """Draws two different utterances of one speaker."""
-        samples = int(max_seconds_each * self.sample_rate)
-        sizes = {name: pool.within(samples) for name, pool in self.speakers.items()}
-        names = [name for name, size in sizes.items() if size >= 2]
-        if not names:
+    def draw(
+        self, kind: ClipKind, count: int, where: ClipLimits, generator: torch.Generator
+    ) -> list[Clip]:
+        """Draws clips, as `Pools.draw`, with replacement."""
+        if kind == "noise":
+            recorded = {label: self.by_label[label] for label in self.noisy}
+            return draw_noise(count, where.max_seconds, self.sample_rate, recorded, generator)
+        if kind == "sound":
+            sounds = []
+            for item in range(count):
+                label = self.draw_label(where.excluded(item), generator)
+                sounds.append(described(choose(self.by_label[label], generator), generator))
+            return sounds
+        samples = int(where.max_seconds * self.sample_rate)
+        if kind == "speaker_pair":
+            return self._pairs(count, samples, generator)
+        pool = self.speech[kind]
+        size = pool.within(samples)
+        if size == 0:
             raise InputError(
-                f"No speaker has two utterances of at most {max_seconds_each:.2f} s; "
+                f"The corpus has no utterance of at most {where.max_seconds:.2f} s; "
                 "take longer clips"
             )
-        weights = torch.tensor([float(sizes[name]) for name in names]).sqrt()
-        chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
-        pairs = []
-        for index in chosen.tolist():
-            size, pool = sizes[names[index]], self.speakers[names[index]]
-            first, second = torch.randperm(size, generator=generator)[:2].tolist()
-            pairs.append((speech_clip(pool.clips[first]), speech_clip(pool.clips[second])))
-        return pairs
+        chosen = torch.randint(size, (count,), generator=generator)
+        return [pool.clips[index] for index in chosen.tolist()]
 
-    def sounds(
-        self,
-        count: int,
-        generator: torch.Generator,
-        *,
-        exclude_labels: list[set[str]] | None = None,
-        max_seconds: float,
-    ) -> list[SoundClip]:
-        """Draws sounds; longer ones than ``max_seconds`` are left to the builder to crop."""
-        del max_seconds
-        drawn = []
-        for i in range(count):
-            excluded = exclude_labels[i] if exclude_labels else set()
-            drawn.append(self.sound(self._label(excluded, generator), generator))
-        return drawn
+    def draw_label(self, excluded: AbstractSet[str], generator: torch.Generator) -> str:
+        """Draws the label of a sound.
 
-    def _label(self, excluded: set[str], generator: torch.Generator) -> str:
-        """Draws a label that is not excluded."""
+        Raises:
+            InputError: If all labels are excluded.
+        """
         labels = [name for name in self.labels if name not in excluded]
         if not labels:
             raise InputError(
@@ -161,110 +146,90 @@ class MemoryPools:
         weights = torch.tensor([self.label_weights.get(name, 0.0) for name in labels])
         return labels[int(torch.multinomial(weights, 1, generator=generator))]
 
-    def sound(self, label: str, generator: torch.Generator) -> SoundClip:
-        """Draws a sound of one label; its caption is often the label itself."""
-        return sound_clip(choose(self.by_label[label], generator), generator)
-
-    def noise(self, count: int, generator: torch.Generator, seconds: float) -> list[Tensor]:
-        """Draws noise: half of it coloured Gaussian, half recordings of wind, rain and the like."""
-        samples = round(seconds * self.sample_rate)
-        return draw_noise(count, samples, generator, self.by_label, self.noisy)
-
-    def _speech(
-        self, pool: SpeechPool, count: int, generator: torch.Generator, max_seconds: float
-    ) -> list[SpeechClip]:
-        size = pool.within(int(max_seconds * self.sample_rate))
-        if size == 0:
+    def _pairs(self, count: int, samples: int, generator: torch.Generator) -> list[Clip]:
+        sizes = {name: pool.within(samples) for name, pool in self.speakers.items()}
+        names = [name for name, size in sizes.items() if size >= 2]
+        if not names:
             raise InputError(
-                f"The corpus has no utterance of at most {max_seconds:.2f} s; take longer clips"
+                f"No speaker has two utterances of at most {samples / self.sample_rate:.2f} s; "
+                "take longer clips"
             )
-        chosen = torch.randint(size, (count,), generator=generator)
-        return [speech_clip(pool.clips[index]) for index in chosen.tolist()]
+        # The square root lies between drawing speakers evenly, which repeats the few utterances
+        # of a rare one, and by their number of utterances, which hardly ever draws it.
+        weights = torch.tensor([float(sizes[name]) for name in names]).sqrt()
+        chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
+        pairs = []
+        for index in chosen.tolist():
+            size, pool = sizes[names[index]], self.speakers[names[index]]
+            two = torch.randperm(size, generator=generator)[:2].tolist()
+            pairs += [pool.clips[place] for place in two]
+        return pairs
 
 
 def draw_noise(
     count: int,
-    samples: int,
+    seconds: float,
+    sample_rate: int,
+    recorded: Mapping[str, Sequence[Clip]],
     generator: torch.Generator,
-    by_label: Mapping[str, Sequence[Clip]],
-    noisy: Sequence[str],
-) -> list[Tensor]:
-    """Draws noise: half of it coloured Gaussian, half recordings, where there are some.
+) -> list[Clip]:
+    """Draws noise: half of it colored Gaussian, half recordings if there are any.
 
     Args:
         count: How many.
-        samples: Of the coloured ones.
+        seconds: Length of the colored ones.
+        sample_rate: In Hz.
+        recorded: Recordings by label; each label is drawn as often.
         generator: Draws.
-        by_label: Recordings of each label.
-        noisy: The labels that serve as noise; each is drawn as often.
     """
+    labels = list(recorded)
+    record = ClipRecord(
+        key="colored-noise", kind="noise", split="", seconds=seconds, licence="", source="synthetic"
+    )
     drawn = []
     for _ in range(count):
-        recorded, slope = torch.rand(2, generator=generator).tolist()
-        if recorded < 0.5 and noisy:
-            label = choose(noisy, generator)
-            drawn.append(choose(by_label[label], generator).waveform)
+        share, slope = torch.rand(2, generator=generator).tolist()
+        if share < 0.5 and labels:
+            drawn.append(choose(recorded[choose(labels, generator)], generator))
         else:
-            drawn.append(coloured_noise(samples, 2.0 * slope, generator))
+            waveform = colored_noise(round(seconds * sample_rate), 2.0 * slope, generator)
+            drawn.append(Clip(record=record, waveform=waveform))
     return drawn
 
 
-def plain_caption(caption: str) -> str:
-    """Turns a sentence into a phrase: "A dog barks." -> "a dog barks"."""
-    phrase = caption.strip().rstrip(".")
-    return phrase[:1].lower() + phrase[1:]
-
-
-def coloured_noise(samples: int, slope: float, generator: torch.Generator) -> Tensor:
+def colored_noise(samples: int, slope: float, generator: torch.Generator) -> Tensor:
     """Makes Gaussian noise whose power falls as 1 / f^slope: 0 white, 1 pink, 2 brown.
 
     Returns:
         (samples,) at RMS 0.1.
     """
     spectrum = torch.fft.rfft(torch.randn(samples, generator=generator))
+    # Without the clamp, brown noise would be a slow drift below hearing.
     frequency = torch.arange(spectrum.shape[0]).clamp(min=8).float()
     noise = torch.fft.irfft(spectrum * frequency ** (-slope / 2), samples)
     return 0.1 * noise / noise.square().mean().sqrt()
 
 
 def choose(items: Sequence[T], generator: torch.Generator) -> T:
-    """Draws one of some things."""
+    """Draws one of several items."""
     return items[int(torch.randint(len(items), (1,), generator=generator))]
 
 
-def label_of(record: ClipRecord) -> str:
-    """A sound's label; what its caption says where nobody gave it one."""
-    return record.label or plain_caption(record.caption)
-
-
-def sound_clip(clip: Clip, generator: torch.Generator) -> SoundClip:
-    """A sound for the builders; its caption is often the label itself."""
+def described(clip: Clip, generator: torch.Generator) -> Clip:
+    """A sound with its label, and as its caption the label or its own caption, drawn at random."""
     label = label_of(clip.record)
     by_label = bool(torch.rand((), generator=generator) < LABEL_AS_CAPTION)
     caption = label if by_label else plain_caption(clip.record.caption) or label
-    return SoundClip(waveform=clip.waveform, label=label, caption=caption)
-
-
-def speech_clip(clip: Clip) -> SpeechClip:
-    """An utterance for the builders."""
-    record = clip.record
-    return SpeechClip(
-        waveform=clip.waveform, text=record.text, gender=record.gender, speaker=record.speaker
-    )
-
-
-Played = TypeVar("Played", SoundClip, SpeechClip)
-
-MARGIN_SECONDS = 0.001
-"""Shorter by so much a slowed utterance is asked for, since resampling rounds lengths up."""
+    record = dataclasses.replace(clip.record, label=label, caption=caption)
+    return Clip(record=record, waveform=clip.waveform)
 
 
 class VariedPools:
-    """Plays what other pools give at a speed drawn anew, which moves pitch and formants with it.
+    """Plays another pool's clips at a speed drawn anew, which also moves pitch and formants.
 
-    That makes another take of a sound, and another voice of a speaker. Two utterances of a pair
-    stay one voice. Utterances drawn with their gender, whose instruction names it, stay as they
-    are, and so does noise.
+    A sound becomes another take of itself, a speaker another speaker; the two utterances of a pair
+    share a speed and so stay one speaker. ``speech`` stays as it is: its instruction names the
+    gender, which a change of pitch would contradict. Noise stays as it is, too.
 
     Args:
         pools: Where the clips come from.
@@ -272,7 +237,7 @@ class VariedPools:
         speed: Slowest and fastest speed; they are drawn evenly in octaves.
 
     Raises:
-        InputError: If these are no speeds.
+        InputError: If a speed is not from 0.5 to 2.
     """
 
     def __init__(self, pools: Pools, sample_rate: int, speed: tuple[float, float]) -> None:
@@ -283,53 +248,26 @@ class VariedPools:
                 "0.5 <= slowest <= fastest <= 2"
             )
         self.pools, self.sample_rate, self.speed = pools, sample_rate, speed
-        self.speech, self.noise = pools.speech, pools.noise
 
-    def speech_any(
-        self, count: int, generator: torch.Generator, *, max_seconds: float
-    ) -> list[SpeechClip]:
-        """As in `Pools`, each utterance at a speed of its own."""
-        clips = self.pools.speech_any(count, generator, max_seconds=self._own(max_seconds))
-        return [self._play(clip, self._draw(generator)) for clip in clips]
+    def draw(
+        self, kind: ClipKind, count: int, where: ClipLimits, generator: torch.Generator
+    ) -> list[Clip]:
+        """Draws clips, as `Pools.draw`, and changes their speed."""
+        if kind in ("speech", "noise"):
+            return self.pools.draw(kind, count, where, generator)
+        # Played at the slowest speed, a clip must still fit.
+        longest = (where.max_seconds - MARGIN_SECONDS) * min(1.0, self.speed[0])
+        where = dataclasses.replace(where, max_seconds=longest)
+        clips = self.pools.draw(kind, count, where, generator)
+        each = 2 if kind == "speaker_pair" else 1
+        speeds = [self._draw_speed(generator) for _ in clips[::each]]
+        return [self._play(clip, speeds[place // each]) for place, clip in enumerate(clips)]
 
-    def speaker_pairs(
-        self, count: int, generator: torch.Generator, *, max_seconds_each: float
-    ) -> list[tuple[SpeechClip, SpeechClip]]:
-        """As in `Pools`, each pair at a speed of its own."""
-        longest = self._own(max_seconds_each)
-        pairs = self.pools.speaker_pairs(count, generator, max_seconds_each=longest)
-        speeds = [self._draw(generator) for _ in pairs]
-        return [
-            (self._play(one, speed), self._play(other, speed))
-            for (one, other), speed in zip(pairs, speeds, strict=True)
-        ]
-
-    def sounds(
-        self,
-        count: int,
-        generator: torch.Generator,
-        *,
-        exclude_labels: list[set[str]] | None = None,
-        max_seconds: float,
-    ) -> list[SoundClip]:
-        """As in `Pools`, each sound at a speed of its own."""
-        clips = self.pools.sounds(
-            count,
-            generator,
-            exclude_labels=exclude_labels,
-            max_seconds=self._own(max_seconds),
-        )
-        return [self._play(clip, self._draw(generator)) for clip in clips]
-
-    def _own(self, seconds: float) -> float:
-        """How long a clip may be that is to fit when it is played at the slowest speed."""
-        return (seconds - MARGIN_SECONDS) * min(1.0, self.speed[0])
-
-    def _draw(self, generator: torch.Generator) -> float:
+    def _draw_speed(self, generator: torch.Generator) -> float:
         low, high = (math.log(speed) for speed in self.speed)
         return math.exp(low + (high - low) * float(torch.rand((), generator=generator)))
 
-    def _play(self, clip: Played, speed: float) -> Played:
+    def _play(self, clip: Clip, speed: float) -> Clip:
         faster = round(speed * self.sample_rate)
         waveform = resample(clip.waveform, faster, self.sample_rate)
-        return dataclasses.replace(clip, waveform=waveform)
+        return Clip(record=clip.record, waveform=waveform)

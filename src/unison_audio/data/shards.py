@@ -1,45 +1,80 @@
-"""Walking through a shard of a large corpus: its samples in order, from any of them on.
+"""WebDataset shards: written whole or not at all, read in order from any sample on.
 
-Interrupted transfers are taken up again; what cannot be had is told as a number of clips lost.
+An interrupted transfer is resumed; what cannot be read is reported as a number of lost clips.
 """
 
+import io
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import IO
 
+import soundfile
+import webdataset
 from webdataset.tariterators import base_plus_ext
 
-from unison_audio.data.records import is_url, open_url
+from unison_audio.data.corpus_index import is_url, open_url
+from unison_audio.data.records import Clip, ClipRecord
 
 UNREADABLE = "shard cannot be read"
 
 CUT_SHORT = "shard cut short"
 
 RETRY_SECONDS = (0.5, 1.5)
-"""Waits before a shard that failed is tried again."""
+"""Waits before a shard that failed is read again."""
 
 _DRAIN = 1 << 16
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The files of one clip, undecoded."""
+    """One clip as bytes, as it lies in a shard."""
 
     ordinal: int
     """Place in the shard, from 0."""
     files: dict[str, bytes]
-    """Content by suffix, such as ``flac`` and ``json``."""
+    """Content by suffix, such as ``flac`` and ``json``; empty if the sample was not wanted."""
+
+    @property
+    def suffix(self) -> str:
+        """Of the recording; empty if there is none."""
+        return next((name for name in self.files if name != "json"), "")
 
 
 class LostClipsError(Exception):
-    """A shard, or the rest of one, that cannot be had."""
+    """A shard, or the rest of one, that cannot be read."""
 
     def __init__(self, reason: str, first: int, detail: str) -> None:
         self.reason, self.first = reason, first
         super().__init__(detail)
+
+
+def write_shard(path: Path, clips: Iterable[Clip], sample_rate: int) -> list[ClipRecord]:
+    """Writes a shard of 16-bit FLAC and JSON pairs; the file appears only when it is complete.
+
+    Args:
+        path: The ``.tar`` to write.
+        clips: What goes in.
+        sample_rate: Of the waveforms, in Hz.
+
+    Returns:
+        The records written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    records = []
+    with webdataset.TarWriter(str(partial), mtime=0) as writer:
+        for clip in clips:
+            sound = io.BytesIO()
+            soundfile.write(sound, clip.waveform.numpy(), sample_rate, "PCM_16", format="FLAC")
+            record = asdict(clip.record)
+            writer.write({"__key__": clip.record.key, "flac": sound.getvalue(), "json": record})
+            records.append(clip.record)
+    partial.replace(path)
+    return records
 
 
 def read_samples(
@@ -51,9 +86,9 @@ def read_samples(
         url: The shard.
         clips: How many it should hold.
         first: Ordinal of the first sample wanted.
-        share: (i, n) for samples whose ordinal leaves i when divided by n; the others are passed
-            over.
-        patient: Whether to try again, after a while, what cannot be read.
+        share: (i, n) for samples whose ordinal leaves i when divided by n; the others are
+            skipped without reading them.
+        patient: Whether to retry, after a wait, what cannot be read.
 
     Raises:
         LostClipsError: After the last whole sample, if some are missing.
@@ -82,7 +117,7 @@ def read_samples(
 
 
 def _walk(url: str, clips: int, first: int, share: tuple[int, int]) -> Iterator[Sample]:
-    """Yields samples once; those not wanted come without files."""
+    """Reads a shard once; samples that are not wanted come without files."""
     source = open_url(url)
     try:
         stream = _Forward(source) if is_url(url) else source
@@ -95,7 +130,7 @@ def _walk(url: str, clips: int, first: int, share: tuple[int, int]) -> Iterator[
         if is_url(url):
             _finish(source)
     finally:
-        with suppress(OSError):  # a program whose output nobody wants any more
+        with suppress(OSError):  # a fetching program whose output is no longer read fails
             source.close()
 
 
@@ -110,7 +145,7 @@ def _samples(
     stream: "IO[bytes] | _Forward", clips: int, first: int, share: tuple[int, int]
 ) -> Iterator[Sample]:
     archive = tarfile.TarFile(fileobj=stream, tarinfo=_Member)  # type: ignore[arg-type]
-    part, parts = share
+    remainder, divisor = share
     ordinal, key = -1, None
     files: dict[str, bytes] = {}
     broken_off = None
@@ -121,7 +156,7 @@ def _samples(
             broken_off, member = error, None
         if member is None:
             break
-        archive.members = []  # type: ignore[attr-defined]  # it would remember them all
+        archive.members = []  # type: ignore[attr-defined]  # it would keep every header: memory grows with the shard
         prefix, suffix = base_plus_ext(member.name)
         if not member.isreg() or prefix is None:
             continue
@@ -129,12 +164,12 @@ def _samples(
             if key is not None:
                 yield Sample(ordinal, files)
             key, ordinal, files = prefix, ordinal + 1, {}
-        if ordinal >= first and ordinal % parts == part:
+        if ordinal >= first and ordinal % divisor == remainder:
             content = stream.read(member.size)
             if len(content) < member.size:
                 raise tarfile.ReadError(f"{member.name} has {len(content)} of {member.size} bytes")
             files[suffix.lower()] = content
-    # Where more should follow, the last sample may be the one that the break went through.
+    # If more should follow, the shard may be cut inside the last sample.
     if key is not None and (not files or _is_whole(files) or ordinal + 1 >= clips):
         yield Sample(ordinal, files)
     if broken_off is not None:

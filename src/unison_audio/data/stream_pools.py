@@ -1,29 +1,24 @@
 """Pools of clips streamed from large corpora, from which the tasks' builders draw."""
 
+import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from unison_audio.data.pools import (
-    NOISY_LABELS,
-    choose,
-    draw_noise,
-    label_of,
-    sound_clip,
-    speech_clip,
-)
-from unison_audio.data.records import ZERO_SHOT_SECONDS, Clip, read_index
-from unison_audio.data.stream import ClipStream
-from unison_audio.data.window import DRAWN, FREE, STEP, Held, Window
+from unison_audio.data.corpus_index import read_index
+from unison_audio.data.pools import NOISY_LABELS, choose, described, draw_noise
+from unison_audio.data.records import ZERO_SHOT_SECONDS, Clip, label_of
+from unison_audio.data.stream import ClipStream, StreamConfig
+from unison_audio.data.window import DRAWN, FREE, STEP, Window, WindowEntry
 from unison_audio.errors import InputError
-from unison_audio.tasks.clips import SoundClip, SpeechClip
+from unison_audio.tasks.clips import ClipKind, ClipLimits
 
 HELD_SECONDS = 3600.0
-"""Sound held by each window: at 16 kHz 230 MB, at 44.1 kHz 635 MB."""
+"""Sound kept by each window: at 16 kHz 230 MB, at 44.1 kHz 635 MB."""
 
 _AUDIOSET_NOISES = (
     "wind, wind noise (microphone), rain, raindrop, rain on surface, stream, waterfall, ocean, "
@@ -34,20 +29,20 @@ _AUDIOSET_NOISES = (
 )
 
 NOISES = frozenset(NOISY_LABELS) | frozenset(_AUDIOSET_NOISES.split(", "))
-"""What serves as noise: nano's labels and AudioSet's, in lower case."""
+"""Labels that serve as noise: nano's and AudioSet's, in lower case."""
 
 
 class StreamPools:
     """Draws from streams of clips; implements the builders' ``Pools``.
 
-    Every clip is drawn once as a target. A pair's reference is any other clip of the speaker that
-    is held. Sounds are drawn by label first, among the labels of the sounds not drawn yet, so that
-    rare events are heard as often as the window allows.
+    Every clip is drawn once as a target. A pair's reference is any other clip of the speaker in
+    the window. Sounds are drawn by label first, among the labels of the sounds not drawn yet, so
+    that rare events are drawn as often as the window allows.
 
     Args:
         speech: Utterances; None if there are none.
         sounds: Sounds; None if there are none.
-        held_seconds: Sound that each of the two windows holds.
+        held_seconds: Sound that each of the two windows keeps.
         pair_seconds: Utterances of a pair are at least so long (paper, appendix C).
 
     Raises:
@@ -82,115 +77,101 @@ class StreamPools:
         self.max_words = max_words
         return self
 
-    def speech(
-        self, count: int, generator: torch.Generator, *, max_seconds: float
-    ) -> list[SpeechClip]:
-        """Draws utterances with their words."""
-        longest = int(max_seconds * self.sample_rate)
-        drawn = self._window("speech").draw(
-            count,
-            lambda clip: len(clip.waveform) <= longest and self._is_spoken(clip),
-            generator,
-            f"There is no utterance with its words of at most {max_seconds:.2f} s",
-        )
-        return [speech_clip(clip) for clip in drawn]
+    def draw(
+        self, kind: ClipKind, count: int, where: ClipLimits, generator: torch.Generator
+    ) -> list[Clip]:
+        """Draws clips, as `Pools.draw`, and moves the streams on."""
+        if kind == "noise":
+            return self._draw_noise(count, where.max_seconds, generator)
+        if kind == "sound":
+            return self._draw_sounds(count, where, generator)
+        if kind == "speaker_pair":
+            return self._draw_pairs(count, where.max_seconds, generator)
+        longest, with_text = int(where.max_seconds * self.sample_rate), kind == "speech"
+        window = self._window("speech")
 
-    def speech_any(
-        self, count: int, generator: torch.Generator, *, max_seconds: float
-    ) -> list[SpeechClip]:
-        """Draws utterances, also such whose words nobody wrote down."""
-        longest = int(max_seconds * self.sample_rate)
-        drawn = self._window("speech").draw(
-            count,
-            lambda clip: len(clip.waveform) <= longest,
-            generator,
-            f"There is no utterance of at most {max_seconds:.2f} s",
-        )
-        return [speech_clip(clip) for clip in drawn]
+        def candidates() -> list[WindowEntry]:
+            return [
+                entry
+                for entry in window
+                if entry.state == FREE
+                and len(entry.clip.waveform) <= longest
+                and (self._is_spoken(entry.clip) or not with_text)
+            ]
 
-    def speaker_pairs(
-        self, count: int, generator: torch.Generator, *, max_seconds_each: float
-    ) -> list[tuple[SpeechClip, SpeechClip]]:
-        """Draws two different utterances of one speaker, reference and target."""
+        missing = (
+            f"There is no utterance{' with its words' if with_text else ''} of at most "
+            f"{where.max_seconds:.2f} s"
+        )
+        rounds = window.rounds(count, candidates, generator, missing)
+        return [entry.clip for drawn in rounds for entry in drawn]
+
+    def _draw_pairs(self, count: int, max_seconds: float, generator: torch.Generator) -> list[Clip]:
         window = self._window("speech")
         shortest, longest = (
-            int(seconds * self.sample_rate) for seconds in (self.pair_seconds, max_seconds_each)
+            int(seconds * self.sample_rate) for seconds in (self.pair_seconds, max_seconds)
         )
         if longest < shortest:
             raise InputError(
                 f"Pairs of utterances of at least {self.pair_seconds:.2f} s cannot be of at most "
-                f"{max_seconds_each:.2f} s; make longer clips, or lower pair_seconds"
+                f"{max_seconds:.2f} s; make longer clips, or lower pair_seconds"
             )
+        groups: defaultdict[str, list[WindowEntry]] = defaultdict(list)
 
-        def fits(clip: Clip) -> bool:
-            known = clip.record.speaker and self._is_spoken(clip)
-            return bool(known) and shortest <= len(clip.waveform) <= longest
-
-        groups: defaultdict[str, list[Held]] = defaultdict(list)
-
-        def candidates() -> list[Held]:
+        def candidates() -> list[WindowEntry]:
             groups.clear()
-            for held in window:
-                if fits(held.clip):
-                    groups[held.clip.record.speaker].append(held)
+            for entry in window:
+                clip = entry.clip
+                known = clip.record.speaker and self._is_spoken(clip)
+                if known and shortest <= len(clip.waveform) <= longest:
+                    groups[clip.record.speaker].append(entry)
             several = (group for group in groups.values() if len(group) > 1)
-            return [held for group in several for held in group if held.state == FREE]
+            return [entry for group in several for entry in group if entry.state == FREE]
 
         missing = (
             "There are no two utterances of one speaker, with their words, of "
-            f"{self.pair_seconds:.2f} to {max_seconds_each:.2f} s each"
+            f"{self.pair_seconds:.2f} to {max_seconds:.2f} s each"
         )
         pairs = []
         for targets in window.rounds(count, candidates, generator, missing):
             for target in targets:
-                others = [held for held in groups[target.clip.record.speaker] if held is not target]
-                reference = choose(others, generator)
-                pairs.append((speech_clip(reference.clip), speech_clip(target.clip)))
+                # A reference may have been drawn before: few speakers have several free
+                # utterances in a window at once.
+                same = groups[target.clip.record.speaker]
+                reference = choose([one for one in same if one is not target], generator)
+                pairs += [reference.clip, target.clip]
         return pairs
 
-    def sounds(
-        self,
-        count: int,
-        generator: torch.Generator,
-        *,
-        exclude_labels: list[set[str]] | None = None,
-        max_seconds: float,
-    ) -> list[SoundClip]:
-        """Draws sounds; longer ones than ``max_seconds`` are left to the builder to crop."""
-        del max_seconds
+    def _draw_sounds(self, count: int, where: ClipLimits, generator: torch.Generator) -> list[Clip]:
         window = self._window("sound")
+        groups = _by_label(window, {FREE})
         drawn = []
-        groups = _by_label(window, FREE)
-        for i in range(count):
-            excluded = exclude_labels[i] if exclude_labels else set()
-            in_vain = 0
+        for item in range(count):
+            excluded = where.excluded(item)
+            failed = 0
             while not (labels := [label for label in groups if label not in excluded]):
-                in_vain += STEP
-                window.search(in_vain, f"There is no sound other than {sorted(excluded)}")
+                failed += STEP
+                window.check_search(failed, f"There is no sound other than {sorted(excluded)}")
                 window.advance(STEP)
-                groups = _by_label(window, FREE)
+                groups = _by_label(window, {FREE})
             label = choose(labels, generator)
-            held = choose(groups[label], generator)
-            drawn.append(sound_clip(held.clip, generator))
-            held.state = DRAWN
-            groups[label].remove(held)
+            entry = choose(groups[label], generator)
+            drawn.append(described(entry.clip, generator))
+            entry.state = DRAWN
+            groups[label].remove(entry)
             if not groups[label]:
                 del groups[label]
         window.advance(count)
         return drawn
 
-    def noise(self, count: int, generator: torch.Generator, seconds: float) -> list[Tensor]:
-        """Draws noise: half of it coloured Gaussian, half recordings of wind, rain and the like."""
-        by_label: Mapping[str, list[Held]] = {}
-        if "sound" in self.windows:
-            by_label = _by_label(self.windows["sound"], FREE, DRAWN)
-        noisy = {
-            label: [held.clip for held in group]
-            for label, group in by_label.items()
+    def _draw_noise(self, count: int, seconds: float, generator: torch.Generator) -> list[Clip]:
+        groups = _by_label(self.windows["sound"], {FREE, DRAWN}) if "sound" in self.windows else {}
+        recorded = {
+            label: [entry.clip for entry in group]
+            for label, group in groups.items()
             if NOISES.issuperset(label.lower().split(", "))
         }
-        samples = round(seconds * self.sample_rate)
-        return draw_noise(count, samples, generator, noisy, list(noisy))
+        return draw_noise(count, seconds, self.sample_rate, recorded, generator)
 
     @property
     def skipped(self) -> Counter[str]:
@@ -198,13 +179,13 @@ class StreamPools:
         return sum((window.stream.skipped for window in self.windows.values()), Counter())
 
     def state_dict(self) -> dict[str, Any]:
-        """Places in the streams and what was drawn, in plain values for a checkpoint."""
+        """Positions in the streams and what was drawn, in plain values for a checkpoint."""
         return {name: window.state_dict() for name, window in self.windows.items()}
 
     def load_state_dict(self, states: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-        """Goes on from a state: with as many ranks and workers as before, exactly.
+        """Resumes from a state: with the same numbers of ranks and workers, exactly.
 
-        With other numbers the windows are filled anew from what the epoch still has.
+        With other numbers the windows are filled anew from what is left of the epoch.
 
         Args:
             states: What `state_dict` gave, of this rank; or a list of every rank's.
@@ -242,32 +223,20 @@ class StreamPools:
 
 def open_pools(
     corpora: Sequence[str | Path],
+    config: StreamConfig,
     *,
-    sample_rate: int,
-    max_seconds: float,
-    split: str = "train",
     held_seconds: float = HELD_SECONDS,
     pair_seconds: float = ZERO_SHOT_SECONDS,
-    rank: int = 0,
-    world: int = 1,
-    workers: int = 0,
-    seed: int = 0,
 ) -> StreamPools:
     """Opens pools over corpora of speech and of sounds, each clip as likely as any other.
 
     Args:
         corpora: Folders or URLs, as `ClipStream` takes them.
-        sample_rate: Of the codec, in Hz.
-        max_seconds: Of the longest clip trained on. Longer utterances are left out, of longer
-            sounds a stretch is taken.
-        split: Which clips: ``train``, or ``heldout``, what no training hears.
+        config: Of both streams. Utterances longer than its ``max_seconds`` are left out, of longer
+            sounds a stretch is taken. Its ``workers`` are shared by speech and sounds, speech
+            getting the odd one; a stream without any decodes in between.
         held_seconds: As in `StreamPools`.
         pair_seconds: As in `StreamPools`.
-        rank: Number of this process.
-        world: Processes in all.
-        workers: Processes that decode for this one, shared by speech and sounds, speech getting the
-            odd one; what is left without any is decoded in between.
-        seed: Of all that is drawn.
 
     Raises:
         InputError: If an index cannot be read, or there is neither speech nor sound.
@@ -275,28 +244,19 @@ def open_pools(
     kinds = [
         kind
         for kind in ("speech", "sound")
-        if any(read_index(corpus, kind=kind, split=split).clips.sum() for corpus in corpora)
+        if any(read_index(path, kind=kind, split=config.split).clips.sum() for path in corpora)
     ]
     if not kinds:
         raise InputError(
-            f"There is neither speech nor sound of the split {split!r} in "
+            f"There is neither speech nor sound of the split {config.split!r} in "
             f"{', '.join(map(str, corpora)) or 'no corpus'}; add a corpus that has some"
         )
-    streams = {
-        kind: ClipStream(
-            corpora,
-            sample_rate=sample_rate,
-            kind=kind,
-            split=split,
-            max_seconds=max_seconds,
-            crop=kind == "sound",
-            rank=rank,
-            world=world,
-            workers=len(range(number, workers, len(kinds))),
-            seed=seed,
-        )
-        for number, kind in enumerate(kinds)
-    }
+    streams = {}
+    for number, kind in enumerate(kinds):
+        workers = len(range(number, config.workers, len(kinds)))
+        # A sound may be cropped anywhere; a cropped utterance would no longer match its text.
+        own = dataclasses.replace(config, kind=kind, crop=kind == "sound", workers=workers)
+        streams[kind] = ClipStream(corpora, own)
     return StreamPools(
         streams.get("speech"),
         streams.get("sound"),
@@ -305,10 +265,10 @@ def open_pools(
     )
 
 
-def _by_label(window: Window, *states: int) -> dict[str, list[Held]]:
-    """Groups what is held in one of some states by label."""
-    groups: defaultdict[str, list[Held]] = defaultdict(list)
-    for held in window:
-        if held.state in states:
-            groups[label_of(held.clip.record)].append(held)
+def _by_label(window: Window, states: AbstractSet[int]) -> dict[str, list[WindowEntry]]:
+    """Groups the window's clips in one of some states by label."""
+    groups: defaultdict[str, list[WindowEntry]] = defaultdict(list)
+    for entry in window:
+        if entry.state in states:
+            groups[label_of(entry.clip.record)].append(entry)
     return dict(groups)

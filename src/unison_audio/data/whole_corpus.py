@@ -1,12 +1,12 @@
-"""Reading the clips of a prepared corpus into memory, whatever format and rate they have."""
+"""Reads the clips of a prepared corpus into memory, whatever their format and rate."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from unison_audio.data.decode import BrokenClipError, decode
-from unison_audio.data.records import Clip, ClipRecord, read_index
+from unison_audio.data.corpus_index import read_index
+from unison_audio.data.decode import decode
+from unison_audio.data.records import BrokenClipError, Clip, read_record
 from unison_audio.data.shards import LostClipsError, read_samples
-from unison_audio.data.stream import read_record
 from unison_audio.device import available_memory
 from unison_audio.errors import InputError
 
@@ -45,27 +45,39 @@ def read_corpus(
     return [
         clip
         for name in sorted(counts)
-        for clip in _read_shard(
-            Path(index.base) / name.decode(), counts[name], sample_rate, kind, split
+        for clip in read_shard(
+            Path(index.base) / name.decode(), sample_rate, counts[name], kind=kind, split=split
         )
     ]
 
 
-def _read_shard(
-    path: Path, clips: int, sample_rate: int, kind: str | None, split: str | None
+def read_shard(
+    path: Path,
+    sample_rate: int,
+    clips: int = 0,
+    *,
+    kind: str | None = None,
+    split: str | None = None,
 ) -> Iterator[Clip]:
+    """Reads the clips of a shard in their order.
+
+    Args:
+        path: The shard.
+        sample_rate: Of the waveforms, in Hz; clips of another rate are resampled.
+        clips: How many it holds, if known: fewer are an error.
+        kind: Only ``speech`` or only ``sound``; both if None.
+        split: Only clips of exactly this split; all if None.
+
+    Raises:
+        InputError: If the shard is damaged.
+    """
     try:
         for sample in read_samples(str(path), clips, patient=False):
             record = read_record(sample.files.get("json", b""))
-            if _matches(record, kind, split):
-                suffix = next((name for name in sample.files if name != "json"), "")
-                waveform = decode(sample.files.get(suffix, b""), suffix, sample_rate)
-                yield Clip(record=record, waveform=waveform)
+            if kind in (None, record.kind) and split in (None, record.split):
+                content = sample.files.get(sample.suffix, b"")
+                yield Clip(record=record, waveform=decode(content, sample.suffix, sample_rate))
     except (LostClipsError, BrokenClipError) as error:
         raise InputError(
             f"The shard {path} is damaged ({error}); delete it and build the corpus again"
         ) from error
-
-
-def _matches(record: ClipRecord, kind: str | None, split: str | None) -> bool:
-    return kind in (None, record.kind) and split in (None, record.split)

@@ -1,10 +1,9 @@
-"""The demo: one example of every task, sampled together, with pictures and a page."""
+"""The demo: one example of each task, sampled together, with pictures and a page."""
 
 import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Unpack
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -12,12 +11,13 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.audio import Audio
-from unison_audio.demo.examples import Example, packaged_inputs, read_examples
+from unison_audio.demo.examples import DemoExample, packaged_inputs, read_examples
 from unison_audio.demo.page import Entry, Track, render_page
 from unison_audio.files import make_folder, write_whole
 from unison_audio.pipeline import Unison
-from unison_audio.sampling_params import SamplingOptions, sampling_for
+from unison_audio.sampling_params import SamplingParams, resolve_sampling
 from unison_audio.spectrogram import draw_mel
+from unison_audio.tasks.table import TASKS
 
 GREY = "#8a8f98"
 
@@ -35,7 +35,7 @@ def mel_picture(waveform: Tensor, sample_rate: int) -> bytes:
     figure = Figure(figsize=(5.6, 2.3), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     figure.patch.set_alpha(0.0)
-    draw_mel(figure.add_subplot(), waveform, sample_rate, ink=GREY)
+    draw_mel(figure.add_subplot(), waveform, sample_rate, label_color=GREY)
     file = io.BytesIO()
     figure.savefig(file, format="png", transparent=True)
     return file.getvalue()
@@ -51,17 +51,17 @@ def make_demo(
     inputs: Path | None = None,
     on_step: Callable[[int, int], None] | None = None,
     on_picture: Callable[[int, int], None] | None = None,
-    **options: Unpack[SamplingOptions],
+    sampling: SamplingParams | None = None,
 ) -> Path:
     """Run every example and write sounds, pictures and a page that plays them from the disk.
 
     Args:
-        unison: What runs them.
-        folder: Where to; made if missing.
+        unison: The model.
+        folder: Folder to write to; made if missing.
         inputs: A folder that `benchmarks/demo_inputs.py` wrote; the package's own by default.
         on_step: Called after each step of sampling with the steps done and the steps in all.
-        on_picture: Called after each example drawn with those done and those in all.
-        **options: Of sampling, where they are not to be the variant's: see `SamplingOptions`.
+        on_picture: Called after each picture with the examples done and the examples in all.
+        sampling: Sampling options; None takes the variant's default preset.
 
     Returns:
         The page.
@@ -83,29 +83,30 @@ def make_demo(
         reference_text=[example.reference_text for example in examples],
         duration=[example.duration for example in examples],
         seed=[example.seed for example in examples],
+        sampling=sampling,
         on_step=on_step,
-        **options,
     )
     entries = []
     for done, (example, sound) in enumerate(zip(examples, sounds, strict=True), start=1):
         entries.append(_write_entry(example, sound, inputs, folder))
         if on_picture is not None:
             on_picture(done, len(examples))
-    variant, sampling = unison.variant, sampling_for(unison.variant, **options)
+    variant, resolved = unison.variant, resolve_sampling(unison.variant, sampling)
+    sound_settings, speech = resolved.for_task(TASKS["t2a"]), resolved.for_task(TASKS["tts"])
     settings = {
         "variant": variant.name,
         "codec": variant.codec,
         "text encoder": variant.text_encoder,
-        "steps": f"{sampling.generation.steps} ({sampling.solver})",
-        "guidance": f"{sampling.generation.guidance.scale:g}",
-        "candidates of speech": f"{sampling.speech.candidates}",
+        "steps": f"{sound_settings.steps} ({sound_settings.solver})",
+        "guidance": f"{sound_settings.guidance.scale:g}",
+        "candidates of speech": f"{speech.num_candidates}",
         "sample rate": f"{variant.sample_rate:,} Hz",
     }
     write_whole(folder / PAGE, render_page(entries, settings))
     return folder / PAGE
 
 
-def _write_entry(example: Example, sound: Audio, inputs: Path, folder: Path) -> Entry:
+def _write_entry(example: DemoExample, sound: Audio, inputs: Path, folder: Path) -> Entry:
     """Write one example's files."""
     tracks = []
     for what, name in (("Source", example.source), ("Reference", example.reference)):

@@ -1,6 +1,6 @@
-"""The demo's examples: one a task, drawn by seed from held-out recordings that are free to share.
+"""The demo's examples: one for each task, drawn by seed from held-out, freely licensed recordings.
 
-They come with the package; `benchmarks/demo_inputs.py` made them once, from a corpus of
+They are part of the package. `benchmarks/demo_inputs.py` made them from a corpus of
 `unison-audio data nano`.
 """
 
@@ -13,25 +13,25 @@ JOBS = "jobs.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
+class DemoExample:
     """One example of a task, as `jobs.json` has it."""
 
     task: str
     """A key of `TASKS`."""
     instruction: str
-    """What is asked for."""
+    """The instruction."""
     source: str | None = None
     """File of the recording to edit."""
     reference: str | None = None
-    """File of the recording whose voice is to speak."""
+    """File of the recording of the voice to speak in."""
     reference_text: str | None = None
     """The words of the reference."""
     duration: float | None = None
     """Seconds of the result."""
     seed: int = 0
-    """Of the noise."""
+    """Seed of the noise."""
     holds: str = ""
-    """What is heard in the source or the reference."""
+    """Contents of the source or the reference."""
     credits: tuple[str, ...] = ()
     """Origin and licence of every recording in the source or the reference."""
 
@@ -41,7 +41,7 @@ def packaged_inputs() -> Path:
     return Path(str(resources.files("unison_audio.demo"))) / "inputs"
 
 
-def read_examples(folder: Path) -> list[Example]:
+def read_examples(folder: Path) -> list[DemoExample]:
     """Read the examples of a folder of demo inputs, in the order of the task table."""
     values = json.loads((folder / JOBS).read_text("utf-8"))
-    return [Example(**{**value, "credits": tuple(value["credits"])}) for value in values]
+    return [DemoExample(**{**value, "credits": tuple(value["credits"])}) for value in values]

@@ -1,4 +1,4 @@
-"""The demo's page: one HTML file that plays and shows every example from the disk."""
+"""The demo's page: one HTML file that plays and shows every example from its folder."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -7,39 +7,39 @@ from dataclasses import dataclass
 TITLES: dict[str, tuple[str, str]] = {
     "tts": (
         "Speech",
-        "A voice of the gender asked for says just the quoted words.",
+        "A voice of the given gender says the quoted words.",
     ),
     "zero_shot_tts": (
         "Speech in a given voice",
-        "The new words come in the voice of the reference, which was kept out of training.",
+        "The voice of the reference, which is not in the training data, says the new words.",
     ),
     "t2a": (
         "Sound",
-        "One sound event, as named.",
+        "One sound event of the named kind.",
     ),
     "t2a_mix": (
         "Several sounds",
-        "Both sounds are there at once, neither drowning the other.",
+        "Both sounds can be heard at once.",
     ),
     "t2as": (
         "Speech with sound",
-        "The words stay clear while the sound goes on behind them.",
+        "The words stay clear over the sound.",
     ),
     "timed": (
         "Timed events",
-        "Each sound begins and ends when the instruction says; in between it is silent.",
+        "Each sound begins and ends at the times of the instruction, with silence between.",
     ),
     "edit_add": (
         "Add a sound",
-        "The recording goes on as it was, and the new sound joins it.",
+        "The new sound joins the recording, which does not change.",
     ),
     "edit_remove": (
         "Remove a sound",
-        "The named sound is gone, and what was behind it is still there.",
+        "The named sound is gone, and the background stays.",
     ),
     "edit_replace": (
         "Replace a sound",
-        "One sound goes, another takes its place, and the background stays.",
+        "Another sound takes the place of the named one, and the background stays.",
     ),
     "speech_insert": (
         "Insert speech",
@@ -47,15 +47,15 @@ TITLES: dict[str, tuple[str, str]] = {
     ),
     "speech_delete": (
         "Delete speech",
-        "Nobody speaks any more, and the background goes on without a hole.",
+        "The speech is gone, and the background continues without a gap.",
     ),
     "speech_rewrite": (
         "Rewrite speech",
-        "The same voice in the same place says the new words.",
+        "The same voice says the new words at the same place.",
     ),
     "denoise": (
         "Denoise",
-        "The noise is gone, and the voice is what it was.",
+        "The noise is gone, and the voice does not change.",
     ),
     "audio_to_speech": (
         "A sound becomes speech",
@@ -66,12 +66,12 @@ TITLES: dict[str, tuple[str, str]] = {
         "The voice is gone, the named sound is there, and the background stays.",
     ),
 }
-"""Task -> its title and what to listen for."""
+"""Task -> its title and the expected result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """A sound on the page."""
+    """A sound on the page, with its picture."""
 
     what: str
     """"Source", "Reference" or "Output"."""
@@ -80,7 +80,7 @@ class Track:
     picture: str
     """Its picture, relative to the page."""
     note: str = ""
-    """What is heard in it."""
+    """Contents of the sound."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,13 +90,13 @@ class Entry:
     task: str
     """A key of `TITLES`."""
     instruction: str
-    """What was asked for."""
+    """The instruction."""
     tracks: tuple[Track, ...]
-    """What was given, then what came of it."""
+    """The inputs, then the output."""
     settings: Mapping[str, str]
-    """What it was made with."""
+    """Name -> value of each setting of this example."""
     credits: Sequence[str] = ()
-    """Origin and licence of what was given."""
+    """Origin and licence of each input."""
 
 
 _STYLE = """
@@ -140,7 +140,7 @@ def render_page(entries: Sequence[Entry], settings: Mapping[str, str]) -> str:
 
     Args:
         entries: The examples in their order.
-        settings: What all were made with.
+        settings: Name -> value of each setting that all examples share.
 
     Returns:
         HTML with no reference outside its folder.
@@ -160,8 +160,8 @@ def render_page(entries: Sequence[Entry], settings: Mapping[str, str]) -> str:
 <body>
 <header>
 <h1>Every task, one model</h1>
-<p>One flow-matching model speaks, clones voices, makes sounds and edits recordings, all from plain
-instructions. Every input below was held out of training and was drawn by seed, not by ear.</p>
+<p>One flow-matching model speaks, clones voices, generates sounds and edits recordings from plain
+instructions. No input below is in the training data; all were drawn at random.</p>
 <p>{_settings(settings)}</p>
 <nav>
 {links}
@@ -171,7 +171,7 @@ instructions. Every input below was held out of training and was drawn by seed, 
 {sections}
 </main>
 <footer>
-<p>The pictures are mel spectrograms, all in the same range of colours.</p>
+<p>The pictures are mel spectrograms, all with the same color range.</p>
 </footer>
 </body>
 </html>

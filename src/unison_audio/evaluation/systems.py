@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +20,6 @@ from unison_audio.evaluation.baselines import SDEdit, Zeta
 from unison_audio.evaluation.engine import System, fingerprint
 from unison_audio.evaluation.test_sets.manifest import Item, Role, TestSet, derived_seed
 from unison_audio.pipeline import Unison
-from unison_audio.sampling_params import SamplingOptions
 from unison_audio.variants import VARIANTS, Variant
 
 
@@ -33,7 +32,7 @@ class UnisonSystem:
         unison: The model.
         name: As tables show it.
         seed: Of the noise.
-        **options: Of sampling.
+        **options: Fields of `SamplingParams`.
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class UnisonSystem:
         *,
         name: str = "unison",
         seed: int = 0,
-        **options: Unpack[SamplingOptions],
+        **options: Any,
     ) -> None:
         self.name, self._unison, self._seed, self._options = name, unison, seed, options
 

@@ -1,6 +1,6 @@
-"""Guidance: how the velocities with and without text are put together.
+"""Classifier-free guidance: the combination of the velocities with and without text.
 
-torch is imported where it is used, so that a refused number costs no import of it.
+torch is imported where it is used, so that a value out of range is refused without importing it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """How the velocities with and without text are put together (paper section 3.5)."""
+    """Classifier-free guidance (paper section 3.5)."""
 
     scale: float = 4.5
-    """w of `v0 + w (v1 - v0)`; 1 is the velocity with text alone, at half the work."""
+    """w of `v0 + w (v1 - v0)`; with 1 only v1 is evaluated, at half the work."""
     interval: tuple[float, float] = (0.0, 1.0)
-    """Times t, from and to, between which there is guidance (Kynkaanniemi et al. 2024)."""
+    """Flow times t, from and to, with guidance (Kynkaanniemi et al. 2024)."""
     rescale: float = 0.0
-    """How far, from 0 to 1, the result's deviation is brought back to v1's (Lin et al. 2024)."""
+    """Share, 0 to 1, by which the deviation is brought back to that of v1 (Lin et al. 2024)."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that cannot be."""
+        """Validate the fields."""
         if not is_number(self.scale) or not 0 <= self.scale <= 100:
             raise InputError(f"The guidance scale is {self.scale!r}; give a number from 0 to 100.")
         low, high = self.interval
@@ -46,12 +46,12 @@ class Guidance:
         return self.scale != 1 and self.interval[0] <= t <= self.interval[1]
 
     def combine(self, v1: Tensor, v0: Tensor, counted: Tensor | None = None) -> Tensor:
-        """The guided velocity.
+        """Compute the guided velocity.
 
         Args:
-            v1: with text, (B, C, T').
-            v0: without, (B, C, T').
-            counted: (B, 1, T') booleans, True on frames that count; None counts all.
+            v1: Velocity with text, (B, C, T').
+            v0: Velocity without text, (B, C, T').
+            counted: (B, 1, T') booleans, True on frames that count; None counts all frames.
 
         Returns:
             (B, C, T').

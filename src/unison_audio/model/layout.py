@@ -1,8 +1,8 @@
-"""How the tokens of a batch lie in memory, and how each row attends to its own.
+"""Memory layouts of a batch's tokens, and the attention of each row over its own tokens.
 
-In training rows are padded to one length and masked. In a sampling run they lie one behind the
-other without any padding, so that products are done for real tokens only; rows of equal length
-share one attention, which then needs no mask.
+Training pads rows to one length and masks the padding (`PaddedLayout`). Sampling concatenates the
+rows without padding (`PackedLayout`), so linear layers process real tokens only. Rows of equal
+length share one attention call, which then needs no mask.
 """
 
 from collections.abc import Sequence
@@ -16,33 +16,35 @@ from torch import Tensor
 from unison_audio.model.layers import attention, rotate
 
 AudioTokens: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""Queries, keys and values of the audio tokens, (B, T', heads, head_dim) each."""
 
 TextTokens: TypeAlias = tuple[Tensor | None, Tensor, Tensor]
+"""Queries of the persistent text or None, then keys and values of all text tokens."""
 
 
 class TokenLayout(Protocol):
-    """What a block needs to know about its rows."""
+    """Positions and attention of a batch, as a block needs them."""
 
     def rotate(self, x: Tensor) -> Tensor:
-        """Gives queries or keys (B, T', heads, head_dim) of audio their positions."""
+        """Applies rotary positions to audio queries or keys, (B, T', heads, head_dim)."""
         ...
 
     def attend(self, audio: AudioTokens, text: TextTokens) -> tuple[Tensor, Tensor | None]:
-        """Joint attention of each row over its own tokens.
+        """Computes the joint attention of each row over its own tokens.
 
         Args:
             audio: q, k and v of the audio, (B, T', heads, head_dim) each.
-            text: q of the text that is carried on, or None, and k and v of all text. Where text
-                is both carried on and fresh, it lies as [persistent | fresh].
+            text: q of the persistent text or None, and k and v of all text. With both kinds of
+                text (fusion OL) the tokens are ordered [persistent | fresh].
 
         Returns:
-            For the audio (B, T', d), and for the text's queries (B, N, d) or None.
+            Attention output for the audio, (B, T', d), and for the text queries, (B, N, d) or None.
         """
         ...
 
 
 class PaddedLayout:
-    """Rows of equal length, their text padded on the right and masked.
+    """Rows of equal length, with text padded on the right and masked.
 
     Args:
         rotation: Rotary table of T' positions.
@@ -55,35 +57,39 @@ class PaddedLayout:
         self.audio_mask = text_mask.new_ones(len(text_mask), frames)
 
     def rotate(self, x: Tensor) -> Tensor:
-        """As in `TokenLayout`."""
+        """See `TokenLayout`."""
         return rotate(x, self.rotation)
 
     def attend(self, audio: AudioTokens, text: TextTokens) -> tuple[Tensor, Tensor | None]:
-        """As in `TokenLayout`."""
+        """See `TokenLayout`."""
         (q, k, v), (text_q, text_k, text_v) = audio, text
-        parts = text_k.shape[1] // max(1, self.text_mask.shape[1])
-        key_mask = torch.cat((self.audio_mask, *[self.text_mask] * parts), dim=1)[:, None, None]
+        # Fusion OL gives the same N tokens twice, persistent and fresh, hence the mask twice.
+        copies = text_k.shape[1] // max(1, self.text_mask.shape[1])
+        key_mask = torch.cat((self.audio_mask, *[self.text_mask] * copies), dim=1)
+        key_mask = key_mask[:, None, None]  # (B, 1, 1, T' + copies N)
         k, v = torch.cat((k, text_k), dim=1), torch.cat((v, text_v), dim=1)
         if text_q is None:
             return attention(q, k, v, key_mask), None
-        attended = attention(torch.cat((q, text_q), dim=1), k, v, key_mask)
+        # A row without text has masked text queries too. They still attend to the audio, so no
+        # softmax runs over an empty set and no NaN arises.
+        attended = attention(torch.cat((q, text_q), dim=1), k, v, key_mask)  # (B, T' + N, d)
         return attended[:, : q.shape[1]], attended[:, q.shape[1] :]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
-    """Neighbouring rows of equal lengths."""
+class EqualRows:
+    """Adjacent rows of equal audio and text lengths."""
 
     rows: int
-    """How many."""
+    """Number of rows."""
     audio: slice
-    """Where their audio tokens lie."""
+    """Range of their audio tokens."""
     text: slice
-    """Where their text tokens lie, within the persistent or the fresh ones."""
+    """Range of their text tokens, within the persistent or the fresh ones."""
 
 
 class PackedLayout:
-    """Rows of any lengths, one behind the other in tensors whose batch is 1.
+    """Rows of any lengths, concatenated in tensors whose batch size is 1.
 
     Args:
         rotation: Rotary table of at least as many positions as the longest row has.
@@ -92,16 +98,17 @@ class PackedLayout:
     """
 
     def __init__(self, rotation: Tensor, frames: Sequence[int], tokens: Sequence[int]) -> None:
-        self.rotation = torch.cat([rotation[:count] for count in frames])
+        # Positions restart at 0 in each row: a row must not depend on its neighbors in the batch.
+        self.rotation = torch.cat([rotation[:count] for count in frames])  # (sum of frames, 1, .)
         self.text_length = sum(tokens)
-        self.groups: list[Group] = []
+        self.groups: list[EqualRows] = []
         audio_end = text_end = 0
         for (audio, text), same in groupby(zip(frames, tokens, strict=True)):
             rows = len(list(same))
             audio_start, audio_end = audio_end, audio_end + rows * audio
             text_start, text_end = text_end, text_end + rows * text
             self.groups.append(
-                Group(
+                EqualRows(
                     rows=rows,
                     audio=slice(audio_start, audio_end),
                     text=slice(text_start, text_end),
@@ -109,18 +116,19 @@ class PackedLayout:
             )
 
     def rotate(self, x: Tensor) -> Tensor:
-        """As in `TokenLayout`."""
+        """See `TokenLayout`."""
         return rotate(x, self.rotation)
 
     def attend(self, audio: AudioTokens, text: TextTokens) -> tuple[Tensor, Tensor | None]:
-        """As in `TokenLayout`, with B = 1 and the tokens of all rows one behind the other."""
+        """See `TokenLayout`; here B is 1 and the rows are concatenated."""
         (q, k, v), (text_q, text_k, text_v) = audio, text
-        parts = text_k.shape[1] // max(1, self.text_length)
-        heard, read = [], []
+        copies = text_k.shape[1] // max(1, self.text_length)  # 2 in fusion OL
+        audio_outputs, text_outputs = [], []
         for group in self.groups:
+            # [persistent of all rows | fresh of all rows]: a row's text lies in two places.
             texts = [
                 slice(offset + group.text.start, offset + group.text.stop)
-                for offset in range(0, parts * self.text_length, max(1, self.text_length))
+                for offset in range(0, copies * self.text_length, max(1, self.text_length))
             ]
             keys, values = (
                 torch.cat([_rows(x, group.audio, group), *(_rows(y, t, group) for t in texts)], 1)
@@ -131,12 +139,13 @@ class PackedLayout:
                 queries = torch.cat((queries, _rows(text_q, group.text, group)), dim=1)
             attended = attention(queries, keys, values)  # (rows, T' [+ N], d)
             frames = (group.audio.stop - group.audio.start) // group.rows
-            heard.append(attended[:, :frames].flatten(0, 1))
-            read.append(attended[:, frames:].flatten(0, 1))
-        return torch.cat(heard)[None], None if text_q is None else torch.cat(read)[None]
+            audio_outputs.append(attended[:, :frames].flatten(0, 1))
+            text_outputs.append(attended[:, frames:].flatten(0, 1))
+        attended_text = None if text_q is None else torch.cat(text_outputs)[None]
+        return torch.cat(audio_outputs)[None], attended_text
 
 
-def _rows(x: Tensor, where: slice, group: Group) -> Tensor:
-    """(1, all tokens, heads, head_dim) -> (rows, tokens of one row, heads, head_dim)."""
+def _rows(x: Tensor, where: slice, group: EqualRows) -> Tensor:
+    """Cuts out a group: (1, all tokens, heads, head_dim) -> (rows, length, heads, head_dim)."""
     length = (where.stop - where.start) // group.rows
     return x[0, where].view(group.rows, length, *x.shape[2:])

@@ -1,19 +1,20 @@
-"""Choosing among several candidates by the model's own error on them.
+"""Best of n: ranks the candidates of a sound by the model's own denoising error.
 
-What fits its instruction badly, a word slurred or a sound left out, the model itself finds hard to
-denoise. So each candidate is noised again, and the one whose velocity is told best is kept: the
-error is the training loss of the candidate, which bounds its negative log-likelihood, and ranks as
-in the diffusion classifier (Li et al. 2023). The paper draws one candidate.
+A candidate that fits its instruction badly, with a slurred word or a missing sound, is hard to
+denoise for the model itself. So each candidate is noised again, and the one with the lowest
+velocity error is kept. This error is the training loss of the candidate. The loss bounds its
+negative log-likelihood, and ranks as in the diffusion classifier (Li et al. 2023). The paper
+samples one candidate.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.flow import add_noise, target_velocity
-from unison_audio.model.prepared import PreparedRun
+from unison_audio.model.sampling import ModelInputs
 
 TIMES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.35)
 """Flow times at which candidates are noised."""
@@ -21,57 +22,41 @@ TIMES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.35)
 DRAWS = 2
 """Draws of noise at each time, the same for every candidate."""
 
-PASSES = DRAWS * len(TIMES)
-"""Velocities that one candidate's misfit takes."""
+EVALUATIONS = DRAWS * len(TIMES)
+"""Velocity evaluations for one candidate."""
 
 
 @torch.no_grad()
-def misfit(
+def denoising_error(
     backbone: UnisonBackbone,
+    inputs: ModelInputs,
     z: Tensor,
-    z_s: Tensor,
-    m: Tensor,
-    hidden_states: Tensor | None,
-    text_mask: Tensor,
     *,
     loss_mask: Tensor,
-    penultimate: Tensor | None = None,
-    frames: Sequence[int] | None = None,
-    on_pass: Callable[[int], None] | None = None,
+    on_evaluation: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Measure how badly the model tells each row's velocity, given its instruction and source.
+    """Measure the mean squared velocity error of each row, given its instruction and source.
 
     Args:
-        backbone: The model.
-        z: What was sampled, (B, C, T').
-        z_s: Source or reference latents, zeros where there is none, (B, C, T').
-        m: Task tag of each frame, (B, 1, T').
-        hidden_states: (B, D, N, text_dim); None where the fusion reads none.
-        text_mask: (B, N) booleans, True where a token is real.
-        loss_mask: (B, 1, T'), true (or 1) on frames that are asked for.
-        penultimate: (B, N, text_dim); None where the fusion reads none.
-        frames: Frames of each row that count, up to T'; None if all do.
-        on_pass: Called after each velocity with those done.
+        backbone: The model, in evaluation mode.
+        inputs: Conditioning and text of the candidates.
+        z: Candidates, (B, C, T').
+        loss_mask: (B, 1, T'), true (or 1) on generated frames, which alone are compared.
+        on_evaluation: Called after each velocity evaluation with the number done.
 
     Returns:
-        (B,) float32: the mean squared error over the frames that are asked for; less is better.
+        (B,) float32; lower is better.
     """
-    run = PreparedRun(
-        backbone,
-        z_s,
-        m,
-        hidden_states,
-        text_mask,
-        times=torch.tensor(TIMES),
-        penultimate=penultimate,
-        frames=frames,
-    )
+    run = inputs.prepare(backbone, torch.tensor(TIMES))
+    lengths = [z.shape[2]] * len(z) if inputs.frames is None else list(inputs.frames)
     weight = loss_mask.to(z.dtype)
     total = z.new_zeros(len(z))
     for draw in range(DRAWS):
         eps = torch.zeros(z.shape)
-        for row, length in enumerate([z.shape[2]] * len(z) if frames is None else frames):
-            generator = torch.Generator().manual_seed(draw)  # rows of one length share the noise
+        for row, length in enumerate(lengths):
+            # One seed for all rows: candidates of equal length meet the same noise, so that the
+            # difference of their errors does not come from the noise.
+            generator = torch.Generator().manual_seed(draw)
             eps[row, :, :length] = torch.randn(z.shape[1], length, generator=generator)
         eps = eps.to(z)
         for step, t in enumerate(TIMES):
@@ -79,6 +64,6 @@ def misfit(
             v, _ = run.velocities(noised, step, guided=False)
             error = (v - target_velocity(z, eps)).square() * weight
             total += error.sum(dim=(1, 2)) / (weight.sum(dim=(1, 2)) * z.shape[1])
-            if on_pass is not None:
-                on_pass(draw * len(TIMES) + step + 1)
-    return total / PASSES
+            if on_evaluation is not None:
+                on_evaluation(draw * len(TIMES) + step + 1)
+    return total / EVALUATIONS

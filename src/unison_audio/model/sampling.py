@@ -1,9 +1,10 @@
-"""From noise to data: solvers of the flow, guidance, and the loop over the schedule.
+"""Sampling: the integration of the flow from noise to data.
 
 Flow time t runs from 1 (noise) to 0 (data); shapes and symbols as in `backbone.py`.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -17,11 +18,58 @@ from unison_audio.model.solvers import Solver
 
 
 class VelocityField(Protocol):
-    """What can be followed: a `PreparedRun`, or any other field."""
+    """A velocity field over a schedule of times, such as a `PreparedRun`."""
 
     def velocities(self, z_t: Tensor, step: int, *, guided: bool) -> tuple[Tensor, Tensor | None]:
-        """Velocities (B, C, T') at the schedule's time number `step`: with text, and without."""
+        """Velocities (B, C, T') at time number `step`: with text, and without if guided."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInputs:
+    """All that the backbone reads besides z_t and t: a batch of any tasks and lengths."""
+
+    z_s: Tensor
+    """(B, C, T') source or reference latents, zeros where there is none."""
+    m: Tensor
+    """(B, 1, T') task tag of each frame."""
+    hidden_states: Tensor | None
+    """(B, D, N, text_dim); None where the fusion reads none."""
+    text_mask: Tensor
+    """(B, N) booleans, True where a token is real."""
+    penultimate: Tensor | None = None
+    """(B, N, text_dim); None where the fusion reads none."""
+    frames: Sequence[int] | None = None
+    """Frames of each row that count, B numbers up to T'; None counts all frames."""
+
+    def prepare(self, backbone: UnisonBackbone, times: Tensor) -> PreparedRun:
+        """Prepare the velocity field of these inputs.
+
+        Args:
+            backbone: The model, in evaluation mode.
+            times: (S,) flow times at which velocities are evaluated.
+
+        Raises:
+            InputError: If the shapes do not agree.
+        """
+        return PreparedRun(
+            backbone,
+            self.z_s,
+            self.m,
+            self.hidden_states,
+            self.text_mask,
+            times=times,
+            penultimate=self.penultimate,
+            frames=self.frames,
+        )
+
+    def counted(self) -> Tensor | None:
+        """(B, 1, T') booleans, True on frames that count; None if all frames do."""
+        if self.frames is None:
+            return None
+        positions = torch.arange(self.z_s.shape[-1], device=self.z_s.device)
+        lengths = torch.tensor(list(self.frames), device=self.z_s.device)
+        return (positions < lengths[:, None])[:, None]
 
 
 def integrate(
@@ -34,21 +82,23 @@ def integrate(
     known: Tensor | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Follow a field from noise to data.
+    """Integrate a velocity field from noise to data (paper section 3.5).
 
     Args:
-        field: Gives velocities at the solver's times.
-        noise: Where to start, (B, C, T').
-        solver: Which steps to take.
-        guidance: How velocities are put together.
-        counted: (B, 1, T') booleans, True on frames that count; None counts all.
-        known: (B, C, T'), what some frames are to become, NaN on the others; None knows none.
-        on_step: Called after each velocity with those done and those in all.
+        field: The velocities at the solver's times.
+        noise: Initial state, (B, C, T').
+        solver: The solver, set to its steps.
+        guidance: Classifier-free guidance.
+        counted: (B, 1, T') booleans, True on frames that count; None counts all frames.
+        known: (B, C, T') final values of frames that are known, NaN on all others; None if no
+            frame is known.
+        on_step: Called after each evaluation with the number done and the total.
 
     Returns:
         z, (B, C, T'), float32.
     """
     z = noise.float()
+    # The flow to a known value is a straight line, so its velocity is constant: noise - data.
     straight = None if known is None else noise.float() - known  # NaN where nothing is known
     for step, t in enumerate(solver.times.tolist()):
         v1, v0 = field.velocities(z, step, guided=guidance.at(t))
@@ -58,74 +108,56 @@ def integrate(
         z = solver.advance(v, step, z)
         if on_step is not None:
             on_step(step + 1, len(solver.times))
+    # Rounding and solvers that start below t = 1 leave a small error; the known value is exact.
     return z if known is None else torch.where(known.isnan(), z, known)
 
 
 @torch.no_grad()
 def sample(
     backbone: UnisonBackbone,
-    z_s: Tensor,
-    m: Tensor,
-    hidden_states: Tensor | None,
-    text_mask: Tensor,
+    inputs: ModelInputs,
     *,
     noise: Tensor,
     steps: int = 100,
     solver: str = "euler",
     guidance: Guidance | None = None,
-    penultimate: Tensor | None = None,
-    frames: Sequence[int] | None = None,
-    held: Tensor | None = None,
+    fixed: Tensor | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Sample a batch of any tasks and lengths (paper section 3.5).
 
     Args:
-        backbone: The model.
-        z_s: Source or reference latents, zeros where there is none, (B, C, T').
-        m: Task tag of each frame, (B, 1, T').
-        hidden_states: (B, D, N, text_dim); None where the fusion reads none.
-        text_mask: (B, N) booleans, True where a token is real.
-        noise: Where to start, (B, C, T'); drawn on the CPU, the same on every device.
+        backbone: The model, in evaluation mode.
+        inputs: Conditioning and text of the batch.
+        noise: Initial state, (B, C, T'); drawn on the CPU so that every device starts alike.
         steps: Steps of the solver.
         solver: A key of `SOLVERS`.
-        guidance: The paper's if None.
-        penultimate: (B, N, text_dim); None where the fusion reads none.
-        frames: Frames of each row that count, up to T'; None if all do.
-        held: (B, 1, T') booleans, True on frames that are led straight to z_s, whatever the model
-            says; None holds none.
-        on_step: Called after each velocity with those done and those in all.
+        guidance: Classifier-free guidance; the paper's if None.
+        fixed: (B, 1, T') booleans, True on frames that are set to z_s along a straight line,
+            without the model; None fixes no frame.
+        on_step: Called after each evaluation with the number done and the total.
 
     Returns:
         z, (B, C, T'), float32; 0 on frames that do not count.
 
     Raises:
-        InputError: If the solver is unknown, there is no step, or shapes do not agree.
+        InputError: If the solver is unknown, steps is below 1, or shapes do not agree.
     """
     batch, _, longest = noise.shape
-    if z_s.shape != noise.shape or m.shape != (batch, 1, longest):
+    if inputs.z_s.shape != noise.shape or inputs.m.shape != (batch, 1, longest):
         raise InputError(
-            f"z_s {tuple(z_s.shape)} and m {tuple(m.shape)} do not fit noise "
+            f"z_s {tuple(inputs.z_s.shape)} and m {tuple(inputs.m.shape)} do not fit noise "
             f"{tuple(noise.shape)}; give z_s of the same shape and m of {(batch, 1, longest)}."
         )
-    way = Solver(solver, steps)
-    counted = None
-    if frames is not None:
-        positions = torch.arange(longest, device=noise.device)
-        lengths = torch.tensor(list(frames), device=noise.device)
-        counted = (positions < lengths[:, None])[:, None]  # (B, 1, T')
-    run = PreparedRun(
-        backbone,
-        z_s,
-        m,
-        hidden_states,
-        text_mask,
-        times=way.times,
-        penultimate=penultimate,
-        frames=frames,
-    )
-    known = None if held is None else z_s.float().masked_fill(~held, torch.nan)
+    schedule = Solver(solver, steps)
+    counted = inputs.counted()
     z = integrate(
-        run, noise, way, guidance or Guidance(), counted=counted, known=known, on_step=on_step
+        inputs.prepare(backbone, schedule.times),
+        noise,
+        schedule,
+        guidance or Guidance(),
+        counted=counted,
+        known=None if fixed is None else inputs.z_s.float().masked_fill(~fixed, torch.nan),
+        on_step=on_step,
     )
     return z if counted is None else z * counted

@@ -1,4 +1,4 @@
-"""Solvers of the flow by name; a solver's library is imported when it is first used."""
+"""ODE solvers of the flow by name; a solver imports its library on first use."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ class Steps(Protocol):
     """A solver that is set to a number of steps."""
 
     times: Tensor
-    """(S,) the time of each velocity that is asked for."""
+    """(S,) flow time of each velocity evaluation."""
 
     def advance(self, v: Tensor, step: int, z: Tensor) -> Tensor:
-        """From z at time number `step` to z at the next; steps are taken in order."""
+        """Advance z from time number `step` to the next; steps must be taken in order."""
         ...
 
 
 class _Scheduler:
-    """One of diffusers' schedulers, set to its times."""
+    """A diffusers scheduler that is set to a number of steps."""
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
         self.times: Tensor = scheduler.sigmas[:-1].float()
 
     def advance(self, v: Tensor, step: int, z: Tensor) -> Tensor:
-        """From z at time number `step` to z at the next."""
+        """Advance z from time number `step` to the next."""
         timestep = self.scheduler.timesteps[step]
         return self.scheduler.step(v, timestep, z, return_dict=False)[0]
 
@@ -47,7 +47,7 @@ def _euler(steps: int) -> Steps:
 
 
 def _euler_even(steps: int) -> Steps:
-    """Euler's at times that are evenly apart: the last of few steps is as long as the others."""
+    """Euler at evenly spaced times, so that the last of few steps is as long as the others."""
     from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
         FlowMatchEulerDiscreteScheduler,
     )
@@ -88,10 +88,21 @@ SOLVERS: dict[str, Callable[[int], Steps]] = {
     "dpm++": _dpm,
     "euler-even": _euler_even,
 }
-"""Solvers by name, set to so many steps. Euler is the paper's. Heun asks for 2 steps - 1
-velocities. With euler-even each step is as long as the others, as distilled models
-(`training.distillation`) need it; Euler's own last one is nearly nothing. All but UniPC are
-diffusers' own."""
+"""Solver name -> a function that sets it to a number of steps.
+
+The paper uses Euler. Heun evaluates 2 steps - 1 velocities. The steps of euler-even have equal
+length, which distilled models (`training.distill`) need: the last step of diffusers' Euler is only
+1e-3 long. All solvers but UniPC are diffusers' schedulers."""
+
+
+def require_solver(name: object) -> None:
+    """Check that a solver exists.
+
+    Raises:
+        InputError: If `SOLVERS` has no such name.
+    """
+    if not isinstance(name, str) or name not in SOLVERS:
+        raise InputError(f"There is no solver {name!r}; use one of {', '.join(SOLVERS)}.")
 
 
 class Solver:
@@ -106,14 +117,13 @@ class Solver:
     """
 
     def __init__(self, name: str, steps: int) -> None:
-        if name not in SOLVERS:
-            raise InputError(f"There is no solver {name!r}; use one of {', '.join(SOLVERS)}.")
+        require_solver(name)
         if steps < 1:
             raise InputError(f"steps is {steps}; it must be at least 1.")
         self._steps = SOLVERS[name](steps)
         self.times: Tensor = self._steps.times
-        """(S,) the time of each velocity that is asked for."""
+        """(S,) flow time of each velocity evaluation."""
 
     def advance(self, v: Tensor, step: int, z: Tensor) -> Tensor:
-        """From z at one of the times to z at the next."""
+        """Advance z from one of the times to the next."""
         return self._steps.advance(v, step, z)

@@ -1,7 +1,10 @@
-"""UniPC of order 2 for a flow (Zhao et al. 2023), with the bits of diffusers' scheduler.
+"""UniPC of order 2 for a flow (Zhao et al. 2023), bit-identical to diffusers' scheduler.
 
-Importing diffusers takes more processor time than nano needs for a sound, and nano's presets use
-this solver alone. A time of the flow is called sigma here; the share of the data is 1 - sigma.
+Importing diffusers takes more processor time than a sound of nano, whose presets use this solver
+alone. The paper's sigma is the flow time here, and its alpha is 1 - sigma.
+
+A step has two parts. UniC corrects the last step with the velocity at its end, which has just been
+evaluated anyway. UniP then predicts the next step. So order 2 costs one evaluation per step.
 """
 
 from typing import NamedTuple
@@ -13,57 +16,60 @@ from torch import Tensor
 ORDER = 2
 
 LAST_TIME = 1e-3
-"""Times are even from 1 to here, with one time more than there are steps; that one becomes 0."""
+"""Last of the S + 1 equally spaced times from 1; it is then replaced by 0, as diffusers does."""
 
 FIRST_GAP = 1e-6
-"""The first time is this much below 1, where the logarithm of the data's share is infinite."""
+"""Distance of the first time from 1, where log(1 - sigma) would be infinite."""
 
 
 class _Interval(NamedTuple):
-    """Coefficients of the exponential integrator between two times; tensors without dimension."""
+    """Coefficients of the exponential integrator between two times, as scalar tensors."""
 
     alpha: Tensor
-    """Share of the data at the end."""
+    """1 - sigma at the end."""
     ratio: Tensor
-    """sigma at the end over sigma at the start."""
+    """sigma at the end, divided by sigma at the start."""
     start: Tensor
     """Log signal-to-noise ratio at the start."""
     h: Tensor
-    """Its increase."""
+    """Increase of the log signal-to-noise ratio over the interval."""
     growth: Tensor
     """exp(-h) - 1, the paper's B(h)."""
 
 
 class UniPC:
-    """The times of the solver, and what it remembers of the last steps.
+    """The solver's times and its history of the last two steps.
 
     Args:
-        steps: Steps from noise to data, S.
+        steps: Number of steps S from noise to data.
     """
 
     def __init__(self, steps: int) -> None:
+        # numpy, and float64 until the end: torch.linspace differs from it in the last bits.
         times = np.linspace(1, LAST_TIME, steps + 1)[:-1]
         times[0] -= FIRST_GAP
         self._sigmas = torch.from_numpy(np.append(times, 0).astype(np.float32))  # (S + 1,)
         self.times: Tensor = self._sigmas[:-1]
-        """(S,) the time of each velocity that is asked for."""
-        self._estimates: list[Tensor] = []  # of the data, the newest last; two at most
-        self._started: Tensor | None = None  # z where the last step began
+        """(S,) time of each velocity evaluation."""
+        self._estimates: list[Tensor] = []  # of z at t = 0, newest last; at most two
+        self._started: Tensor | None = None  # z at the start of the last step
         self._order = 1  # of the last step
 
     def advance(self, v: Tensor, step: int, z: Tensor) -> Tensor:
-        """From z at time number `step` to z at the next; steps are taken in order."""
+        """Advance z from time number `step` to the next; steps must be taken in order."""
+        # The model predicts v = eps - z_0, and z = (1 - sigma) z_0 + sigma eps.
         estimate = z - self._sigmas[step] * v
         if self._started is not None:
             z = self._correct(estimate, step, self._started)
         self._estimates = [*self._estimates[1 - ORDER :], estimate]
         self._started = z
-        # The first step knows no slope; in the last one h is infinite, and a slope has no meaning.
+        # The first step has no earlier estimate for a slope. In the last one sigma reaches 0 and h
+        # is infinite, so that a slope over h has no meaning.
         self._order = min(ORDER, len(self._estimates), len(self.times) - step)
         return self._predict(step, z)
 
     def _predict(self, step: int, z: Tensor) -> Tensor:
-        """UniP: a step with the slope of the last two estimates."""
+        """UniP: take a step with the slope of the last two estimates."""
         over = self._interval(step, step + 1, z.device)
         following = over.ratio * z - over.alpha * over.growth * self._estimates[-1]
         if self._order == 1:
@@ -72,7 +78,7 @@ class UniPC:
         return following - over.alpha * over.growth * (0.5 * slope)
 
     def _correct(self, estimate: Tensor, step: int, z: Tensor) -> Tensor:
-        """UniC: the last step again, now that the estimate at its end is known."""
+        """UniC: repeat the last step with the estimate at its end."""
         over = self._interval(step - 1, step, z.device)
         newest = self._estimates[-1]
         reached = over.ratio * z - over.alpha * over.growth * newest
@@ -80,7 +86,8 @@ class UniPC:
         if self._order == 1:
             return reached - over.alpha * over.growth * (0.5 * change)
         place, slope = self._slope(over, step - 2)
-        # Weights of both differences, such that polynomials up to the order are exact.
+        # Weights of both differences that make the step exact for polynomials up to order 2,
+        # from the moments of the exponential weight.
         places = torch.stack([place, torch.ones_like(place)])
         first = over.growth / -over.h - 1
         second = first / -over.h - 0.5
@@ -90,7 +97,7 @@ class UniPC:
         return reached - over.alpha * over.growth * total
 
     def _slope(self, over: _Interval, older: int) -> tuple[Tensor, Tensor]:
-        """Where an older time lies in an interval, and the estimates' difference over that."""
+        """Position of an older time in units of the interval, and the estimates' slope there."""
         place = (self._log_snr(self._sigmas[older].to(over.h.device)) - over.start) / over.h
         return place, (self._estimates[0] - self._estimates[-1]) / place
 

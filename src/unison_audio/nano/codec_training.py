@@ -1,8 +1,8 @@
 """Training the nano codec: encoder and decoder together, then the decoder alone.
 
-From ``encoder_until`` on the encoder stands still. Latents do not change any more, so a backbone
-can be trained on them while the decoder is still being polished; `train_codec` also polishes a
-codec that is already in use.
+The encoder is frozen from step `encoder_until` on. The latents are then final, so a backbone can
+be trained on them while the decoder still improves. `train_codec` can also improve the decoder of
+a codec that is already in use.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unison_audio.audio import save
-from unison_audio.codecs.nano import NanoCodec, NanoCodecConfig, mel_filters
+from unison_audio.codecs.nano import NanoCodec, NanoCodecConfig
 from unison_audio.codecs.table import save_nano_codec
 from unison_audio.data.records import Clip
 from unison_audio.device import preferred_dtype
 from unison_audio.errors import InputError
+from unison_audio.nano.latent_alignment import align_latents
+from unison_audio.spectrogram import mel_filters, stft
 from unison_audio.training.checkpoints import (
     Ema,
     learning_rate,
@@ -26,75 +28,13 @@ from unison_audio.training.checkpoints import (
     save_checkpoint,
     step_generator,
 )
-from unison_audio.training.log import LossLog, Pace
-
-
-@torch.no_grad()
-def align_latents(codec: NanoCodec, reference: NanoCodec, waveforms: Tensor) -> None:
-    """Changes a codec in place so that its latents are as near to another's as they can be.
-
-    What it makes of a waveform stays as it is, up to rounding and, in a clip's first and last
-    frame, to what a convolution sees beyond the edge.
-
-    Args:
-        codec: The codec that changes; it takes over the reference's latent statistics.
-        reference: A codec with latents of as many channels.
-        waveforms: What the map is fitted on, (B, samples), of more latent frames in all than
-            there are channels.
-
-    Raises:
-        InputError: If the waveforms are too few or too alike to tell the map.
-    """
-    channels = codec.channels
-    ours = _means(codec, reference, waveforms).double().transpose(1, 2).reshape(-1, channels)
-    theirs = reference.encode(waveforms).double().transpose(1, 2).reshape(-1, channels)
-    inputs = torch.cat((ours, torch.ones_like(ours[:, :1])), dim=1)
-    solved = torch.linalg.lstsq(inputs, theirs, driver="gelsd")
-    if int(solved.rank) <= channels or torch.linalg.cond(solved.solution[:channels]) > 1e6:
-        raise InputError(
-            f"Latents of {len(ours)} frames do not tell how the two codecs' {channels} channels "
-            "belong together; give more waveforms, and of more kinds."
-        )
-    scale, centre = reference.latent_scale.double(), reference.latent_mean.double()
-    # In the codec's own units: mean' = matrix mean + offset.
-    matrix = scale * solved.solution[:channels].T / scale.T
-    offset = scale * solved.solution[channels:].T + centre - matrix @ centre  # (C, 1)
-    inverse = torch.linalg.inv(matrix)
-
-    out_weight, out_bias = _parameters(codec.encoder.net[-1])
-    weight, bias = out_weight.double(), out_bias.double()
-    variance = torch.cat([codec.encoder(part)[1] for part in waveforms.split(32)]).double()
-    variance = variance.exp().mean(dim=(0, 2))  # (C,)
-    mixed = torch.einsum("ij,jck->ick", matrix, weight[:channels])
-    out_weight.copy_(torch.cat((mixed, weight[channels:])))
-    # The mixed noise of several channels is taken for noise of each by itself.
-    spread = ((matrix.square() @ variance) / variance).log()
-    out_bias.copy_(torch.cat((matrix @ bias[:channels] + offset[:, 0], bias[channels:] + spread)))
-
-    in_weight, in_bias = _parameters(codec.decoder.net[0])
-    weight = torch.einsum("ojk,jc->ock", in_weight.double(), inverse)
-    in_bias.copy_(in_bias.double() - weight.sum(dim=2) @ offset[:, 0])
-    in_weight.copy_(weight)
-    codec.latent_mean.copy_(reference.latent_mean)
-    codec.latent_scale.copy_(reference.latent_scale)
-
-
-def _parameters(layer: nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution."""
-    return layer.get_parameter("weight"), layer.get_parameter("bias")
-
-
-def _means(codec: NanoCodec, reference: NanoCodec, waveforms: Tensor) -> Tensor:
-    """Latents of a codec in the scale of another, (B, C, T')."""
-    means = torch.cat([codec.encoder(part)[0] for part in waveforms.split(32)])
-    return (means - reference.latent_mean) / reference.latent_scale
-
+from unison_audio.training.log import LossLog, RunProgress
 
 RESOLUTIONS = ((2048, 96), (1024, 80), (512, 64), (256, 32))
 """STFT sizes and mel bands of the reconstruction loss."""
 
 LEAST_SCALE = 0.6
-"""Smallest latent scale, as a share of the largest channel's deviation."""
+"""Smallest latent scale, relative to the largest channel's deviation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,29 +44,28 @@ class CodecRecipe:
     model: NanoCodecConfig = field(default_factory=NanoCodecConfig)
     """Shape of the codec."""
     steps: int = 16_000
-    """Steps in all."""
+    """Training steps."""
     encoder_until: int = 12_500
-    """Step from which the encoder stands still and the decoder alone is trained."""
+    """Step from which the encoder is frozen and the decoder alone is trained."""
     batch: int = 16
     """Segments in a batch."""
     segment_frames: int = 16
     """Latent frames in a segment."""
     peak_lr: float = 1.5e-3
-    """Highest learning rate while both are trained."""
+    """Peak learning rate while both are trained."""
     decoder_lr: float = 6e-4
-    """Highest learning rate while the decoder alone is."""
+    """Peak learning rate while the decoder alone is trained."""
     warmup: int = 100
-    """Warm-up steps of either stage."""
+    """Warm-up steps of each stage."""
     kl_weight: float = 3e-4
-    """Weight of the KL divergence per latent value. More makes latents smoother but words worse:
-    0.03 and 0.002 left 0.9 and 2.4 nats a value, this one 5."""
+    """Weight of the KL divergence per latent value. A larger weight makes latents smoother and
+    words less clear: 0.03 and 0.002 left 0.9 and 2.4 nats a value, this one 5."""
     anchor_weight: float = 0.5
-    """Weight of the latents' squared distance from those of the codec that a run begins with, if
-    it begins with one."""
+    """Weight of the latents' squared distance from those of the codec that the run starts from."""
     ema: float = 0.995
-    """Decay of the moving average of the decoder while it alone is trained."""
+    """Decay of the decoder's moving average while it alone is trained."""
     seed: int = 0
-    """Seed of everything that is drawn."""
+    """Seed of everything random."""
     checkpoint_every: int = 100
     """Steps between two checkpoints."""
 
@@ -143,12 +82,12 @@ def draw_segments(
     Args:
         speech: Waveforms (samples,).
         sounds: Waveforms (samples,).
-        batch: Segments to draw.
-        samples: Their length.
+        batch: Number of segments.
+        samples: Length of a segment.
         generator: Source of randomness.
 
     Returns:
-        (batch, samples), within +-1.
+        Segments (batch, samples) within +-1.
     """
     kinds = torch.rand(batch, generator=generator)
     levels = 10 ** ((torch.rand(batch, generator=generator) * 16 - 12) / 20)
@@ -163,7 +102,7 @@ def draw_segments(
 
 
 def _place(segment: Tensor, clip: Tensor, generator: torch.Generator) -> None:
-    """Adds a clip, or a part of it, to a segment in place, partly before or after its edges."""
+    """Adds a clip to a segment in place, at an offset that keeps half of the shorter one."""
     overlap = min(len(segment), len(clip)) // 2
     lowest, highest = overlap - len(clip), len(segment) - overlap
     start = int(torch.randint(lowest, highest + 1, (1,), generator=generator))
@@ -182,22 +121,26 @@ class ReconstructionLoss(nn.Module):
             self.register_buffer(f"window{n_fft}", torch.hann_window(n_fft))
 
     def forward(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Compares (B, samples) waveforms; gives the mel loss and the STFT loss."""
+        """Compares waveforms (B, samples).
+
+        Returns:
+            The mel loss and the STFT loss.
+        """
         mel_loss, stft_loss = output.new_zeros(()), output.new_zeros(())
         for n_fft, _ in self.resolutions:
-            ours, theirs = self._magnitude(output, n_fft), self._magnitude(target, n_fft)
+            found, wanted = self._magnitude(output, n_fft), self._magnitude(target, n_fft)
             basis = self.get_buffer(f"mel{n_fft}")
-            mel_loss = mel_loss + F.l1_loss(_log(basis @ ours), _log(basis @ theirs))
-            distance = torch.linalg.vector_norm(ours - theirs, dim=(1, 2))
-            norm = torch.linalg.vector_norm(theirs, dim=(1, 2)).clamp(min=1.0)
+            mel_loss = mel_loss + F.l1_loss(_log(basis @ found), _log(basis @ wanted))
+            distance = torch.linalg.vector_norm(found - wanted, dim=(1, 2))
+            norm = torch.linalg.vector_norm(wanted, dim=(1, 2)).clamp(min=1.0)
             stft_loss = (
-                stft_loss + (distance / norm).mean() + 0.5 * F.l1_loss(_log(ours), _log(theirs))
+                stft_loss + (distance / norm).mean() + 0.5 * F.l1_loss(_log(found), _log(wanted))
             )
         return mel_loss / len(self.resolutions), stft_loss / len(self.resolutions)
 
     def _magnitude(self, waveform: Tensor, n_fft: int) -> Tensor:
         window = self.get_buffer(f"window{n_fft}")
-        spectrum = torch.stft(waveform, n_fft, n_fft // 4, window=window, return_complex=True)
+        spectrum = stft(waveform, n_fft, n_fft // 4, window=window)
         return (spectrum.real.square() + spectrum.imag.square() + 1e-8).sqrt()
 
 
@@ -206,15 +149,15 @@ def _log(magnitude: Tensor) -> Tensor:
 
 
 class CodecTrainer:
-    """The nano codec in training, with all that a checkpoint holds."""
+    """The nano codec in training, with everything that a checkpoint holds.
+
+    Args:
+        recipe: How to train.
+        half: Whether matrix products are in bfloat16; None chooses it if the processor has
+            instructions for it.
+    """
 
     def __init__(self, recipe: CodecRecipe, *, half: bool | None = None) -> None:
-        """Makes a fresh trainer.
-
-        Args:
-            recipe: How to train.
-            half: Whether products are in bfloat16; None if the processor multiplies it well.
-        """
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         self.half = preferred_dtype("cpu") == torch.bfloat16 if half is None else half
@@ -227,7 +170,7 @@ class CodecTrainer:
         self.reference: NanoCodec | None = None
 
     def state(self) -> dict[str, object]:
-        """Everything that a resumed run needs."""
+        """The state that a resumed run needs."""
         return {
             "codec": self.codec.state_dict(),
             "ema": self.ema.values,
@@ -236,31 +179,39 @@ class CodecTrainer:
         }
 
     def load_state(self, state: dict) -> None:
-        """Restores a checkpoint; ignores the discriminators that older versions stored."""
+        """Restores a checkpoint; ignores the discriminators of older versions."""
         self.codec.load_state_dict(state["codec"])
         self.ema.values = state["ema"]
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def adopt(self, codec: NanoCodec) -> None:
-        """Begins with the weights and the latent statistics of a codec of the same shape."""
+    def start_from(self, codec: NanoCodec) -> None:
+        """Copies the weights and the latent statistics of a codec of the same shape."""
         self.codec.load_state_dict(codec.state_dict())
         self.ema = Ema(self.codec.decoder, self.recipe.ema)
 
-    def hold_to(self, codec: NanoCodec) -> None:
+    def anchor_to(self, codec: NanoCodec) -> None:
         """Keeps the latents near those of a codec from now on."""
         self.reference = NanoCodec(codec.config)
         self.reference.load_state_dict(codec.state_dict())
         self.reference.eval().requires_grad_(False)
 
     def averaged(self) -> NanoCodec:
-        """Gives a copy of the codec with the averaged decoder."""
+        """A copy of the codec with the averaged decoder."""
         codec = NanoCodec(self.recipe.model)
         codec.load_state_dict(self.codec.state_dict())
         self.ema.copy_to(codec.decoder)
         return codec.eval().requires_grad_(False)
 
     def joint_step(self, target: Tensor, step: int) -> dict[str, float]:
-        """One step of encoder and decoder on (B, samples)."""
+        """Does one step of encoder and decoder.
+
+        Args:
+            target: Waveforms (B, samples).
+            step: The training step.
+
+        Returns:
+            The losses for the log.
+        """
         recipe = self.recipe
         self._set_rate(
             learning_rate(
@@ -268,38 +219,52 @@ class CodecTrainer:
                 peak=recipe.peak_lr,
                 warmup=recipe.warmup,
                 total=recipe.encoder_until,
-                floor=0.05,
+                lowest=0.05,
             )
         )
-        noise_source = step_generator(recipe.seed + 1, step)
-        known = None
+        generator = step_generator(recipe.seed + 1, step)
+
+        # 1. Encode, sample the posterior, decode.
+        anchor = None
         with self._precision():
             mean, log_variance = self.codec.encoder(target)
-            noise = torch.randn(mean.shape, generator=noise_source)
+            noise = torch.randn(mean.shape, generator=generator)
             output = self.codec.decoder(mean + noise * (0.5 * log_variance).exp())
             if self.reference is not None:
                 with torch.no_grad():
-                    known, _ = self.reference.encoder(target)
+                    anchor, _ = self.reference.encoder(target)
+
+        # 2. Compare, outside autocast: spectra and logarithms need float32.
         mel, stft = self.loss(output, target)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
         loss = mel + 0.5 * stft + recipe.kl_weight * kl
-        figures = {"mel": mel.item(), "stft": stft.item(), "kl": kl.item()}
-        if known is not None:
-            moved = ((mean - known) / self.codec.latent_scale).square().mean()
+        losses = {"mel": mel.item(), "stft": stft.item(), "kl": kl.item()}
+        if anchor is not None:
+            moved = ((mean - anchor) / self.codec.latent_scale).square().mean()
             loss = loss + recipe.anchor_weight * moved
-            figures["moved"] = moved.item()
+            losses["moved"] = moved.item()
+
+        # 3. Move the weights and their average.
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
         self.optimizer.step()
+        # A short memory: the latents still move, and older decoders fit them worse.
         self.ema.update(self.codec.decoder, decay=0.98)
-        return figures
+        return losses
 
     def decoder_step(self, target: Tensor, step: int) -> dict[str, float]:
-        """One step of the decoder on (B, samples), the encoder standing still.
+        """Does one step of the decoder; the encoder is frozen.
 
-        Latents carry up to the posterior's noise, more in some items than in others: a backbone's
-        latents are not exact either.
+        The latents carry noise of a random strength, up to the posterior's. A backbone's latents
+        are not exact either, so the decoder must cope with both.
+
+        Args:
+            target: Waveforms (B, samples).
+            step: The training step.
+
+        Returns:
+            The losses for the log.
         """
         recipe = self.recipe
         self._set_rate(
@@ -308,25 +273,32 @@ class CodecTrainer:
                 peak=recipe.decoder_lr,
                 warmup=recipe.warmup,
                 total=recipe.steps - recipe.encoder_until,
-                floor=0.05,
+                lowest=0.05,
             )
         )
         generator = step_generator(recipe.seed + 1, step)
+
+        # 1. Encode, add noise, decode.
         with self._precision():
             with torch.no_grad():
                 mean, log_variance = self.codec.encoder(target)
             strength = torch.rand(len(mean), 1, 1, generator=generator)
             noise = strength * torch.randn(mean.shape, generator=generator)
             output = self.codec.decoder(mean + noise * (0.5 * log_variance).exp())
+
+        # 2. Compare.
         mel, stft = self.loss(output, target)
         loss = mel + 0.5 * stft
-        figures = {"mel": mel.item(), "stft": stft.item()}
+
+        # 3. Move the decoder and its average.
         self.optimizer.zero_grad(set_to_none=True)
+        # The encoder gets no gradients at all, so AdamW leaves it alone: zeros would still decay
+        # its weights.
         loss.backward(inputs=list(self.codec.decoder.parameters()))
         nn.utils.clip_grad_norm_(self.codec.decoder.parameters(), 1.0)
         self.optimizer.step()
         self.ema.update(self.codec.decoder)
-        return figures
+        return {"mel": mel.item(), "stft": stft.item()}
 
     def _precision(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.half)
@@ -337,18 +309,18 @@ class CodecTrainer:
 
     @torch.no_grad()
     def measure_latents(self, speech: Sequence[Tensor], sounds: Sequence[Tensor]) -> None:
-        """Sets the codec's per-channel mean and scale from freshly drawn segments."""
+        """Sets the codec's mean and scale of each channel from fixed segments."""
         waveforms = self._probe(speech, sounds)
         means = torch.cat([self.codec.encoder(part)[0] for part in waveforms.split(32)])
         deviation = means.std(dim=(0, 2))[:, None]
-        # A channel whose mean hardly moves carries no information beside the posterior's noise;
-        # at full size the backbone would spend its capacity on it.
-        floor = LEAST_SCALE * float(deviation.max())
-        self.codec.latent_scale.copy_(deviation.clamp(min=floor))
+        # A channel whose mean hardly varies carries little but the posterior's noise. Scaled to
+        # unit variance, it would take as much of the backbone's capacity as any other.
+        least = LEAST_SCALE * float(deviation.max())
+        self.codec.latent_scale.copy_(deviation.clamp(min=least))
         self.codec.latent_mean.copy_(means.mean(dim=(0, 2))[:, None])
 
     def end_joint_training(self, speech: Sequence[Tensor], sounds: Sequence[Tensor]) -> None:
-        """Measures the latents, or brings them back to those that they were held to."""
+        """Measures the latents, or aligns them with those of the anchor."""
         if self.reference is None:
             self.measure_latents(speech, sounds)
             return
@@ -357,7 +329,7 @@ class CodecTrainer:
         self.ema = Ema(self.codec.decoder, self.recipe.ema)
 
     def _probe(self, speech: Sequence[Tensor], sounds: Sequence[Tensor]) -> Tensor:
-        """Draws the segments on which latents are measured, (256, samples)."""
+        """The segments on which latents are measured, (256, samples)."""
         generator = step_generator(self.recipe.seed + 2, 0)
         return draw_segments(speech, sounds, 256, 40 * self.codec.hop, generator)
 
@@ -365,22 +337,22 @@ class CodecTrainer:
 def train_codec(
     clips: Sequence[Clip], folder: Path, recipe: CodecRecipe, start: NanoCodec | None = None
 ) -> NanoCodec:
-    """Trains the nano codec, or goes on with a run that was cut off.
+    """Trains the nano codec, or resumes the run.
 
     Args:
         clips: Training clips, speech and sounds.
-        folder: The run's folder: checkpoints, ``log.jsonl``, samples and, as soon as the encoder
-            stands still, ``weights``.
+        folder: The run's folder: checkpoints, `log.jsonl`, samples and, as soon as the encoder is
+            frozen, `weights`.
         recipe: How to train.
-        start: A codec to begin with. Latents stay near its own, so that a backbone that knows
-            those soon knows them; with ``encoder_until`` 0 they stay what they are, and only the
-            decoder is polished.
+        start: A codec to start from. The latents stay near its own, so that a backbone needs
+            little training for them. With `encoder_until` 0 they do not change at all, and only
+            the decoder is trained.
 
     Returns:
-        The codec, its decoder averaged.
+        The codec with the averaged decoder.
 
     Raises:
-        InputError: If the run began with a codec and goes on without one, or the other way round.
+        InputError: If the run started from a codec and is resumed without one, or the reverse.
     """
     torch.set_flush_denormal(True)
     speech = [clip.waveform for clip in clips if clip.record.kind == "speech"]
@@ -392,30 +364,30 @@ def train_codec(
         if state.get("held", start is not None) != (start is not None):
             begun = "with a codec" if start is None else "without a codec"
             raise InputError(
-                f"The run in {folder} began {begun} to start from; go on with the same --init, or "
-                "in a new run folder."
+                f"The run in {folder} began {begun} to start from; resume it with the same --init, "
+                "or choose a new run folder."
             )
         trainer.load_state(state)
         first = state["step"]
     elif start is not None:
-        trainer.adopt(start)
+        trainer.start_from(start)
     if start is not None:
-        trainer.hold_to(start)
-    log, pace = LossLog(folder, first), Pace(first, recipe.steps)
+        trainer.anchor_to(start)
+    log, progress = LossLog(folder, first), RunProgress(first, recipe.steps)
     for step in range(first, recipe.steps):
         generator = step_generator(recipe.seed, step)
         samples = recipe.segment_frames * recipe.model.frame_hop
         target = draw_segments(speech, sounds, recipe.batch, samples, generator)
         if step < recipe.encoder_until:
-            figures = trainer.joint_step(target, step)
+            losses = trainer.joint_step(target, step)
         else:
-            figures = trainer.decoder_step(target, step)
-        log.write(step, **figures)
+            losses = trainer.decoder_step(target, step)
+        log.write(step, **losses)
         done = step + 1
         if done == min(recipe.encoder_until, recipe.steps):
             trainer.end_joint_training(speech, sounds)
         if done % 10 == 0:
-            print(pace.line(done, recipe.batch, **figures), flush=True)
+            print(progress.line(done, recipe.batch, **losses), flush=True)
         if done % recipe.checkpoint_every == 0 or done == recipe.steps:
             save_checkpoint(folder, done, trainer.state())
             write_samples(trainer, target, folder / "samples", done)
@@ -426,7 +398,7 @@ def train_codec(
 
 @torch.no_grad()
 def write_samples(trainer: CodecTrainer, target: Tensor, folder: Path, step: int) -> None:
-    """Writes the first segments of a batch and their reconstructions, one after the other."""
+    """Writes the first segments of a batch, each followed by its reconstruction."""
     folder.mkdir(parents=True, exist_ok=True)
     mean, _ = trainer.codec.encoder(target[:4])
     output = trainer.codec.decoder(mean)

@@ -1,7 +1,7 @@
 """The nano corpus: free recordings from Debian packages and synthetic speech, as shards.
 
-Every shard is made from its own seed and written whole or not at all, so that a build which was
-cut off goes on where it stopped and gives the same bits.
+Every shard is made from its own seed and written whole or not at all, so that an interrupted build
+resumes with the next shard and gives the same bits.
 """
 
 import csv
@@ -24,20 +24,16 @@ import torch
 from rich.progress import Progress
 
 from unison_audio.audio import load, normalize_rms, trim_silence
-from unison_audio.data.prepare.worker import Tally, index_of, write_whole
-from unison_audio.data.records import (
-    INDEX_FILE,
-    OLD_INDEX_FILE,
-    Clip,
-    ClipRecord,
-    read_index,
-    read_shard,
-    write_shard,
-)
+from unison_audio.data.corpus_index import INDEX_FILE, OLD_INDEX_FILE, read_index
+from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
+from unison_audio.data.records import Clip, ClipRecord
+from unison_audio.data.shards import write_shard
+from unison_audio.data.whole_corpus import read_shard
 from unison_audio.errors import InputError
+from unison_audio.files import write_whole
 from unison_audio.nano.debian import fetch, read_members
 from unison_audio.nano.vocabulary import held_out_texts, random_text
-from unison_audio.nano.voices import VOICES, Voice, speak
+from unison_audio.nano.voices import VOICES, SyntheticVoice, speak
 
 NAME = "nano"
 """The corpus' name in its index."""
@@ -60,7 +56,7 @@ LICENCES = {"flite": "BSD-like (flite voices)", "piper": "MIT (piper voice joe)"
 
 
 class UnreadableError(Exception):
-    """A recording that cannot be decoded; it is set aside."""
+    """A recording that cannot be decoded; the index lists it under ``set_aside``."""
 
 
 def catalogue(name: str) -> list[dict[str, str]]:
@@ -77,7 +73,7 @@ def sound_splits(rows: list[dict[str, str]], share: float = 0.15) -> dict[tuple[
     """Assigns each recording to ``train`` or ``heldout``.
 
     Takes of one recording (names that differ only in digits) stay together where a label has more
-    than one family of takes, so that the held-out part is really unheard.
+    than one family of takes, so that nothing like a held-out recording is in training.
 
     Args:
         rows: Catalogue rows with ``package``, ``path`` and ``label``.
@@ -191,10 +187,10 @@ def make_recordings(package: str, packages: Path) -> Iterator[Clip]:
             yield Clip(record=record, waveform=piece)
 
 
-def make_speech(voice: Voice, split: str, part: int, count: int) -> Iterator[Clip]:
-    """Makes synthetic utterances: ``train`` draws texts, the other splits speak held-out ones."""
+def make_speech(voice: SyntheticVoice, split: str, number: int, count: int) -> Iterator[Clip]:
+    """Makes synthetic utterances: of random texts for ``train``, of held-out ones otherwise."""
     held_out = held_out_texts()
-    rng = random.Random(f"{voice.name} {split} {part}")
+    rng = random.Random(f"{voice.name} {split} {number}")
     texts: list[str] = []
     if split == "train":
         forbidden = set(held_out)
@@ -209,7 +205,7 @@ def make_speech(voice: Voice, split: str, part: int, count: int) -> Iterator[Cli
         margin = round(MARGIN_SECONDS * SAMPLE_RATE)
         waveform = _level(torch.nn.functional.pad(spoken, (margin, margin)))
         record = ClipRecord(
-            key=f"{voice.name}-{split}-{part:02d}-{index:04d}",
+            key=f"{voice.name}-{split}-{number:02d}-{index:04d}",
             kind="speech",
             split=split,
             seconds=round(len(waveform) / SAMPLE_RATE, 3),
@@ -223,20 +219,20 @@ def make_speech(voice: Voice, split: str, part: int, count: int) -> Iterator[Cli
 
 
 def plan(packages: Path, scale: float = 1.0) -> dict[str, Callable[[], Iterator[Clip]]]:
-    """Lists the shards of the corpus with the makers of their clips.
+    """Lists the shards of the corpus, each with the function that makes its clips.
 
     Args:
         packages: Where Debian packages are kept.
-        scale: Factor on the number of utterances; recordings are dropped altogether below 0.01.
+        scale: Factor on the number of utterances; below 0.01 there are no recordings.
     """
     shards: dict[str, Callable[[], Iterator[Clip]]] = {}
     for voice in VOICES:
-        left, part = math.ceil(scale * voice.utterances), 0
+        left, number = math.ceil(scale * voice.utterances), 0
         while left > 0:
             count = min(left, UTTERANCES_PER_SHARD)
-            name = f"speech-train-{voice.name}-{part:02d}.tar"
-            shards[name] = partial(make_speech, voice, "train", part, count)
-            left, part = left - count, part + 1
+            name = f"speech-train-{voice.name}-{number:02d}.tar"
+            shards[name] = partial(make_speech, voice, "train", number, count)
+            left, number = left - count, number + 1
         split = "heldout" if voice.utterances else "speakers"
         count = math.ceil(scale * HELD_OUT_UTTERANCES * (1 if voice.utterances else 2))
         shards[f"speech-{split}-{voice.name}.tar"] = partial(make_speech, voice, split, 0, count)
@@ -255,7 +251,7 @@ def _build_shard(path: Path, make: Callable[[], Iterator[Clip]]) -> list[ClipRec
 
 
 def build(out: Path, *, packages: Path | None = None, workers: int = 2, scale: float = 1.0) -> Path:
-    """Builds the corpus, or goes on with one that was cut off.
+    """Builds the corpus, or resumes an interrupted build.
 
     Args:
         out: Folder for the shards and ``index.json``.
@@ -270,8 +266,8 @@ def build(out: Path, *, packages: Path | None = None, workers: int = 2, scale: f
         InputError: If the folder holds another corpus, or a package or tool is missing; the
             message names what installs it.
     """
-    if (out / INDEX_FILE).is_file() and (held := read_index(out).name) != NAME:
-        raise InputError(f"{out} holds the corpus {held}; choose another folder for nano's corpus")
+    if (out / INDEX_FILE).is_file() and (found := read_index(out).name) != NAME:
+        raise InputError(f"{out} holds the corpus {found}; choose another folder for nano's corpus")
     out.mkdir(parents=True, exist_ok=True)
     shards = plan(packages or out / "packages", scale)
     records: dict[str, list[ClipRecord]] = {}
@@ -304,14 +300,14 @@ def write_index(out: Path, records: Mapping[str, Sequence[ClipRecord]]) -> Path:
         The index's path.
     """
     every = [record for name in sorted(records) for record in records[name]]
-    tally = Tally()
+    counts = CorpusCounts()
     for record in every:
-        tally.add(replace(record, sample_rate=SAMPLE_RATE))
+        counts.add(replace(record, sample_rate=SAMPLE_RATE))
     licences = sorted({record.licence for record in every})
     index = index_of(
         NAME,
         "; ".join(licences),
-        tally,
+        counts,
         [_shard_entry(out / name, records[name]) for name in sorted(records)],
         {"licences": licences, "set_aside": _set_aside(records)},
     )
@@ -351,7 +347,7 @@ def require_nano_corpus(corpus: Path, purpose: str) -> None:
 
     Args:
         corpus: The corpus' folder.
-        purpose: What needs it; begins the message.
+        purpose: What needs it; starts the message.
 
     Raises:
         InputError: If it is another corpus, or none.

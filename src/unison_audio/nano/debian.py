@@ -1,4 +1,4 @@
-"""Recordings out of Debian packages: fetching, and reading single members."""
+"""Fetches Debian packages and reads single recordings out of them."""
 
 import gzip
 import io
@@ -84,7 +84,7 @@ def fetch(package: str, folder: Path) -> Path:
         The path of the ``.deb`` file.
 
     Raises:
-        InputError: If apt is missing or cannot deliver the package.
+        InputError: If apt is missing or cannot download the package.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = sorted(folder.glob(f"{package}_*.deb"))
@@ -117,7 +117,7 @@ def read_members(deb: Path, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]
         paths: Paths inside it; ``container#member`` reaches into a container of ``READERS``.
 
     Yields:
-        (path, content) in the package's order; a path that is not there is left out.
+        (path, content) in the package's order; missing paths are left out.
     """
     wanted: defaultdict[str, set[str]] = defaultdict(set)
     for path in paths:

@@ -6,6 +6,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from unison_audio.evaluation.models.event_classifier import sound_class
 from unison_audio.evaluation.test_sets.scenes import with_floor
 from unison_audio.nano.bars import SEQUENCES
 from unison_audio.nano.vocabulary import IsSentence
-from unison_audio.tasks.clips import SoundClip
 from unison_audio.tasks.draw import BuilderConfig
 from unison_audio.tasks.table import TASKS, TaskBatch
 
@@ -62,27 +62,15 @@ class EvenPools(MemoryPools):
         for label in self.labels:
             self._members[sound_class(label)].append(label)
 
-    def sounds(
-        self,
-        count: int,
-        generator: torch.Generator,
-        *,
-        exclude_labels: list[set[str]] | None = None,
-        max_seconds: float,
-    ) -> list[SoundClip]:
-        """Draws sounds, as `MemoryPools` does but for the label."""
-        del max_seconds
-        drawn = []
-        names = list(self._members)
-        for i in range(count):
-            excluded = {sound_class(label) for label in exclude_labels[i]} if exclude_labels else ()
-            if not [name for name in self._waiting if name not in excluded]:
-                order = torch.randperm(len(names), generator=generator).tolist()
-                self._waiting = [*self._waiting, *(names[k] for k in order)]
-            name = next(name for name in self._waiting if name not in excluded)
-            self._waiting.remove(name)
-            drawn.append(self.sound(choose(self._members[name], generator), generator))
-        return drawn
+    def draw_label(self, excluded: AbstractSet[str], generator: torch.Generator) -> str:
+        """Draws a label of the class whose turn it is."""
+        names, classes = list(self._members), {sound_class(label) for label in excluded}
+        if not [name for name in self._waiting if name not in classes]:
+            order = torch.randperm(len(names), generator=generator).tolist()
+            self._waiting = [*self._waiting, *(names[k] for k in order)]
+        name = next(name for name in self._waiting if name not in classes)
+        self._waiting.remove(name)
+        return choose(self._members[name], generator)
 
 
 def evaluation_config(codec: AudioCodec) -> BuilderConfig:

@@ -1,4 +1,4 @@
-"""The closed vocabulary that nano speaks, and the texts made from it."""
+"""The closed vocabulary of nano's speech, and random texts over it."""
 
 import random
 import re
@@ -24,9 +24,12 @@ WORD_GROUPS: dict[str, tuple[str, ...]] = {
     "time": _words("today tomorrow"),
     "function": _words("the is in on and my we see at has to under it are our not"),
 }
-"""About 120 words by kind. One-letter words are left out: recognisers cannot judge them alone."""
+"""About 120 words by kind. One-letter words are left out: ASR models fail on them alone."""
 
 VOCABULARY: tuple[str, ...] = tuple(word for group in WORD_GROUPS.values() for word in group)
+
+LETTERS_PER_SECOND, MAX_LETTERS_PER_SECOND = 10.0, 14.2
+"""Median and maximum over 400 random texts of the corpus' flite voices, without silent ends."""
 
 _SENTENCES: tuple[tuple[str, int], ...] = (
     ("the {colour} {animal} is in the {place}", 6),
@@ -82,20 +85,20 @@ def random_sentence(rng: random.Random) -> str:
 
 
 def random_text(rng: random.Random, sentence_share: float = 0.4) -> str:
-    """Draws what one training utterance says: a sentence, or a sequence of 1 to 6 words."""
+    """Draws the text of a training utterance: a sentence, or a sequence of 1 to 6 words."""
     if rng.random() < sentence_share:
         return random_sentence(rng)
     return random_sequence(rng, rng.randint(1, 6))
 
 
 def held_out_texts(seed: int = 0, sequences: int = 400, sentences: int = 160) -> list[str]:
-    """Draws the texts that no training utterance may say; the same seed gives the same list."""
+    """Draws the texts that are kept out of training; the same seed gives the same list."""
     rng = random.Random(f"held-out {seed}")
     chosen: dict[str, None] = {}
     for i in range(sequences):
         chosen[random_sequence(rng, 1 + i % 6) if i % 6 else rng.choice(VOCABULARY)] = None
     singles = [text for text in chosen if " " not in text]
-    for text in singles[len(VOCABULARY) // 10 :]:  # most words must be heard alone in training
+    for text in singles[len(VOCABULARY) // 10 :]:  # most single words must be in training
         del chosen[text]
     while sum(1 for text in chosen) < sequences:
         chosen[random_sequence(rng, rng.randint(2, 6))] = None

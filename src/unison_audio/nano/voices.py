@@ -1,4 +1,4 @@
-"""The makers of synthetic speech: flite and piper voices, with pitch and formants shifted."""
+"""Synthesizes nano's speech with flite and piper voices, pitch and formants shifted."""
 
 import shutil
 import subprocess
@@ -19,11 +19,11 @@ from unison_audio.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voice:
+class SyntheticVoice:
     """One synthetic speaker."""
 
     name: str
-    """Speaker name as it stands in the corpus."""
+    """Speaker name in the corpus."""
     engine: str
     """Key of ``ENGINES``."""
     voice: str
@@ -33,17 +33,17 @@ class Voice:
     shift: float = 1.0
     """Factor on pitch and formants; the tempo is kept."""
     utterances: int = 0
-    """Training utterances; 0 for a speaker who is held out."""
+    """Number of training utterances; 0 for a held-out speaker."""
     tempo: float = 1.0
     """Factor on the speaking rate."""
 
 
 def _copies(
     engine: str, voice: str, gender: str, tempo: float, *copies: tuple[str, float, int]
-) -> tuple[Voice, ...]:
-    """Makes speakers out of one voice: (name, shift, training utterances) each."""
+) -> tuple[SyntheticVoice, ...]:
+    """Makes several speakers from one voice, each (name, shift, training utterances)."""
     return tuple(
-        Voice(
+        SyntheticVoice(
             name=name,
             engine=engine,
             voice=voice,
@@ -56,7 +56,7 @@ def _copies(
     )
 
 
-VOICES: tuple[Voice, ...] = (
+VOICES: tuple[SyntheticVoice, ...] = (
     *_copies(
         "flite",
         "slt",
@@ -91,7 +91,7 @@ VOICES: tuple[Voice, ...] = (
 )
 """All synthetic speakers; those without training utterances are the held-out speakers.
 
-The tempos leave about six latent frames to a word."""
+The tempos give a word about six latent frames."""
 
 
 def _flite(text: str, voice: str, stretch: float) -> tuple[np.ndarray, int]:
@@ -134,14 +134,14 @@ ENGINES: dict[str, Callable[[str, str, float], tuple[np.ndarray, int]]] = {
     "flite": _flite,
     "piper": _piper,
 }
-"""Speech makers: (text, voice, duration factor) -> (samples, sample rate)."""
+"""Speech synthesizers: (text, voice, duration factor) -> (samples, sample rate)."""
 
 
-def speak(text: str, voice: Voice, sample_rate: int) -> torch.Tensor:
-    """Speaks a text.
+def speak(text: str, voice: SyntheticVoice, sample_rate: int) -> torch.Tensor:
+    """Synthesizes a text.
 
-    The shift is made by speaking slower or faster and playing the result back at another rate,
-    which moves pitch and formants together and keeps the tempo.
+    A voice is shifted by synthesizing slower or faster and then resampling, which moves pitch and
+    formants together and keeps the tempo.
 
     Args:
         text: Words in lower case.

@@ -1,1 +1,1 @@
-"""The 15 tasks; start with `table`."""
+"""The tasks: table, templates, instructions, synthesis of batches; start with `table`."""

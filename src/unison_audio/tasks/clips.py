@@ -1,70 +1,44 @@
-"""What scenes are made from: clips of speech and of sound, and the pools that give them."""
+"""What scenes are made from: the pools that give clips of speech and of sound."""
 
 import dataclasses
-from typing import Protocol
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+
+from unison_audio.data.records import Clip
+
+ClipKind = Literal["speech", "speech_any", "speaker_pair", "sound", "noise"]
+"""``speech`` has its text, ``speech_any`` may have none. ``speaker_pair`` gives two different
+utterances of one speaker, with their texts. ``sound`` is an event without speech. ``noise`` is
+background noise."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SpeechClip:
-    """An utterance."""
+class ClipLimits:
+    """Which clips a builder can use."""
 
-    waveform: Tensor
-    """(samples,) at the pools' sample rate."""
+    max_seconds: float
+    """Longest utterance, each of a pair's; the length of noise. Longer sounds may come too: the
+    builder crops them, so that long recordings are not lost to short scenes."""
 
-    text: str
-    """The words; may be empty where `Pools.speech_any` gave it."""
+    exclude_labels: Sequence[AbstractSet[str]] = ()
+    """Per item, the labels that its sound must not have; no limit if empty."""
 
-    gender: str
-    """"male", "female", or empty where nobody said."""
-
-    speaker: str
-    """Who speaks; equal for equal voices."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SoundClip:
-    """A sound without speech."""
-
-    waveform: Tensor
-    """(samples,) at the pools' sample rate."""
-
-    label: str
-    """The event as a noun phrase that can be added or removed, "a dog barking"."""
-
-    caption: str
-    """What is heard; the label, or a sentence."""
+    def excluded(self, item: int) -> AbstractSet[str]:
+        """The labels that one item's sound must not have."""
+        return self.exclude_labels[item] if self.exclude_labels else frozenset()
 
 
 class Pools(Protocol):
     """Where raw clips come from; every draw is made with the generator given."""
 
-    def speech(
-        self, count: int, generator: torch.Generator, *, max_seconds: float
-    ) -> list[SpeechClip]:
-        """Utterances with their words, no longer than `max_seconds`."""
+    def draw(
+        self, kind: ClipKind, count: int, where: ClipLimits, generator: torch.Generator
+    ) -> list[Clip]:
+        """Draws clips of a kind.
 
-    def speech_any(
-        self, count: int, generator: torch.Generator, *, max_seconds: float
-    ) -> list[SpeechClip]:
-        """Utterances whose words may be unknown."""
-
-    def speaker_pairs(
-        self, count: int, generator: torch.Generator, *, max_seconds_each: float
-    ) -> list[tuple[SpeechClip, SpeechClip]]:
-        """Two different utterances of one speaker."""
-
-    def sounds(
-        self,
-        count: int,
-        generator: torch.Generator,
-        *,
-        exclude_labels: list[set[str]] | None = None,
-        max_seconds: float,
-    ) -> list[SoundClip]:
-        """Sounds; item i has a label outside `exclude_labels[i]`."""
-
-    def noise(self, count: int, generator: torch.Generator, seconds: float) -> list[Tensor]:
-        """Background noise of about that length."""
+        The record of a sound has a label, and as its caption the text that describes it here. A
+        ``speaker_pair`` gives 2 * count clips: each reference is followed by its target.
+        """

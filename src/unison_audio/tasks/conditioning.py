@@ -1,4 +1,12 @@
-"""From a task's waveforms to what the backbone reads: z_s, m and M_loss (paper section 3.3)."""
+"""The backbone's audio inputs from a task's waveforms: z_s, m and M_loss (paper section 3.3).
+
+| task | z_s | m | M_loss |
+|---|---|---|---|
+| generation | zeros | 0 | 1 |
+| editing | codec(source) | 1 | 1 |
+| zero-shot, reference | codec(reference) | 2 | 0 |
+| zero-shot, new speech | zeros | 0 | 1 |
+"""
 
 from dataclasses import dataclass
 
@@ -11,17 +19,17 @@ from unison_audio.tasks.table import Task
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """The audio side of a batch's condition."""
+    """Audio inputs of a batch."""
 
     z_s: Tensor
-    """(B, C, T') latent of the source or of the reference, zero where nothing is given."""
+    """(B, C, T') latent of the source or of the reference, zeros elsewhere."""
     m: Tensor
-    """(B, 1, T') task tag of each frame."""
+    """(B, 1, T') task tag of each frame: 0, 1 or 2."""
     loss_mask: Tensor
-    """(B, 1, T') M_loss: 1 on frames to be made, 0 on those of a reference."""
+    """(B, 1, T') M_loss: 1 on frames to generate, 0 on those of a reference."""
 
     def to(self, device: torch.device | str) -> "Condition":
-        """The same on another device."""
+        """Move the tensors to a device."""
         return Condition(
             z_s=self.z_s.to(device), m=self.m.to(device), loss_mask=self.loss_mask.to(device)
         )
@@ -35,28 +43,34 @@ def condition(
     source: Tensor | None = None,
     reference_samples: Tensor | None = None,
 ) -> Condition:
-    """Encodes what is given and tags the frames; training and inference both call this.
+    """Encodes the given audio and tags the frames, for training and inference alike.
 
     Args:
         codec: The variant's codec.
         task: The batch's task.
         frames: Latent frames T'.
-        batch: Items B.
+        batch: Number of items B.
         source: (B, samples) recordings to edit, or references followed by zeros.
-        reference_samples: (B,) samples of the reference, a multiple of the codec's hop.
+        reference_samples: (B,) samples of the reference, whole latent frames.
 
     Returns:
         z_s, m and the loss mask.
     """
     device = source.device if source is not None else torch.device("cpu")
     m = torch.zeros(batch, 1, frames, device=device)
-    keep = torch.ones_like(m)
+    loss_mask = torch.ones_like(m)
     if source is None:
+        # Zeros in latent space, not the latent of silence, which a codec does not map to zero.
         z_s = torch.zeros(batch, codec.channels, frames, device=device)
-        return Condition(z_s=z_s, m=m, loss_mask=keep)
+        return Condition(z_s=z_s, m=m, loss_mask=loss_mask)
     z_s = codec.encode(source)  # (B, C, T')
     if reference_samples is None:
-        return Condition(z_s=z_s, m=m + task.tag, loss_mask=keep)
+        return Condition(z_s=z_s, m=m + task.tag, loss_mask=loss_mask)
+    # Zero-shot. The reference and the silence after it are encoded in one run of the codec, as the
+    # target is, so that both latents agree on the reference's frames. Beyond them z_s is zeroed:
+    # the codec spreads the reference into the frames after it, which would tell the model about
+    # sound that the target does not have. M_loss leaves the reference's frames out, so that
+    # gradients come from the frames to synthesize alone (paper equation 3).
     edges = (reference_samples // codec.hop).to(device)
     given = (torch.arange(frames, device=device)[None] < edges[:, None])[:, None]  # (B, 1, T')
-    return Condition(z_s=z_s * given, m=m + task.tag * given, loss_mask=keep * ~given)
+    return Condition(z_s=z_s * given, m=m + task.tag * given, loss_mask=loss_mask * ~given)

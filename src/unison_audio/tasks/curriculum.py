@@ -1,4 +1,8 @@
-"""Which task a training batch holds: one task a batch, in stages (paper §3.7)."""
+"""The task of each training batch: one task per batch, in two stages (paper section 3.7).
+
+Batches of one task keep the gradients of generation and editing apart. All items of a batch also
+have the same kind of inputs.
+"""
 
 import dataclasses
 import itertools
@@ -9,52 +13,53 @@ from unison_audio.errors import InputError
 from unison_audio.tasks.table import TASKS
 
 STAGE1_STEPS = 150_000
-"""Steps of the first stage in the paper (§3.7)."""
+"""Steps of the first stage in the paper (section 3.7)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stretch of training with its own shares of the tasks."""
+    """A range of training steps with its own shares of the tasks."""
 
     until_step: int | None
-    """The first step that no longer belongs to it; None for the last stage."""
+    """First step after the stage; None for the last stage."""
 
     probabilities: dict[str, float]
-    """Task -> share; they sum to 1."""
+    """Task -> share of the batches; the shares sum to 1."""
 
 
 def default_stages(stage1_steps: int = STAGE1_STEPS) -> tuple[Stage, ...]:
-    """The table's curriculum: generation alone for `stage1_steps`, then every task.
+    """Return the paper's curriculum: generation for `stage1_steps`, then every task.
 
-    The first stage renormalises the generation tasks' shares.
+    The paper gives shares for the second stage only (Table 12). Both stages scale the shares of
+    their tasks to sum to 1, so a registered task needs no change of the other rows.
     """
-    first = {name: task.stage2_probability for name, task in TASKS.items() if task.stage1}
-    total = math.fsum(first.values())
+    both = {name: task.stage2_probability for name, task in TASKS.items()}
+    first = {name: share for name, share in both.items() if TASKS[name].stage1}
     return (
-        Stage(
-            until_step=stage1_steps,
-            probabilities={name: share / total for name, share in first.items()},
-        ),
-        Stage(
-            until_step=None,
-            probabilities={name: task.stage2_probability for name, task in TASKS.items()},
-        ),
+        Stage(until_step=stage1_steps, probabilities=_scaled(first)),
+        Stage(until_step=None, probabilities=_scaled(both)),
     )
 
 
+def _scaled(shares: dict[str, float]) -> dict[str, float]:
+    # fsum, since a plain sum of the table is 1 + 2e-16 and would alter the last bits of each share.
+    total = math.fsum(shares.values())
+    return {name: share / total for name, share in shares.items()}
+
+
 class TaskSampler:
-    """Draws the task of each batch; its state can be saved and restored."""
+    """Draws the task of each batch; a checkpoint saves and restores its state."""
 
     def __init__(self, stages: tuple[Stage, ...], seed: int) -> None:
-        """Check the stages and seed the draws.
+        """Validate the stages and seed the draws.
 
         Args:
-            stages: In order; all but the last end at a step.
-            seed: Of the sampler's own generator.
+            stages: The stages in order; all but the last end at a step.
+            seed: Seed of the sampler's own generator.
 
         Raises:
-            InputError: Unknown tasks, shares that are negative or do not sum to 1, or stages out
-                of order.
+            InputError: A task is unknown, a stage's shares are negative or do not sum to 1, or the
+                stages are out of order.
         """
         if not stages or stages[-1].until_step is not None:
             raise InputError("The last stage must have until_step None; add one that never ends.")
@@ -75,31 +80,35 @@ class TaskSampler:
                     "sum to 1."
                 )
         self.stages = stages
-        import torch
+        import torch  # here, since command lines read STAGE1_STEPS and the stages without it
 
+        # A generator of its own: the tasks of a run then depend on its seed and step alone, not on
+        # how many numbers the builders drew in between.
         self._generator = torch.Generator().manual_seed(seed)
 
     def stage(self, step: int) -> Stage:
-        """The stage that a step (from 0) belongs to."""
+        """Return the stage of a step, counted from 0."""
         return next(s for s in self.stages if s.until_step is None or step < s.until_step)
 
     def draw(self, step: int) -> str:
-        """Draw the task of one batch: one number from the generator."""
+        """Draw the task of one batch."""
         import torch
 
+        # Exactly one number per batch, whatever the stage, so that a resumed run and one with
+        # another stage plan stay aligned.
         probabilities = self.stage(step).probabilities
-        drawn = float(torch.rand((), dtype=torch.float64, generator=self._generator))
+        remaining = float(torch.rand((), dtype=torch.float64, generator=self._generator))
         possible = [name for name, share in probabilities.items() if share > 0.0]
         for name in possible:
-            drawn -= probabilities[name]
-            if drawn < 0.0:
+            remaining -= probabilities[name]
+            if remaining < 0.0:
                 return name
-        return possible[-1]
+        return possible[-1]  # the shares sum to 1 only up to rounding
 
     def state_dict(self) -> dict[str, Any]:
-        """The generator's state."""
+        """Return the generator's state."""
         return {"generator": self._generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state."""
+        """Restore a saved state."""
         self._generator.set_state(state["generator"].cpu())

@@ -1,4 +1,8 @@
-"""What the builders share: drawing clips, laying them out, finishing an example."""
+"""The builders' input, output and shared steps: placing clips, repeating events, headroom.
+
+Order of draws: every random number comes from one CPU generator, item by item. A step that draws
+one number more or less changes all later batches of a seed.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,101 +11,119 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unison_audio.data.records import Clip
 from unison_audio.tasks import scene
-from unison_audio.tasks.clips import Pools
+from unison_audio.tasks.clips import ClipKind, ClipLimits, Pools
 from unison_audio.tasks.scene import Layer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BuilderConfig:
-    """What the builders draw from; equal bounds fix a value, as evaluation does."""
+    """Ranges that the builders draw from; evaluation fixes values by equal bounds."""
 
     rms: float = 0.1
-    """RMS of a sound where it sounds (paper §3.6)."""
+    """RMS of a sound within its span (paper section 3.6)."""
 
     peak: float = 0.99
-    """No source or target exceeds this; both are scaled alike where one would."""
+    """Largest magnitude; source and target are scaled alike where one of them exceeds it."""
 
     fade_seconds: float = 0.01
-    """Fades at every boundary."""
+    """Length of the fade at every boundary."""
 
+    # Levels in dB. Evaluation fixes 10 dB for speech in scenes and 0 dB for speech with sound, and
+    # draws from -3 to 3 dB for events (paper section 4.2). Training covers ranges around these.
     event_snr_db: tuple[float, float] = (-3.0, 3.0)
-    """Edits: the event above the base."""
+    """Edits: level of the event over the base."""
 
     speech_snr_db: tuple[float, float] = (5.0, 15.0)
-    """Speech in a scene: the speech above the background."""
+    """Speech in a scene: level of the speech over the background."""
 
     t2as_snr_db: tuple[float, float] = (-5.0, 5.0)
-    """Speech with sound: the speech above the sound."""
+    """Speech with sound: level of the speech over the sound."""
 
     noise_snr_db: tuple[float, float] = (0.0, 15.0)
-    """Denoising: the speech above the noise."""
+    """Denoising: level of the speech over the noise."""
 
     mix_snr_db: tuple[float, float] = (-3.0, 3.0)
-    """Mixed sounds: each later event above the first."""
+    """Mixed sounds: level of each later event over the first."""
 
     mix_events: tuple[int, int] = (2, 3)
-    """Mixed sounds: how many."""
+    """Mixed sounds: number of events."""
 
     timed_events: tuple[int, int] = (2, 3)
-    """Timelines: how many events."""
+    """Timelines: number of events."""
 
     timed_overlap: float = 0.3
-    """Timelines: probability that an event begins before the one before it ends."""
+    """Timelines: probability that an event overlaps the one before."""
 
     min_window_seconds: float = 0.8
-    """Timelines: the shortest window, where the clip is long enough for that."""
+    """Timelines: shortest window, where the clip has room for it."""
 
     min_event_seconds: float = 1.0
-    """Edits and mixed sounds: a shorter event is repeated up to about this length."""
+    """Edits and mixed sounds: shorter events are repeated up to about this length."""
 
     short_seconds: float = 1.0
-    """Clips shorter than this are repeated with pauses of up to half their length; longer ones
-    with cross-fades."""
+    """Shorter clips are repeated with pauses of up to half their length, as a dog barks or a bell
+    rings; longer ones are repeated with cross-fades."""
 
     onset_seconds: tuple[float, float] = (0.0, 0.15)
-    """Generation: where speech, or a lone sound, begins."""
+    """Generation: onset of the speech, or of a lone sound."""
 
     reference_silence_seconds: float = 0.1
-    """Zero-shot: least silence between reference and target."""
+    """Zero-shot: shortest silence between reference and target."""
 
-    floor_dbfs: tuple[float, float] | None = None
-    """Edits: RMS of the noise under source and target, as under any recording; None for none."""
+    noise_floor_dbfs: tuple[float, float] | None = None
+    """Edits: RMS of the noise floor under source and target; None for digital silence."""
 
-    floor_probability: float = 0.6
-    """Edits: probability that a batch has such noise."""
+    noise_floor_probability: float = 0.6
+    """Edits: probability that a batch has a noise floor."""
 
     hop: int = 1024
-    """Zero-shot: samples of a latent frame; the target begins on a frame's edge."""
+    """Zero-shot: samples of a latent frame; the new speech begins at a frame boundary."""
 
     first_template_probability: float = 0.5
-    """Probability of the paper's own wording; the others share the rest."""
+    """Probability of the paper's own template; the others share the rest."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Draw:
-    """What a builder builds from."""
+    """The input of a builder: clips, sizes, randomness and ranges."""
 
     pools: Pools
-    """The raw clips."""
+    """Source of the raw clips."""
 
     batch: int
-    """Items."""
+    """Number of items B."""
 
     seconds: float
     """Length of every clip."""
 
     sample_rate: int
-    """The pools' and the clips' rate."""
+    """Samples per second, of the pools too."""
 
     generator: torch.Generator
     """A CPU generator."""
 
     device: torch.device | str
-    """Where the arithmetic is done."""
+    """Device that scales and mixes the waveforms."""
 
     config: BuilderConfig
-    """The ranges."""
+    """Ranges to draw from."""
+
+    def clips(
+        self,
+        kind: ClipKind,
+        *,
+        count: int | None = None,
+        max_seconds: float | None = None,
+        exclude_labels: Sequence[set[str]] = (),
+    ) -> list[Clip]:
+        """Draws clips: one an item (two for ``speaker_pair``) and as long as the scene at most."""
+        where = ClipLimits(
+            max_seconds=self.seconds if max_seconds is None else max_seconds,
+            exclude_labels=exclude_labels,
+        )
+        return self.pools.draw(kind, self.batch if count is None else count, where, self.generator)
 
     @property
     def samples(self) -> int:
@@ -116,22 +138,22 @@ class Draw:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Built:
-    """What a builder built, before its words are put into a template."""
+    """The output of a builder: waveforms, and the fields of the instruction template."""
 
     target: Tensor
-    """(B, samples)."""
+    """(B, samples): the sound that the instruction asks for."""
 
     source: Tensor | None = None
-    """(B, samples) of an edit or of zero-shot; None in plain generation."""
+    """(B, samples) of an edit or of zero-shot speech; None for other generation."""
 
     reference_samples: Tensor | None = None
-    """(B,) zero-shot: samples of the reference, its silence included, at the target's head."""
+    """(B,) zero-shot: samples of the reference and its silence at the start of the target."""
 
     fields: list[dict[str, Any]]
-    """Per item, what the template's placeholders stand for."""
+    """Replacements of the template's placeholders, per item."""
 
     details: list[dict[str, Any]]
-    """Per item, everything drawn."""
+    """Everything drawn, per item."""
 
 
 def finish(
@@ -143,7 +165,17 @@ def finish(
     source: Tensor | None = None,
     reference_samples: Tensor | None = None,
 ) -> Built:
-    """Give source and target headroom and note the factor as "gain"."""
+    """Scale source and target below the peak and record the factor as "gain".
+
+    Args:
+        draw: The builder's input.
+        fields: Replacements of the template's placeholders, per item.
+        details: Everything drawn, per item.
+        target: (B, samples).
+        source: (B, samples), or None.
+        reference_samples: (B,), or None.
+    """
+    # One factor for both: otherwise an edit would also have to change the level of all it keeps.
     waves = [target] if source is None else [target, source]
     gains, waves = scene.headroom(draw.config.peak, *waves)
     noted = [{**detail, "gain": float(gain)} for detail, gain in zip(details, gains, strict=True)]
@@ -156,13 +188,18 @@ def finish(
     )
 
 
-def lay(draw: Draw, clips: Sequence[Tensor], bounds: tuple[float, float] | None = None) -> Layer:
-    """Lay one clip an item, beginning at random.
+def place_randomly(
+    draw: Draw, clips: Sequence[Tensor], bounds: tuple[float, float] | None = None
+) -> Layer:
+    """Place one clip per item at a random time.
 
     Args:
-        draw: The draw.
-        clips: (samples_i,) each, no longer than the clip to fill.
-        bounds: Seconds between which it begins, where room is left; None for anywhere.
+        draw: The builder's input.
+        clips: One clip per item, (samples_i,), no longer than the item.
+        bounds: Earliest and latest onset in seconds, as far as the clip has room; None for any.
+
+    Raises:
+        ValueError: A clip is longer than the item.
     """
     starts = []
     for clip in clips:
@@ -180,55 +217,62 @@ def lay(draw: Draw, clips: Sequence[Tensor], bounds: tuple[float, float] | None 
 
 
 def fill(draw: Draw, clips: Sequence[Tensor]) -> Layer:
-    """Lay one sound an item over the whole clip: cropped at random, or repeated."""
+    """Cover each item with one sound, cropped at random or repeated."""
     filled = []
     for clip in clips:
-        cut = scene.crop(clip, draw.samples, draw.generator)
+        cut = scene.crop(clip, draw.samples, draw.generator)  # (at most samples,)
         filled.append(scene.repeat(cut, draw.samples, gap=pause(draw, cut), fade=draw.fade))
     zeros = [0] * len(filled)
     return scene.to_device(scene.layer(filled, zeros, draw.samples, draw.fade), draw.device)
 
 
 def pause(draw: Draw, clip: Tensor) -> int:
-    """Draw the pause between repetitions of a short clip; none for a longer one."""
+    """Draw the pause between repetitions of a short clip, in samples; 0 for a longer one."""
     half = clip.shape[0] // 2
+    # Drawn for longer clips too: the count of draws must not depend on the clip.
     gap = scene.integer(0, half, draw.generator)
     return gap if clip.shape[0] < draw.config.short_seconds * draw.sample_rate else 0
 
 
 def events(draw: Draw, clips: Sequence[Tensor]) -> list[Tensor]:
-    """Make clips into events: those longer than the clip are cropped, very short ones repeated."""
+    """Turn clips into events: crop those longer than an item and repeat very short ones."""
+    # A bark of 0.2 s is six latent frames of 312: most of an edit's loss would lie elsewhere.
     least = min(draw.samples, round(draw.config.min_event_seconds * draw.sample_rate))
-    made = []
+    repeated = []
     for clip in clips:
         cut = scene.crop(clip, draw.samples, draw.generator)
         gap = pause(draw, cut)
-        made.append(scene.repeat(cut, least, gap=gap, fade=draw.fade, whole=True))
-    return made
+        # Whole repetitions: half a bark at the end would be a sound of another kind.
+        repeated.append(scene.repeat(cut, least, gap=gap, fade=draw.fade, whole=True))
+    return repeated
 
 
-def with_floor(built: Built, draw: Draw) -> Built:
-    """Lays noise under a batch of edits, the same under an item's source and target.
+def add_noise_floor(built: Built, draw: Draw) -> Built:
+    """Add a noise floor to a batch of edits, the same noise to an item's source and target.
+
+    Built scenes are digitally silent between their sounds, recordings never are. The same noise on
+    both sides teaches the model to keep it.
 
     Args:
-        built: What was built.
-        draw: Its draws; the configuration has a level.
+        built: The builder's output.
+        draw: The builder's input.
 
     Returns:
-        The batch with noise of levels of its own, or as it was.
+        The batch with a noise floor of one level per item, or the unchanged batch.
     """
     config, generator = draw.config, draw.generator
-    if config.floor_dbfs is None or built.source is None:
+    if config.noise_floor_dbfs is None or built.source is None:
         return built
-    if float(torch.rand((), generator=generator)) >= config.floor_probability:
+    if float(torch.rand((), generator=generator)) >= config.noise_floor_probability:
         return built
-    low, high = config.floor_dbfs
-    level = low + (high - low) * torch.rand((len(built.target), 1), generator=generator)
+    low, high = config.noise_floor_dbfs
+    # Uniform in dB: recordings range over orders of magnitude.
+    level = low + (high - low) * torch.rand((len(built.target), 1), generator=generator)  # (B, 1)
     noise = 10 ** (level / 20) * torch.randn(built.target.shape, generator=generator)
     noise = noise.to(built.target.device)
     return dataclasses.replace(built, target=built.target + noise, source=built.source + noise)
 
 
-def sum_of(layers: Sequence[Layer]) -> Tensor:
-    """Mix layers: (B, samples)."""
+def mix(layers: Sequence[Layer]) -> Tensor:
+    """Mix layers to (B, samples)."""
     return torch.stack([sound.wave for sound in layers]).sum(dim=0)

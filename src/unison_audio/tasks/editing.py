@@ -1,8 +1,9 @@
-"""Online synthesis of the editing tasks: a scene before and after (paper Table 10).
+"""Online synthesis of the editing tasks: a scene before and after the edit (paper Table 10).
 
-Mirrored tasks share one draw and swap source and target. In audio edits the base has the
-configured RMS and the event stands above it by the SNR. In scenes with speech the speech has the
-configured RMS and the background stands below it, so that the speech is as loud in every task.
+Mirrored tasks, such as adding and removing, share one draw and swap source and target. In audio
+edits the base has the configured RMS and the event lies over it by the SNR. In scenes with speech
+the speech has the configured RMS and the background lies below it. So speech has one level in all
+tasks, zero-shot references included.
 """
 
 from collections.abc import Sequence
@@ -10,163 +11,167 @@ from typing import Any
 
 from torch import Tensor
 
+from unison_audio.data.records import Clip
 from unison_audio.tasks import scene
-from unison_audio.tasks.clips import SoundClip, SpeechClip
-from unison_audio.tasks.draw import Built, Draw, events, fill, finish, lay
+from unison_audio.tasks.draw import Built, Draw, events, fill, finish, place_randomly
 from unison_audio.tasks.scene import Layer
 
 Details = list[dict[str, Any]]
 
 
 def edit_add(draw: Draw) -> Built:
-    """The base before, the base with an event after."""
+    """Source: the base. Target: the base with an event."""
     base, (event,), details = _event_scene(draw, 1)
     fields = [{"event": detail["labels"][0]} for detail in details]
     return finish(draw, fields, details, source=base, target=base + event)
 
 
 def edit_remove(draw: Draw) -> Built:
-    """The mirror image of `edit_add`."""
+    """Source: the base with an event. Target: the base."""
     base, (event,), details = _event_scene(draw, 1)
     fields = [{"event": detail["labels"][0]} for detail in details]
     return finish(draw, fields, details, source=base + event, target=base)
 
 
 def edit_replace(draw: Draw) -> Built:
-    """The base with one event before, with another after."""
+    """Source: the base with one event. Target: the base with another."""
     base, (old, new), details = _event_scene(draw, 2)
     fields = [{"old": detail["labels"][0], "new": detail["labels"][1]} for detail in details]
     return finish(draw, fields, details, source=base + old, target=base + new)
 
 
 def speech_insert(draw: Draw) -> Built:
-    """The background before, somebody speaking in it after."""
-    clips = draw.pools.speech(draw.batch, draw.generator, max_seconds=draw.seconds)
+    """Source: the background. Target: the background with speech."""
+    clips = draw.clips("speech")
     base, speech, details = _speech_scene(draw, clips)
-    fields = [{"text": clip.text} for clip in clips]
+    fields = [{"text": clip.record.text} for clip in clips]
     return finish(draw, fields, details, source=base, target=base + speech)
 
 
 def speech_delete(draw: Draw) -> Built:
-    """The mirror image of `speech_insert`, with any speech."""
-    clips = draw.pools.speech_any(draw.batch, draw.generator, max_seconds=draw.seconds)
+    """Source: the background with any speech. Target: the background."""
+    clips = draw.clips("speech_any")
     base, speech, details = _speech_scene(draw, clips)
     fields: Details = [{} for _ in clips]
     return finish(draw, fields, details, source=base + speech, target=base)
 
 
 def speech_rewrite(draw: Draw) -> Built:
-    """The same voice in the same background says something else, from the same moment on."""
-    pairs = draw.pools.speaker_pairs(draw.batch, draw.generator, max_seconds_each=draw.seconds)
-    old_clips, new_clips = [a for a, _ in pairs], [b for _, b in pairs]
+    """Source and target: one voice in one background with different words, from the same onset."""
+    pairs = draw.clips("speaker_pair")
+    old_clips, new_clips = pairs[::2], pairs[1::2]
     base, old, details = _speech_scene(draw, old_clips)
+    # The new words begin where the old ones did, or earlier if they would not fit. The instruction
+    # says nothing about time, so another onset could not be learned.
     starts = [
         min(round(detail["speech_window"][0] * draw.sample_rate), draw.samples - len(clip.waveform))
         for detail, clip in zip(details, new_clips, strict=True)
     ]
-    laid = scene.layer([clip.waveform for clip in new_clips], starts, draw.samples, draw.fade)
-    new = scene.to_device(laid, draw.device).at(draw.config.rms)
+    placed = scene.layer([clip.waveform for clip in new_clips], starts, draw.samples, draw.fade)
+    new = scene.to_device(placed, draw.device).at(draw.config.rms)
     for detail, clip, window in zip(details, new_clips, new.seconds(draw.sample_rate), strict=True):
         detail.update(
             old_text=detail["text"],
-            text=clip.text,
+            text=clip.record.text,
             old_window=detail["speech_window"],
             speech_window=window,
         )
-    fields = [{"new": clip.text} for clip in new_clips]
+    fields = [{"new": clip.record.text} for clip in new_clips]
     return finish(draw, fields, details, source=base + old, target=base + new.wave)
 
 
 def denoise(draw: Draw) -> Built:
-    """Speech with noise throughout before, the speech alone after."""
+    """Source: speech with noise throughout. Target: the speech."""
     config = draw.config
-    clips = draw.pools.speech_any(draw.batch, draw.generator, max_seconds=draw.seconds)
-    speech = lay(draw, [clip.waveform for clip in clips]).at(config.rms)
+    # The instruction does not contain the words, so speech without a text serves too.
+    clips = draw.clips("speech_any")
+    speech = place_randomly(draw, [clip.waveform for clip in clips]).at(config.rms)
     snr = scene.uniform(config.noise_snr_db, draw.batch, draw.generator)
-    noises = draw.pools.noise(draw.batch, draw.generator, draw.seconds)
-    noise = fill(draw, noises).above(speech, -snr.to(draw.device))
-    details = _of_speech(clips, speech, draw.sample_rate)
-    for detail, drawn in zip(details, snr, strict=True):
-        detail["snr_db"] = float(drawn)
+    noises = draw.clips("noise")
+    noise = fill(draw, [clip.waveform for clip in noises]).above(speech, -snr.to(draw.device))
+    details = _speech_details(clips, speech, draw.sample_rate)
+    for detail, level in zip(details, snr, strict=True):
+        detail["snr_db"] = float(level)
     fields: Details = [{} for _ in clips]
     return finish(draw, fields, details, source=speech.wave + noise.wave, target=speech.wave)
 
 
 def audio_to_speech(draw: Draw) -> Built:
-    """The base with an event before, with speech in its place after."""
+    """Source: the base with an event. Target: the base with speech."""
     base, event, speech, details = _exchange_scene(draw)
     fields = [{"event": detail["labels"][0], "text": detail["text"]} for detail in details]
     return finish(draw, fields, details, source=base + event, target=base + speech)
 
 
 def speech_to_audio(draw: Draw) -> Built:
-    """The mirror image of `audio_to_speech`."""
+    """Source: the base with speech. Target: the base with an event."""
     base, event, speech, details = _exchange_scene(draw)
     fields = [{"event": detail["labels"][0]} for detail in details]
     return finish(draw, fields, details, source=base + speech, target=base + event)
 
 
 def _event_scene(draw: Draw, count: int) -> tuple[Tensor, list[Tensor], Details]:
-    """A base and `count` events of other kinds, each to be added to it by itself."""
-    sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
+    """Draw a base and `count` events with other labels than the base and each other."""
+    sounds = draw.clips("sound")
     base = fill(draw, [clip.waveform for clip in sounds]).at(draw.config.rms)
-    details = _of_base(sounds)
-    added = [_event(draw, base, details).wave for _ in range(count)]
+    details = _base_details(sounds)
+    # Each event has its level over the base alone, so that a replaced one does not shift the new.
+    added = [_event(draw, base, details).wave for _ in range(count)]  # count x (B, samples)
     return base.wave, added, details
 
 
-def _speech_scene(draw: Draw, voices: Sequence[SpeechClip]) -> tuple[Tensor, Tensor, Details]:
-    """Speech that begins anywhere, and a background throughout."""
+def _speech_scene(draw: Draw, voices: Sequence[Clip]) -> tuple[Tensor, Tensor, Details]:
+    """Draw a background throughout, and place speech at any time."""
     speech, base, details = _speech_over_base(draw, voices)
     return base.wave, speech.wave, details
 
 
 def _exchange_scene(draw: Draw) -> tuple[Tensor, Tensor, Tensor, Details]:
-    """A background, an event and speech, to be exchanged for one another."""
-    voices = draw.pools.speech(draw.batch, draw.generator, max_seconds=draw.seconds)
+    """Draw a background, an event and speech."""
+    voices = draw.clips("speech")
     speech, base, details = _speech_over_base(draw, voices)
     event = _event(draw, base, details)
     return base.wave, event.wave, speech.wave, details
 
 
-def _speech_over_base(draw: Draw, voices: Sequence[SpeechClip]) -> tuple[Layer, Layer, Details]:
+def _speech_over_base(draw: Draw, voices: Sequence[Clip]) -> tuple[Layer, Layer, Details]:
+    """Scale the background below the speech, not the speech over the background."""
     config = draw.config
-    sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
-    speech = lay(draw, [clip.waveform for clip in voices]).at(config.rms)
+    sounds = draw.clips("sound")
+    speech = place_randomly(draw, [clip.waveform for clip in voices]).at(config.rms)
     snr = scene.uniform(config.speech_snr_db, draw.batch, draw.generator)
     base = fill(draw, [clip.waveform for clip in sounds]).above(speech, -snr.to(draw.device))
-    spoken = _of_speech(voices, speech, draw.sample_rate)
+    spoken = _speech_details(voices, speech, draw.sample_rate)
     details = [
-        {**base_detail, **detail, "speech_snr_db": float(drawn)}
-        for base_detail, detail, drawn in zip(_of_base(sounds), spoken, snr, strict=True)
+        {**base_detail, **detail, "speech_snr_db": float(level)}
+        for base_detail, detail, level in zip(_base_details(sounds), spoken, snr, strict=True)
     ]
     return speech, base, details
 
 
 def _event(draw: Draw, base: Layer, details: Details) -> Layer:
-    """Draw an event of a kind not yet in the scene; note it in the details."""
-    clips = draw.pools.sounds(
-        draw.batch,
-        draw.generator,
-        exclude_labels=[{detail["base_label"], *detail["labels"]} for detail in details],
-        max_seconds=draw.seconds,
-    )
+    """Draw an event with a label that the scene lacks, and record it in the details.
+
+    With equal labels in base and event, "remove the rain" would be ambiguous.
+    """
+    present = [{detail["base_label"], *detail["labels"]} for detail in details]
+    clips = draw.clips("sound", exclude_labels=present)
     snr = scene.uniform(draw.config.event_snr_db, draw.batch, draw.generator)
-    laid = lay(draw, events(draw, [clip.waveform for clip in clips]))
-    event = laid.above(base, snr.to(draw.device))
+    placed = place_randomly(draw, events(draw, [clip.waveform for clip in clips]))
+    event = placed.above(base, snr.to(draw.device))
     windows = event.seconds(draw.sample_rate)
-    for detail, clip, drawn, window in zip(details, clips, snr, windows, strict=True):
-        detail["labels"].append(clip.label)
-        detail["snr_db"].append(float(drawn))
+    for detail, clip, level, window in zip(details, clips, snr, windows, strict=True):
+        detail["labels"].append(clip.record.label)
+        detail["snr_db"].append(float(level))
         detail["windows"].append(window)
     return event
 
 
-def _of_base(sounds: Sequence[SoundClip]) -> Details:
+def _base_details(sounds: Sequence[Clip]) -> Details:
     return [
         {
-            "base_label": clip.label,
-            "base_caption": clip.caption,
+            "base_label": clip.record.label,
+            "base_caption": clip.record.caption,
             "labels": [],
             "snr_db": [],
             "windows": [],
@@ -175,12 +180,12 @@ def _of_base(sounds: Sequence[SoundClip]) -> Details:
     ]
 
 
-def _of_speech(clips: Sequence[SpeechClip], speech: Layer, sample_rate: int) -> Details:
+def _speech_details(clips: Sequence[Clip], speech: Layer, sample_rate: int) -> Details:
     return [
         {
-            "text": clip.text,
-            "gender": clip.gender,
-            "speaker": clip.speaker,
+            "text": clip.record.text,
+            "gender": clip.record.gender,
+            "speaker": clip.record.speaker,
             "speech_window": window,
         }
         for clip, window in zip(clips, speech.seconds(sample_rate), strict=True)

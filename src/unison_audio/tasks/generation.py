@@ -1,8 +1,8 @@
-"""Online synthesis of the generation tasks: raw clips -> waveforms and what the text says.
+"""Online synthesis of the generation tasks: raw clips to waveforms and template fields.
 
-Every builder takes a `Draw` (the pools, the batch, the generator) and returns a `Built`. What is
-random is drawn on the CPU, item by item, so that the same generator state gives the same batch;
-levels, mixing and headroom are batch tensors on the training device (paper §3.6, Table 10).
+A builder maps a `Draw` (pools, batch size, generator) to a `Built`. Random numbers are drawn on the
+CPU, item by item, so that equal generator states give equal batches on every device. Levels, mixing
+and headroom are batch tensors on the training device (paper section 3.6, Table 10).
 """
 
 import math
@@ -11,35 +11,41 @@ from typing import Any
 import torch
 
 from unison_audio.tasks import scene
-from unison_audio.tasks.draw import Built, Draw, events, fill, finish, lay, pause, sum_of
+from unison_audio.tasks.draw import Built, Draw, events, fill, finish, mix, pause, place_randomly
 from unison_audio.tasks.reference import frame_edge
 from unison_audio.tasks.scene import Layer
 from unison_audio.tasks.templates import join_reference_text
 
 
 def tts(draw: Draw) -> Built:
-    """A voice, of a gender where it is known, says a text, from a small random onset on."""
+    """Target: speech after a short random onset."""
     config = draw.config
     room = draw.seconds - config.onset_seconds[1]
-    clips = draw.pools.speech(draw.batch, draw.generator, max_seconds=room)
-    speech = lay(draw, [clip.waveform for clip in clips], config.onset_seconds).at(config.rms)
-    fields = [{"gender": clip.gender, "text": clip.text} for clip in clips]
+    clips = draw.clips("speech", max_seconds=room)
+    speech = place_randomly(draw, [clip.waveform for clip in clips], config.onset_seconds).at(
+        config.rms
+    )
+    # An empty gender, where the corpus names none, selects a template without one.
+    fields = [{"gender": clip.record.gender, "text": clip.record.text} for clip in clips]
     details = [
-        {**field, "speaker": clip.speaker, "speech_window": window}
+        {**field, "speaker": clip.record.speaker, "speech_window": window}
         for field, clip, window in zip(fields, clips, speech.seconds(draw.sample_rate), strict=True)
     ]
     return finish(draw, fields, details, target=speech.wave)
 
 
 def zero_shot_tts(draw: Draw) -> Built:
-    """A reference utterance, silence, and another text in the same voice.
+    """Target: a reference utterance, silence, and another text in the same voice.
 
-    The source holds the reference and zeros; the silence is stretched to a frame's edge.
+    The source contains the reference and zeros.
     """
     config = draw.config
+    # The silence is extended to a frame boundary, since a latent frame is either given or generated
+    # (`conditioning`). Hence the frame of slack in the room for the two utterances.
     gap = round(config.reference_silence_seconds * draw.sample_rate)
     room = (draw.samples - gap - config.hop) / 2 / draw.sample_rate
-    pairs = draw.pools.speaker_pairs(draw.batch, draw.generator, max_seconds_each=room)
+    clips = draw.clips("speaker_pair", max_seconds=room)
+    pairs = list(zip(clips[::2], clips[1::2], strict=True))
     heads = scene.layer([a.waveform for a, _ in pairs], [0] * len(pairs), draw.samples, draw.fade)
     edges = [frame_edge(int(end) + gap, config.hop) for _, end in heads.spans]
     tails = scene.layer([b.waveform for _, b in pairs], edges, draw.samples, draw.fade)
@@ -47,10 +53,10 @@ def zero_shot_tts(draw: Draw) -> Built:
     speech = scene.to_device(tails, draw.device).at(config.rms)
     details = [
         {
-            "text": b.text,
-            "reference_text": a.text,
-            "gender": a.gender,
-            "speaker": a.speaker,
+            "text": b.record.text,
+            "reference_text": a.record.text,
+            "gender": a.record.gender,
+            "speaker": a.record.speaker,
             "reference_window": head,
             "speech_window": tail,
         }
@@ -63,82 +69,86 @@ def zero_shot_tts(draw: Draw) -> Built:
     ]
     return finish(
         draw,
-        [{"text": join_reference_text(a.text, b.text)} for a, b in pairs],
+        [{"text": join_reference_text(a.record.text, b.record.text)} for a, b in pairs],
         details,
-        target=source.wave + speech.wave,
+        target=source.wave + speech.wave,  # (B, samples)
         source=source.wave,
         reference_samples=torch.tensor(edges),
     )
 
 
 def t2a(draw: Draw) -> Built:
-    """One sound, from a small random onset on."""
+    """Target: one sound after a short random onset."""
     config = draw.config
-    clips = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
+    clips = draw.clips("sound")
     cut = [scene.crop(clip.waveform, draw.samples, draw.generator) for clip in clips]
-    sound = lay(draw, cut, config.onset_seconds).at(config.rms)
-    fields = [{"caption": clip.caption} for clip in clips]
+    sound = place_randomly(draw, cut, config.onset_seconds).at(config.rms)
+    fields = [{"caption": clip.record.caption} for clip in clips]
     details = [
-        {**field, "labels": [clip.label], "windows": [window]}
+        {**field, "labels": [clip.record.label], "windows": [window]}
         for field, clip, window in zip(fields, clips, sound.seconds(draw.sample_rate), strict=True)
     ]
     return finish(draw, fields, details, target=sound.wave)
 
 
 def t2a_mix(draw: Draw) -> Built:
-    """Two or three different sounds mixed, each beginning anywhere; one number a batch."""
+    """Target: two or three different sounds mixed, each at any time; one count per batch."""
     config = draw.config
+    # One count per batch, so that each event is one batch tensor.
     count = scene.integer(*config.mix_events, draw.generator)
     used: list[set[str]] = [set() for _ in range(draw.batch)]
     captions: list[list[str]] = [[] for _ in range(draw.batch)]
     details: list[dict[str, Any]] = [
-        {"captions": said, "labels": [], "windows": [], "snr_db": []} for said in captions
+        {"captions": listed, "labels": [], "windows": [], "snr_db": []} for listed in captions
     ]
     layers: list[Layer] = []
     for k in range(count):
-        clips = draw.pools.sounds(
-            draw.batch,
-            draw.generator,
-            exclude_labels=[set(labels) for labels in used],
-            max_seconds=draw.seconds,
-        )
-        sound = lay(draw, events(draw, [clip.waveform for clip in clips]))
+        clips = draw.clips("sound", exclude_labels=used)
+        sound = place_randomly(draw, events(draw, [clip.waveform for clip in clips]))
+        # The first event has no SNR; its draw keeps the count of numbers per event constant.
         snr = scene.uniform(config.mix_snr_db if k else (0.0, 0.0), draw.batch, draw.generator)
         sound = sound.at(config.rms) if k == 0 else sound.above(layers[0], snr.to(draw.device))
         layers.append(sound)
         for i, (clip, window) in enumerate(
             zip(clips, sound.seconds(draw.sample_rate), strict=True)
         ):
-            used[i].add(clip.label)
-            captions[i].append(clip.caption)
-            details[i]["labels"].append(clip.label)
+            used[i].add(clip.record.label)
+            captions[i].append(clip.record.caption)
+            details[i]["labels"].append(clip.record.label)
             details[i]["windows"].append(window)
             if k:
                 details[i]["snr_db"].append(float(snr[i]))
     # "a, b and c": the paper's "{caption} and {caption}" for any number.
-    fields = [{"first": ", ".join(said[:-1]), "last": said[-1]} for said in captions]
-    return finish(draw, fields, details, target=sum_of(layers))
+    fields = [{"first": ", ".join(listed[:-1]), "last": listed[-1]} for listed in captions]
+    return finish(draw, fields, details, target=mix(layers))
 
 
 def t2as(draw: Draw) -> Built:
-    """Speech mixed with a sound that lasts throughout."""
+    """Target: speech mixed with a sound throughout."""
     config = draw.config
     room = draw.seconds - config.onset_seconds[1]
-    voices = draw.pools.speech(draw.batch, draw.generator, max_seconds=room)
-    sounds = draw.pools.sounds(draw.batch, draw.generator, max_seconds=draw.seconds)
-    speech = lay(draw, [clip.waveform for clip in voices], config.onset_seconds).at(config.rms)
+    voices = draw.clips("speech", max_seconds=room)
+    sounds = draw.clips("sound")
+    speech = place_randomly(draw, [clip.waveform for clip in voices], config.onset_seconds).at(
+        config.rms
+    )
+    # The speech keeps its level and the sound is scaled, hence the negative SNR below.
     snr = scene.uniform(config.t2as_snr_db, draw.batch, draw.generator)
     sound = fill(draw, [clip.waveform for clip in sounds]).above(speech, -snr.to(draw.device))
     fields, details = [], []
     windows = speech.seconds(draw.sample_rate)
     for i, (voice, clip) in enumerate(zip(voices, sounds, strict=True)):
-        said = {"gender": voice.gender, "text": voice.text, "caption": clip.caption}
-        fields.append(said)
+        field = {
+            "gender": voice.record.gender,
+            "text": voice.record.text,
+            "caption": clip.record.caption,
+        }
+        fields.append(field)
         details.append(
             {
-                **said,
-                "speaker": voice.speaker,
-                "labels": [clip.label],
+                **field,
+                "speaker": voice.record.speaker,
+                "labels": [clip.record.label],
                 "snr_db": float(snr[i]),
                 "speech_window": windows[i],
             }
@@ -147,30 +157,27 @@ def t2as(draw: Draw) -> Built:
 
 
 def timed(draw: Draw) -> Built:
-    """Two or three events, each sounding exactly in the window that the text gives."""
+    """Target: two or three events, each in exactly the window that the text states."""
     config = draw.config
     plans = [windows(draw) for _ in range(draw.batch)]
     used: list[set[str]] = [set() for _ in range(draw.batch)]
-    target = torch.zeros(draw.batch, draw.samples, device=draw.device)
+    target = torch.zeros(draw.batch, draw.samples, device=draw.device)  # (B, samples)
     fields: list[dict[str, Any]] = [{"events": []} for _ in range(draw.batch)]
     for k in range(max(len(plan) for plan in plans)):
         rows = [i for i, plan in enumerate(plans) if k < len(plan)]
-        clips = draw.pools.sounds(
-            len(rows),
-            draw.generator,
-            exclude_labels=[set(used[i]) for i in rows],
-            max_seconds=draw.seconds,
-        )
+        clips = draw.clips("sound", count=len(rows), exclude_labels=[used[i] for i in rows])
         parts, starts = [], []
         for i, clip in zip(rows, clips, strict=True):
+            # Tenths of a second, the precision of the text, then samples.
             start, end = (round(t * draw.sample_rate / 10) for t in plans[i][k])
             cut = scene.crop(clip.waveform, end - start, draw.generator)
             parts.append(scene.repeat(cut, end - start, gap=pause(draw, cut), fade=draw.fade))
             starts.append(start)
-            used[i].add(clip.label)
+            used[i].add(clip.record.label)
             begins, ends = (f"{t / 10:.1f}" for t in plans[i][k])
-            fields[i]["events"].append({"start": begins, "end": ends, "event": clip.label})
+            fields[i]["events"].append({"start": begins, "end": ends, "event": clip.record.label})
         sound = scene.layer(parts, starts, draw.samples, draw.fade)
+        # Items have different numbers of events, so an event is added to its rows only.
         target[rows] += scene.to_device(sound, draw.device).at(config.rms).wave
     details = [
         {
@@ -183,13 +190,15 @@ def timed(draw: Draw) -> Built:
 
 
 def windows(draw: Draw) -> list[tuple[int, int]]:
-    """Draw one timeline: windows in tenths of a second, in order of their beginning."""
+    """Draw a timeline: windows in tenths of a second, ordered by their start."""
     config, generator = draw.config, draw.generator
+    # Whole tenths, so that the text states exactly what is built; 1e-6 absorbs rounding errors.
     tenths = math.floor(draw.seconds * 10 + 1e-6)
     count = scene.integer(*config.timed_events, generator)
     least = max(1, min(round(10 * config.min_window_seconds), tenths // count))
     slack = max(0, tenths - count * least)
-    # A uniform split of the time left over among the windows and the (half as long) pauses.
+    # Exponential variates, normalized, split the spare time uniformly among windows and pauses.
+    # Halved weights keep the pauses half as long in the mean.
     shares = -torch.log1p(-torch.rand(2 * count + 1, generator=generator))
     shares[0::2] *= 0.5
     spare = (slack * shares / shares.sum()).floor().int().tolist()
@@ -199,6 +208,8 @@ def windows(draw: Draw) -> list[tuple[int, int]]:
         start = now + spare[2 * k]
         end = now = start + least + spare[2 * k + 1]
         overlap = bool(torch.rand((), generator=generator) < config.timed_overlap)
+        # Drawn for the first event as well, for a constant count of numbers. An overlap moves the
+        # start back into at most half of the event before; the end stays.
         if plan and overlap:
             before = plan[-1]
             start = before[1] - scene.integer(1, (before[1] - before[0]) // 2, generator)

@@ -1,20 +1,24 @@
-"""Reading instructions: which task they ask for, and how their tags are spelled.
+"""Reads instructions: finds their task and spells their tags.
 
-The task follows from the tags, the inputs given and the verbs. What fits no task is refused with
-the forms that would.
+Tags, inputs and verbs determine the task. A task without verbs here, such as one that
+`register_task` added, is recognized by its templates. An instruction that fits no task is refused
+with the templates that fit the inputs.
 """
 
+import functools
 import re
+from dataclasses import dataclass
 
 from unison_audio.errors import InputError
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.templates import join_reference_text
 
 SPELLINGS: dict[str, str] = {"[Edit][Audio]": "", "[Edit] [Audio]": " "}
-"""The spellings of an edit's tags, named by example -> what stands between the two tags."""
+"""Spellings of an edit's tags, named by example -> the text between the two tags."""
 
 _TAG = re.compile(r"\[\s*(edit|speech\s+with\s+voice|speech|audio)\s*\]", re.IGNORECASE)
 
+# Straight, curly and Chinese quotes. What stands inside is speech, never a tag or a verb.
 _QUOTED = re.compile(r'"[^"]*"|“[^”]*”|「[^」]*」')
 
 _PLEASE = r"(?:please|now|then|and|also|can you|could you|i want (?:you )?to|\W)*\s*"
@@ -26,6 +30,7 @@ _WINDOW = re.compile(
     re.IGNORECASE,
 )
 
+# A lone "with" is part of many captions ("a car with a horn"), so only ", with" counts as a mix.
 _MIX = re.compile(r", with\b|\b(?:and|together with|mixed with|along with|while)\b", re.IGNORECASE)
 
 _ADD = r"(?:add|mix in|insert|overlay|put in|put|include|bring in|blend in|lay)"
@@ -43,8 +48,9 @@ _CLEAN = r"(?:denoise|de-noise|clean|enhance|suppress|reduce|restore)"
 
 _NOISE = r"\b(?:noise|noises|hiss|hum|static)\b"
 
-# What a clause does: tags of the clause -> (pattern of its words, what it does), first match wins.
-# Quoted words are replaced by a bare pair of quotes before matching.
+# Tags of a clause -> (pattern of its text, its action). The first match wins, so longer patterns
+# stand first: "remove the bell and add rain" replaces. Quoted text is reduced to a bare pair of
+# quotes before matching.
 _ACTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "edit audio": (
         (rf"{_REMOVE}\s+\S.*\b(?:and|then)\s+{_ADD}\s+\S", "replace audio"),
@@ -62,7 +68,7 @@ _ACTIONS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 
-# What the clauses of an edit do, in the order said -> the task.
+# Actions of an edit's clauses, in the order of the instruction -> task.
 _EDITS: dict[tuple[str, ...], str] = {
     ("add audio",): "edit_add",
     ("remove audio",): "edit_remove",
@@ -81,14 +87,19 @@ _EDITS: dict[tuple[str, ...], str] = {
 }
 
 
-def parse_instruction(instruction: str, has_source: bool, has_reference: bool) -> str:
-    """Tell which task an instruction asks for.
+_READ_BY_TAGS = frozenset({"tts", "zero_shot_tts", "t2a", "t2a_mix", "t2as", "timed"})
+"""Tasks that `_read` finds without verbs."""
 
-    Both spellings of an edit's tags are read, in any case, and wordings beyond the table's as far
-    as their verbs are clear. A caption with "and" counts as a mix; to the model the two are one.
+
+def parse_instruction(instruction: str, has_source: bool, has_reference: bool) -> str:
+    """Find the task of an instruction.
+
+    Tags may have either spelling and any case. Other words than the table's templates are
+    understood where their verbs are clear. A caption with "and" counts as a mix, which the model
+    treats like any other caption.
 
     Args:
-        instruction: As the user wrote it.
+        instruction: The user's instruction.
         has_source: Whether a recording to edit is given.
         has_reference: Whether a recording of a voice is given.
 
@@ -96,9 +107,13 @@ def parse_instruction(instruction: str, has_source: bool, has_reference: bool) -
         A key of `TASKS`.
 
     Raises:
-        InputError: The instruction fits no task, or not with these inputs; the message lists the
-            forms that do.
+        InputError: The instruction fits no task, or does not fit the inputs; the message lists the
+            templates that do.
     """
+    # Templates of other tasks come first: the verbs below might claim a part of their text.
+    name = _read_template(instruction)
+    if name is not None:
+        return _require_inputs(name, instruction, has_source, has_reference)
     clauses = _clauses(instruction)
     if not clauses:
         raise InputError(
@@ -112,11 +127,16 @@ def parse_instruction(instruction: str, has_source: bool, has_reference: bool) -
             f"The instruction {instruction!r} is not understood; "
             f"{_listing(has_source, has_reference, tags)}."
         )
+    return _require_inputs(name, instruction, has_source, has_reference)
+
+
+def _require_inputs(name: str, instruction: str, has_source: bool, has_reference: bool) -> str:
+    """Return the task's name if the inputs are those that it needs."""
     given = {"source": has_source, "reference": has_reference}
-    for kind, there in given.items():
-        if (kind in TASKS[name].needs) != there:
-            what = "takes no" if there else "needs a"
-            how = f"leave the {kind} out" if there else f"give the {kind}"
+    for kind, present in given.items():
+        if (kind in TASKS[name].needs) != present:
+            what = "takes no" if present else "needs a"
+            how = f"leave the {kind} out" if present else f"give the {kind}"
             raise InputError(
                 f"The instruction {instruction!r} ({name}) {what} {kind}; {how}, or "
                 f"{_listing(has_source, has_reference)}."
@@ -125,14 +145,14 @@ def parse_instruction(instruction: str, has_source: bool, has_reference: bool) -
 
 
 def respell(instruction: str, spelling: str) -> str:
-    """Spell the tags of an instruction as a variant's weights were trained with.
+    """Spell the tags of an instruction as in the training of a variant's weights.
 
     Args:
-        instruction: With either spelling; what is quoted is left alone.
+        instruction: An instruction in either spelling; quoted text does not change.
         spelling: A key of `SPELLINGS`.
 
     Raises:
-        InputError: An unknown spelling.
+        InputError: The spelling is unknown.
     """
     if spelling not in SPELLINGS:
         raise InputError(
@@ -143,15 +163,16 @@ def respell(instruction: str, spelling: str) -> str:
         plain = _TAG.sub(lambda tag: f"[{_tag_name(tag[1]).capitalize()}]", outside)
         return re.sub(r"\[Edit\]\s*\[", f"[Edit]{SPELLINGS[spelling]}[", plain)
 
+    # A spoken text may itself contain "[edit]"; only what stands outside of quotes is changed.
     quoted = _QUOTED.findall(instruction)
     outside = [tidy(part) for part in _QUOTED.split(instruction)]
     return "".join(part + quote for part, quote in zip(outside, [*quoted, ""], strict=True))
 
 
 def with_reference_text(instruction: str, reference_text: str) -> str:
-    """Put the words of the reference before those to be said in a zero-shot instruction.
+    """Insert the reference's text before the new text of a zero-shot instruction.
 
-    They go inside the quotes if there are any, else after the tag (spec: `{reference}, {text}`).
+    It goes inside the quotes, or after the tag where there are no quotes.
     """
     quote = _QUOTED.search(instruction)
     if quote:
@@ -170,9 +191,10 @@ def _tag_name(written: str) -> str:
 
 
 def _clauses(instruction: str) -> list[tuple[str, str]]:
-    """Split at the tags: (tags, words with quoted text emptied to a bare pair of quotes).
+    """Split an instruction at its tags into pairs of tags and text.
 
-    Nothing if the instruction does not begin with a tag. Empty quotes become none at all.
+    Quoted text is reduced to a bare pair of quotes, and empty quotes vanish, so that a missing text
+    is noticed. The result is empty if the instruction does not begin with a tag.
     """
 
     def bare(quote: re.Match[str]) -> str:
@@ -183,7 +205,7 @@ def _clauses(instruction: str) -> list[tuple[str, str]]:
     if pieces[0].strip() or len(pieces) < 3:
         return []
     clauses: list[tuple[str, str]] = []
-    edit = ""
+    edit = ""  # "edit " after [Edit], which belongs to the next tag
     for tag, words in zip(pieces[1::2], pieces[2::2], strict=True):
         name = _tag_name(tag)
         if name == "edit" and not words.strip() and not edit:
@@ -194,11 +216,34 @@ def _clauses(instruction: str) -> list[tuple[str, str]]:
     return [*clauses, ("edit", "")] if edit else clauses
 
 
+def _read_template(instruction: str) -> str | None:
+    """Return the task with a matching template, among the tasks that verbs do not cover."""
+    covered = _READ_BY_TAGS | set(_EDITS.values())
+    text = _normalized(instruction)
+    for name, task in TASKS.items():
+        if name not in covered and any(_pattern(form).fullmatch(text) for form in task.templates):
+            return name
+    return None
+
+
+def _normalized(text: str) -> str:
+    """Bring tags, quotes and spaces to one form."""
+    straight = re.sub("[“”]", '"', respell(text, "[Edit][Audio]"))
+    return " ".join(straight.split()).rstrip(".!")
+
+
+@functools.cache
+def _pattern(template: str) -> re.Pattern[str]:
+    """Compile a template to a pattern in which each placeholder stands for some text."""
+    literals = re.split(r"\{\w+\}", _normalized(template))
+    return re.compile(r"\S.*?".join(map(re.escape, literals)), re.IGNORECASE | re.DOTALL)
+
+
 def _read(clauses: list[tuple[str, str]]) -> str | None:
-    """The task that the clauses ask for, inputs aside; None if they are not understood."""
+    """Return the task of some clauses, whatever the inputs; None if they are not understood."""
     tags = tuple(tag for tag, _ in clauses)
-    words = [said for _, said in clauses]
-    if not all(re.search(r'\w|""', said) for said in words):
+    words = [text for _, text in clauses]
+    if not all(re.search(r'\w|""', text) for text in words):
         return None
     if tags == ("speech",):
         return "tts" if '""' in words[0] else None
@@ -207,16 +252,18 @@ def _read(clauses: list[tuple[str, str]]) -> str | None:
     if tags == ("speech with voice",):
         return "zero_shot_tts"
     if tags == ("audio",):
+        # Times make a timeline, whatever else the caption says. One that ends before it begins is
+        # an error, not a caption.
         spans = _WINDOW.findall(words[0])
         if spans:
             return "timed" if all(float(a) < float(b) for a, b in spans) else None
         return "t2a_mix" if _MIX.search(words[0]) else "t2a"
-    actions = tuple(_action(tag, said) for tag, said in clauses)
+    actions = tuple(_action(tag, text) for tag, text in clauses)
     return _EDITS.get(actions)
 
 
 def _action(tags: str, words: str) -> str:
-    """What a clause of an edit does; nothing if that is not clear."""
+    """Return the action of an edit's clause, "" if it is not clear."""
     for pattern, action in _ACTIONS.get(tags, ()):
         if re.match(_PLEASE + pattern, words, re.IGNORECASE | re.DOTALL):
             return action
@@ -224,7 +271,7 @@ def _action(tags: str, words: str) -> str:
 
 
 def _listing(has_source: bool, has_reference: bool, tags: tuple[str, ...] = ()) -> str:
-    """Say which forms fit the inputs, only those with the given tags where there are some."""
+    """List the first templates that fit the inputs, and if possible the tags."""
     fitting = [
         task.templates[0]
         for task in TASKS.values()
@@ -237,3 +284,34 @@ def _listing(has_source: bool, has_reference: bool, tags: tuple[str, ...] = ()) 
     ]
     given = "a source" if has_source else "a reference" if has_reference else "no recording"
     return f"with {given} the forms are: {' | '.join(tagged or fitting)}"
+
+
+@dataclass(frozen=True)
+class Mentions:
+    """The texts and the sounds that an instruction names."""
+
+    texts: tuple[str, ...]
+    """Texts to speak."""
+    sounds: tuple[str, ...]
+    """Descriptions of sounds, one for each clause; a description may name several sounds."""
+
+
+_EDIT_VERB = re.compile(rf"(?:^|\b(?:and|then)\b){_PLEASE}(?:{_ADD}|{_REMOVE}|{_SWAP})\b", re.I)
+
+
+def mentions(instruction: str) -> Mentions:
+    """Find the texts and the sounds that an instruction names.
+
+    Args:
+        instruction: Instruction with the tags of the task table.
+    """
+    texts = [quote[1:-1] for quote in _QUOTED.findall(instruction) if quote[1:-1].strip()]
+    sounds = []
+    for tags, words in _clauses(instruction):
+        if tags == "speech with voice" and '""' not in words:
+            texts.append(words)
+        elif tags == "audio":
+            sounds.append(_WINDOW.sub(",", words.replace('""', " ")))
+        elif tags == "edit audio":
+            sounds.append(_EDIT_VERB.sub(",", words.replace('""', " ")))
+    return Mentions(tuple(texts), tuple(sounds))

@@ -1,7 +1,7 @@
-"""The wordings of every task: one pool a task, the paper's own first (paper Table 10).
+"""Instruction templates: one pool per task, the paper's own template first (paper Table 10).
 
-A placeholder `{event}` stands for a field; `{Event}` for the same field with a capital. What
-follows the tag of a timeline is repeated for each of its events.
+The placeholder `{event}` stands for a field, `{Event}` for the same field with a capital letter. In
+a timeline the text after the tag is repeated for each event.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     import torch
 
+# Stripped from the end of the reference's text, so that the joint text is one sentence and not a
+# finished one followed by a comma.
 _CLOSING = " \t\n.,;:!?…。，、；：！？"
 
 _CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
@@ -118,7 +120,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "[Edit][Speech] Take out the voice [Edit][Audio] add the sound of {event}",
     ),
 }
-"""Task -> its wordings."""
+"""Task -> its templates."""
 
 WITHOUT_GENDER: dict[str, str] = {
     '[Speech] A {gender} voice saying "{text}"': '[Speech] A voice saying "{text}"',
@@ -139,22 +141,24 @@ WITHOUT_GENDER: dict[str, str] = {
         '[Speech] Say "{text}" [Audio] in the background {caption}'
     ),
 }
-"""Each wording that names a gender -> what is said where nobody knows it (Emilia, WenetSpeech)."""
+"""Template with a gender -> the template for clips of unknown gender (Emilia, WenetSpeech).
+
+A template that is not listed loses the placeholder alone."""
 
 
 def render(template: str, fields: Mapping[str, Any]) -> str:
-    """Put fields into a template.
+    """Fill the fields into a template.
 
     Args:
-        template: One of `TEMPLATES`.
-        fields: Name -> text; for a timeline "events", a list of such mappings. Where "gender" is
-            empty the template of `WITHOUT_GENDER` takes this one's place.
+        template: A template of `TEMPLATES`.
+        fields: Name -> text; a timeline has "events", a list of such mappings. With an empty
+            "gender" the template of `WITHOUT_GENDER` is used instead.
 
     Returns:
         The instruction.
     """
     if not fields.get("gender", "known"):
-        template = WITHOUT_GENDER.get(template, template)
+        template = WITHOUT_GENDER.get(template, template.replace("{gender} ", ""))
     if "events" not in fields:
         return _fill(template, fields)
     tag, sentence = template.split("] ", 1)
@@ -164,16 +168,19 @@ def render(template: str, fields: Mapping[str, Any]) -> str:
 def choose(
     templates: Sequence[str], first_probability: float, count: int, generator: torch.Generator
 ) -> list[str]:
-    """Draw one template an item.
+    """Draw one template per item.
 
     Args:
         templates: A pool.
-        first_probability: Of its first template; the others share the rest evenly.
-        count: Items.
-        generator: A CPU generator; two numbers are drawn an item.
+        first_probability: Probability of its first template; the others share the rest evenly.
+        count: Number of items.
+        generator: A CPU generator.
     """
     import torch
 
+    # Evaluation uses the paper's template alone, hence its large share in training. The second
+    # number is drawn even where the first decides: a fixed count per item keeps the rest of the
+    # batch independent of the probability.
     is_first = torch.rand(count, generator=generator) < first_probability
     other = torch.rand(count, generator=generator) * (len(templates) - 1)
     return [
@@ -183,9 +190,10 @@ def choose(
 
 
 def join_reference_text(reference_text: str, text: str) -> str:
-    """Join the words of the reference and those to be said, as the instruction wants them.
+    """Join the reference's text and the new text as zero-shot instructions contain them.
 
-    The reference's closing punctuation is stripped; a comma follows, `，` after Chinese.
+    The reference's closing punctuation is replaced by a comma, after Chinese by `，`. The released
+    weights were trained on this form, `{reference text}, {text}` (paper Table 10).
     """
     head = reference_text.strip().rstrip(_CLOSING)
     if not head:

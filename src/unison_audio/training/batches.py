@@ -1,8 +1,8 @@
 """The batches of a run: which task, built from which clips, encoded for the backbone.
 
-A batch walks the path that inference walks: builder, codec, text encoder (paper sections 3.6, 3.7).
-Everything it draws comes from a generator of its own, so that a run that was killed goes on to the
-bit, and any number of processes makes the same batches.
+A batch goes through the same builder, codec and text encoder as in inference (paper sections 3.6
+and 3.7). Each batch draws from a generator of its own, seeded by its number. A resumed run thus
+continues bit-identically, and any number of processes makes the same batches.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import math
 import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,10 +20,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from unison_audio.codecs.table import AudioCodec
-from unison_audio.data.pools import MemoryPools, VariedPools, label_of
-from unison_audio.data.records import Clip
+from unison_audio.data.pools import MemoryPools, VariedPools
+from unison_audio.data.records import Clip, label_of
 from unison_audio.errors import InputError, TextError
-from unison_audio.model import flow
 from unison_audio.tasks.clips import Pools
 from unison_audio.tasks.conditioning import Condition, condition
 from unison_audio.tasks.curriculum import Stage, TaskSampler
@@ -35,7 +35,7 @@ from unison_audio.variants import Variant
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
+class EncodedBatch:
     """A batch ready for the backbone."""
 
     z: Tensor
@@ -45,72 +45,78 @@ class Example:
     text: TextStates
     """Hidden states (B, D, N, text_dim), mask (B, N), and penultimate states where wanted."""
     task: str
-    """The batch's task."""
+    """Name of the task."""
     sampler_state: dict[str, Any]
-    """State of the task sampler behind the step that this batch belongs to."""
+    """State of the task sampler after the step of this batch."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time that synthesis, codec and text encoder took."""
     redraws: int = 0
-    """Batches thrown away before this one, because an instruction could not be read."""
+    """Batches discarded before this one because the text encoder could not read them."""
 
 
 class PoolSource(Protocol):
-    """Gives the clips that batches are built from."""
+    """Source of the clips that batches are built from."""
 
     def pools(self, max_words: int | None) -> Pools:
-        """Pools whose texts have at most so many words."""
+        """Pools whose texts have at most `max_words` words; None for no limit."""
+        ...
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Number of clips that could not be used, by reason."""
+        ...
+
+    def state_dict(self) -> Any:
+        """The position in the corpora; None where there is none."""
+        ...
+
+    def load_state_dict(self, states: Sequence[Any], /) -> None:
+        """Restores the positions of all processes."""
+        ...
+
+    def close(self) -> None:
+        """Ends worker processes."""
         ...
 
 
 REDRAWS = 10
-"""Batches built at most until each of one's instructions can be read."""
+"""Attempts at a batch whose instructions the text encoder can read."""
 
 REDRAW_SEEDS = 7919
-"""Between the seeds of two attempts at a batch."""
+"""Distance between the seeds of two attempts at a batch, far from the offsets 1 to 3 that noise,
+samples and validation add to the run's seed."""
 
 
 def buildable_tasks(clips: Sequence[Clip]) -> set[str]:
-    """Names of the tasks whose batches the builders can make from some clips."""
+    """Names of the tasks that the builders can make from these clips."""
     labels = {label_of(clip.record) for clip in clips if clip.record.kind == "sound"}
     spoken = [clip.record for clip in clips if clip.record.text]
     speakers = [record.speaker for record in spoken if record.speaker]
-    can: set[str] = set()
-    if labels:
-        can.add("t2a")
-    if len(labels) >= 2:
-        can |= {"edit_add", "edit_remove"}
-    if len(labels) >= 3:
-        can |= {"t2a_mix", "timed", "edit_replace"}
-    if spoken:
-        can |= {"tts", "denoise"}
-    if len(speakers) > len(set(speakers)):
-        can.add("zero_shot_tts")
-    if spoken and labels:
-        can |= {"t2as", "speech_insert", "speech_delete"}
-    if spoken and len(labels) >= 2:
-        can |= {"audio_to_speech", "speech_to_audio"}
-    if len(spoken) >= 2 and labels:
-        can.add("speech_rewrite")
-    return can
+    repeated = len(speakers) > len(set(speakers))
+    return {
+        name
+        for name, task in TASKS.items()
+        if task.sounds <= len(labels)
+        and task.utterances <= len(spoken)
+        and (repeated or not task.same_speaker)
+    }
 
 
 def buildable_shares(
     shares: Mapping[str, float], clips: Sequence[Clip], corpus: object
 ) -> dict[str, float]:
-    """Limits the shares of tasks to those that a corpus has clips for.
-
-    Tasks that are left out are named in a warning.
+    """Keeps the tasks that a corpus has clips for; a warning names the others.
 
     Args:
         shares: Task -> share of the batches.
         clips: The clips to build from.
-        corpus: What to call them in a message.
+        corpus: Name of the clips in messages.
 
     Returns:
-        The same shares where every task can be built, else the others scaled to sum to 1.
+        The shares of the kept tasks, scaled to sum to 1.
 
     Raises:
-        InputError: If none can be built.
+        InputError: If no task can be built.
     """
     can = buildable_tasks(clips)
     missing = [name for name, share in shares.items() if share > 0 and name not in can]
@@ -120,7 +126,7 @@ def buildable_shares(
     if not kept:
         raise InputError(
             f"{corpus} has no clips for any of {', '.join(missing)}; add speech with its text, or "
-            "sounds with labels"
+            "sounds with labels."
         )
     warnings.warn(
         f"{corpus} has no clips for {', '.join(missing)}; these tasks are left out of the training",
@@ -134,8 +140,8 @@ class CorpusInMemory:
 
     Args:
         clips: The clips.
-        sample_rate: Of the clips, in Hz.
-        label_weights: How often each label of a sound is drawn, relatively; evenly if None.
+        sample_rate: Sample rate of the clips in Hz.
+        label_weights: Relative frequency of each sound label; None for equal frequencies.
     """
 
     def __init__(
@@ -146,6 +152,7 @@ class CorpusInMemory:
     ) -> None:
         self.clips, self.sample_rate, self.label_weights = clips, sample_rate, label_weights
         self.made: dict[int | None, MemoryPools] = {}
+        self.skipped: Counter[str] = Counter()  # clips in memory have all been decoded
 
     def pools(self, max_words: int | None) -> MemoryPools:
         """As in `PoolSource`."""
@@ -155,25 +162,35 @@ class CorpusInMemory:
             )
         return self.made[max_words]
 
+    def state_dict(self) -> None:
+        """Nothing: each batch draws from all clips, by its own generator."""
 
-class ExampleStream(IterableDataset[Example]):
-    """Makes one process' batches of a run in their order, also from several worker processes.
+    def load_state_dict(self, states: Sequence[Any], /) -> None:
+        """Does nothing, as in `state_dict`."""
 
-    A step has `batches_per_step` batches; process r of w makes those number r, r + w, ... Every
-    batch is made from its own generator; only the task sampler runs through all of them.
+    def close(self) -> None:
+        """Does nothing: there are no worker processes."""
+
+
+class BatchStream(IterableDataset[EncodedBatch]):
+    """One process' batches of a run in order, made by any number of worker processes.
+
+    A step has `batches_per_step` batches; process r of w makes the batches r, r + w, ... Every
+    batch has its own generator. Only the task sampler is sequential: each worker draws the tasks
+    of all batches, also of those that it does not make.
 
     Args:
-        variant: What is trained.
-        recipe: How.
-        source: Where the clips come from.
+        variant: The variant to train.
+        recipe: How it is trained.
+        source: Source of the clips.
         codec: The variant's codec.
         text_encoder: The variant's text encoder.
-        device: Where batches are mixed and encoded.
+        device: Device on which batches are mixed and encoded.
         rank: Number of this process.
-        world: Processes in all.
+        world: Number of processes.
 
     Raises:
-        InputError: If the batches of a step cannot be shared evenly among the processes.
+        InputError: If the processes do not divide the batches of a step.
     """
 
     def __init__(
@@ -191,7 +208,7 @@ class ExampleStream(IterableDataset[Example]):
         if recipe.batches_per_step % world:
             raise InputError(
                 f"{recipe.batches_per_step} batches a step cannot be shared by {world} processes; "
-                "choose a multiple of the processes"
+                "choose a multiple of the processes."
             )
         self.variant, self.recipe, self.source = variant, recipe, source
         self.codec, self.text_encoder, self.device = codec, text_encoder, torch.device(device)
@@ -203,12 +220,14 @@ class ExampleStream(IterableDataset[Example]):
         self.sampler = TaskSampler(stages, recipe.seed)
         self.first = 0
 
-    def __iter__(self) -> Iterator[Example]:
-        """Yields this process' examples of the steps from ``first`` on."""
+    def __iter__(self) -> Iterator[EncodedBatch]:
+        """Yields this process' batches from step `first` on."""
         worker = get_worker_info()
         index, count = (worker.id, worker.num_workers) if worker else (0, 1)
         if worker:
-            os.nice(5)
+            os.nice(5)  # on few cores the backbone's step would wait for its own batch makers
+            # The setting is per process. Decaying filters and fades end in denormal numbers, which
+            # the CPU handles many times slower than zeros.
             torch.set_flush_denormal(True)
         made = 0
         for step in range(self.first, self.recipe.steps):
@@ -219,17 +238,17 @@ class ExampleStream(IterableDataset[Example]):
                 made += 1
 
     def draw_tasks(self, step: int) -> list[str]:
-        """Draws the tasks of a step's batches, those of other processes too."""
+        """Draws the tasks of all batches of a step, also of other processes."""
         return [self.sampler.draw(step) for _ in range(self.recipe.batches_per_step)]
 
-    def make(self, step: int, number: int, task: str) -> Example:
+    def make(self, step: int, number: int, task: str) -> EncodedBatch:
         """Builds and encodes batch `number` of a step.
 
-        A batch with an instruction that the text encoder cannot read, such as one with a very long
-        caption, is built anew from another draw.
+        If the text encoder cannot read an instruction, such as a very long caption, the batch is
+        built again from another seed.
 
         Raises:
-            InputError: If `REDRAWS` batches in a row had such an instruction.
+            InputError: If `REDRAWS` attempts failed.
         """
         for attempt in range(REDRAWS):
             began = time.perf_counter()
@@ -237,17 +256,17 @@ class ExampleStream(IterableDataset[Example]):
             self._wait()
             synthesis = time.perf_counter() - began
             try:
-                example = self.encode(batch, {"synthesis": synthesis})
-                return dataclasses.replace(example, redraws=attempt)
+                encoded = self.encode(batch, {"synthesis": synthesis})
+                return dataclasses.replace(encoded, redraws=attempt)
             except TextError as error:
                 last = error
         raise InputError(
             f"{REDRAWS} batches of {task} in a row had an instruction that the text encoder cannot "
-            f"read; filter the captions of the corpus ({last})"
+            f"read; filter the captions of the corpus ({last})."
         )
 
     def build(self, step: int, task: str, number: int = 0, attempt: int = 0) -> TaskBatch:
-        """Builds a batch of waveforms; each attempt is another draw."""
+        """Builds a batch of waveforms; each attempt has another seed."""
         seed_step = step * self.recipe.batches_per_step + number
         generator = step_generator(self.recipe.seed + REDRAW_SEEDS * attempt, seed_step)
         phase = self.recipe.phase(step)
@@ -267,16 +286,16 @@ class ExampleStream(IterableDataset[Example]):
         )
 
     def builder_config(self) -> BuilderConfig:
-        """What the builders draw from."""
+        """Settings of the task builders."""
         return BuilderConfig(
             hop=self.codec.hop,
             first_template_probability=self.recipe.first_template_probability,
-            floor_dbfs=self.recipe.floor_dbfs,
+            noise_floor_dbfs=self.recipe.noise_floor_dbfs,
         )
 
     @torch.no_grad()
-    def encode(self, batch: TaskBatch, seconds: dict[str, float] | None = None) -> Example:
-        """Brings a batch of waveforms and instructions to latents and hidden states."""
+    def encode(self, batch: TaskBatch, seconds: dict[str, float] | None = None) -> EncodedBatch:
+        """Encodes waveforms to latents and instructions to hidden states."""
         began = time.perf_counter()
         z = self.codec.encode(batch.target)
         given = condition(
@@ -291,7 +310,7 @@ class ExampleStream(IterableDataset[Example]):
         encoded = time.perf_counter()
         text = self.text_encoder.encode(batch.instructions)
         self._wait()
-        return Example(
+        return EncodedBatch(
             z=z,
             condition=given.to(z.device),
             text=text,
@@ -305,40 +324,6 @@ class ExampleStream(IterableDataset[Example]):
         )
 
     def _wait(self) -> None:
-        """Lets a GPU finish, so that times are those of the work and not of its launch."""
+        """Waits for the GPU: kernels run asynchronously, so a time without it is of the launch."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-def velocity_error(
-    model: torch.nn.Module,
-    example: Example,
-    generator: torch.Generator,
-    text_dropout: float,
-    t_mean: float = 0.0,
-) -> Tensor:
-    """The loss of one batch (paper Eq. 3): training and validation both call this.
-
-    Args:
-        model: The backbone, or what spreads it over processes.
-        example: The batch.
-        generator: Of the noise, the times and the dropout.
-        text_dropout: Probability that an item loses its text.
-        t_mean: Mean of logit(t).
-
-    Returns:
-        A scalar.
-    """
-    z, given, text = example.z, example.condition, example.text
-    device = z.device
-    eps = torch.randn(z.shape, generator=generator).to(device)
-    t = flow.sample_t(z.shape[0], generator, mean=t_mean).to(device)
-    dropped = flow.draw_dropped(z.shape[0], generator, text_dropout)
-    mask = text.mask.to(device)
-    states, kept = flow.remove_text(dropped, text.hidden_states.to(device), mask)
-    penultimate = None
-    if text.penultimate is not None:
-        penultimate, _ = flow.remove_text(dropped, text.penultimate.to(device), mask)
-    x = torch.cat((flow.add_noise(z, eps, t), given.z_s, given.m), dim=1)  # (B, 2C+1, T')
-    v = model(x, t, states if states.shape[1] else None, kept, penultimate)
-    return flow.flow_loss(v, z, eps, given.loss_mask)

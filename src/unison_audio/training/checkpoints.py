@@ -1,4 +1,4 @@
-"""The folder of a training run: checkpoints written whole, the log of losses, exact resume."""
+"""Checkpoints of a training run: atomic writes, exact resume, signals, the weights' average."""
 
 import errno
 import math
@@ -16,33 +16,40 @@ from torch import nn
 from unison_audio.errors import InputError
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""No space left, no quota left, and the largest file that is allowed."""
+"""No space left, quota exceeded, file too large."""
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """Makes the generator of one step, so that a resumed run draws what it would have drawn."""
+    """The generator of one step.
+
+    It depends on the step alone, not on the steps before. A resumed run thus draws the same
+    numbers as a run that never stopped, without any generator state in the checkpoint.
+    """
+    # The factor keeps the seeds of clips (seed), noise (seed + 1) and samples (seed + 2) apart.
     return torch.Generator().manual_seed((seed * 1_000_003 + step) % (1 << 63))
 
 
-def learning_rate(step: int, *, peak: float, warmup: int, total: int, floor: float = 0.02) -> float:
-    """Linear warm-up, then a cosine from ``peak`` down to ``floor * peak`` at ``total`` steps."""
+def learning_rate(
+    step: int, *, peak: float, warmup: int, total: int, lowest: float = 0.02
+) -> float:
+    """Linear warm-up, then a cosine from `peak` down to `lowest * peak` at `total` steps."""
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
-    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+    return peak * (lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
-    """Writes ``checkpoint-<step>.pt`` whole or not at all and removes all but the newest ``keep``.
+    """Writes `checkpoint-<step>.pt` atomically and keeps the newest `keep` checkpoints.
 
     Args:
         folder: The run's folder.
         step: Steps done.
-        state: Tensors and plain values only, so that it loads without pickled code.
-        keep: How many checkpoints stay.
+        state: Tensors and plain values only, so that it loads with `weights_only=True`.
+        keep: Number of checkpoints to keep.
 
     Raises:
-        OSError: If it cannot be written; older ones are then as they were.
+        OSError: If it cannot be written; the older checkpoints are then unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"checkpoint-{step:08d}.pt"
@@ -50,10 +57,11 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 
     try:
         with partial.open("wb") as file:
             torch.save({"step": step, **state}, file)
+            # Without fsync a power cut could leave the new name with an empty file behind it.
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
-        partial.unlink(missing_ok=True)  # on a full disk half a checkpoint helps nobody
+        partial.unlink(missing_ok=True)  # it would take the space that a full disk lacks
         raise
     partial.replace(path)
     left_behind = folder.glob("checkpoint-*.partial")  # by a kill while it was written
@@ -63,11 +71,11 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 
 
 
 @contextmanager
-def full_disk_told(folder: Path) -> Iterator[None]:
-    """Says in one sentence that the disk is full, and what becomes of the run.
+def full_disk_as_input_error(folder: Path) -> Iterator[None]:
+    """Turns the error of a full disk into one sentence that says how to resume.
 
     Raises:
-        InputError: If it is.
+        InputError: If the disk is full.
     """
     try:
         yield
@@ -77,13 +85,13 @@ def full_disk_told(folder: Path) -> Iterator[None]:
         saved = sorted(folder.glob("checkpoint-*.pt"))
         where = f"step {int(saved[-1].stem.split('-')[1])}" if saved else "the beginning"
         raise InputError(
-            f"The disk with {folder} is full ({error.strerror}); make room on it and give the same "
-            f"command again: the run goes on from {where}"
+            f"The disk with {folder} is full ({error.strerror}); free some space and rerun the "
+            f"same command: the run resumes from {where}."
         ) from error
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Loads the newest checkpoint of a run, or gives None for a fresh one.
+    """Loads the newest checkpoint of a run; None for a fresh run.
 
     Raises:
         InputError: If the newest checkpoint cannot be read.
@@ -95,13 +103,16 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         return torch.load(paths[-1], map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(
-            f"The checkpoint {paths[-1]} cannot be read ({error}); delete it to go on from the one "
-            "before, or choose another run folder"
+            f"The checkpoint {paths[-1]} cannot be read ({error}); delete it to resume from the "
+            "one before, or choose another run folder."
         ) from error
 
 
 class StopRequest:
-    """Notes SIGTERM and SIGINT, so that a run saves before it ends."""
+    """Records SIGTERM and SIGINT, so that a run can save before it ends.
+
+    A handler that raised would interrupt a step between the backbone and its average.
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -111,13 +122,18 @@ class StopRequest:
         self.asked = True
 
     def restore(self) -> None:
-        """Leaves the signals to whom they belonged before."""
+        """Restores the previous signal handlers."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
 
 class Ema:
-    """Exponential moving average of a module's parameters."""
+    """Exponential moving average of a module's parameters.
+
+    Args:
+        module: The module; its present parameters are the first average.
+        decay: Weight of the old average at an update.
+    """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -125,9 +141,10 @@ class Ema:
 
     @torch.no_grad()
     def update(self, module: nn.Module, decay: float | None = None) -> None:
-        """Moves the average towards the module."""
+        """Moves the average towards the module's parameters."""
         rate = 1 - (self.decay if decay is None else decay)
         parameters = dict(module.named_parameters())
+        # One fused call: a loop over hundreds of small tensors costs more than the arithmetic.
         names = list(self.values)
         torch._foreach_lerp_(
             [self.values[name] for name in names], [parameters[name] for name in names], rate
@@ -135,6 +152,6 @@ class Ema:
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
-        """Writes the average into a module of the same shape."""
+        """Copies the average into a module of the same shape."""
         for name, parameter in module.named_parameters():
             parameter.copy_(self.values[name])

@@ -1,10 +1,11 @@
-"""A user's own clips for fine-tuning: reading the list, and batches out of it.
+"""A user's own clips for fine-tuning: reads the list and makes batches of it.
 
 Each line of the list is an object with `audio` and one of these:
 
-* `caption`, or `label` (as in "Add {label}"): a sound, from which the builders make what they can.
-* `text`, with `gender` and perhaps `speaker`: an utterance, likewise.
-* `instruction`, with `source` for edits: the audio is what the instruction is to give, as it is.
+* `caption`, or `label` (as in "Add {label}"): a sound, from which the builders make every task
+  that they can.
+* `text`, with `gender` and optionally `speaker`: an utterance, used in the same way.
+* `instruction`, with `source` for edits: the audio is the result of the instruction, used as it is.
 """
 
 from collections import defaultdict
@@ -18,14 +19,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from unison_audio import audio, audio_files
-from unison_audio.data.pools import plain_caption
+from unison_audio.data.captions import plain_caption
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.errors import InputError
 from unison_audio.files import read_rows
 from unison_audio.inputs import PEAK
 from unison_audio.tasks.instructions import parse_instruction, respell
 from unison_audio.tasks.table import TASKS, TaskBatch
-from unison_audio.training.batches import REDRAW_SEEDS, ExampleStream, buildable_tasks
+from unison_audio.training.batches import REDRAW_SEEDS, BatchStream, buildable_tasks
 from unison_audio.training.checkpoints import step_generator
 from unison_audio.variants import Variant
 
@@ -36,21 +37,21 @@ GENDERS = ("male", "female")
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """An instruction and what it is to give."""
+    """An instruction and its result."""
 
     task: str
-    """The task that it asks for."""
+    """Task of the instruction."""
     instruction: str
-    """As the model reads it."""
+    """The instruction in the variant's spelling."""
     target: Tensor
-    """(samples,) whole latent frames, at model level."""
+    """The result, (samples,): whole latent frames, at the level that the model expects."""
     source: Tensor | None
-    """(samples,) what is edited, likewise."""
+    """The recording to edit, (samples,), with the same gain; None for generation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnClips:
-    """What a list gives."""
+    """The content of a list."""
 
     clips: list[Clip]
     """Sounds and utterances for the builders."""
@@ -58,7 +59,7 @@ class OwnClips:
     """Instructions with their results."""
 
     def tasks(self) -> dict[str, float]:
-        """The tasks that can be trained with these alone, with their shares."""
+        """The tasks that these clips allow, with their shares of the batches."""
         can = buildable_tasks(self.clips) | {pair.task for pair in self.pairs}
         shares = {name: TASKS[name].stage2_probability for name in TASKS if name in can}
         total = sum(shares.values())
@@ -70,8 +71,8 @@ def read_own_clips(path: Path, variant: Variant, hop: int) -> OwnClips:
 
     Args:
         path: A JSONL file; paths in it are relative to its folder.
-        variant: What is fine-tuned.
-        hop: Samples of a latent frame.
+        variant: The variant to fine-tune.
+        hop: Samples in a latent frame.
 
     Raises:
         InputError: If a line cannot be used; the message begins with the line's number.
@@ -90,12 +91,13 @@ def read_own_clips(path: Path, variant: Variant, hop: int) -> OwnClips:
     )
 
 
-class OwnClipStream(ExampleStream):
-    """Batches of own clips: of pairs where a task has any, else from the builders.
+class OwnClipStream(BatchStream):
+    """Batches of own clips: of pairs if a task has any, else from the builders.
 
     Args:
         pairs: Instructions with their results.
-        **others: As for `ExampleStream`.
+        *args: As in `BatchStream`.
+        **others: As in `BatchStream`.
     """
 
     def __init__(self, pairs: Sequence[Pair], *args: Any, **others: Any) -> None:
@@ -105,12 +107,14 @@ class OwnClipStream(ExampleStream):
             self.by_task[pair.task].append(pair)
 
     def build(self, step: int, task: str, number: int = 0, attempt: int = 0) -> TaskBatch:
-        """Builds a batch of waveforms; pairs of one length, some of them more than once."""
+        """Builds a batch of waveforms, as in `BatchStream`."""
         pairs = self.by_task.get(task)
         if not pairs:
             return super().build(step, task, number, attempt)
         seed_step = step * self.recipe.batches_per_step + number
         generator = step_generator(self.recipe.seed + REDRAW_SEEDS * attempt, seed_step)
+        # Items of a batch have one length, so the others are drawn with replacement among the
+        # pairs that are as long as the first one.
         first = pairs[int(torch.randint(len(pairs), (1,), generator=generator))]
         alike = [pair for pair in pairs if len(pair.target) == len(first.target)]
         frames = len(first.target) // self.codec.hop
@@ -129,10 +133,10 @@ class OwnClipStream(ExampleStream):
 
 
 def _check_row(row: dict[str, Any]) -> None:
-    """Refuses a row whose keys do not say one thing."""
+    """Refuses a row whose keys are incomplete or contradict each other."""
     for key, value in row.items():
         if not isinstance(value, str) or not value.strip():
-            raise InputError(f"{key} is {value!r}; it must be a text.")
+            raise InputError(f"{key} is {value!r}; it must be a text that is not empty.")
     if "audio" not in row:
         raise InputError("There is no audio; add the path of a recording.")
     kinds = [key for key in ("caption", "text", "instruction") if key in row]
@@ -179,6 +183,8 @@ def _pair(row: dict[str, str], folder: Path, variant: Variant, hop: int) -> Pair
     name = parse_instruction(row["instruction"], "source" in row, False)
     target = _load(folder, row["audio"], variant)
     source = _load(folder, row["source"], variant) if "source" in row else None
+    # Inference brings the source to this level. A pair must have one gain for both recordings:
+    # with two, the model would learn to change the level.
     loud = target if source is None else source
     level = TASKS[name].source_rms / float(audio.rms(loud))
     peak = max(float(wave.abs().max()) for wave in (target, source) if wave is not None)

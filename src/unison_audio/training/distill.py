@@ -1,9 +1,9 @@
-"""Distilling a checkpoint: a student takes in one step what its guided teacher takes in several.
+"""Distilling a checkpoint: one step of the student replaces several guided steps of the teacher.
 
-As progressive distillation does (Salimans and Ho 2022, arXiv 2202.00512), from the teacher's many
-steps to the student's few at once, and with the guidance distilled too (Meng et al. 2023, arXiv
-2210.03142): a student of N steps asks for N velocities in all, where its teacher of S steps asks
-for 2 S. It is an ordinary checkpoint whose settings are those N steps without guidance.
+The method is progressive distillation (Salimans and Ho 2022, arXiv 2202.00512) in a single round,
+with the guidance distilled too (Meng et al. 2023, arXiv 2210.03142). A student of N steps needs N
+velocities; its teacher of S steps needs 2 S. The student is an ordinary checkpoint whose settings
+are N steps without guidance.
 """
 
 import dataclasses
@@ -11,37 +11,36 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unison_audio.data.whole_corpus import read_corpus
-from unison_audio.errors import InputError
 from unison_audio.loading import Loading, open_parts
 from unison_audio.model import flow
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.guidance import Guidance
 from unison_audio.model.solvers import Solver
 from unison_audio.nano import recipe as nano_recipe
-from unison_audio.sampling_params import Pace, Sampling, sampling_for
+from unison_audio.sampling_params import ResolvedSampling, resolve_sampling
 from unison_audio.tasks.table import REFERENCE, TASKS
 from unison_audio.training import recipes
-from unison_audio.training.batches import CorpusInMemory, Example, ExampleStream, buildable_shares
+from unison_audio.training.batches import EncodedBatch, buildable_shares
+from unison_audio.training.configs import DistillConfig
+from unison_audio.training.objective import SampleConfig
 from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipes import BackboneRecipe
-from unison_audio.training.run import disk_type, save_weights
-from unison_audio.training.trainer import BackboneTrainer, train_backbone
-from unison_audio.training.validation import write_samples
+from unison_audio.training.run import ModelInit, RunConfig, RunData, RunOutput, run
 from unison_audio.variants import Variant
 
 SOLVER = "euler-even"
-"""The student's: Euler with steps that are equally long."""
+"""Solver of the student: Euler with steps of equal length."""
 
 
 def student_of(variant: Variant, steps: int) -> Variant:
-    """The variant of a student: its teacher's but for the settings of sampling.
+    """The student's variant: the teacher's with other sampling settings.
 
     Args:
-        variant: The teacher's.
-        steps: Velocities that the student asks for in all.
+        variant: The teacher's variant.
+        steps: Sampling steps of the student.
     """
     return dataclasses.replace(
         variant,
@@ -59,20 +58,20 @@ def student_of(variant: Variant, steps: int) -> Variant:
 
 
 class Teacher:
-    """A guided model, followed for a stretch of time.
+    """A guided model that is integrated over an interval of time.
 
     Args:
         backbone: The model.
-        sampling: How each task is guided.
-        substeps: Euler steps of a stretch.
-        hold_reference: Whether a reference's frames go straight to what they are known to be, as
+        sampling: The guidance of each task.
+        substeps: Euler steps in an interval.
+        hold_reference: Whether the frames of a reference go straight to their known latents, as
             in sampling (`Variant.hold_reference`).
     """
 
     def __init__(
         self,
         backbone: UnisonBackbone,
-        sampling: Sampling,
+        sampling: ResolvedSampling,
         substeps: int,
         *,
         hold_reference: bool = False,
@@ -82,52 +81,52 @@ class Teacher:
         self.hold_reference = hold_reference
 
     @torch.no_grad()
-    def mean_velocity(self, z: Tensor, example: Example, start: float, end: float) -> Tensor:
-        """By which velocity, were it constant, the teacher comes from one time to another.
+    def mean_velocity(self, z: Tensor, batch: EncodedBatch, start: float, end: float) -> Tensor:
+        """The constant velocity that leads where the teacher's steps lead.
 
         Args:
-            z: Where it starts, (B, C, T').
-            example: Source, tags and text of the batch.
+            z: Latents at the start, (B, C, T').
+            batch: Source, tags and text.
             start: Flow time of z.
             end: A lower flow time.
 
         Returns:
             (B, C, T').
         """
-        guidance = self.sampling.pace(TASKS[example.task]).guidance
+        guidance = self.sampling.for_task(TASKS[batch.task]).guidance
         length = (start - end) / self.substeps
-        given = example.condition
-        held = (given.m == REFERENCE) & self.hold_reference  # (B, 1, T')
+        given = batch.condition
+        fixed = (given.m == REFERENCE) & self.hold_reference  # (B, 1, T')
         straight = (z - given.z_s) / start  # (B, C, T'), to data at time 0
         now = z
         for k in range(self.substeps):
-            v = self._velocity(now, example, start - k * length, guidance)
-            now = now - length * torch.where(held, straight, v)
+            v = self._velocity(now, batch, start - k * length, guidance)
+            now = now - length * torch.where(fixed, straight, v)
         return (z - now) / (start - end)
 
-    def _velocity(self, z: Tensor, example: Example, t: float, guidance: Guidance) -> Tensor:
-        v1 = velocity(self.backbone, z, example, t)
+    def _velocity(self, z: Tensor, batch: EncodedBatch, t: float, guidance: Guidance) -> Tensor:
+        v1 = velocity(self.backbone, z, batch, t)
         if not guidance.at(t):
             return v1
-        v0 = velocity(self.backbone, z, example, t, with_text=False)
-        return guidance.combine(v1, v0, example.condition.loss_mask.bool())
+        v0 = velocity(self.backbone, z, batch, t, with_text=False)
+        return guidance.combine(v1, v0, batch.condition.loss_mask.bool())
 
 
 def velocity(
-    model: torch.nn.Module, z: Tensor, example: Example, t: float, *, with_text: bool = True
+    model: torch.nn.Module, z: Tensor, batch: EncodedBatch, t: float, *, with_text: bool = True
 ) -> Tensor:
     """A model's velocity at one time, (B, C, T').
 
     Args:
-        model: The backbone, or what spreads it over processes.
-        z: Where, (B, C, T').
-        example: Source, tags and text of the batch.
+        model: The backbone, or its wrapper over several processes.
+        z: Latents, (B, C, T').
+        batch: Source, tags and text.
         t: Flow time.
-        with_text: Whether the text is given.
+        with_text: Whether the model reads the text.
     """
-    text, given = example.text, example.condition
+    text, given = batch.text, batch.condition
     states, penultimate, mask = text.hidden_states, text.penultimate, text.mask
-    if not with_text:  # one masked token is as good as many
+    if not with_text:  # all tokens are masked, so one is enough
         rows = torch.ones(len(z), dtype=torch.bool)
         states, mask = flow.remove_text(rows, states[:, :, :1], mask[:, :1])
         if penultimate is not None:
@@ -142,157 +141,137 @@ def velocity(
     )
 
 
-class DistillingTrainer(BackboneTrainer):
-    """A student in training; begins as a copy of its teacher.
+class Distillation:
+    """The objective of a student: the teacher's mean velocity over one of the student's steps.
 
     Args:
-        stream: Where the batches come from; its variant is the student's.
-        teacher: What is learnt from.
-        parallel: The processes of the run; one if None.
+        teacher: The teacher.
+        student: The student's variant.
     """
 
-    def __init__(
-        self, stream: ExampleStream, teacher: Teacher, parallel: Parallel | None = None
-    ) -> None:
+    def __init__(self, teacher: Teacher, student: Variant) -> None:
         self.teacher = teacher
-
-        def make() -> UnisonBackbone:
-            backbone = UnisonBackbone(teacher.backbone.config)
-            backbone.load_state_dict(teacher.backbone.state_dict())
-            return backbone
-
-        super().__init__(stream, parallel, make)
-        solver = Solver(stream.variant.solver, stream.variant.steps)
+        solver = Solver(student.solver, student.steps)
         self.times: list[float] = [*solver.times.tolist(), 0.0]
 
     def loss(
         self,
-        example: Example,
+        model: nn.Module,
+        batch: EncodedBatch,
         generator: torch.Generator,
-        text_dropout: float,
-        t_mean: float = 0.0,
+        recipe: BackboneRecipe,
+        step: int,
     ) -> Tensor:
-        """The student's error in one of its steps, from noised data on.
+        """As in `Objective`.
 
-        Args:
-            example: The batch.
-            generator: Of the noise and the step.
-            text_dropout: Unused: a student knows no guidance, and so no absence of text.
-            t_mean: Unused: the times are those of the student's steps.
-
-        Returns:
-            A scalar.
+        The text is never dropped: a student has no guidance, so it is never asked without text.
+        The flow times are those of its own steps.
         """
-        del text_dropout, t_mean
-        z = example.z
-        # What sampling comes through has less noise where it starts from less.
-        temperature = self.teacher.sampling.pace(TASKS[example.task]).temperature
+        z = batch.z
+        # Sampling starts from noise of this strength, so training must see the same.
+        temperature = self.teacher.sampling.for_task(TASKS[batch.task]).temperature
         noise = temperature * torch.randn(z.shape, generator=generator).to(z.device)
-        step = int(torch.randint(len(self.times) - 1, (), generator=generator))
-        start, end = self.times[step], self.times[step + 1]
+        number = int(torch.randint(len(self.times) - 1, (), generator=generator))
+        start, end = self.times[number], self.times[number + 1]
         z_t = flow.add_noise(z, noise, torch.full((len(z),), start, device=z.device))
-        aim = self.teacher.mean_velocity(z_t, example, start, end)
-        v = velocity(self.model, z_t, example, start)
-        return flow.flow_loss(v, torch.zeros_like(aim), aim, example.condition.loss_mask)
+        target = self.teacher.mean_velocity(z_t, batch, start, end)
+        v = velocity(model, z_t, batch, start)
+        # flow_loss compares v with eps - z, so zeros for z make it compare with the target.
+        return flow.flow_loss(v, torch.zeros_like(target), target, batch.condition.loss_mask)
 
-    def _write_samples(self, averaged: UnisonBackbone, folder: Path | None, step: int) -> None:
-        variant = self.stream.variant
-        pace = Pace(steps=variant.steps, guidance=Guidance(scale=1.0))
-        write_samples(averaged, self.stream, folder, step, pace=pace, solver=variant.solver)
+    def sample_config(self, variant: Variant) -> SampleConfig:
+        """The student's own settings."""
+        return SampleConfig(
+            steps=variant.steps, guidance=Guidance(scale=1.0), solver=variant.solver
+        )
 
 
 def distill(
     name_or_path: str,
     corpus: Path,
-    run: Path,
+    output: RunOutput,
     *,
-    steps: int = 4,
-    substeps: int = 4,
-    updates: int = 2000,
-    learning_rate: float = 2e-4,
+    config: DistillConfig | None = None,
     parallel: Parallel | None = None,
     workers: int = 0,
-    dtype: str = "float32",
 ) -> Path:
-    """Distills; the result, an ordinary checkpoint, is ``run/weights``.
+    """Distills a checkpoint, or resumes the run; the result is an ordinary checkpoint.
 
     Args:
-        name_or_path: The teacher: a variant's name, a checkpoint's folder, or the hub's.
-        corpus: What ``unison-audio data`` wrote; its clips are held in memory.
-        run: Folder of the run; one that was cut off is gone on with.
-        steps: Velocities that the student asks for in all.
-        substeps: Steps of the teacher in one of the student's.
-        updates: Of the student's weights.
-        learning_rate: The highest.
-        parallel: The processes of the run; one if None.
+        name_or_path: The teacher: a variant's name, a checkpoint's folder, or `owner/name` on the
+            hub.
+        corpus: A prepared corpus; its clips are kept in memory.
+        output: Where the run goes.
+        config: How to distill; None for the defaults.
+        parallel: The processes of the run; None for one process on the CPU.
         workers: Processes that make batches ahead.
-        dtype: Type of the stored weights.
+
+    Returns:
+        Folder of the resulting checkpoint.
 
     Raises:
         InputError: If something cannot be used.
     """
-    disk_type(dtype)
-    for name, value in (("steps", steps), ("substeps", substeps), ("updates", updates)):
-        if value < 1:
-            raise InputError(f"{name} is {value}; it must be at least 1.")
+    config = config or DistillConfig()
+    config.check()
     parallel = parallel or Parallel(cpu=True)
     parts = open_parts(name_or_path, Loading(device=parallel.device, low_memory=False))
     variant, codec = parts.variant, parts.codec.get()
     clips = read_corpus(corpus, variant.sample_rate, split="train")
-    recipe = distillation_recipe(variant, codec.frames, updates, learning_rate, parallel.world)
+    recipe = distillation_recipe(variant, codec.frames, config, parallel.world)
     (phase,) = recipe.phases
     shares = buildable_shares(phase.probabilities, clips, corpus)
-    phase = dataclasses.replace(phase, probabilities=shares)
-    stream = ExampleStream(
-        student_of(variant, steps),
-        dataclasses.replace(recipe, phases=(phase,)),
-        CorpusInMemory(clips, variant.sample_rate),
-        codec,
-        parallel.share(parts.text_encoder.get()),
-        device=parallel.device,
-        rank=parallel.rank,
-        world=parallel.world,
-    )
+    phases = (dataclasses.replace(phase, probabilities=shares),)
+    student = student_of(variant, config.steps)
     teacher = Teacher(
         parts.backbone.get(),
-        sampling_for(variant),
-        substeps,
+        resolve_sampling(variant),
+        config.substeps,
         hold_reference=variant.hold_reference,
     )
-    student = train_backbone(DistillingTrainer(stream, teacher, parallel), run, workers)
-    if parallel.main:
-        save_weights(run / "weights", stream.variant, student, codec, dtype)
-    parallel.wait()
-    return run / "weights"
+    run(
+        RunConfig(
+            model=ModelInit(
+                variant=student,
+                codec=codec,
+                text_encoder=parts.text_encoder.get(),
+                start=parts.backbone.get,  # the student begins as a copy of its teacher
+            ),
+            data=RunData(clips=clips, workers=workers),
+            recipe=dataclasses.replace(recipe, phases=phases),
+            output=output,
+            parallel=parallel,
+            objective=Distillation(teacher, student),
+        )
+    )
+    return output.weights
 
 
 def distillation_recipe(
     variant: Variant,
     frames: Callable[[float], int],
-    updates: int,
-    learning_rate: float,
+    config: DistillConfig,
     processes: int = 1,
 ) -> BackboneRecipe:
-    """Every task as in the last phase of the teacher's own training, at a rate that falls to zero.
+    """The last phase of the teacher's own recipe, with a learning rate that falls to zero.
 
     Args:
-        variant: The teacher's.
-        frames: Latent frames of so many seconds.
-        updates: Of the student's weights.
-        learning_rate: The highest.
-        processes: Of the run; each makes one batch of a step.
+        variant: The teacher's variant.
+        frames: Seconds -> latent frames.
+        config: How to distill.
+        processes: Number of processes; each makes one batch of a step.
     """
     own = nano_recipe.NANO if variant.codec == "nano" else recipes.base_recipe(variant, frames)
     return dataclasses.replace(
         own,
         phases=(own.phases[-1],),
         batches_per_step=processes,
-        steps=updates,
-        peak_lr=learning_rate,
-        warmup=max(1, updates // 20),
-        cooldown=max(1, updates // 2),
+        steps=config.updates,
+        peak_lr=config.learning_rate,
+        warmup=max(1, config.updates // 20),
+        cooldown=max(1, config.updates // 2),
         ema_decay=0.98,
         ema_every=1,
         checkpoint_every=100,
-        sample_every=updates + 1,
+        sample_every=config.updates + 1,
     )

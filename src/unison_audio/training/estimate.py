@@ -1,8 +1,7 @@
-"""What a training run takes: memory by part, floating-point work, days.
+"""Estimates a training run: memory by part, floating-point work, days.
 
-Nothing is estimated by rule of thumb that can be counted: the backbone is run on the meta device,
-where shapes exist but no numbers, and its products and the tensors it keeps for the backward pass
-are counted.
+What can be counted is counted. The backbone runs on the meta device, which has shapes but no
+numbers; its products and the tensors kept for the backward pass are counted.
 """
 
 import dataclasses
@@ -19,132 +18,129 @@ from unison_audio.errors import InputError
 from unison_audio.loading import FROZEN_BYTES
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.config import FUSIONS
+from unison_audio.training.configs import EstimateConfig
 from unison_audio.training.parallel import STRATEGIES
 from unison_audio.variants import Variant
 
 BACKWARD_FACTOR = 3
-"""Forward and backward together against the forward alone: each product becomes three."""
+"""Work of forward and backward relative to the forward alone: each product becomes three."""
 
 TEXT_PARAMETERS = {"qwen2.5-omni-7b": 7.07e9, "qwen2.5-omni-3b": 3.09e9, "minilm": 2.3e7}
 
 TEXT_LAYERS = {"qwen2.5-omni-7b": 28, "qwen2.5-omni-3b": 36}
-"""Layers of those that "fsdp" spreads over the devices."""
+"""Layers of the text encoders that "fsdp" shards over the devices."""
 
-LAYERS_AT_ONCE = 2
-"""Whole layers there are then at a time: the one that runs and the one on its way."""
+WHOLE_LAYERS = 2
+"""Whole layers in memory at a time with "fsdp": the running one and the prefetched one."""
 
-CHAT_TOKENS = 64
+TEXT_TOKENS = 32
+"""Tokens of an instruction."""
+
+PROMPT_TOKENS = 64
 """Tokens of an instruction with its system prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What one step takes on one device, and a run on all."""
+class Estimate:
+    """What a step needs on each device, and a run on all of them."""
 
     parameters: int
-    """Of the backbone."""
+    """Parameters of the backbone."""
     memory: dict[str, int]
     """Bytes on each device, by part."""
     step_flop: float
-    """Floating-point operations of one step over all devices."""
+    """Floating-point operations of a step over all devices."""
     flop_by_part: dict[str, float]
-    """The same by part."""
+    """Floating-point operations of a step, by part."""
     clips_per_step: int
-    """Items of one step over all devices."""
+    """Clips of a step over all devices."""
     seconds_per_step: float
-    """At the given throughput."""
+    """Seconds of a step at the given throughput."""
     days: float
-    """For all steps."""
+    """Days of the run."""
 
 
-def plan_training(
-    variant: Variant,
-    *,
-    devices: int,
-    batch: int,
-    seconds: float = 10.0,
-    steps: int = 300_000,
-    tflops: float,
-    tokens: int = 32,
-    strategy: str = "ddp",
-    mixed_precision: str = "bf16",
-    gradient_checkpointing: bool = False,
-    accumulate: int = 1,
-) -> Plan:
-    """Counts what a run takes.
+def estimate_training(variant: Variant, config: EstimateConfig) -> Estimate:
+    """Estimates a training run.
 
     Args:
-        variant: What is trained.
-        devices: How many devices.
-        batch: Items on a device at a time.
-        seconds: Length of the clips.
-        steps: Of the run; the paper gives 150,000 for its first stage and no number in all.
-        tflops: What a device reaches in this model, in 10^12 operations a second.
-        tokens: Text tokens of an instruction.
-        strategy: "ddp" or "fsdp".
-        mixed_precision: "no" or "bf16".
-        gradient_checkpointing: Whether blocks are computed again in the backward pass.
-        accumulate: Batches of a device in a step.
+        variant: The variant to train.
+        config: The run.
 
     Raises:
-        InputError: If a number cannot be.
+        InputError: If a number is not positive, or the strategy is unknown.
     """
-    numbers = {"gpus": devices, "batch": batch, "steps": steps, "accumulate": accumulate}
-    for name, value in {**numbers, "seconds": seconds, "throughput": tflops}.items():
-        if not value > 0:
-            raise InputError(f"{name} is {value}; it must be above 0")
-    if strategy not in STRATEGIES:
-        raise InputError(f"The strategy is {strategy!r}; use one of {', '.join(STRATEGIES)}")
-    half = mixed_precision == "bf16"
-    frames = max(1, int(seconds * variant.latent_fps))
+    config.check()
+    if config.strategy not in STRATEGIES:
+        raise InputError(
+            f"The strategy is {config.strategy!r}; use one of {', '.join(STRATEGIES)}."
+        )
+    half = config.mixed_precision == "bf16"
+    frames = max(1, int(config.seconds * variant.latent_fps))
     dtype = torch.bfloat16 if half else torch.float32
-    backbone, inputs = meta_step(variant, 1, frames, tokens, dtype)
+    backbone, inputs = meta_step(variant, 1, frames, TEXT_TOKENS, dtype)
     flop, kept = count(backbone, inputs)
-    parameters = sum(p.numel() for p in backbone.parameters())
-    largest = max(sum(p.numel() for p in block.parameters()) for block in backbone.blocks)
-    shared = devices if strategy == "fsdp" else 1
-    if gradient_checkpointing:
-        one_block, kept = kept // len(backbone.blocks), _block_inputs(variant, frames, dtype)
-        kept += one_block
-        flop_factor = BACKWARD_FACTOR + 1
-    else:
-        flop_factor = BACKWARD_FACTOR
-    text = TEXT_PARAMETERS[variant.text_encoder]
-    text_bytes = text * (2 if half else 4)
-    if shared > 1 and (layers := TEXT_LAYERS.get(variant.text_encoder)):
-        text_bytes = text_bytes / shared + text_bytes * LAYERS_AT_ONCE / layers
+    flop_factor = BACKWARD_FACTOR
+    if config.gradient_checkpointing:
+        # One block at a time has its activations; of the others only the inputs are kept. The
+        # backward pass runs each block forward once more.
+        kept = kept // len(backbone.blocks) + _block_inputs(variant, frames, dtype)
+        flop_factor += 1
     memory = {
-        "weights": 4 * parameters // shared,
-        "gradients": 4 * parameters // shared,
-        "optimiser": 8 * parameters // shared,
-        "average": 4 * parameters // shared,
-        "weights in bf16": 2 * (parameters if shared == 1 else 2 * largest) if half else 0,
-        "activations": kept * batch,
-        "text encoder": int(text_bytes),
+        **_weight_memory(backbone, config),
+        "activations": kept * config.batch,
+        "text encoder": _text_memory(variant, config),
         "codec": FROZEN_BYTES[variant.codec] // (2 if half else 1),
     }
-    clips = devices * batch * accumulate
+    clips = config.gpus * config.batch * config.accumulate
     by_part = {
         "backbone": float(flop * flop_factor * clips),
-        "text encoder": 2.0 * text * CHAT_TOKENS * clips,
+        # A product with n weights takes 2 n operations a token; the frozen encoder has no backward.
+        "text encoder": 2.0 * TEXT_PARAMETERS[variant.text_encoder] * PROMPT_TOKENS * clips,
     }
     total = sum(by_part.values())
-    per_step = total / (tflops * 1e12 * devices)
-    return Plan(
-        parameters=parameters,
+    per_step = total / (config.throughput * 1e12 * config.gpus)
+    return Estimate(
+        parameters=sum(p.numel() for p in backbone.parameters()),
         memory={name: amount for name, amount in memory.items() if amount},
         step_flop=total,
         flop_by_part=by_part,
         clips_per_step=clips,
         seconds_per_step=per_step,
-        days=per_step * steps / 86_400,
+        days=per_step * config.steps / 86_400,
     )
+
+
+def _weight_memory(backbone: UnisonBackbone, config: EstimateConfig) -> dict[str, int]:
+    """Bytes of the weights, their gradients, moments and average: all in float32."""
+    parameters = sum(p.numel() for p in backbone.parameters())
+    shards = config.gpus if config.strategy == "fsdp" else 1
+    # Autocast copies all weights to bfloat16. FSDP casts a unit when it gathers it, and holds two.
+    largest = max(sum(p.numel() for p in block.parameters()) for block in backbone.blocks)
+    cast = parameters if shards == 1 else 2 * largest
+    return {
+        "weights": 4 * parameters // shards,
+        "gradients": 4 * parameters // shards,
+        "optimizer": 8 * parameters // shards,  # AdamW's two moments
+        "average": 4 * parameters // shards,
+        "weights in bf16": 2 * cast if config.mixed_precision == "bf16" else 0,
+    }
+
+
+def _text_memory(variant: Variant, config: EstimateConfig) -> int:
+    """Bytes of the text encoder, sharded with "fsdp" if it is a large language model."""
+    size = 2 if config.mixed_precision == "bf16" else 4
+    total = TEXT_PARAMETERS[variant.text_encoder] * size
+    layers = TEXT_LAYERS.get(variant.text_encoder)
+    if config.strategy == "fsdp" and config.gpus > 1 and layers:
+        total = total / config.gpus + total * WHOLE_LAYERS / layers
+    return int(total)
 
 
 def meta_step(
     variant: Variant, batch: int, frames: int, tokens: int, dtype: torch.dtype
 ) -> tuple[UnisonBackbone, dict[str, Tensor | None]]:
-    """A backbone and a batch with shapes but no numbers."""
+    """A backbone and a batch on the meta device: shapes without numbers."""
     config, fusion = variant.backbone, FUSIONS[variant.backbone.fusion]
     with torch.device("meta"):
         backbone = UnisonBackbone(config).to(dtype)
@@ -162,10 +158,11 @@ def meta_step(
 
 
 def count(backbone: UnisonBackbone, inputs: dict[str, Tensor | None]) -> tuple[int, int]:
-    """Floating-point operations of a forward pass, and bytes it keeps for the backward pass."""
+    """Floating-point operations of a forward pass, and bytes kept for the backward pass."""
+    # Several saved tensors can be views of one storage, so storages are counted, not tensors.
     weights = {p.untyped_storage()._cdata for p in backbone.parameters()}
     kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # so that no storage takes the place of another in the count
+    alive: list[Tensor] = []  # a freed storage could give its address to another one
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -180,7 +177,7 @@ def count(backbone: UnisonBackbone, inputs: dict[str, Tensor | None]) -> tuple[i
 
 
 def _block_inputs(variant: Variant, frames: int, dtype: torch.dtype) -> int:
-    """Bytes that recomputation keeps of an item: every block's audio."""
+    """Bytes that recomputation keeps of an item: the audio input of every block."""
     return variant.backbone.blocks * frames * variant.backbone.dim * dtype.itemsize
 
 
@@ -192,17 +189,17 @@ def measure_tflops(
     seconds: float = 10.0,
     rounds: int = 3,
 ) -> float:
-    """What this machine reaches: forward and backward of one true-size block, timed.
+    """Measures this machine's throughput: forward and backward of one block at full width.
 
     Args:
-        variant: Whose block.
-        device: Where.
-        batch: Items at a time.
-        seconds: Their length.
-        rounds: Repetitions; the median counts.
+        variant: The variant whose block runs.
+        device: The device to measure.
+        batch: Clips at a time.
+        seconds: Length of the clips.
+        rounds: Repetitions, of which the median is taken.
 
     Returns:
-        10^12 operations a second.
+        Throughput in 10^12 operations a second.
     """
     frames = max(1, int(seconds * variant.latent_fps))
     one = UnisonBackbone(dataclasses.replace(variant.backbone, blocks=1)).to(device)
@@ -219,7 +216,7 @@ def measure_tflops(
         one(**inputs)
     work = BACKWARD_FACTOR * flop.get_total_flops()
     times = []
-    for _ in range(rounds + 1):
+    for _ in range(rounds + 1):  # the first one warms up and does not count
         began = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             loss = one(**inputs).float().square().mean()

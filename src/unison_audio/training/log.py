@@ -1,4 +1,4 @@
-"""What a run tells while it goes: losses by task, where the time went, clips that were unusable."""
+"""What a run reports: losses by task, shares of the time, skipped clips, progress."""
 
 import json
 import math
@@ -7,43 +7,43 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from unison_audio.training.batches import Example
+from unison_audio.training.batches import EncodedBatch
 
-Row = Mapping[str, float | str]
-"""The figures of one batch: its task, loss, gradient norm and number of items."""
+LogRow = Mapping[str, float | str]
+"""One batch in the log: its task, loss, gradient norm and number of items."""
 
 
-class Shares:
-    """Which part of a step goes into making its batches, and into the backbone."""
+class TimeShares:
+    """Shares of a step's time: making its batches, and the backbone."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
-    def add(self, examples: Sequence[Example], backbone: float) -> None:
-        """Adds a step's times."""
-        for example in examples:
-            for part, spent in example.seconds.items():
+    def add(self, batches: Sequence[EncodedBatch], backbone: float) -> None:
+        """Adds the times of a step."""
+        for batch in batches:
+            for part, spent in batch.seconds.items():
                 self.seconds[part] += spent
         self.seconds["backbone"] += backbone
 
-    def taken(self) -> dict[str, float]:
-        """Each part's share since the last call."""
+    def take(self) -> dict[str, float]:
+        """Returns each part's share since the last call, and starts anew."""
         total = sum(self.seconds.values()) or 1.0
         shares = {part: spent / total for part, spent in self.seconds.items()}
         self.seconds.clear()
         return shares
 
 
-def tracked(
-    rows: Sequence[Row], shares: Mapping[str, float], skipped: Counter[str], rate: float
+def tracker_values(
+    rows: Sequence[LogRow], shares: Mapping[str, float], skipped: Counter[str], rate: float
 ) -> dict[str, float]:
-    """What trackers are told of some steps.
+    """The values that trackers receive for some steps.
 
     Args:
-        rows: Figures of their batches.
+        rows: Log rows of the steps.
         shares: Share of the time by part.
-        skipped: Clips that could not be used so far, by reason.
-        rate: The learning rate.
+        skipped: Number of skipped clips by reason, since the start.
+        rate: Learning rate.
     """
     by_task: defaultdict[str, list[float]] = defaultdict(list)
     for row in rows:
@@ -57,8 +57,8 @@ def tracked(
     }
 
 
-def printed(shares: Mapping[str, float], skipped: Counter[str]) -> str:
-    """The same shares and counts for people, behind the line of progress."""
+def share_line(shares: Mapping[str, float], skipped: Counter[str]) -> str:
+    """Time shares and skipped clips as text, for the line of progress."""
     parts = [f"{part} {share:.0%}" for part, share in shares.items()]
     if skipped:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
@@ -66,14 +66,20 @@ def printed(shares: Mapping[str, float], skipped: Counter[str]) -> str:
     return "  ".join(parts)
 
 
-def note_validation(folder: Path, step: int, figures: Mapping[str, float]) -> None:
-    """Adds one line to ``validation.jsonl``."""
+def log_validation(folder: Path, step: int, losses: Mapping[str, float]) -> None:
+    """Appends a line to `validation.jsonl`."""
     with (folder / "validation.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"step": step, **figures}) + "\n")
+        file.write(json.dumps({"step": step, **losses}) + "\n")
 
 
 class LossLog:
-    """``log.jsonl``: one line of figures a step; lines past the resumed step are dropped."""
+    """`log.jsonl`: one line for each batch.
+
+    Args:
+        folder: The run's folder.
+        step: The first step to come. A killed run logged steps after its last checkpoint; they
+            are trained again, so their lines are dropped.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,11 +89,12 @@ class LossLog:
         partial = self.path.with_suffix(".partial")
         partial.write_text("".join(line + "\n" for line in kept))
         partial.replace(self.path)
+        # Line buffering: a kill loses at most the line being written.
         self.file = self.path.open("a", buffering=1)
 
-    def write(self, step: int, **figures: float | str) -> None:
-        """Appends the figures of a step."""
-        self.file.write(json.dumps({"step": step, **figures}) + "\n")
+    def write(self, step: int, **values: float | str) -> None:
+        """Appends the values of a batch."""
+        self.file.write(json.dumps({"step": step, **values}) + "\n")
 
 
 def _step_of(line: str) -> float:
@@ -97,18 +104,29 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
-class Pace:
-    """Says how fast a run goes and when it will be done."""
+class RunProgress:
+    """The speed of a run and the time that remains.
+
+    Args:
+        step: The first step of this process.
+        total: Steps of the run.
+    """
 
     def __init__(self, step: int, total: int) -> None:
         self.start, self.first, self.total = time.monotonic(), step, total
 
-    def line(self, step: int, clips: int, **figures: float) -> str:
-        """Formats progress: step, figures, clips per second, time to go."""
+    def line(self, step: int, clips: int, **values: float) -> str:
+        """Formats the step, some values, clips a second and the remaining time.
+
+        Args:
+            step: Steps done.
+            clips: Clips in a step.
+            **values: Values to show.
+        """
         per_step = (time.monotonic() - self.start) / max(1, step - self.first)
         left = per_step * (self.total - step)
-        values = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         return (
-            f"step {step}/{self.total}  {values}  {clips / per_step:.1f} clips/s  "
+            f"step {step}/{self.total}  {shown}  {clips / per_step:.1f} clips/s  "
             f"{per_step:.2f} s/step  ETA {int(left // 3600)}:{int(left % 3600 // 60):02d} h"
         )

@@ -1,8 +1,8 @@
-"""One training step over one or many processes: wrapping, gathering, saving (accelerate).
+"""Training over one or many processes: wrapping, gathering, saving (accelerate).
 
-Processes are started by ``accelerate launch`` or ``torchrun``; without them there is one. A
-backbone is either copied to every process (DDP) or cut in pieces (FSDP); a saved state is whole in
-both cases, so that a run can go on with another number of processes or the other way.
+`accelerate launch` or `torchrun` starts the processes; without them there is one. A backbone is
+copied to every process (DDP) or sharded over them (FSDP). The saved state is whole in both cases,
+so a run can resume with another number of processes or the other strategy.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,21 +28,21 @@ from unison_audio.text.states import TextEncoder
 STRATEGIES = ("ddp", "fsdp")
 
 TRACKERS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""Where figures can go, and the package that it takes."""
+"""Tracker -> the package that it needs."""
 
 PROJECT = "unison-audio"
-"""What trackers know the runs under."""
+"""Project name in the trackers."""
 
 
 class Parallel:
-    """The processes of a run and what they do together.
+    """The processes of a run and their collective operations.
 
     Args:
-        strategy: "ddp" or "fsdp"; with one process the same.
-        mixed_precision: "no" or "bf16".
-        cpu: Whether to stay on the CPU where there is a GPU.
-        trackers: Names out of `TRACKERS` that figures go to.
-        folder: The run's folder, for TensorBoard.
+        strategy: "ddp" or "fsdp"; of no effect with one process.
+        mixed_precision: "no" or "bf16": type of the matrix products.
+        cpu: Whether to use the CPU even if there is a GPU.
+        trackers: Names in `TRACKERS`.
+        folder: The run's folder, where TensorBoard writes.
 
     Raises:
         InputError: If the strategy, the precision or a tracker is unknown, or a tracker is not
@@ -73,7 +73,7 @@ class Parallel:
                     "tracker out."
                 )
         if "tensorboard" in trackers and folder is None:
-            raise InputError("TensorBoard needs a folder for its figures; give the run's folder.")
+            raise InputError("TensorBoard needs a folder to write to; give the run's folder.")
         self.strategy, self.mixed_precision, self.folder = strategy, mixed_precision, folder
         self.accelerator = Accelerator(
             cpu=cpu or not torch.cuda.is_available(),
@@ -84,7 +84,11 @@ class Parallel:
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
 
     def wrap(self, backbone: UnisonBackbone) -> nn.Module:
-        """Spreads a backbone over the processes; gives what is to be called in training."""
+        """Distributes a backbone over the processes.
+
+        Returns:
+            The module to call in training.
+        """
         backbone = backbone.to(self.device)
         if self.world == 1:
             return backbone
@@ -96,16 +100,17 @@ class Parallel:
                 cast_forward_inputs=False,  # flow times would lose their digits
             )
             mesh = self._mesh()
-            for part in _pieces(backbone):
+            # From the inside out: fully_shard takes the parameters that no inner call has taken.
+            for part in _shard_units(backbone):
                 fully_shard(part, mesh=mesh, mp_policy=policy)
             return backbone
         return self.accelerator.prepare_model(backbone)
 
     def share(self, encoder: TextEncoder) -> CachingTextEncoder:
-        """The text encoder as this run uses it: what it gave is kept within a budget.
+        """The run's text encoder, with a cache of limited size.
 
-        With "fsdp" a large language model is spread over the processes. Then every process must
-        encode as often as the others, and none in a worker process.
+        With "fsdp" a large language model is sharded over the processes. Encoding is then
+        collective: every process must encode equally often, and none in a worker process.
         """
         if self.strategy == "fsdp" and self.world > 1 and isinstance(encoder, QwenEncoder):
             encoder.share(self._mesh())
@@ -113,12 +118,12 @@ class Parallel:
         return CachingTextEncoder(encoder)
 
     def _mesh(self) -> DeviceMesh:
-        """All processes, one beside the other."""
+        """A mesh of one dimension over all processes."""
         return init_device_mesh(self.device.type, (self.world,))
 
     @contextmanager
-    def computing(self) -> Iterator[None]:
-        """Products in the run's precision."""
+    def autocast(self) -> Iterator[None]:
+        """Matrix products in the run's precision; weights, sums and the loss stay in float32."""
         if self.mixed_precision == "no":
             yield
             return
@@ -127,7 +132,14 @@ class Parallel:
 
     @contextmanager
     def accumulating(self, model: nn.Module, last: bool) -> Iterator[None]:
-        """Gradients are shared among the processes only with the last batch of a step."""
+        """Exchanges gradients among the processes only with the last batch of a step.
+
+        The sum over a process' batches is exchanged once instead of once a batch.
+
+        Args:
+            model: What `wrap` returned.
+            last: Whether the batch is the last of the step.
+        """
         if isinstance(model, FSDPModule):
             model.set_requires_gradient_sync(last)
             yield
@@ -136,7 +148,7 @@ class Parallel:
         with model.no_sync() if waiting else nullcontext():  # type: ignore[operator]
             yield
 
-    def together(self, values: Tensor) -> Tensor:
+    def gather(self, values: Tensor) -> Tensor:
         """Every process' values, (world, ...), on every process."""
         if self.world == 1:
             return values[None]
@@ -144,7 +156,7 @@ class Parallel:
         dist.all_gather(gathered, values)
         return torch.stack(gathered)
 
-    def objects(self, value: Any) -> list[Any]:
+    def gather_objects(self, value: Any) -> list[Any]:
         """Every process' object, on every process."""
         if self.world == 1:
             return [value]
@@ -153,12 +165,12 @@ class Parallel:
         return gathered
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Waits until every process has called it."""
         self.accelerator.wait_for_everyone()
 
     @contextmanager
     def tracking(self, settings: Mapping[str, str | float]) -> Iterator[None]:
-        """Trackers are told of a run with these settings, and of its end."""
+        """Opens the trackers with a run's settings, and closes them at its end."""
         if self.main:
             where = {"wandb": {"dir": self.folder}}
             self.accelerator.init_trackers(PROJECT, config=dict(settings), init_kwargs=where)
@@ -169,37 +181,41 @@ class Parallel:
                 tracker.finish()
             self.accelerator.trackers = []
 
-    def log(self, figures: Mapping[str, float], step: int) -> None:
-        """Sends figures to the trackers; for the first process alone."""
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Sends values to the trackers; on the first process alone."""
         for tracker in self.accelerator.trackers:
-            tracker.log(dict(figures), step=step)
+            tracker.log(dict(values), step=step)
 
 
-def _pieces(backbone: UnisonBackbone) -> list[nn.Module]:
-    """What is gathered at once: modulations, which are computed by themselves, blocks, the rest."""
-    pieces: list[nn.Module] = []
+def _shard_units(backbone: UnisonBackbone) -> list[nn.Module]:
+    """The modules whose weights FSDP gathers at once: modulations, blocks, the rest.
+
+    A unit's weights are gathered when its forward is called. The backbone calls a modulation
+    apart from its block, so it must be a unit of its own.
+    """
+    units: list[nn.Module] = []
     for block in backbone.blocks:
-        pieces += [part for name, part in block.named_modules() if name.endswith("modulation")]
-        pieces.append(block)
-    return [*pieces, backbone]
+        units += [part for name, part in block.named_modules() if name.endswith("modulation")]
+        units.append(block)
+    return [*units, backbone]
 
 
-def bare(model: nn.Module) -> UnisonBackbone:
-    """The backbone inside what `Parallel.wrap` gave."""
+def unwrap(model: nn.Module) -> UnisonBackbone:
+    """The backbone inside what `Parallel.wrap` returned."""
     found = getattr(model, "module", model)
     assert isinstance(found, UnisonBackbone)
     return found
 
 
 def whole(value: Tensor) -> Tensor:
-    """A tensor put together from its pieces, on the CPU; every process must ask for it."""
+    """A tensor assembled from its shards, on the CPU. Collective: every process must call it."""
     value = value.full_tensor() if isinstance(value, DTensor) else value
     return value.detach().cpu()
 
 
 def like(value: Tensor, model_value: Tensor) -> Tensor:
-    """A whole tensor cut and placed as another one is."""
-    value = value.to(model_value.device)
+    """A whole tensor with the type, device and sharding of another one."""
+    value = value.to(model_value.device, model_value.dtype)
     if isinstance(model_value, DTensor):
         return distribute_tensor(value, model_value.device_mesh, model_value.placements)
     return value
@@ -208,9 +224,9 @@ def like(value: Tensor, model_value: Tensor) -> Tensor:
 def gather_state(
     model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Whole weights and optimiser state by name, on the CPU of the first process."""
+    """Whole weights and optimizer state by name, on the CPU of the first process."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return get_state_dict(bare(model), optimizer, options=options)
+    return get_state_dict(unwrap(model), optimizer, options=options)
 
 
 def scatter_state(
@@ -219,9 +235,9 @@ def scatter_state(
     weights: dict[str, Any],
     optimizer_state: dict[str, Any],
 ) -> None:
-    """Gives every process its part of what `gather_state` gave; each has read the whole."""
+    """Gives every process its shard of a state that each has read as a whole."""
     set_state_dict(
-        bare(model),
+        unwrap(model),
         optimizer,
         model_state_dict=weights,
         optim_state_dict=optimizer_state,
@@ -229,7 +245,11 @@ def scatter_state(
     )
 
 
-def norm_of(gradients: Iterable[Tensor], largest: float) -> float:
-    """Clips gradients to a norm over all processes; gives the norm they had."""
-    norm = nn.utils.clip_grad_norm_(list(gradients), largest)
+def clip_gradients(parameters: Iterable[Tensor], largest: float) -> float:
+    """Clips gradients to a norm over all processes.
+
+    Returns:
+        The norm before clipping.
+    """
+    norm = nn.utils.clip_grad_norm_(list(parameters), largest)
     return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

@@ -13,20 +13,20 @@ from unison_audio.variants import Variant
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training: which tasks, how long the clips, how many words."""
+    """A phase of training: its tasks, clip lengths and text lengths."""
 
     until_step: int | None
-    """First step that is no longer part of it; None for the last phase."""
+    """First step after the phase; None for the last phase."""
     probabilities: Mapping[str, float]
     """Probability of each task."""
     seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Clip lengths by task, drawn evenly; the entry ``""`` serves tasks not named."""
+    """Clip lengths by task, drawn with equal probability; the key `""` is for all other tasks."""
     max_words: int | None = None
-    """Longest text in words."""
+    """Longest text in words; None for no limit."""
     t_mean: float = 0.0
-    """Mean of logit(t); above 0 the noisy end, where words are decided, is seen more often."""
+    """Mean of logit(t). Above 0, training sees more of the noisy end, where words are decided."""
     t_mean_edits: float = 0.0
-    """Likewise in edits, where the noisy end decides how truly the source is taken over."""
+    """Mean of logit(t) for edits. There the noisy end decides how closely the source is kept."""
 
     def t_mean_of(self, task: str) -> float:
         """Mean of logit(t) for a task."""
@@ -42,20 +42,20 @@ class BackboneRecipe:
     frames_per_batch: int
     """Latent frames in a batch; the number of items follows from their length."""
     batches_per_step: int = 1
-    """Batches in a step over all processes, each with a task of its own; where there are fewer
-    processes each accumulates the gradients of several."""
+    """Batches in a step over all processes, each with its own task. Fewer processes accumulate the
+    gradients of several batches."""
     steps: int
-    """Steps in all."""
+    """Training steps."""
     peak_lr: float = 1e-4
-    """Highest learning rate."""
+    """Peak learning rate."""
     warmup: int = 2000
     """Warm-up steps."""
     cooldown: int | None = None
-    """Steps of a linear decay to zero at the end, constant before; None for the cosine."""
+    """Steps of a linear decay to zero at the end, after a constant rate; None for a cosine."""
     weight_decay: float = 0.01
-    """On matrices only."""
+    """Weight decay of matrices; biases and norms have none."""
     clip_norm: float = 1.0
-    """Gradients are clipped to this norm."""
+    """Largest norm of the gradients."""
     ema_decay: float = 0.999
     """Decay of the moving average of the weights."""
     ema_every: int = 10
@@ -63,34 +63,34 @@ class BackboneRecipe:
     text_dropout: float = 0.1
     """Probability of training an item without its text."""
     first_template_probability: float = 0.5
-    """Probability of the paper's own wording."""
-    floor_dbfs: tuple[float, float] | None = None
-    """Level of the noise under edits, as the builders take it."""
+    """Probability of the paper's own template."""
+    noise_floor_dbfs: tuple[float, float] | None = None
+    """Range of the noise floor of edits in dBFS; None for no noise."""
     speed: tuple[float, float] | None = None
-    """Slowest and fastest speed at which sounds, and voices that nobody names, are played: more
-    takes and voices where there are few (`data.varied_pools`). None plays them as they are."""
+    """Slowest and fastest playback speed of sounds and of anonymous voices: an augmentation for
+    small corpora (`data.pools.VariedPools`). None plays them at their own speed."""
     mixed_precision: str = "no"
-    """Either "no" or "bf16": type of the products; weights and sums stay in float32."""
+    """Type of the matrix products, "no" or "bf16"; weights and sums stay in float32."""
     gradient_checkpointing: bool = False
-    """Whether blocks are computed again in the backward pass instead of being remembered."""
+    """Whether blocks are recomputed in the backward pass instead of stored."""
     seed: int = 0
-    """Seed of everything that is drawn."""
+    """Seed of everything random."""
     checkpoint_every: int = 200
     """Steps between two checkpoints."""
     keep_checkpoints: int = 2
-    """How many checkpoints stay."""
+    """Number of checkpoints to keep."""
     validate_every: int = 1000
-    """Steps between two validations, where there are held-out clips."""
+    """Steps between two validations, if there are held-out clips."""
     sample_every: int = 1000
     """Steps between two sets of samples on disk."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that cannot be."""
+        """Validates the fields."""
         for name in ("frames_per_batch", "batches_per_step", "steps", "warmup", "ema_every"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.mixed_precision not in ("no", "bf16"):
-            raise InputError(f"mixed_precision is {self.mixed_precision!r}; use 'no' or 'bf16'")
+            raise InputError(f"mixed_precision is {self.mixed_precision!r}; use 'no' or 'bf16'.")
 
     def phase(self, step: int) -> Phase:
         """The phase a step belongs to."""
@@ -108,7 +108,7 @@ class BackboneRecipe:
         return self.peak_lr * rising * falling
 
 
-_STAGE1, _STAGE2 = (stage.probabilities for stage in default_stages())
+STAGE1, STAGE2 = (stage.probabilities for stage in default_stages())
 
 PAPER_ITEMS = 56
 """Clips in a batch on one device (paper Table 13)."""
@@ -117,17 +117,17 @@ PAPER_ITEMS = 56
 def base_recipe(variant: Variant, frames: Callable[[float], int]) -> BackboneRecipe:
     """The paper's base model: clips of 10 s, 150,000 steps of generation, then every task.
 
-    The paper does not say how many steps there are in all; 300,000 is this project's choice.
+    The paper does not state the total number of steps; 300,000 is this project's choice.
 
     Args:
-        variant: What is trained.
-        frames: Latent frames of so many seconds.
+        variant: The variant to train.
+        frames: Seconds -> latent frames.
     """
     seconds = min(10.0, variant.max_seconds)
     return BackboneRecipe(
         phases=(
-            Phase(until_step=STAGE1_STEPS, probabilities=_STAGE1, seconds={"": (seconds,)}),
-            Phase(until_step=None, probabilities=_STAGE2, seconds={"": (seconds,)}),
+            Phase(until_step=STAGE1_STEPS, probabilities=STAGE1, seconds={"": (seconds,)}),
+            Phase(until_step=None, probabilities=STAGE2, seconds={"": (seconds,)}),
         ),
         frames_per_batch=PAPER_ITEMS * frames(seconds),
         steps=2 * STAGE1_STEPS,
@@ -138,16 +138,16 @@ def base_recipe(variant: Variant, frames: Callable[[float], int]) -> BackboneRec
 
 
 def long_speech_recipe(variant: Variant, frames: Callable[[float], int]) -> BackboneRecipe:
-    """The paper's fine-tune to 22 s, for long speech only; begin it with a base model's weights.
+    """The paper's fine-tune of a base model to 22 s, for long speech only.
 
-    Length of the run, learning rate and the number of clips in a batch are this project's choice:
-    as many latent frames as in the base model's batches.
+    Steps, learning rate and batch size are this project's choice. A batch has as many latent
+    frames as one of the base model.
 
     Args:
-        variant: What is trained.
-        frames: Latent frames of so many seconds.
+        variant: The variant to train.
+        frames: Seconds -> latent frames.
     """
-    spoken = {name: _STAGE1[name] for name in ("tts", "zero_shot_tts")}
+    spoken = {name: STAGE1[name] for name in ("tts", "zero_shot_tts")}
     total = sum(spoken.values())
     base = base_recipe(variant, frames)
     return dataclasses.replace(
@@ -169,4 +169,4 @@ FULL_RECIPES: dict[str, Callable[[Variant, Callable[[float], int]], BackboneReci
     "base": base_recipe,
     "long-speech": long_speech_recipe,
 }
-"""Recipes of the full-size variants by name."""
+"""Name -> recipe of the full-size variants."""

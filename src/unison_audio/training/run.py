@@ -1,167 +1,243 @@
-"""Training a full-size variant from streamed corpora, as the paper does (section 4.1, Table 13)."""
+"""The assembly of every training run: data, model, trainer, loop, checkpoint.
 
-import dataclasses
-from collections.abc import Sequence
+Each training command fills a `RunConfig`, and `run` does the rest.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from unison_audio import checkpoint, checkpoint_files
+from unison_audio import checkpoint
 from unison_audio.codecs.nano import NanoCodec
 from unison_audio.codecs.table import AudioCodec, save_nano_codec
-from unison_audio.data.stream_pools import open_pools
+from unison_audio.data.records import Clip
+from unison_audio.data.stream import StreamConfig
+from unison_audio.data.stream_pools import StreamPools, open_pools
 from unison_audio.errors import InputError
-from unison_audio.loading import Loading, open_frozen
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.training.batches import ExampleStream
+from unison_audio.text.states import TextEncoder
+from unison_audio.training.adapters import add_adapters, merge_adapters
+from unison_audio.training.batches import BatchStream, CorpusInMemory, PoolSource
+from unison_audio.training.clip_list import OwnClipStream, Pair
+from unison_audio.training.loop import train_backbone
+from unison_audio.training.objective import FlowMatching, Objective
 from unison_audio.training.parallel import Parallel
-from unison_audio.training.recipes import FULL_RECIPES, PAPER_ITEMS, BackboneRecipe
-from unison_audio.training.trainer import BackboneTrainer, train_backbone
+from unison_audio.training.recipes import BackboneRecipe
+from unison_audio.training.trainer import BackboneTrainer
 from unison_audio.training.validation import Validation
-from unison_audio.variants import Variant, find_variant
+from unison_audio.variants import Variant
 
 PAIR_SHARE = 0.3
-"""Zero-shot takes utterances of at least this share of the longest clip: 3 s of the paper's 10."""
+"""Shortest utterance of a zero-shot pair, as a share of the longest clip: 3 s of the paper's 10."""
 
 
-def train_variant(
-    name: str,
-    corpora: Sequence[str | Path],
-    run: Path,
-    parallel: Parallel,
-    *,
-    recipe: str = "base",
-    steps: int | None = None,
-    items: int | None = None,
-    accumulate: int = 1,
-    gradient_checkpointing: bool = False,
-    init: str | None = None,
-    held_out: Sequence[str | Path] = (),
-    system_prompt: str = "",
-    codec_files: Path | None = None,
-    text_files: Path | None = None,
-    workers: int = 2,
-    dtype: str = "float32",
-) -> Path:
-    """Trains a variant; the result is ``run/weights``. A run that was cut off is gone on with.
+@dataclass(frozen=True, kw_only=True)
+class ModelInit:
+    """What is trained, and the frozen models around it."""
+
+    variant: Variant
+    """The variant, as the result's `config.json` stores it."""
+    codec: AudioCodec
+    """Its codec."""
+    text_encoder: TextEncoder
+    """Its text encoder."""
+    start: Callable[[], UnisonBackbone] | None = None
+    """Loads the weights that the run starts from; None for random ones. It is a function so that
+    weights read from a file do not stay in memory beside the copy that is trained."""
+    lora_rank: int | None = None
+    """Rank of LoRA adapters, which alone are trained then; None trains all weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunData:
+    """What a run is trained on: clips in memory, or corpora that are streamed."""
+
+    clips: Sequence[Clip] = ()
+    """Clips in memory."""
+    label_weights: Mapping[str, float] | None = None
+    """Relative frequency of each sound label of the clips; None for equal frequencies."""
+    pairs: Sequence[Pair] = ()
+    """Instructions with their results, from a user's list."""
+    corpora: Sequence[str | Path] = ()
+    """Folders or URLs of prepared corpora to stream, in place of clips."""
+    held_out: Sequence[str | Path] = ()
+    """Prepared corpora whose held-out loss is logged."""
+    workers: int = 0
+    """Processes that make batches ahead or, with corpora to stream, that decode."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutput:
+    """Where a run goes.
+
+    Raises:
+        InputError: If weights cannot be stored in the type.
+    """
+
+    folder: Path
+    """The run's folder: checkpoints, log, samples, and the result in `weights`."""
+    dtype: str = "float32"
+    """Type of the stored weights: float32, bfloat16 or float16."""
+
+    def __post_init__(self) -> None:
+        """Refuses an unknown type now, not after days of training."""
+        disk_type(self.dtype)
+
+    @property
+    def weights(self) -> Path:
+        """Folder of the resulting checkpoint."""
+        return self.folder / "weights"
+
+
+def _one_process() -> Parallel:
+    return Parallel(cpu=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A training run."""
+
+    model: ModelInit
+    """What is trained."""
+    data: RunData
+    """What it is trained on."""
+    recipe: BackboneRecipe
+    """How it is trained."""
+    output: RunOutput
+    """Where the run goes."""
+    parallel: Parallel = field(default_factory=_one_process)
+    """The processes of the run."""
+    objective: Objective = field(default_factory=FlowMatching)
+    """The loss."""
+
+
+def run(config: RunConfig) -> UnisonBackbone:
+    """Trains, or resumes the run in the output folder; the result is a checkpoint.
 
     Args:
-        name: Of the variant.
-        corpora: Folders or URLs of what ``unison-audio data`` wrote.
-        run: The run's folder.
-        parallel: The processes of the run.
-        recipe: A key of `FULL_RECIPES`.
-        steps: In all, if not the recipe's.
-        items: Clips in a batch of one process, if not the paper's 56.
-        accumulate: Batches of a process in a step.
-        gradient_checkpointing: Whether blocks are computed again in the backward pass.
-        init: Checkpoint that a fresh run starts from, such as the base model for long speech.
-        held_out: Corpora whose loss is followed.
-        system_prompt: Around every instruction, kept in the checkpoint.
-        codec_files: Folder of the codec's own files; None for the cache, filled by download.
-        text_files: Folder of the language model, likewise.
-        workers: Processes that decode for each process.
-        dtype: Type of the stored weights.
+        config: The run.
+
+    Returns:
+        The backbone with averaged weights, as in `config.output.weights`.
 
     Raises:
         InputError: If something cannot be used.
+        KeyboardInterrupt: If the run was asked to stop, after it saved.
     """
-    if recipe not in FULL_RECIPES:
-        raise InputError(f"There is no recipe {recipe!r}; use one of {', '.join(FULL_RECIPES)}.")
-    disk_type(dtype)
-    variant = dataclasses.replace(find_variant(name), system_prompt=system_prompt)
-    how = Loading(
-        device=parallel.device,
-        low_memory=False,
-        codec_files=codec_files,
-        text_files=text_files,
-    )
-    codec, text_encoder = open_frozen(variant, how)
-    plan = FULL_RECIPES[recipe](variant, codec.frames)
-    plan = _changed(plan, steps, items, accumulate * parallel.world, gradient_checkpointing)
-    longest = max(max(lengths) for lengths in plan.phases[-1].seconds.values())
-    pools = open_pools(
-        corpora,
-        sample_rate=variant.sample_rate,
-        max_seconds=longest,
-        pair_seconds=PAIR_SHARE * longest,
-        rank=parallel.rank,
-        world=parallel.world,
-        workers=workers,
-        seed=plan.seed,
-    )
-    stream = ExampleStream(
-        variant,
-        plan,
-        pools,
-        codec,
-        parallel.share(text_encoder),
-        device=parallel.device,
-        rank=parallel.rank,
-        world=parallel.world,
-    )
-    trainer = BackboneTrainer(stream, parallel)
-    if init is not None:
-        trainer.start_from(checkpoint.load(checkpoint_files.resolve(init))[1])
-    validation = None
-    if held_out:
-        others = open_pools(
-            held_out,
-            sample_rate=variant.sample_rate,
-            max_seconds=longest,
-            pair_seconds=PAIR_SHARE * longest,
-            split="heldout",
-        )
-        validation = Validation(stream, others)
-        others.close()
+    parallel, model, data = config.parallel, config.model, config.data
+
+    # 1. Open the data. Workers of a stream of corpora decode; those of clips in memory make whole
+    #    batches. Streamed batches stay in this process, which holds the decoded clips.
+    source = _open_source(config)
     try:
-        backbone = train_backbone(trainer, run, validation=validation)
+        stream = make_stream(config, source)
+        workers = 0 if isinstance(source, StreamPools) else data.workers
+
+        # 2. Make the model and its optimizer. A resumed run loads its checkpoint over these.
+        trainer = BackboneTrainer(
+            stream, parallel, lambda: _make_backbone(config), config.objective
+        )
+        if model.start is not None:
+            trainer.start_from(model.start())
+
+        # 3. Encode the held-out batches once.
+        validation = _make_validation(config, stream)
+
+        # 4. Train to the last step.
+        backbone = train_backbone(trainer, config.output.folder, workers, validation)
     finally:
-        pools.close()
+        source.close()
+
+    # 5. Save an ordinary checkpoint: adapters are merged into the weights.
+    if model.lora_rank is not None:
+        merge_adapters(backbone)
     if parallel.main:
-        save_weights(run / "weights", variant, backbone, codec, dtype)
+        _save_weights(config, backbone)
     parallel.wait()
-    return run / "weights"
+    return backbone
 
 
-def _changed(
-    recipe: BackboneRecipe,
-    steps: int | None,
-    items: int | None,
-    batches: int,
-    gradient_checkpointing: bool,
-) -> BackboneRecipe:
-    """The recipe with what the user wants otherwise."""
-    frames = recipe.frames_per_batch
-    return dataclasses.replace(
-        recipe,
-        steps=recipe.steps if steps is None else steps,
-        frames_per_batch=frames if items is None else items * (frames // PAPER_ITEMS),
-        batches_per_step=batches,
-        gradient_checkpointing=gradient_checkpointing,
+def _open_source(config: RunConfig) -> PoolSource:
+    """The source of the training clips."""
+    data = config.data
+    if not data.corpora:
+        rate = config.model.variant.sample_rate
+        return CorpusInMemory(data.clips, rate, data.label_weights)
+    return _open_corpora(config, data.corpora, "train")
+
+
+def _open_corpora(config: RunConfig, corpora: Sequence[str | Path], split: str) -> StreamPools:
+    """A stream of prepared corpora; the held-out one is whole on every process."""
+    longest = max(max(lengths) for lengths in config.recipe.phases[-1].seconds.values())
+    parallel, training = config.parallel, split == "train"
+    stream = StreamConfig(
+        sample_rate=config.model.variant.sample_rate,
+        max_seconds=longest,
+        split=split,
+        rank=parallel.rank if training else 0,
+        world=parallel.world if training else 1,
+        workers=config.data.workers if training else 0,
+        seed=config.recipe.seed if training else 0,
     )
+    return open_pools(corpora, stream, pair_seconds=PAIR_SHARE * longest)
+
+
+def make_stream(config: RunConfig, source: PoolSource) -> BatchStream:
+    """The batches of this process."""
+    model, parallel = config.model, config.parallel
+    shared = {"device": parallel.device, "rank": parallel.rank, "world": parallel.world}
+    text_encoder = parallel.share(model.text_encoder)
+    if config.data.pairs:
+        return OwnClipStream(
+            config.data.pairs,
+            model.variant,
+            config.recipe,
+            source,
+            model.codec,
+            text_encoder,
+            **shared,
+        )
+    return BatchStream(model.variant, config.recipe, source, model.codec, text_encoder, **shared)
+
+
+def _make_backbone(config: RunConfig) -> UnisonBackbone:
+    """A fresh backbone, with fresh adapters if they are what is trained."""
+    backbone = UnisonBackbone(config.model.variant.backbone)
+    if config.model.lora_rank is not None:
+        # The backbone above drew random numbers; a seed here makes the adapters independent of
+        # its size and of what else was drawn.
+        torch.manual_seed(config.recipe.seed)
+        add_adapters(backbone, config.model.lora_rank)
+    return backbone
+
+
+def _make_validation(config: RunConfig, stream: BatchStream) -> Validation | None:
+    if not config.data.held_out:
+        return None
+    source = _open_corpora(config, config.data.held_out, "heldout")
+    try:
+        return Validation(stream, source)
+    finally:
+        source.close()  # its batches are made
+
+
+def _save_weights(config: RunConfig, backbone: UnisonBackbone) -> None:
+    """Writes the checkpoint, with the codec if it is nano's, which has no files of its own."""
+    output, model = config.output, config.model
+    checkpoint.save(output.weights, model.variant, backbone, dtype=disk_type(output.dtype))
+    if isinstance(model.codec, NanoCodec):
+        save_nano_codec(output.weights, model.codec)
 
 
 def disk_type(name: str) -> torch.dtype:
-    """The type of stored weights by its name.
+    """The type of stored weights of a name.
 
     Raises:
-        InputError: If weights are not stored so.
+        InputError: If weights are not stored in it.
     """
     types = {str(each).removeprefix("torch."): each for each in checkpoint.DISK_TYPES}
     if name not in types:
         raise InputError(f"The weights' type is {name!r}; use one of {', '.join(types)}.")
     return types[name]
-
-
-def save_weights(
-    folder: Path, variant: Variant, backbone: UnisonBackbone, codec: AudioCodec, dtype: str
-) -> None:
-    """Writes an ordinary checkpoint, the codec included where it belongs to one.
-
-    Raises:
-        InputError: If the type is unknown or a weight is not finite in it.
-    """
-    checkpoint.save(folder, variant, backbone, dtype=disk_type(dtype))
-    if isinstance(codec, NanoCodec):
-        save_nano_codec(folder, codec)

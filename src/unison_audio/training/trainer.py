@@ -1,12 +1,10 @@
-"""Training the backbone: noising, masked loss, optimiser, averages, and the loop around them.
+"""The trainer of a backbone: one step (noise, masked loss, optimizer, average), and its state.
 
-A step is the paper's (sections 3.5 and 3.7, Table 13). A run may have any number of processes; its
-state is saved whole, and goes on exactly where it was.
+A step is the paper's (sections 3.5 and 3.7, Table 13). Any number of processes can take part. The
+saved state is whole, so another number of processes can resume it.
 """
 
-import dataclasses
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,55 +12,51 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.training.batches import Example, ExampleStream, velocity_error
-from unison_audio.training.checkpoints import (
-    Ema,
-    StopRequest,
-    full_disk_told,
-    load_checkpoint,
-    save_checkpoint,
-    step_generator,
-)
-from unison_audio.training.log import LossLog, Pace, Shares, note_validation, printed, tracked
+from unison_audio.training.adapters import base_name
+from unison_audio.training.batches import BatchStream, EncodedBatch
+from unison_audio.training.checkpoints import Ema, step_generator
+from unison_audio.training.objective import FlowMatching, Objective
 from unison_audio.training.parallel import (
     Parallel,
-    bare,
+    clip_gradients,
     gather_state,
     like,
-    norm_of,
     scatter_state,
+    unwrap,
     whole,
 )
-from unison_audio.training.validation import Validation, write_samples
-
-PRINT_EVERY = 20
+from unison_audio.training.validation import write_samples
 
 
 class BackboneTrainer:
-    """A backbone in training, with all that a checkpoint holds.
+    """A backbone in training, with everything that a checkpoint holds.
 
     Args:
-        stream: Where the batches come from.
-        parallel: The processes of the run; one if None.
-        make: Makes what is trained, where that is not a fresh backbone of the variant.
+        stream: The run's batches.
+        parallel: The processes of the run; None for one process on the CPU.
+        make: Makes the module to train; None for a fresh backbone of the variant. It is called
+            again for each averaged copy, so it must give the same parameters each time.
+        objective: The loss; None for flow matching.
     """
 
     def __init__(
         self,
-        stream: ExampleStream,
+        stream: BatchStream,
         parallel: Parallel | None = None,
         make: Callable[[], UnisonBackbone] | None = None,
+        objective: Objective | None = None,
     ) -> None:
         self.stream, self.recipe = stream, stream.recipe
         self.parallel = parallel or Parallel(cpu=True)
+        self.objective: Objective = objective or FlowMatching()
         torch.manual_seed(self.recipe.seed)
         self.make = make or (lambda: UnisonBackbone(stream.variant.backbone))
         backbone = self.make()
         backbone.recompute = self.recipe.gradient_checkpointing
+        # The optimizer is made after wrapping: FSDP replaces the parameters by shards.
         self.model = self.parallel.wrap(backbone)
         trained = [p for p in self.backbone.parameters() if p.requires_grad]
         decay = self.recipe.weight_decay
@@ -81,61 +75,63 @@ class BackboneTrainer:
 
     @property
     def backbone(self) -> UnisonBackbone:
-        """The backbone, without what spreads it over processes."""
-        return bare(self.model)
+        """The backbone without the wrapper of several processes."""
+        return unwrap(self.model)
 
     def state(self) -> dict[str, Any]:
-        """Everything that a resumed run needs, whole on the first process; all must ask for it."""
+        """The state that a resumed run needs, whole on the first process.
+
+        Collective: every process must call it.
+        """
         weights, optimizer = gather_state(self.model, self.optimizer)
         return {
             "backbone": weights,
             "ema": {name: whole(value) for name, value in self.ema.values.items()},
             "optimizer": optimizer,
             "sampler": self.sampler_state,
-            "source": self.parallel.objects(self._source_state()),
+            "source": self.parallel.gather_objects(self.stream.source.state_dict()),
         }
-
-    def _source_state(self) -> Any:
-        """Where this process is in its corpora; None where they are in memory."""
-        saved = getattr(self.stream.source, "state_dict", None)
-        return None if saved is None else saved()
 
     @property
     def skipped(self) -> Counter[str]:
-        """What of this process' corpora could not be used, by reason."""
-        clips = Counter(getattr(self.stream.source, "skipped", {}))
+        """Number of skipped clips of this process' corpora, by reason."""
+        clips = Counter(self.stream.source.skipped)
         if self.redraws:
             clips["whole batches with an instruction that cannot be read"] = self.redraws
         return clips
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes up a checkpoint's state, also one of another number of processes."""
+        """Restores a checkpoint, also of another number of processes."""
         scatter_state(self.model, self.optimizer, state["backbone"], state["optimizer"])
         self._set_average(state["ema"])
         self.sampler_state = state["sampler"]
+        # The stream must be set before its first batch: workers copy it when they start.
         self.stream.sampler.load_state_dict(self.sampler_state)
         self.stream.first = state["step"]
-        places = [place for place in state.get("source", []) if place is not None]
-        if places:
-            # Each process finds its own place, or shares what is left where their number changed.
-            self.stream.source.load_state_dict(places)  # type: ignore[attr-defined]
+        positions = [position for position in state.get("source", []) if position is not None]
+        if positions:
+            # Each process finds its own position. Where their number changed, the processes
+            # partition what is left of the epoch.
+            self.stream.source.load_state_dict(positions)
 
     def start_from(self, backbone: UnisonBackbone) -> None:
-        """Starts from other weights instead of fresh ones; the optimiser starts anew.
+        """Copies the weights of a backbone without adapters; the optimizer starts fresh.
 
         Raises:
-            InputError: If they are of another shape.
+            InputError: If the backbone has another shape.
         """
         if backbone.config != self.backbone.config:
             raise InputError(
                 f"The weights to start from are of {backbone.config}; this run trains "
-                f"{self.backbone.config}, so choose a checkpoint of that"
+                f"{self.backbone.config}, so choose a checkpoint of that shape."
             )
         weights = dict(backbone.named_parameters())
         with torch.no_grad():
             for name, parameter in self.backbone.named_parameters():
-                parameter.copy_(like(weights[name].detach(), parameter))
-        self._set_average(weights)
+                source = base_name(name)
+                if source is not None:
+                    parameter.copy_(like(weights[source].detach(), parameter))
+        self._set_average(dict(self.backbone.named_parameters()))
 
     def _set_average(self, values: Mapping[str, Tensor]) -> None:
         parameters = dict(self.backbone.named_parameters())
@@ -144,72 +140,84 @@ class BackboneTrainer:
         }
 
     def averaged(self) -> UnisonBackbone:
-        """A copy of the backbone with averaged weights, whole; every process must ask for it."""
+        """A whole copy of the backbone with averaged weights.
+
+        Collective: every process must call it.
+        """
         copy = self.make()
         copy.load_state_dict({name: whole(value) for name, value in self.ema.values.items()})
         return copy.to(self.parallel.device).eval().requires_grad_(False)
 
     def write_samples(self, folder: Path, step: int) -> None:
-        """Writes sounds made with the averaged weights; every process must take part.
+        """Writes samples of the averaged weights.
+
+        Collective: every process must call it.
 
         Args:
-            folder: Where the first process writes.
+            folder: Folder to which the first process writes.
             step: Steps done.
         """
-        averaged = self.averaged()
-        self._write_samples(averaged, folder if self.parallel.main else None, step)
+        config = self.objective.sample_config(self.stream.variant)
+        target = folder if self.parallel.main else None
+        write_samples(self.averaged(), self.stream, target, step, config)
         self.parallel.wait()
 
-    def _write_samples(self, averaged: UnisonBackbone, folder: Path | None, step: int) -> None:
-        write_samples(averaged, self.stream, folder, step)
+    def loss(self, batch: EncodedBatch, generator: torch.Generator, step: int) -> Tensor:
+        """The objective's loss of a batch."""
+        return self.objective.loss(self.model, batch, generator, self.recipe, step)
 
-    def loss(
-        self,
-        example: Example,
-        generator: torch.Generator,
-        text_dropout: float,
-        t_mean: float = 0.0,
-    ) -> Tensor:
-        """Noises a batch and measures the velocity's masked error (paper Eq. 3)."""
-        return velocity_error(self.model, example, generator, text_dropout, t_mean)
+    def step(self, step: int, batches: Sequence[EncodedBatch]) -> list[dict[str, float | str]]:
+        """Does one training step with this process' batches.
 
-    def step(self, step: int, examples: Sequence[Example]) -> list[dict[str, float | str]]:
-        """Does one step with this process' batches; gives each batch's figures for the log.
+        Returns:
+            A log row for each batch.
 
         Raises:
-            NotFiniteError: If a loss is not finite, before anything is changed.
+            NotFiniteError: If a loss is not finite, before any weight changes.
         """
         recipe, parallel = self.recipe, self.parallel
-        phase = recipe.phase(step)
+
+        # 1. Forward and backward, batch by batch. Gradients add up in place, so accumulation needs
+        #    no more memory than one batch; the processes exchange them with the last batch only.
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
-        for number, example in enumerate(examples):
+        for number, batch in enumerate(batches):
+            # The number of the batch in the whole run, not in this process: any number of
+            # processes draws the same noise for it.
             index = step * recipe.batches_per_step + parallel.rank + number * parallel.world
             generator = step_generator(recipe.seed + 1, index)
-            with parallel.accumulating(self.model, number == len(examples) - 1):
-                with parallel.computing():
-                    t_mean = phase.t_mean_of(example.task)
-                    loss = self.loss(example, generator, recipe.text_dropout, t_mean)
-                (loss / len(examples)).backward()
-            self.redraws += example.redraws
+            with parallel.accumulating(self.model, number == len(batches) - 1):
+                with parallel.autocast():
+                    loss = self.loss(batch, generator, step)
+                (loss / len(batches)).backward()
+            self.redraws += batch.redraws
             losses.append(loss.detach().float())
+
+        # 2. Check the losses of all processes: all must stop together, or the others would wait
+        #    for a process that has gone.
         mine = torch.stack(losses)
-        everyone = parallel.together(mine)
-        if not everyone.isfinite().all():
-            raise NotFiniteError(step, examples, mine.tolist())
-        norm = norm_of(self.backbone.parameters(), recipe.clip_norm)
+        if not parallel.gather(mine).isfinite().all():
+            raise NotFiniteError(step, batches, mine.tolist())
+
+        # 3. Clip the gradients and move the weights.
+        norm = clip_gradients(self.backbone.parameters(), recipe.clip_norm)
         rate = recipe.lr(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        self.sampler_state = examples[-1].sampler_state
+
+        # 4. Move the average. It begins as the initial weights: a small decay forgets them within
+        #    a few updates, where 0.999 would still keep a third of them after a thousand.
         if (step + 1) % recipe.ema_every == 0:
-            # While the run is young the average follows closely.
             updates = (step + 1) / recipe.ema_every
             self.ema.update(self.backbone, min(recipe.ema_decay, (1 + updates) / (10 + updates)))
+
+        # 5. Keep the sampler's state after this step. The stream itself is ahead: workers have
+        #    already drawn the tasks of later batches.
+        self.sampler_state = batches[-1].sampler_state
         return [
-            {"loss": float(loss), "task": example.task, "norm": norm, "items": len(example.z)}
-            for loss, example in zip(mine, examples, strict=True)
+            {"loss": float(loss), "task": batch.task, "norm": norm, "items": len(batch.z)}
+            for loss, batch in zip(mine, batches, strict=True)
         ]
 
 
@@ -217,160 +225,45 @@ class NotFiniteError(InputError):
     """A loss that is not finite, with the batches behind it.
 
     Args:
-        step: At which.
-        examples: This process' batches.
-        losses: Their losses; they may all be finite where another process' are not.
+        step: The training step.
+        batches: This process' batches.
+        losses: Their losses. All may be finite if the fault is on another process.
     """
 
-    def __init__(self, step: int, examples: Sequence[Example], losses: Sequence[float]) -> None:
-        self.step, self.examples = step, examples
+    def __init__(self, step: int, batches: Sequence[EncodedBatch], losses: Sequence[float]) -> None:
+        self.step, self.batches = step, batches
         found = ", ".join(
-            f"{loss} ({example.task})" for loss, example in zip(losses, examples, strict=True)
+            f"{loss} ({batch.task})" for loss, batch in zip(losses, batches, strict=True)
         )
-        cure = "go on from the last checkpoint with a lower learning rate"
+        cure = "resume from the last checkpoint with a lower learning rate"
         if all(map(math.isfinite, losses)):
             found += " here and not finite on another process"
-        elif not all(map(_finite, examples)):
+        elif not all(map(_is_finite, batches)):
+            # The weights are not to blame, so a lower learning rate would not help.
             cure = (
-                "what the clips, the codec or the text encoder gave is not finite already; look "
-                "into the saved batch"
+                "the output of the clips, the codec or the text encoder is not finite already; "
+                "inspect the saved batch"
             )
-        super().__init__(f"The loss is {found} at step {step}; {cure}")
+        super().__init__(f"The loss is {found} at step {step}; {cure}.")
 
     def save(self, folder: Path, rank: int) -> Path:
-        """Writes the batches for inspection; gives the file."""
+        """Writes the batches for inspection; returns the file."""
         path = folder / f"not-finite-{self.step:08d}-{rank}.pt"
         batches = [
             {
-                "task": example.task,
-                "z": example.z.cpu(),
-                **{name: value.cpu() for name, value in vars(example.condition).items()},
-                "hidden_states": example.text.hidden_states.cpu(),
-                "text_mask": example.text.mask.cpu(),
+                "task": batch.task,
+                "z": batch.z.cpu(),
+                **{name: value.cpu() for name, value in vars(batch.condition).items()},
+                "hidden_states": batch.text.hidden_states.cpu(),
+                "text_mask": batch.text.mask.cpu(),
             }
-            for example in self.examples
+            for batch in self.batches
         ]
         torch.save(batches, path)
         return path
 
 
-def _finite(example: Example) -> bool:
-    """Whether what a batch gives the backbone is finite."""
-    parts = (example.z, example.condition.z_s, example.text.hidden_states, example.text.penultimate)
+def _is_finite(batch: EncodedBatch) -> bool:
+    """Whether the inputs of the backbone are finite."""
+    parts = (batch.z, batch.condition.z_s, batch.text.hidden_states, batch.text.penultimate)
     return all(bool(part.isfinite().all()) for part in parts if part is not None)
-
-
-def train_backbone(
-    trainer: BackboneTrainer,
-    folder: Path,
-    workers: int = 0,
-    validation: Validation | None = None,
-) -> UnisonBackbone:
-    """Trains, or goes on with a run that was cut off, up to the recipe's last step.
-
-    Args:
-        trainer: A fresh trainer.
-        folder: The run's folder: checkpoints, ``log.jsonl``, samples.
-        workers: Processes that make batches ahead; 0 makes them in between. The result is the
-            same.
-        validation: Held-out batches whose loss is followed.
-
-    Returns:
-        The backbone with averaged weights.
-
-    Raises:
-        KeyboardInterrupt: If the run was asked to stop (SIGINT, SIGTERM), after it saved.
-        NotFiniteError: If a loss is not finite; the batches are then in the run's folder.
-        InputError: If the disk is full; the checkpoints before are as they were.
-    """
-    torch.set_flush_denormal(True)
-    folder.mkdir(parents=True, exist_ok=True)
-    plain = (bool, int, float, str)
-    settings = {k: v for k, v in dataclasses.asdict(trainer.recipe).items() if type(v) in plain}
-    with full_disk_told(folder), trainer.parallel.tracking(settings):
-        _train(trainer, folder, workers, validation)
-    return trainer.averaged()
-
-
-def _train(
-    trainer: BackboneTrainer, folder: Path, workers: int, validation: Validation | None
-) -> None:
-    """The loop of `train_backbone`."""
-    recipe, parallel = trainer.recipe, trainer.parallel
-    state = load_checkpoint(folder)
-    first = 0
-    if state is not None:
-        trainer.load_state(state)
-        first = state["step"]
-    log = LossLog(folder, first) if parallel.main else None
-    pace, stop = Pace(first, recipe.steps), StopRequest()
-    examples = iter(
-        DataLoader(
-            trainer.stream,
-            batch_size=None,
-            num_workers=workers,
-            prefetch_factor=4 if workers else None,
-        )
-    )
-    recent: list[float] = []
-    untold: list[dict[str, float | str]] = []
-    clips = 0
-    mine = recipe.batches_per_step // parallel.world
-    shares = Shares()
-    try:
-        for step in range(first, recipe.steps):
-            batches = [next(examples) for _ in range(mine)]
-            began = time.perf_counter()
-            try:
-                rows = trainer.step(step, batches)
-            except NotFiniteError as error:
-                error.save(folder, parallel.rank)
-                raise
-            shares.add(batches, time.perf_counter() - began)
-            everyone = [row for some in parallel.objects(rows) for row in some]
-            done = step + 1
-            recent = [*recent[-99:], *(float(row["loss"]) for row in everyone)]
-            untold += everyone
-            clips += sum(int(row["items"]) for row in everyone)
-            if log is not None:
-                for row in everyone:
-                    log.write(step, **row)
-            if done % PRINT_EVERY == 0:
-                skipped = sum(parallel.objects(trainer.skipped), Counter[str]())
-                taken, mean, norm = shares.taken(), sum(recent) / len(recent), rows[0]["norm"]
-                if parallel.main:
-                    line = pace.line(done, clips // (done - first), loss=mean, norm=float(norm))
-                    print(f"{line}  {printed(taken, skipped)}", flush=True)
-                    parallel.log(tracked(untold, taken, skipped, recipe.lr(step)), done)
-                untold = []
-            asked = any(parallel.objects(stop.asked)) if parallel.world > 1 else stop.asked
-            last = done == recipe.steps
-            scheduled = done % recipe.sample_every == 0
-            if scheduled:  # before saving, since it draws from the pools: a resumed run does not
-                trainer.write_samples(folder / "samples", done)
-            if done % recipe.checkpoint_every == 0 or last or asked:
-                _save(trainer, folder, done)
-            if asked:
-                raise KeyboardInterrupt(f"saved at step {done}")
-            if validation is not None and (done % recipe.validate_every == 0 or last):
-                figures = validation.losses(trainer.averaged())
-                if log is not None:
-                    note_validation(folder, done, figures)
-                    parallel.log({f"validation/{k}": v for k, v in figures.items()}, done)
-            if last and not scheduled:  # after saving: a longer run would not have drawn here
-                trainer.write_samples(folder / "samples", done)
-    finally:
-        stop.restore()
-
-
-def _save(trainer: BackboneTrainer, folder: Path, step: int) -> None:
-    """Writes a checkpoint; what goes wrong with it does so on every process."""
-    state, failure = trainer.state(), None
-    if trainer.parallel.main:
-        try:
-            save_checkpoint(folder, step, state, trainer.recipe.keep_checkpoints)
-        except OSError as error:
-            failure = error
-    for each in trainer.parallel.objects(failure):
-        if each is not None:
-            raise each

@@ -1,4 +1,4 @@
-"""Held-out batches whose loss is followed in training, and samples to listen to."""
+"""Held-out loss during training, and samples to listen to."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,36 +7,34 @@ import torch
 
 from unison_audio.audio import save
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.model.guidance import Guidance
-from unison_audio.model.sampling import sample
-from unison_audio.sampling_params import Pace
+from unison_audio.model.sampling import ModelInputs, sample
 from unison_audio.tasks.table import REFERENCE, TASKS
-from unison_audio.training.batches import Example, ExampleStream, PoolSource, velocity_error
+from unison_audio.training.batches import BatchStream, EncodedBatch, PoolSource
 from unison_audio.training.checkpoints import step_generator
+from unison_audio.training.objective import SampleConfig, velocity_error
 
-SAMPLE_STEPS = 16
-
-SAMPLE_GUIDANCE = 3.0
+SAMPLES_PER_TASK = 2
 
 SAMPLE_SECONDS = 0.75
-"""Share of the variant's longest sound."""
+"""Length of a sample, as a share of the variant's longest sound."""
 
 
 class Validation:
-    """Batches of held-out clips, one or more a task, with noise that never changes.
+    """Batches of held-out clips for each task, with fixed noise.
 
-    They are built, encoded and noised by the code that training uses.
+    The code that makes training batches makes these too. Clips, noise and flow times stay the
+    same, so a change of the loss comes from the weights alone.
 
     Args:
-        stream: The run's batches, for how they are made.
-        source: Where held-out clips come from.
+        stream: The run's batches: how they are built and encoded.
+        source: Source of the held-out clips.
         batches: Batches of each task.
-        tasks: Which tasks; those of the recipe's last phase if None.
+        tasks: Names of the tasks; None for those of the recipe's last phase.
     """
 
     def __init__(
         self,
-        stream: ExampleStream,
+        stream: BatchStream,
         source: PoolSource,
         *,
         batches: int = 2,
@@ -45,7 +43,7 @@ class Validation:
         last = stream.recipe.phases[-1].probabilities
         names = [name for name, share in last.items() if share > 0] if tasks is None else tasks
         self.recipe = stream.recipe
-        held_out = ExampleStream(
+        held_out = BatchStream(
             stream.variant,
             stream.recipe,
             source,
@@ -55,79 +53,86 @@ class Validation:
             world=1,
         )
         step = stream.recipe.steps  # the last phase's lengths and words
-        self.examples: dict[str, list[Example]] = {
+        self.batches: dict[str, list[EncodedBatch]] = {
             name: [held_out.encode(held_out.build(step + i, name)) for i in range(batches)]
             for name in names
         }
 
     @torch.no_grad()
+    def losses_by_batch(self, backbone: UnisonBackbone) -> dict[str, list[float]]:
+        """The loss of each batch by task; text is never dropped."""
+        return {
+            name: [
+                float(
+                    velocity_error(
+                        backbone, batch, step_generator(self.recipe.seed + 3, number), 0.0
+                    )
+                )
+                for number, batch in enumerate(batches)
+            ]
+            for name, batches in self.batches.items()
+        }
+
     def losses(self, backbone: UnisonBackbone) -> dict[str, float]:
-        """Mean loss by task, and over all tasks as ``mean``; text is never dropped."""
-        found = {}
-        for name, examples in self.examples.items():
-            total = 0.0
-            for number, example in enumerate(examples):
-                generator = step_generator(self.recipe.seed + 3, number)
-                total += float(velocity_error(backbone, example, generator, 0.0))
-            found[name] = total / len(examples)
+        """Mean loss by task, and their mean as `mean`."""
+        found = {
+            name: sum(losses) / len(losses)
+            for name, losses in self.losses_by_batch(backbone).items()
+        }
         return {**found, "mean": sum(found.values()) / len(found)}
 
 
 @torch.no_grad()
 def write_samples(
     backbone: UnisonBackbone,
-    stream: ExampleStream,
+    stream: BatchStream,
     folder: Path | None,
     step: int,
-    *,
-    pace: Pace | None = None,
-    solver: str = "euler",
-    count: int = 2,
+    config: SampleConfig,
 ) -> None:
-    """Writes what averaged weights make of a few instructions, one task after the other.
+    """Writes one file for each task of the step's phase: a few samples in a row.
 
     Args:
-        backbone: With averaged weights.
-        stream: The run's batches, for how they are made.
-        folder: Where to write; None for processes that only take part in the encoding of texts,
-            since the text encoder may be spread over all of them.
+        backbone: The backbone with averaged weights.
+        stream: The run's batches: how they are built and encoded.
+        folder: Folder to write to. None for processes that only encode: the text encoder may be
+            sharded, and then every process must take part in encoding.
         step: Steps done.
-        pace: Steps of sampling, and guidance; the usual ones if None.
-        solver: Solver of these steps.
-        count: Sounds of each task.
+        config: How to sample.
     """
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    pace = pace or Pace(steps=SAMPLE_STEPS, guidance=Guidance(scale=SAMPLE_GUIDANCE))
     generator = step_generator(stream.recipe.seed + 2, 0)
     rate = stream.codec.sample_rate
     pools = stream.source.pools(None)
     for task in [name for name, p in stream.recipe.phase(step).probabilities.items() if p > 0]:
         batch = TASKS[task].build(
             pools,
-            count,
+            SAMPLES_PER_TASK,
             SAMPLE_SECONDS * stream.variant.max_seconds,
             rate,
             generator,
             device=stream.device,
             config=stream.builder_config(),
         )
-        example = stream.encode(batch)
+        encoded = stream.encode(batch)
         if folder is None:
             continue
-        text = example.text
+        text, given = encoded.text.to(stream.device), encoded.condition
         z = sample(
             backbone,
-            example.condition.z_s,
-            example.condition.m,
-            text.hidden_states.to(stream.device) if text.hidden_states.shape[1] else None,
-            text.mask.to(stream.device),
-            noise=torch.randn(example.z.shape, generator=generator).to(stream.device),
-            steps=pace.steps,
-            solver=solver,
-            guidance=pace.guidance,
-            held=(example.condition.m == REFERENCE) & stream.variant.hold_reference,
-            penultimate=None if text.penultimate is None else text.penultimate.to(stream.device),
+            ModelInputs(
+                z_s=given.z_s,
+                m=given.m,
+                hidden_states=text.hidden_states if text.hidden_states.shape[1] else None,
+                text_mask=text.mask,
+                penultimate=text.penultimate,
+            ),
+            noise=torch.randn(encoded.z.shape, generator=generator).to(stream.device),
+            steps=config.steps,
+            solver=config.solver,
+            guidance=config.guidance,
+            fixed=(given.m == REFERENCE) & stream.variant.hold_reference,
         )
         waveform = stream.codec.decode(z).float().cpu().reshape(-1)
         waveform = waveform / max(1.0, float(waveform.abs().max()))

@@ -1,7 +1,6 @@
-"""The public corpora that can be read, by name."""
+"""The public corpora that can be read, by name; start with `source`."""
 
-from unison_audio.data.corpora import folder, wavcaps, wenetspeech, youtube
-from unison_audio.data.corpora import read_speech as speech
+from unison_audio.data.corpora import emilia, folder, libritts, wavcaps, wenetspeech, youtube
 from unison_audio.data.corpora.source import Corpus
 
 _VIDEOS = "the audio belongs to the videos' owners"
@@ -39,8 +38,8 @@ CORPORA: dict[str, Corpus] = {
         Corpus(
             name="libritts",
             licence="CC-BY-4.0",
-            units=speech.libritts_units,
-            clips=speech.libritts_clips,
+            units=libritts.units,
+            clips=libritts.clips,
         ),
         Corpus(
             name="wenetspeech",
@@ -53,8 +52,8 @@ CORPORA: dict[str, Corpus] = {
             Corpus(
                 name=f"emilia-{language}",
                 licence="CC-BY-NC-4.0",
-                units=speech.emilia_units(language),
-                clips=speech.emilia_clips,
+                units=emilia.units_of(language),
+                clips=emilia.clips,
                 clips_per_unit=20_000,
             )
             for language in ("en", "zh")

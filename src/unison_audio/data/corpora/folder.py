@@ -5,21 +5,21 @@ kind there. Columns, of which only ``audio`` is needed:
 
 ==============  ==================================================================================
 audio           path of the recording from the table's folder; also ``file_name`` or ``path``
-text            what is said; a row with text and no ``kind`` is speech
-caption         what is heard; a row without text is a sound
-label           the event as a noun phrase, "a dog barking"; the caption where it is missing
+text            transcript; a row with text and no ``kind`` is speech
+caption         description of the sound; a row without text is a sound
+label           the event as a noun phrase, "a dog barking"; by default the caption
 kind            ``speech`` or ``sound``
-speaker         who speaks; equal for equal voices
+speaker         speaker name; equal for equal voices
 gender          ``male`` or ``female``
 language        ``en``, ``zh``, ...
-split           ``train`` (where it is missing), ``heldout`` or ``speakers``
+split           ``train`` (the default), ``heldout`` or ``speakers``
 licence         of the recording; also ``license``
 start, end      seconds, for a segment of the recording
-key             a name, unique in the table; where it is missing: the path and the row's number
+key             a name, unique in the table; by default the path and the row's number
 ==============  ==================================================================================
 
-Any other column is ignored. Emilia's older form, JSONL beside folders of mp3, is read like this
-too (its ``wav`` and ``id`` count as ``audio`` and ``key``).
+Any other column is ignored. Emilia's older form, JSONL beside folders of mp3, can be read, too: its
+``wav`` and ``id`` count as ``audio`` and ``key``.
 """
 
 import csv

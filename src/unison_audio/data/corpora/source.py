@@ -1,4 +1,4 @@
-"""What the reader of a published corpus hands to the ingest: units of work, clips, problems."""
+"""What the reader of a corpus gives the ingest: units of work, clips, and what was skipped."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -6,35 +6,35 @@ from pathlib import Path
 from typing import Any, Protocol
 
 NO_AUDIO = "no audio file"
-"""Why a published clip is skipped whose audio was not fetched."""
+"""Reason for skipping a published clip whose audio was not downloaded."""
 
 NO_LABEL = "audio without a row in the tables"
-"""Why a file is skipped that no table names."""
+"""Reason for skipping a file that no table names."""
 
 DUPLICATE = "listed twice"
-"""Why the second of two clips with one key is skipped."""
+"""Reason for skipping the second of two clips with one key."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A piece of a corpus that is read in one go: a clip, an archive, a range of an annotation."""
+    """A part of a corpus that is read at once: a clip, an archive, a range of an annotation."""
 
     key: str
-    """Unique in the corpus; a unit whose key came before is left out as a duplicate."""
+    """Unique in the corpus; a later unit with the same key is skipped as a duplicate."""
 
     payload: dict[str, Any]
     """What ``Corpus.clips`` needs to read it; goes through JSON."""
 
     split: str = ""
-    """``train``, ``heldout``, ``speakers``, or empty where a unit has clips of several."""
+    """``train``, ``heldout``, ``speakers``, or empty if a unit has clips of several."""
 
     weight: float = 1.0
-    """Its share of the work, on any scale; for the time left."""
+    """Its share of the work, on any scale; for the progress."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceClip:
-    """A published recording, or a segment of one, with what its publisher says of it."""
+    """A published recording, or a segment of one, with its published metadata."""
 
     key: str
     """Unique in the corpus."""
@@ -52,13 +52,13 @@ class SourceClip:
     """``train``, ``heldout`` or ``speakers``, as in ``ClipRecord``."""
 
     licence: str = ""
-    """Where it differs from the corpus'."""
+    """License, if it differs from the corpus'."""
 
     text: str = ""
-    """What is said."""
+    """Transcript."""
 
     speaker: str = ""
-    """Who speaks."""
+    """Speaker name."""
 
     gender: str = ""
     """``male``, ``female`` or empty."""
@@ -67,7 +67,7 @@ class SourceClip:
     """Event label; empty to take the caption."""
 
     caption: str = ""
-    """What is heard."""
+    """A sentence that describes the sound."""
 
     language: str = ""
     """Of text or caption."""
@@ -93,10 +93,10 @@ class Skipped:
     """What it is: a path from the root, or a file and its line."""
 
     reason: str
-    """Why, in a few words; for what is not broken one of a small set, since it is counted by."""
+    """Why, in a few words; the clips that are not broken are counted by it."""
 
     broken: bool = False
-    """Damaged, hence listed one by one; the others are only counted."""
+    """Whether it is damaged: such files are listed one by one, the others only counted."""
 
 
 class Rows(Protocol):
@@ -106,7 +106,7 @@ class Rows(Protocol):
         """Adds a row under a key; a key may have several."""
 
     def get(self, key: str) -> list[list[Any]]:
-        """Gives the rows of a key in the order they were put."""
+        """Gives the rows of a key in the order of their addition."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,4 +129,4 @@ class Corpus:
     """Whether each row under a key without ``#`` or ``@`` is a published clip."""
 
     clips_per_unit: int = 1
-    """About; sets how many units make up a part of the work."""
+    """Approximately; sets how many units make a chunk of the work."""

@@ -1,4 +1,7 @@
-"""Walking folders, archives and tables of published corpora, always in the same order."""
+"""Reads folders, archives and tables of published corpora, always in the same order.
+
+The order must not depend on the file system: it decides the content of every shard.
+"""
 
 import csv
 import gzip
@@ -97,8 +100,8 @@ def read_range(path: Path, offset: int, length: int, size: int) -> bytes:
         found = file.seek(0, os.SEEK_END)
         if found != size:
             raise InputError(
-                f"{path} had {size} bytes when the ingest began and has {found} now; put the old "
-                "one back, or delete the shards and begin again"
+                f"{path} had {size} bytes when the ingest began and has {found} now; restore the "
+                "old one, or delete the shards and start again"
             )
         file.seek(offset)
         return file.read(length)
@@ -108,14 +111,14 @@ def read_tar(path: Path, root: Path) -> Iterator[tuple[str, Callable[[], bytes]]
     """Reads a tar of any compression in its order, with bounded memory.
 
     Yields:
-        (member, reader) for each file; the reader is valid until the next one is asked for. Last
-        comes a problem if the archive ends before its end mark.
+        (member, reader) for each file; the reader is valid until the next one is asked for. A
+        `Skipped` comes last if the archive ends before its end mark.
     """
     members = 0
     try:
         with tarfile.open(path, "r:*" if path.suffix == ".tar" else "r|*") as archive:
             while (member := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # or it keeps every header
+                archive.members = []  # type: ignore[attr-defined]  # it would keep every header
                 if member.isfile():
                     yield member.name, _member_reader(archive, member)
                     members += 1
@@ -225,7 +228,7 @@ def json_objects(path: Path, array: str) -> Iterator[tuple[int, int, Any]]:
                 try:
                     value, end = decoder.raw_decode(text, position)
                 except json.JSONDecodeError:
-                    break  # the entry goes on behind what is read so far
+                    break  # the entry is longer than what is read so far
                 length = len(text[position:end].encode())
                 yield offset, length, value
                 position, offset = end, offset + length

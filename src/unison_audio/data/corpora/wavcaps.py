@@ -81,7 +81,7 @@ def _held_out(root: Path) -> set[tuple[str, str]]:
 
 
 def _audio_finder(root: Path, source: str) -> Callable[[str], dict[str, Any] | None]:
-    """Makes what finds the audio of a clip of one source: in its folder, or else in a zip."""
+    """Makes the function that finds the audio of a source's clips, in its folder or in a zip."""
     folders = {f"{source}_flac", source}
     for path in walk(root, lambda name: name.endswith(".flac")):
         if path.parent.name in folders:
@@ -99,13 +99,13 @@ def _audio_finder(root: Path, source: str) -> Callable[[str], dict[str, Any] | N
             if inside.suffix == ".flac" and inside.parent.name in folders:
                 members[inside.stem] = (relative(path, root), member)
     if not members and (volumes := [path for path in archives if source in path.name]):
-        open_zip(volumes[0])  # says how to join volumes
+        open_zip(volumes[0])  # raises the error that says how to join volumes
 
     def find_member(name: str) -> dict[str, Any] | None:
         if name not in members:
             return None
         archive, member = members[name]
-        # Where it lies, so that a worker need not read the archive's whole directory.
+        # With its place, a worker need not read the archive's whole directory.
         return {
             "zip": archive,
             "member": member.filename,

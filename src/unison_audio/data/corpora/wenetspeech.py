@@ -19,8 +19,8 @@ def units(root: Path, rows: Rows) -> Iterator[Unit | Skipped]:
     in k2-fsa's tutorial next-gen-kaldi-wechat): ``WenetSpeech.json`` with an array ``audios`` of
     ``{aid, duration, md5, path, source, tags, url, segments}``, each segment of ``{sid,
     confidence, begin_time, end_time, subsets, text}``; ``path`` is from the JSON's folder, as in
-    ``audio/train/youtube/B00000/Y0000000000_--5llN02F84.opus``. The JSON has gigabytes: it is
-    read as a stream, and a unit keeps where its entry lies.
+    ``audio/train/youtube/B00000/Y0000000000_--5llN02F84.opus``. The JSON has gigabytes, so
+    it is read as a stream, and a unit keeps the place of its entry.
     """
     del rows
     listing = find(root, ("WenetSpeech.json",), "fetch and unpack WenetSpeech there")

@@ -1,7 +1,7 @@
 """Readers of AudioSet, VGGSound and AudioCaps: tables of YouTube clips, audio beside them.
 
-The audio is not published by the authors of the tables but fetched by whoever needs it, so it is
-found by its name, in any folders and archives under the root. Known names, all with the eleven
+The authors publish tables only, and everyone downloads the audio for themselves. So audio is found
+by its name, in any folders and archives under the root. Known names, all with the eleven
 characters of the video: ``{id}.flac`` (huggingface.co/datasets/agkphysics/AudioSet, in tars or
 unpacked), ``Y{id}.wav`` (PANNs, huggingface.co/datasets/confit/audioset),
 ``{id}_{start}-{end}.wav`` (github.com/MorenoLaQuatra/audioset-download), ``{id}_{start:06d}.mp4``
@@ -155,7 +155,7 @@ def _audio_units(root: Path, rows: Rows) -> Iterator[Unit | Skipped]:
         found, bare = match(path.stem, rows)
         for row in found:
             payload = {"file": file, "row": row, "bare": bare}
-            rows.put(f"@{row[0]}", [])  # so that it is not taken from an archive as well
+            rows.put(f"@{row[0]}", [])  # so that the copy in an archive is skipped
             yield Unit(key=row[0], payload=payload, split=row[4])
         if not found:
             yield Skipped(file=file, reason=NO_LABEL)

@@ -5,18 +5,18 @@ import hashlib
 import re
 from pathlib import Path
 
+from unison_audio.data.captions import (
+    EMPTY,
+    MENTIONS_SPEECH,
+    NOT_UTF8,
+    mentions_speech,
+    plain_caption,
+    text_fault,
+)
 from unison_audio.data.corpora.source import Skipped, SourceClip
 from unison_audio.data.corpora.source_files import ARCHIVE_ERRORS
 from unison_audio.data.decode import Recording, UnreadableAudioError
-from unison_audio.data.pools import plain_caption
-from unison_audio.data.records import (
-    EMPTY,
-    NOT_UTF8,
-    SPEAKS_OF_SPEECH,
-    ClipRecord,
-    speaks_of_speech,
-    text_fault,
-)
+from unison_audio.data.records import ClipRecord
 
 MIN_SECONDS = 0.5
 """Shorter clips are left out."""
@@ -27,8 +27,8 @@ MAX_SECONDS = 30.0
 PIECE_SECONDS, PIECES = 10.0, 3
 """Length and largest number of the pieces of a long sound, spread evenly over it.
 
-The paper counts 841K clips of 9.4 s for WavCaps, which has 403K recordings of 67.6 s; it does not
-say how they were cut. This is our reading."""
+The paper counts 841K clips of 9.4 s for WavCaps, which has 403K recordings of 67.6 s, without
+saying how they were cut. This rule is this project's choice."""
 
 TOO_SHORT = f"shorter than {MIN_SECONDS:g} s"
 
@@ -40,15 +40,15 @@ _END_TOLERANCE = 0.5
 
 _STATED_SHARE = 0.9
 
-_KEY_BYTES = 80  # a tar's plain header has room for 100, and the suffix goes there too
+_KEY_BYTES = 80  # a plain tar header has room for 100, and the suffix goes there too
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sample:
-    """A clip as it goes into a shard."""
+class EncodedClip:
+    """A clip as bytes, ready for a shard: published bytes are kept, not decoded and coded again."""
 
     record: ClipRecord
-    """What is known of it."""
+    """Its metadata."""
 
     suffix: str
     """Of its container."""
@@ -58,7 +58,7 @@ class Sample:
 
 
 class ClipReader:
-    """Turns published clips into samples; keeps the last file open, for its next segment.
+    """Turns published clips into encoded ones; keeps the last file open, for its next segment.
 
     Args:
         corpus: Name of the corpus; goes into ``source``.
@@ -76,11 +76,11 @@ class ClipReader:
             self._open[1].close()
             self._open = None
 
-    def read(self, clip: SourceClip) -> list[Sample] | Skipped:
+    def read(self, clip: SourceClip) -> list[EncodedClip] | Skipped:
         """Reads a clip.
 
         Returns:
-            Its samples, more than one for a long sound; or why there are none.
+            The encoded clips, more than one for a long sound; or why there are none.
 
         Raises:
             InputError: If a package is missing that its format needs.
@@ -88,16 +88,16 @@ class ClipReader:
         fault = _text_fault(clip)
         if fault:
             return Skipped(file=clip.file, reason=fault, broken=fault == NOT_UTF8)
-        if clip.kind == "sound" and speaks_of_speech(f"{clip.caption}\n{clip.label}"):
-            return Skipped(file=clip.file, reason=SPEAKS_OF_SPEECH)
+        if clip.kind == "sound" and mentions_speech(f"{clip.caption}\n{clip.label}"):
+            return Skipped(file=clip.file, reason=MENTIONS_SPEECH)
         try:
-            return self._samples(clip)
+            return self._encode(clip)
         except UnreadableAudioError as error:
             return Skipped(file=clip.file, reason=str(error), broken=True)
         except ARCHIVE_ERRORS as error:
             return Skipped(file=clip.file, reason=f"cannot be read ({error})", broken=True)
 
-    def _samples(self, clip: SourceClip) -> list[Sample] | Skipped:
+    def _encode(self, clip: SourceClip) -> list[EncodedClip] | Skipped:
         content = None if isinstance(clip.audio, Path) else clip.audio()
         recording = self._recording(clip, content)
         try:
@@ -111,7 +111,7 @@ class ClipReader:
             spans = [span] if length <= MAX_SECONDS else _pieces(span or (0.0, length))
             if spans == [None]:
                 return self._whole(clip, recording, content)
-            samples = []
+            encoded = []
             for i, (start, end) in enumerate(filter(None, spans)):
                 first, last = round(start * header.sample_rate), round(end * header.sample_rate)
                 flac, frames, silent = recording.cut(first, last)
@@ -119,8 +119,8 @@ class ClipReader:
                     continue
                 key = clip.key if len(spans) == 1 else f"{clip.key}_piece{i}"
                 record = self._record(clip, key, recording, frames)
-                samples.append(Sample(record=record, suffix="flac", content=flac))
-            return samples or Skipped(file=clip.file, reason=SILENT)
+                encoded.append(EncodedClip(record=record, suffix="flac", content=flac))
+            return encoded or Skipped(file=clip.file, reason=SILENT)
         finally:
             if content is not None:
                 recording.close()
@@ -136,7 +136,7 @@ class ClipReader:
 
     def _whole(
         self, clip: SourceClip, recording: Recording, content: bytes | None
-    ) -> list[Sample] | Skipped:
+    ) -> list[EncodedClip] | Skipped:
         frames, silent = recording.examine()
         seconds = frames / recording.header.sample_rate
         if clip.seconds is not None and seconds < _STATED_SHARE * clip.seconds - _END_TOLERANCE:
@@ -150,7 +150,7 @@ class ClipReader:
             assert isinstance(clip.audio, Path)
             content = clip.audio.read_bytes()
         record = self._record(clip, clip.key, recording, frames)
-        return [Sample(record=record, suffix=suffix, content=content)]
+        return [EncodedClip(record=record, suffix=suffix, content=content)]
 
     def _record(self, clip: SourceClip, key: str, recording: Recording, frames: int) -> ClipRecord:
         header = recording.header

@@ -1,7 +1,9 @@
-"""The plan of an ingest, on disk: what a corpus consists of, in which order, and in which parts.
+"""The plan of an ingest, on disk: the units of a corpus, their order, and their chunks.
 
-It is made once, before the first clip is read, and kept until the ingest is done: whatever is
-killed in between, and whatever is added to the corpus' folder, the parts stay the same.
+It is made once, before the first clip is read, and kept until the ingest is done. So the chunks
+stay the same when a run is killed or files are added to the corpus' folder, which is what makes a
+resumed ingest give the same bytes. It is a database, since a list of 36 million clips needs more
+memory than an ingest may take.
 """
 
 import dataclasses
@@ -14,10 +16,10 @@ from typing import Any
 
 from unison_audio.data.corpora.source import DUPLICATE, Corpus, Skipped, Unit
 
-PART_CLIPS = (500, 20_000)
-"""Least and most clips of a part, about; between them a corpus gets ``PARTS`` parts."""
+CHUNK_CLIPS = (500, 20_000)
+"""Least and most clips of a chunk, about; in between, a corpus gets ``CHUNKS`` chunks."""
 
-PARTS = 64
+CHUNKS = 64
 
 _TABLES = """
 create table rows (key text, row text);
@@ -30,14 +32,14 @@ create table notes (name text primary key, value text);
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Part:
+class Chunk:
     """A run of units that one process works through."""
 
     name: str
-    """Stands in the names of its shards."""
+    """Part of the names of its shards."""
 
     split: str
-    """Of all its units; empty where a unit has clips of several."""
+    """Split of all its units; empty if a unit has clips of several."""
 
     first: int
     """Number of its first unit."""
@@ -46,14 +48,14 @@ class Part:
     """Number of its last."""
 
     weight: float
-    """Its share of the work."""
+    """Its share of the work, for the progress."""
 
 
-class Plan:
+class IngestPlan:
     """A plan on disk; also the corpus' ``Rows``.
 
     Args:
-        path: The file; a new one is begun where there is none.
+        path: The file; created if missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +64,7 @@ class Plan:
         self._connection.execute("pragma synchronous = off")
         self._connection.execute("pragma cache_size = -16384")  # 16 MB
         if fresh:
-            # A plan that is cut short is thrown away, so nothing of it need be undone.
+            # An unfinished plan is discarded, so that nothing need be rolled back.
             self._connection.execute("pragma journal_mode = off")
             self._connection.executescript(_TABLES)
 
@@ -103,23 +105,23 @@ class Plan:
         """Yields (file, reason) of what could not be listed."""
         yield from self._connection.execute("select file, reason from broken order by rowid")
 
-    def parts(self) -> list[Part]:
-        """Lists the parts in their order."""
+    def chunks(self) -> list[Chunk]:
+        """Lists the chunks in their order."""
         found = self._connection.execute("select * from parts order by rowid")
-        names = [field.name for field in dataclasses.fields(Part)]
-        return [Part(**dict(zip(names, row, strict=True))) for row in found]
+        names = [field.name for field in dataclasses.fields(Chunk)]
+        return [Chunk(**dict(zip(names, row, strict=True))) for row in found]
 
-    def units(self, part: Part) -> Iterator[tuple[dict[str, Any], float]]:
-        """Yields (payload, weight) of the units of a part in their order."""
+    def units(self, chunk: Chunk) -> Iterator[tuple[dict[str, Any], float]]:
+        """Yields (payload, weight) of the units of a chunk in their order."""
         found = self._connection.execute(
             "select payload, weight from units where split = ? and n between ? and ? order by n",
-            (part.split, part.first, part.last),
+            (chunk.split, chunk.first, chunk.last),
         )
         for payload, weight in found:
             yield json.loads(payload), weight
 
     def fill(self, corpus: Corpus, root: Path) -> None:
-        """Lists a corpus and divides it into parts."""
+        """Lists a corpus and divides it into chunks."""
         self._connection.execute("begin")
         removed: Counter[str] = Counter()
         count = 0
@@ -147,28 +149,28 @@ class Plan:
         return cursor.rowcount == 1
 
     def _divide(self, units: int, clips_per_unit: int) -> None:
-        least, most = PART_CLIPS
-        clips = min(max(least, units * clips_per_unit // PARTS), most)
+        least, most = CHUNK_CLIPS
+        clips = min(max(least, units * clips_per_unit // CHUNKS), most)
         size = max(1, clips // clips_per_unit)
         # Training clips first, so that a small limit is not spent on what is held out.
         found = self._connection.execute(
             "select n, split, weight from units order by split = 'train' desc, split, n"
         )
-        part: list[Any] = []
+        chunk: list[Any] = []
         counts: dict[str, int] = {}
         inside = 0
         for n, split, weight in found:
-            if not part or split != part[1] or inside == size:
-                self._add_part(part)
+            if not chunk or split != chunk[1] or inside == size:
+                self._add_chunk(chunk)
                 number = counts.get(split, 0)
                 counts[split] = number + 1
-                part, inside = [f"{split or 'all'}-{number:05d}", split, n, n, 0.0], 0
-            part[3], part[4], inside = n, part[4] + weight, inside + 1
-        self._add_part(part)
+                chunk, inside = [f"{split or 'all'}-{number:05d}", split, n, n, 0.0], 0
+            chunk[3], chunk[4], inside = n, chunk[4] + weight, inside + 1
+        self._add_chunk(chunk)
 
-    def _add_part(self, part: list[Any]) -> None:
-        if part:
-            self._connection.execute("insert into parts values (?, ?, ?, ?, ?)", part)
+    def _add_chunk(self, chunk: list[Any]) -> None:
+        if chunk:
+            self._connection.execute("insert into parts values (?, ?, ?, ?, ?)", chunk)
 
 
 def _plain(text: str) -> str:

@@ -1,10 +1,10 @@
-"""Turning a published corpus into shards and an index: in parallel, resumable, nothing doubled.
+"""Turns a published corpus into shards and an index, in parallel and resumable.
 
-What is written, and read by the streaming: ``index.json`` and ``{corpus}-{part}-{number}.tar`` in
+Writes what `data.stream` reads: ``index.json`` and ``{corpus}-{chunk}-{number}.tar`` in
 WebDataset's layout, ``{key}.{flac|wav|mp3|ogg}`` with the published bytes (segments, pieces of long
 sounds, and formats that libsndfile cannot read are FLAC) and ``{key}.json`` with the fields of
 ``ClipRecord``. ``broken.jsonl`` lists every damaged file. The index comes last, so that a folder
-with one is complete; until then the folder ``.ingest`` holds what is needed to go on.
+with one is complete; until then the folder ``.ingest`` holds what is needed to resume.
 """
 
 import contextlib
@@ -25,20 +25,18 @@ from typing import Any
 
 from unison_audio.data.corpora import CORPORA
 from unison_audio.data.corpora.source import NO_AUDIO
-from unison_audio.data.prepare.plan import Part, Plan
+from unison_audio.data.corpus_index import INDEX_FILE
+from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
+from unison_audio.data.prepare.plan import Chunk, IngestPlan
+from unison_audio.data.prepare.shard_writer import WORK, write_durably
 from unison_audio.data.prepare.worker import (
     PLAN,
-    WORK,
-    Job,
+    IngestJob,
     Step,
-    Tally,
-    index_of,
     read_notes,
-    run_part,
+    run_chunk,
     stopped,
-    write_whole,
 )
-from unison_audio.data.records import INDEX_FILE
 from unison_audio.errors import InputError
 
 SHARD_BYTES, SHARD_CLIPS = 10**9, 5000
@@ -53,13 +51,13 @@ _CLIPS, _DONE, _STOP = range(3)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far an ingest is."""
+    """Progress of an ingest."""
 
     clips: int
     """Written in this run."""
 
     share: float
-    """Of the work that is done, also by earlier runs, from 0 to 1."""
+    """Fraction of the work done, including earlier runs, from 0 to 1."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -76,10 +74,10 @@ def ingest(
     limit: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Path:
-    """Reads a published corpus and writes it as shards, or goes on with that.
+    """Reads a published corpus and writes it as shards, or resumes that.
 
-    Whatever stops it, a kill, a full disk or a lost machine, the same call goes on and ends with
-    the same bytes as if nothing had happened.
+    After a kill, a full disk or a lost machine, the same call resumes and ends with the same bytes
+    as an uninterrupted run.
 
     Args:
         name: Of the corpus, a key of ``CORPORA``.
@@ -89,7 +87,7 @@ def ingest(
         shard_bytes: Most bytes of a shard.
         shard_clips: Most clips of a shard.
         limit: Ends after so many clips, in one process.
-        on_progress: Told about twice a second.
+        on_progress: Called about twice a second.
 
     Returns:
         The index.
@@ -101,7 +99,9 @@ def ingest(
     workers = os.cpu_count() or 1 if workers is None else workers
     settings = {"shard_bytes": shard_bytes, "shard_clips": shard_clips, "limit": limit}
     _check(name, root, out, {"workers": workers, **settings})
-    job = Job(corpus=name, root=root, out=out, shard_bytes=shard_bytes, shard_clips=shard_clips)
+    job = IngestJob(
+        corpus=name, root=root, out=out, shard_bytes=shard_bytes, shard_clips=shard_clips
+    )
     index = out / INDEX_FILE
     if index.is_file():
         _compare(out, json.loads(index.read_text("utf-8")), {"corpus": name, **settings})
@@ -111,14 +111,14 @@ def ingest(
         (out / WORK).mkdir(parents=True, exist_ok=True)
         with _alone(out):
             _begin(out, {"corpus": name, **settings})
-            parts = _plan(job)
-            reporter = _Reporter(on_progress, sum(part.weight for part in parts))
-            if limit is not None or workers == 1 or len(parts) < 2:
-                _run_here(job, parts, limit, reporter)
+            chunks = _plan(job)
+            reporter = _Reporter(on_progress, sum(chunk.weight for chunk in chunks))
+            if limit is not None or workers == 1 or len(chunks) < 2:
+                _run_here(job, chunks, limit, reporter)
             else:
-                _run_in_processes(job, parts, min(workers, len(parts)), reporter)
-            reporter.tell(last=True)
-            _write_index(job, parts, settings)
+                _run_in_processes(job, chunks, min(workers, len(chunks)), reporter)
+            reporter.report(last=True)
+            _write_index(job, chunks, settings)
     except (OSError, sqlite3.Error) as error:
         raise stopped(job, error) from error
     shutil.rmtree(out / WORK, ignore_errors=True)
@@ -144,7 +144,7 @@ def _compare(out: Path, found: dict[str, Any], settings: dict[str, Any]) -> None
     for what, wanted in settings.items():
         if found[what] != wanted:
             raise InputError(
-                f"{out} was written with {what} {found[what]}, not {wanted}; go on with that, or "
+                f"{out} was written with {what} {found[what]}, not {wanted}; use that, or "
                 "choose another folder"
             )
 
@@ -154,7 +154,7 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
     if path.is_file():
         _compare(out, json.loads(path.read_text("utf-8")), settings)
     else:
-        write_whole(path, json.dumps(settings))
+        write_durably(path, json.dumps(settings))
     for partial in (out / WORK).glob("*.partial"):
         partial.unlink(missing_ok=True)
 
@@ -168,7 +168,7 @@ def _alone(out: Path) -> Iterator[None]:
         return
     with (out / WORK / "lock").open("w") as file:
         try:
-            # Belongs to this process, not to its children, and ends with it however it ends.
+            # The lock belongs to this process alone, and the system frees it however it ends.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(
@@ -177,37 +177,37 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-def _plan(job: Job) -> list[Part]:
+def _plan(job: IngestJob) -> list[Chunk]:
     path = job.out / WORK / PLAN
     if not path.is_file():
         partial = path.with_name(f"{PLAN}.{os.getpid()}.partial")
-        with contextlib.closing(Plan(partial)) as plan:
+        with contextlib.closing(IngestPlan(partial)) as plan:
             plan.fill(CORPORA[job.corpus], job.root)
         partial.replace(path)
-    with contextlib.closing(Plan(path)) as plan:
-        return plan.parts()
+    with contextlib.closing(IngestPlan(path)) as plan:
+        return plan.chunks()
 
 
 class _Reporter:
     def __init__(self, on_progress: OnProgress | None, weight: float) -> None:
         self._on_progress = on_progress
         self._weight = max(weight, 1e-9)
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
         self.counts: Any = [0.0] * 3
 
     def add(self, step: Step) -> bool:
         """Counts a step of this process, and never stops it."""
         self.counts[_CLIPS] += step.clips
         self.counts[_DONE] += step.weight
-        self.tell()
+        self.report()
         return False
 
-    def tell(self, *, last: bool = False) -> None:
-        """Tells how far it is, unless it has just done so."""
+    def report(self, *, last: bool = False) -> None:
+        """Reports the progress, unless it has just done so."""
         now = time.monotonic()
-        if self._on_progress is None or (now - self._told < _EVERY and not last):
+        if self._on_progress is None or (now - self._reported < _EVERY and not last):
             return
-        self._told = now
+        self._reported = now
         self._on_progress(
             Progress(
                 clips=int(self.counts[_CLIPS]),
@@ -216,11 +216,11 @@ class _Reporter:
         )
 
 
-def _run_here(job: Job, parts: list[Part], limit: int | None, reporter: _Reporter) -> None:
-    for part in parts:
-        run_part(job, part, reporter.add, limit)
+def _run_here(job: IngestJob, chunks: list[Chunk], limit: int | None, reporter: _Reporter) -> None:
+    for chunk in chunks:
+        run_chunk(job, chunk, reporter.add, limit)
         if limit is not None:
-            notes = read_notes(job.out, part)
+            notes = read_notes(job.out, chunk)
             limit -= sum(note["shard"]["clips"] for note in notes if note["shard"])
             if limit <= 0:
                 break
@@ -232,7 +232,7 @@ _shared: Any = None
 def _start_worker(counts: Any, parent: int) -> None:
     global _shared
     _shared = counts
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
 
     def end_with_parent() -> None:
         while os.getppid() == parent:
@@ -249,45 +249,50 @@ def _add_shared(step: Step) -> bool:
         return bool(_shared[_STOP])
 
 
-def _work(job: Job, part: Part) -> None:
-    run_part(job, part, _add_shared)
+def _work(job: IngestJob, chunk: Chunk) -> None:
+    run_chunk(job, chunk, _add_shared)
 
 
-def _run_in_processes(job: Job, parts: list[Part], workers: int, reporter: _Reporter) -> None:
+def _run_in_processes(
+    job: IngestJob, chunks: list[Chunk], workers: int, reporter: _Reporter
+) -> None:
     context = multiprocessing.get_context()
     reporter.counts = counts = context.Array("d", 3)
     pool = ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start_worker, initargs=(counts, os.getpid())
     )
-    waiting = iter(parts)
+    waiting = iter(chunks)
     running: set[Future[None]] = set()
     try:
         while True:
-            while len(running) < 2 * workers and (part := next(waiting, None)) is not None:
-                running.add(pool.submit(_work, job, part))
+            while len(running) < 2 * workers and (chunk := next(waiting, None)) is not None:
+                running.add(pool.submit(_work, job, chunk))
             if not running:
                 return
             done, running = wait(running, timeout=_EVERY, return_when=FIRST_COMPLETED)
             for future in done:
                 future.result()
-            reporter.tell()
+            reporter.report()
     except BrokenProcessPool as error:
         raise InputError(
             "A worker was killed, perhaps for lack of memory; run the same command again with "
-            "fewer workers: it goes on where it stopped"
+            "fewer workers to resume"
         ) from error
     finally:
         counts[_STOP] = 1.0
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _write_index(job: Job, parts: list[Part], settings: dict[str, Any]) -> None:
-    total = Tally()
+def _write_index(job: IngestJob, chunks: list[Chunk], settings: dict[str, Any]) -> None:
+    total = CorpusCounts()
     shards: list[dict[str, Any]] = []
     named: list[dict[str, str]] = []
     broken = 0
     partial = job.out / WORK / f"broken.jsonl.{os.getpid()}.partial"
-    with contextlib.closing(Plan(job.out / WORK / PLAN)) as plan, partial.open("w") as listing:
+    with (
+        contextlib.closing(IngestPlan(job.out / WORK / PLAN)) as plan,
+        partial.open("w") as listing,
+    ):
 
         def name(file: str, reason: str) -> None:
             nonlocal broken
@@ -300,12 +305,12 @@ def _write_index(job: Job, parts: list[Part], settings: dict[str, Any]) -> None:
         total.removed.update(plan.noted("removed"))
         for entry in plan.broken():
             name(*entry)
-        for part in parts:
-            for note in read_notes(job.out, part):
-                tally = Tally(**note["tally"])
-                total.merge(tally)
+        for chunk in chunks:
+            for note in read_notes(job.out, chunk):
+                counts = CorpusCounts(**note["tally"])
+                total.merge(counts)
                 shards += [note["shard"]] if note["shard"] else []
-                for file, reason in tally.broken:
+                for file, reason in counts.broken:
                     name(file, reason)
         if CORPORA[job.corpus].rows_are_clips and settings["limit"] is None:
             total.removed[NO_AUDIO] += max(0, plan.published() - total.read)
@@ -321,6 +326,6 @@ def _write_index(job: Job, parts: list[Part], settings: dict[str, Any]) -> None:
         raise InputError(
             f"No clip of {job.corpus} could be used: removed {index['removed']}, broken {broken} "
             f"(listed in {job.out / 'broken.jsonl'}); see what {job.root} holds, delete {job.out} "
-            "and begin again"
+            "and start again"
         )
-    write_whole(job.out / INDEX_FILE, json.dumps(index, indent=1) + "\n")
+    write_durably(job.out / INDEX_FILE, json.dumps(index, indent=1) + "\n")

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unison_audio.audio import SILENCE_RMS, rms
-from unison_audio.codecs.nano import mel_filters
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.text import seed_tts
+from unison_audio.spectrogram import mel_filters, stft
 
 LSD_N_FFT = 2048
 
@@ -253,11 +253,7 @@ def energy_inside(waveform: Tensor, windows: Sequence[tuple[float, float]], rate
 
 def _power(waveform: Tensor, n_fft: int, hop: int) -> Tensor:
     """Power spectrogram (B, bins, T), frames centred, zeros beyond the ends."""
-    window = torch.hann_window(n_fft, dtype=waveform.dtype)
-    spectrum = torch.stft(
-        waveform, n_fft, hop, window=window, pad_mode="constant", return_complex=True
-    )
-    return spectrum.abs().square()
+    return stft(waveform, n_fft, hop, padding="zeros").abs().square()
 
 
 def _require_equal_shapes(reference: Tensor, estimate: Tensor) -> None:

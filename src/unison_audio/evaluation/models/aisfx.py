@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unison_audio.audio import resample
-from unison_audio.codecs.nano import mel_filters
 from unison_audio.evaluation.models.speech_quality import package_folder
+from unison_audio.spectrogram import mel_filters, stft
 
 
 class Encoder(Protocol):
@@ -102,14 +102,7 @@ class SoundEncoder:
         """Logarithms of mel powers as the net knows them: (samples,) -> (T, mels)."""
         filters = mel_filters(self.sample_rate, self.n_fft, self.mels)
         filters = filters / filters.sum(dim=1, keepdim=True).clamp_min(1e-9)
-        spectrum = torch.stft(
-            waveform,
-            self.n_fft,
-            self.hop,
-            window=torch.hann_window(self.n_fft),
-            pad_mode="constant",
-            return_complex=True,
-        )
+        spectrum = stft(waveform, self.n_fft, self.hop, padding="zeros")
         return ((1e4 * (filters @ spectrum.abs().square()) + 1).log10() / self.span).T
 
 

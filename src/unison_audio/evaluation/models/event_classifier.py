@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from unison_audio.audio import resample
-from unison_audio.codecs.nano import mel_filters
 from unison_audio.errors import InputError
 from unison_audio.evaluation.models.aisfx import Encoder
+from unison_audio.spectrogram import istft, mel_filters, stft
 
 MERGED = {
     "a door opening": "a door",
@@ -122,10 +122,7 @@ class ClassifierConfig:
 
 def mel_power(waveform: Tensor, config: ClassifierConfig) -> Tensor:
     """Computes mel powers: (B, samples) -> (B, mels, T)."""
-    window = torch.hann_window(config.n_fft)
-    spectrum = torch.stft(
-        waveform, config.n_fft, config.hop, window=window, pad_mode="constant", return_complex=True
-    )
+    spectrum = stft(waveform, config.n_fft, config.hop, padding="zeros")
     filters = mel_filters(config.sample_rate, config.n_fft, config.mels)
     return filters @ spectrum.abs().square()
 
@@ -274,16 +271,12 @@ def what_is_new(output: Tensor, source: Tensor, n_fft: int = 1024) -> Tensor:
     Returns:
         (B, samples): the output where, in time and frequency, it has more power than the source.
     """
-    window = torch.hann_window(n_fft)
-    ours, theirs = (
-        torch.stft(wave, n_fft, n_fft // 4, window=window, return_complex=True)
-        for wave in (output, source)
-    )
+    ours, theirs = (stft(wave, n_fft, n_fft // 4) for wave in (output, source))
     power, before = (
         F.avg_pool2d(spectrum.abs().square()[:, None], 3, 1, 1)[:, 0] for spectrum in (ours, theirs)
     )  # neighbours together, since noise made anew differs bin by bin
     gain = (1 - 2 * before / power.clamp_min(1e-12)).clamp_min(0).sqrt()
-    return torch.istft(ours * gain, n_fft, n_fft // 4, window=window, length=output.shape[1])
+    return istft(ours * gain, n_fft // 4, output.shape[1])
 
 
 def save_classifier(folder: Path, judge: EventClassifier) -> None:

@@ -12,8 +12,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from unison_audio.audio import normalize_rms, resample
-from unison_audio.codecs.nano import mel_filters
-from unison_audio.data.pools import coloured_noise
+from unison_audio.data.pools import colored_noise
 from unison_audio.data.records import Clip
 from unison_audio.errors import InputError
 from unison_audio.evaluation.models.aisfx import Encoder
@@ -24,6 +23,7 @@ from unison_audio.evaluation.models.event_classifier import (
     log_mel,
     mel_power,
 )
+from unison_audio.spectrogram import istft, mel_filters, stft
 from unison_audio.tasks import scene
 
 T = TypeVar("T")
@@ -125,7 +125,7 @@ class Scenes:
                 target[-1] = 1.0
             if noisy < self.recipe.noise:
                 slope = 2.0 * float(torch.rand((), generator=generator))
-                wave += coloured_noise(samples, slope, generator) * _gain(-35.0, -5.0, generator)
+                wave += colored_noise(samples, slope, generator) * _gain(-35.0, -5.0, generator)
         chosen = torch.rand(len(waves), generator=generator) < self.recipe.smeared
         if chosen.any():
             waves[chosen] = smear(waves[chosen], self.sample_rate, generator)
@@ -160,8 +160,7 @@ def smear(waveform: Tensor, sample_rate: int, generator: torch.Generator) -> Ten
         generator: Draws the bands' number and how much of magnitudes and phases is lost.
     """
     n_fft, mels = 1024, scene.integer(40, 90, generator)
-    window = torch.hann_window(n_fft)
-    spectrum = torch.stft(waveform, n_fft, n_fft // 4, window=window, return_complex=True)
+    spectrum = stft(waveform, n_fft, n_fft // 4)
     filters = mel_filters(sample_rate, n_fft, mels)  # (mels, bins)
     bands = filters @ spectrum.abs() / filters.sum(dim=1, keepdim=True).clamp_min(1e-3)
     coarse = filters.T @ bands / filters.sum(dim=0)[:, None].clamp_min(1e-3)
@@ -170,7 +169,7 @@ def smear(waveform: Tensor, sample_rate: int, generator: torch.Generator) -> Ten
     lost = math.pi * torch.rand(len(waveform), 1, 1, generator=generator)
     turn = lost * (2 * torch.rand(spectrum.shape, generator=generator) - 1)
     smeared = torch.polar(magnitude, spectrum.angle() + turn)
-    return torch.istft(smeared, n_fft, n_fft // 4, window=window, length=waveform.shape[1])
+    return istft(smeared, n_fft // 4, waveform.shape[1])
 
 
 def train_classifier(

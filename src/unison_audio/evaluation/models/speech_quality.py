@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from unison_audio.audio import normalize_rms, resample, rms, trim_silence
 from unison_audio.errors import InputError
+from unison_audio.spectrogram import stft
 
 SAMPLE_RATE = 16_000
 """What all of them hear."""
@@ -145,14 +146,7 @@ def _voice_mel(waveform: Tensor) -> Tensor:
     filters = mel_filter_bank(
         201, 40, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
     )
-    spectrum = torch.stft(
-        waveform,
-        400,
-        160,
-        window=torch.hann_window(400),
-        pad_mode="constant",
-        return_complex=True,
-    )
+    spectrum = stft(waveform, 400, 160, padding="zeros")
     return spectrum.abs().square().T @ torch.from_numpy(np.asarray(filters)).float()
 
 

@@ -165,7 +165,7 @@ def draw_edits(test_set: TestSet, outputs: Path, items: Sequence[Item], *, syste
             if sound is None:
                 panel.text(0.5, 0.5, "none", transform=panel.transAxes, ha="center")
                 continue
-            image = draw_mel(panel, sound, test_set.sample_rate, ink=INK, seconds=seconds)
+            image = draw_mel(panel, sound, test_set.sample_rate, label_color=INK, seconds=seconds)
             panel.set_facecolor("white")
         for panel in panels[1:]:
             panel.set_ylabel("")
@@ -212,7 +212,7 @@ def draw_timelines(
         image: Any = None
         for column, (heading, sound) in enumerate(sounds.items()):
             lanes, panel = panels[:, column]
-            image = draw_mel(panel, sound, test_set.sample_rate, ink=INK, seconds=seconds)
+            image = draw_mel(panel, sound, test_set.sample_rate, label_color=INK, seconds=seconds)
             _write(lanes.set_title, heading, fontsize=9)
             _draw_windows(lanes, panel, item, seconds)
             if column:

@@ -22,12 +22,11 @@ import torch
 from torch import Tensor
 
 from unison_audio import audio, audio_files
+from unison_audio.data.captions import mentions_speech, plain_caption
 from unison_audio.data.corpora import youtube
 from unison_audio.data.corpora.source import Skipped, SourceClip
 from unison_audio.data.corpora.source_files import find, named_rows
 from unison_audio.data.decode import Recording, UnreadableAudioError
-from unison_audio.data.pools import plain_caption
-from unison_audio.data.records import speaks_of_speech
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.signal import gender_of, median_f0
 from unison_audio.evaluation.test_sets.manifest import file_hash
@@ -54,7 +53,7 @@ class Sound:
     @property
     def speechless(self) -> bool:
         """Whether no caption speaks of speech."""
-        return not any(speaks_of_speech(text) for text in (self.label, *self.captions))
+        return not any(mentions_speech(text) for text in (self.label, *self.captions))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,16 +2,18 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.errors import InputError
 from unison_audio.evaluation.test_sets.manifest import Item, Role, derived_seed
 from unison_audio.evaluation.test_sets.recordings import Material, Sound, Voice
-from unison_audio.tasks.clips import SoundClip, SpeechClip
+from unison_audio.tasks.clips import ClipKind, ClipLimits
 from unison_audio.tasks.draw import BuilderConfig
 from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.variants import Variant
@@ -117,41 +119,27 @@ class DealtPools:
         self.dealt: list[Sound] = []
         """The sounds used, in the order asked for."""
 
-    def speech(
-        self, count: int, generator: torch.Generator, *, max_seconds: float
-    ) -> list[SpeechClip]:
-        """The voice."""
-        assert count == 1
-        assert self._voice is not None
-        return [self._clip(self._voice)]
-
-    speech_any = speech
-
-    def speaker_pairs(
-        self, count: int, generator: torch.Generator, *, max_seconds_each: float
-    ) -> list[tuple[SpeechClip, SpeechClip]]:
-        """The voice's prompt and the voice."""
-        assert count == 1
-        assert self._voice is not None
-        assert self._voice.prompt is not None
-        return [(self._clip(self._voice.prompt), self._clip(self._voice))]
-
-    def sounds(
-        self,
-        count: int,
-        generator: torch.Generator,
-        *,
-        exclude_labels: list[set[str]] | None = None,
-        max_seconds: float,
-    ) -> list[SoundClip]:
-        """The next sound of another label.
+    def draw(
+        self, kind: ClipKind, count: int, where: ClipLimits, generator: torch.Generator
+    ) -> list[Clip]:
+        """Gives the voice, its prompt and itself, or the next sound of another label.
 
         Raises:
-            InputError: There is none.
+            InputError: There is no such sound.
+            ValueError: A kind of clip is asked for that no test set of the paper has.
         """
         assert count == 1
+        if kind == "sound":
+            return [self._sound(where.excluded(0))]
+        if kind == "noise" or self._voice is None:
+            raise ValueError(f"This item of a test set has no {kind}.")
+        if kind != "speaker_pair":
+            return [self._clip(self._voice)]
+        assert self._voice.prompt is not None
+        return [self._clip(self._voice.prompt), self._clip(self._voice)]
+
+    def _sound(self, excluded: AbstractSet[str]) -> Clip:
         assert self._deck is not None
-        excluded = exclude_labels[0] if exclude_labels else set()
         sound = self._deck.deal(lambda one: one.label not in excluded)
         if sound is None:
             raise InputError(
@@ -159,16 +147,21 @@ class DealtPools:
                 "needed; add sounds without speech."
             )
         self.dealt.append(sound)
-        return [SoundClip(waveform=sound.read(), label=sound.label, caption=sound.captions[0])]
+        record = dataclasses.replace(_SOUND, label=sound.label, caption=sound.captions[0])
+        return Clip(record=record, waveform=sound.read())
 
-    def noise(self, count: int, generator: torch.Generator, seconds: float) -> list[Tensor]:
-        """None: no test set of the paper has noise."""
-        raise NotImplementedError("No test set of the paper is made from noise.")
-
-    def _clip(self, voice: Voice) -> SpeechClip:
-        return SpeechClip(
-            waveform=voice.read(), text=voice.text, gender=self._gender, speaker=voice.speaker
+    def _clip(self, voice: Voice) -> Clip:
+        record = dataclasses.replace(
+            _SPEECH, text=voice.text, gender=self._gender, speaker=voice.speaker
         )
+        return Clip(record=record, waveform=voice.read())
+
+
+_SPEECH, _SOUND = (
+    ClipRecord(key="", kind=kind, split="", seconds=0.0, licence="", source="")
+    for kind in ("speech", "sound")
+)
+"""Of a recording of a test set: builders read only what it says, not where it is from."""
 
 
 @dataclass(frozen=True, kw_only=True)

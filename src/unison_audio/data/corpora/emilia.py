@@ -1,4 +1,4 @@
-"""Readers of LibriTTS and Emilia."""
+"""Reader of Emilia and Emilia-YODAS."""
 
 import hashlib
 import json
@@ -16,80 +16,19 @@ from unison_audio.data.corpora.source_files import (
 )
 from unison_audio.errors import InputError
 
-_GENDERS = {"F": "female", "M": "male"}
-
 HELD_OUT_SHARE = 200
-"""One of so many speakers of Emilia is held out; its publishers divide nothing off."""
+"""One speaker in so many is held out, since Emilia has no test set of its own."""
 
 
-def libritts_units(root: Path, rows: Rows) -> Iterator[Unit | Skipped]:
-    """Lists the utterances of LibriTTS (or LibriTTS-R) as it unpacks.
-
-    Layout (OpenSLR 60, its README_libritts.txt; also in the readers of lhotse and TensorFlow
-    Datasets): ``LibriTTS/{subset}/{speaker}/{chapter}/{utterance}.wav`` beside
-    ``{utterance}.normalized.txt`` and ``.original.txt``; ``SPEAKERS.txt`` has
-    ``id | F or M | subset | minutes | name`` with comments after ``;``, ``speakers.tsv`` has
-    ``READER GENDER SUBSET NAME``. The speakers of the dev and test subsets are in no other one.
-    """
-    for table in ("SPEAKERS.txt", "speakers.tsv"):
-        for path in walk(root, lambda name, table=table: name == table):  # type: ignore[misc]
-            for speaker, gender in _libritts_genders(path):
-                rows.put(speaker, [gender])
-    found = False
-    for path in walk(root, lambda name: name.endswith(".wav")):
-        found, file = True, relative(path, root)
-        subset, speaker = (*[""] * 4, *path.parts)[-4:-2]
-        split = "train" if subset.startswith("train") else "speakers"
-        yield Unit(
-            key=path.stem, payload={"file": file, "speaker": speaker, "split": split}, split=split
-        )
-    if not found:
-        raise InputError(
-            f"There is no LibriTTS/(subset)/(speaker)/(chapter)/*.wav under {root}; unpack "
-            "train-clean-100.tar.gz and the others there"
-        )
-
-
-def _libritts_genders(path: Path) -> Iterator[tuple[str, str]]:
-    separator = "|" if path.suffix == ".txt" else "\t"
-    for line in path.read_text("utf-8", "replace").splitlines():
-        fields = [field.strip() for field in line.split(separator)]
-        if len(fields) >= 2 and fields[0].isdigit() and fields[1] in _GENDERS:
-            yield fields[0], _GENDERS[fields[1]]
-
-
-def libritts_clips(
-    root: Path, payload: dict[str, Any], rows: Rows
-) -> Iterator[SourceClip | Skipped]:
-    """Reads one utterance with its normalized text."""
-    path = root / payload["file"]
-    words = path.with_suffix(".normalized.txt")
-    if not words.is_file():
-        yield Skipped(file=payload["file"], reason="no .normalized.txt beside it")
-        return
-    known = rows.get(payload["speaker"])
-    yield SourceClip(
-        key=path.stem,
-        file=payload["file"],
-        audio=path,
-        kind="speech",
-        split=payload["split"],
-        text=words.read_bytes().decode("utf-8", "surrogateescape"),
-        speaker=f"libritts-{payload['speaker']}",
-        gender=known[0][0] if known else "",
-        language="en",
-    )
-
-
-def emilia_units(language: str) -> Callable[[Path, Rows], Iterator[Unit | Skipped]]:
-    """Makes the lister of Emilia's archives in one language.
+def units_of(language: str) -> Callable[[Path, Rows], Iterator[Unit | Skipped]]:
+    """Makes the function that lists the archives of one language.
 
     Layout (huggingface.co/datasets/amphion/Emilia-Dataset): WebDataset archives
     ``Emilia/EN/EN-B000000.tar`` (once ``EN/EN-B000000.tar``) with flat pairs
     ``EN_B00000_S00000_W000000.mp3`` and ``.json``; the JSON has ``id`` (``_id`` in Emilia-YODAS),
     ``text``, ``duration``, ``speaker``, ``language``, ``dnsmos``. ``Emilia-YODAS/EN`` beside it has
-    archives of the same names: the root says whether they are read, too. The older layout, a folder
-    ``EN_B00000/EN_B00000_S00000/mp3`` with ``EN_B00000.jsonl``, can be read as ``folder``.
+    archives of the same names: the root decides whether they are read, too. The older layout, a
+    folder ``EN_B00000/EN_B00000_S00000/mp3`` with ``EN_B00000.jsonl``, can be read as ``folder``.
 
     Some speakers are held out (`is_held_out`), in shards of their own: an archive is two units.
 
@@ -117,20 +56,23 @@ def emilia_units(language: str) -> Callable[[Path, Rows], Iterator[Unit | Skippe
 
 
 def is_held_out(speaker: str) -> bool:
-    """Whether an Emilia speaker is held out: a matter of the name alone, hence always the same."""
+    """Whether a speaker is held out.
+
+    The name alone decides, so that every archive agrees and an archive more changes nothing.
+    """
     digest = hashlib.sha256(speaker.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") % HELD_OUT_SHARE == 0
 
 
-def emilia_clips(root: Path, payload: dict[str, Any], rows: Rows) -> Iterator[SourceClip | Skipped]:
-    """Reads the pairs of one archive that are of one split; problems count with the training's."""
+def clips(root: Path, payload: dict[str, Any], rows: Rows) -> Iterator[SourceClip | Skipped]:
+    """Reads the clips of one archive that are of one split; faults count with ``train``."""
     del rows
-    for clip in _emilia_pairs(root, payload):
+    for clip in _pairs(root, payload):
         if payload["split"] == (clip.split if isinstance(clip, SourceClip) else "train"):
             yield clip
 
 
-def _emilia_pairs(root: Path, payload: dict[str, Any]) -> Iterator[SourceClip | Skipped]:
+def _pairs(root: Path, payload: dict[str, Any]) -> Iterator[SourceClip | Skipped]:
     """Reads the pairs of one archive, whichever of the two comes first."""
     stem, suffix = "", ""
     audio: bytes | Callable[[], bytes] | None = None
@@ -147,7 +89,7 @@ def _emilia_pairs(root: Path, payload: dict[str, Any]) -> Iterator[SourceClip | 
             stem, audio, about = file.stem, None, None
         try:
             if is_audio(name):
-                # Where the JSON comes first, as it does, the audio need not be read to skip it.
+                # If the JSON comes first, as published, skipped audio need not be read.
                 audio, suffix = read if about is not None else read(), file.suffix
             elif file.suffix == ".json":
                 about = read()
@@ -157,7 +99,7 @@ def _emilia_pairs(root: Path, payload: dict[str, Any]) -> Iterator[SourceClip | 
             stem = ""
             continue
         if audio is not None and about is not None:
-            yield _emilia_clip(f"{payload['tar']}!{stem}{suffix}", stem, audio, about)
+            yield _clip(f"{payload['tar']}!{stem}{suffix}", stem, audio, about)
     if stem and (audio is None) != (about is None):
         yield _half(payload["tar"], stem, "json" if about is None else "audio")
 
@@ -166,7 +108,7 @@ def _half(archive: str, stem: str, missing: str) -> Skipped:
     return Skipped(file=f"{archive}!{stem}", reason=f"no {missing} beside it", broken=True)
 
 
-def _emilia_clip(
+def _clip(
     file: str, stem: str, audio: bytes | Callable[[], bytes], about: bytes
 ) -> SourceClip | Skipped:
     try:

@@ -1,0 +1,144 @@
+"""The index of a corpus: which shards it has, where they are and how to open them."""
+
+import json
+import shlex
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from webdataset.gopen import gopen
+
+from unison_audio.data.records import in_split
+from unison_audio.errors import InputError
+
+INDEX_FILE = "index.json"
+
+OLD_INDEX_FILE = "manifest.json"
+"""Index that `unison-audio data nano` wrote before all corpora had one format."""
+
+FORMAT = 1
+
+PROGRAMS = {
+    "http": "curl",
+    "https": "curl",
+    "hf": "curl",
+    "gs": "gsutil",
+    "s3": "aws",
+}
+"""Scheme of a URL -> the program that webdataset fetches it with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusIndex:
+    """What a corpus holds, without opening a shard; arrays, for a few dozen bytes a shard."""
+
+    name: str
+    """Of the corpus."""
+    base: str
+    """Folder or URL that the shards lie in."""
+    names: np.ndarray
+    """(S,) file names of the shards, as bytes of one length."""
+    clips: np.ndarray
+    """(S,) int64, clips in each shard."""
+    seconds: float
+    """Total of these shards; 0 if the index does not say."""
+
+    def url(self, shard: int) -> str:
+        """Path or URL of a shard."""
+        return f"{self.base}/{self.names[shard].decode()}"
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is fetched instead of opened."""
+    return "://" in location
+
+
+def open_url(url: str) -> IO[bytes]:
+    """Opens a local file or a URL.
+
+    ``http(s)://`` and ``hf://`` go through curl, ``gs://`` through gsutil; ``s3://``, for which
+    webdataset has no opener, through ``aws s3 cp URL -``, with that program's own credentials. A
+    fetched stream can only be read forwards; closing it raises ``OSError`` if the program failed.
+
+    Raises:
+        OSError: If it cannot be opened.
+        InputError: If the scheme is not known or its program is missing.
+    """
+    if not is_url(url):
+        return Path(url).open("rb")
+    scheme = url.partition("://")[0]
+    if scheme not in PROGRAMS:
+        raise InputError(
+            f"{url} has the scheme {scheme!r}; use a path or one of {', '.join(PROGRAMS)}"
+        )
+    if shutil.which(PROGRAMS[scheme]) is None:
+        raise InputError(f"{url} is read with {PROGRAMS[scheme]}, which is missing; install it")
+    if scheme == "s3":
+        url = f"pipe:aws s3 cp --only-show-errors {shlex.quote(url)} -"
+    return gopen(url)
+
+
+def read_index(
+    location: str | Path, *, kind: str | None = None, split: str | None = None
+) -> CorpusIndex:
+    """Reads the index of a corpus that ``unison-audio data`` wrote.
+
+    Args:
+        location: The corpus' folder, its ``index.json``, or the URL of either.
+        kind: Only shards with ``speech`` or with ``sound``; all if None.
+        split: Only shards with clips of this split, as `in_split` takes it; all if None.
+
+    Raises:
+        InputError: If there is no index that can be read.
+    """
+    path = str(location).rstrip("/")
+    if not path.endswith(".json"):
+        path = f"{path}/{INDEX_FILE}"
+    try:
+        with open_url(path) as file:
+            content = file.read()
+    except OSError as error:
+        if _is_old(path):
+            raise InputError(
+                f"{location} holds a corpus in an earlier format (manifest.json); run "
+                f"unison-audio data nano --out {location} again, which keeps the finished shards"
+            ) from error
+        raise InputError(
+            f"There is no index {path} ({error}); give the folder or the URL of a corpus that "
+            "unison-audio data wrote"
+        ) from error
+    try:
+        index = json.loads(content)
+        if index["format"] != FORMAT:
+            raise InputError(
+                f"{path} has the format {index['format']!r} where {FORMAT} is understood; build "
+                "the corpus again"
+            )
+        wanted = [
+            (str(shard["name"]).encode(), int(shard["clips"]), float(shard.get("seconds", 0.0)))
+            for shard in index["shards"]
+            if kind in (None, *shard.get("kinds", [kind]))
+            and any(in_split(one, split) for one in shard.get("splits", [split or ""]))
+        ]
+        name = str(index["corpus"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is no index ({error!r}); build the corpus again") from error
+    names = [shard for shard, _, _ in wanted]
+    if any(b"/" in shard or b"\\" in shard for shard in names):
+        raise InputError(f"{path} names shards in other folders; build the corpus again")
+    return CorpusIndex(
+        name=name,
+        base=path.rpartition("/")[0] or ".",
+        names=np.array(names, dtype=bytes),
+        clips=np.array([clips for _, clips, _ in wanted], dtype=np.int64),
+        seconds=sum(seconds for _, _, seconds in wanted),
+    )
+
+
+def _is_old(path: str) -> bool:
+    """Whether a missing index belongs to a corpus written before all corpora had one."""
+    return not is_url(path) and Path(path).with_name(OLD_INDEX_FILE).is_file()
