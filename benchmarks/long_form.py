@@ -186,9 +186,8 @@ def speak_minutes(minutes: int) -> None:
     animals = ("dog", "cat", "bird", "fish", "horse", "tiger")
     lines = [f"The {words.choice(animals)} is in the house." for _ in range(28 * minutes)]
     unison = Unison.from_pretrained("nano")
-    seconds = sum(
-        piece.seconds for piece in unison.stream(MALE, text="\n".join(lines), steps=1, candidates=1)
-    )
+    stream = unison.stream(MALE, text="\n".join(lines), steps=1, num_candidates=1)
+    seconds = sum(piece.seconds for piece in stream)
     print(json.dumps({"seconds": seconds, "peak": peak_memory_gib()}))
 
 

@@ -19,7 +19,6 @@ from unison_audio.audio import Audio
 from unison_audio.edit_changes import Editor, RegionEdit, half_join, window_changes
 from unison_audio.edit_windows import plan_windows
 from unison_audio.errors import InputError
-from unison_audio.files import check_sound_file
 from unison_audio.native_audio import (
     NativeAudio,
     Samples,
@@ -213,7 +212,6 @@ def check_output(edit: RegionEdit, output: Path, exact: bool) -> None:
     Raises:
         InputError: The format cannot hold the samples.
     """
-    check_sound_file(output)
     if exact or output.suffix.lower() not in (".ogg", ".mp3"):
         check_exact(output, edit.recording.coding)
 

@@ -120,7 +120,6 @@ def check_subtitles(path: Path) -> None:
         raise InputError(
             f"Cannot write subtitles to {path}; give a file that ends in {', '.join(WRITERS)}."
         )
-    make_folder(path.parent)
 
 
 def write_subtitles(path: Path, cues: Iterable[Cue]) -> None:
@@ -130,6 +129,7 @@ def write_subtitles(path: Path, cues: Iterable[Cue]) -> None:
         InputError: It cannot be written.
     """
     check_subtitles(path)
+    make_folder(path.parent)
     write_whole(path, WRITERS[path.suffix.lower()](cues))
 
 

@@ -175,3 +175,49 @@ def test_what_is_refused_with_one_sentence(
         assert len(lines) == 1, captured.err
         assert message in lines[0], lines[0]
         assert sorted(tmp_path.iterdir()) == files, message
+
+
+def test_jobs_take_texts_and_regions(
+    tiny_checkpoint: Path, stub_text: None, noise: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    jobs = [
+        {"instruction": MALE, "text_file": "text.txt", "subtitles": "a.srt", "output": "a.flac"},
+        {"instruction": REMOVE, "source": "in.wav", "region": "1-2", "output": "b.wav"},
+        {"instruction": REMOVE, "source": "in.wav", "region": ["1-2", "3-4"], "output": "c.wav"},
+        {"instruction": REMOVE, "source": "in.wav", "output": "d.wav"},
+    ]
+    lines = [json.dumps({**job, "steps": 1}) + "\n" for job in jobs]
+    (tmp_path / "jobs.jsonl").write_text("".join(lines))
+    out = tmp_path / "out"
+    weights = ("--variant", tiny_checkpoint)
+    assert run("batch", tmp_path / "jobs.jsonl", "-o", out, *weights) == 0
+    results = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [row["task"] for row in results] == ["tts", *["edit_remove"] * 3]
+    assert [row["seconds"] for row in results[1:]] == [12.0] * 3
+    assert (out / "a.srt").read_text().startswith("1\n00:00:00,000")
+    assert soundfile.info(out / "b.wav").subtype == "PCM_24"
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        ({"instruction": REMOVE, "source": "in.wav", "region": "2-1"}, "reversed"),
+        ({"instruction": REMOVE, "source": "in.wav", "region": [1, 2]}, "region is"),
+        ({"instruction": MALE, "text_file": "none.txt"}, "cannot be read"),
+        ({"instruction": MALE, "text_file": "t.txt", "subtitles": "../a.srt"}, "leads out"),
+    ],
+)
+def test_jobs_that_are_refused_before_any_runs(
+    job: dict[str, Any],
+    message: str,
+    weights: Any,
+    noise: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "jobs.jsonl").write_text(json.dumps(job) + "\n")
+    code = run("batch", tmp_path / "jobs.jsonl", "-o", tmp_path / "out", *weights[:2])
+    assert code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -26,8 +26,9 @@ STDOUT = Path("-")
 Show = Callable[[int, int], None]
 """Called with what is done and how much there is."""
 
-Run = Callable[["Unison", Mapping[str, Any], Show], None]
-"""Does what was planned: called with the model, the options of sampling, and progress."""
+Run = Callable[["Unison", Mapping[str, Any], Show], str]
+"""Does what was planned: called with the model, the options of sampling, and progress. Returns the
+task's name."""
 
 
 @Parameter(name="*")
@@ -136,8 +137,9 @@ def _plan_edit(
     edit = plan_edit(variant, instruction, inputs.source, regions, inputs.seed)
     check_output(edit, output, exact=regions is not None)
 
-    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> None:
+    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
         edit_file(unison, edit, output, show, **options)
+        return edit.task.name
 
     return run
 
@@ -150,7 +152,6 @@ def _plan_speech(
     flags: LengthFlags,
 ) -> Run:
     """A text of any length."""
-    from unison_audio.files import check_sound_file
     from unison_audio.longform import pieces, plan_speech, speak
     from unison_audio.subtitles import sentence_cues, write_subtitles
 
@@ -167,10 +168,8 @@ def _plan_speech(
         reference_text=inputs.reference_text,
         seed=inputs.seed,
     )
-    if output != STDOUT:
-        check_sound_file(output)
 
-    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> None:
+    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
         timed: list[Any] = []
 
         def noted(parts: Iterator[SpokenWindow]) -> Iterator[SpokenWindow]:
@@ -184,6 +183,7 @@ def _plan_speech(
         _write(pieces(spoken, speech), output, flags)
         if flags.subtitles is not None:
             write_subtitles(flags.subtitles, sentence_cues(timed))
+        return "tts" if speech.reference is None else "zero_shot_tts"
 
     return run
 
@@ -196,7 +196,6 @@ def _plan_one(
     flags: LengthFlags,
 ) -> Run:
     """One call of the model, to a pipe or with subtitles."""
-    from unison_audio.files import check_sound_file
     from unison_audio.subtitles import Cue, event_cues, write_subtitles
     from unison_audio.tasks.instructions import parse_instruction
     from unison_audio.text_windows import split_instruction
@@ -209,16 +208,15 @@ def _plan_one(
             f"The instruction {instruction!r} ({task}) has no sentences or events with times; "
             "leave --subtitles out."
         )
-    if output != STDOUT:
-        check_sound_file(output)
 
-    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> None:
+    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
         sound = unison.generate(instruction, on_step=show, **vars(inputs), **options)
         _write(iter([sound]), output, flags)
         if flags.subtitles is not None:
             said = () if events else (split_instruction(instruction)[1],)
             cues = [Cue(start=0.0, end=sound.seconds, text=text) for text in said]
             write_subtitles(flags.subtitles, events or cues)
+        return task
 
     return run
 

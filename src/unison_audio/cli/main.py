@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from unison_audio.cli.any_length import LengthFlags, plan_any_length
+from unison_audio.cli.any_length import STDOUT, LengthFlags, plan_any_length
 from unison_audio.cli.corpora import data
 from unison_audio.cli.evaluate import evaluate
 from unison_audio.cli.jobs import KEYS
@@ -74,6 +74,8 @@ def generate(
     from unison_audio.cli.progress import progress
     from unison_audio.files import check_sound_file
 
+    if output != STDOUT:
+        check_sound_file(output)
     inputs = inputs or FileInputs()
     # Importing torch takes longer than all of these checks, so bad input is refused before it.
     strict = sampling is not None and bool(sampling.strict)
@@ -84,7 +86,6 @@ def generate(
         with progress() as show:
             run(unison, {"sampling": sampling}, partial(show, "Sampling"))
         return
-    check_sound_file(output)
     check_files(opened.variant, instruction, inputs, strict=strict)
     unison = (machine or MachineFlags()).open(opened)
     with progress() as show:
