@@ -105,6 +105,8 @@ def test_every_quick_command_of_a_page_works(page, tmp_path, monkeypatch, capsys
     jobs = [block for block in blocks(page, "json") if '"instruction"' in block]
     for block in jobs:
         Path("JOBS.jsonl").write_text(block)
+    for block in blocks(page, "text"):
+        Path("chapter.txt").write_text(block)
     for command in commands(page):
         words = shlex.split(command)
         if words[0] == "make":

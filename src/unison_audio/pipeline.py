@@ -3,7 +3,7 @@
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -30,10 +30,13 @@ from unison_audio.inputs import (
     prepare,
 )
 from unison_audio.loading import LazyModel, LoadOptions, open_models
+from unison_audio.longform import pieces, plan_speech, speak
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.rerank import denoising_error
 from unison_audio.model.sampling import ModelInputs, sample
+from unison_audio.native_audio import NativeAudio
 from unison_audio.preserve import preserve_source
+from unison_audio.regions import edit_regions
 from unison_audio.release_inputs import batch_source, dithered, sampled_frames
 from unison_audio.sampling_params import (
     GroupSettings,
@@ -46,6 +49,7 @@ from unison_audio.tasks.conditioning import Condition, condition
 from unison_audio.tasks.table import REFERENCE, TASKS, Task, TaskBatch
 from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
+from unison_audio.times import Region
 from unison_audio.variants import Variant
 
 MAX_BATCH = 16
@@ -317,6 +321,79 @@ class Unison:
                     sound = self._finish(request, waveform)
                     sounds[row] = replace(sound, warnings=tuple(map(str, notes[row])))
         return [sounds[row] for row in range(len(sounds))] if _is_list(instruction) else sounds[0]
+
+    def edit(
+        self,
+        instruction: str,
+        source: Sound,
+        *,
+        regions: Sequence[Region] | None = None,
+        seed: int = 0,
+        on_window: Callable[[int, int], None] | None = None,
+        **options: Any,
+    ) -> NativeAudio:
+        """Edit a recording of any length, everywhere or only in named regions.
+
+        Args:
+            instruction: An edit, with the tags of the task table.
+            source: The recording, at any rate and with any number of channels.
+            regions: Seconds, from and to, outside of which no sample changes; None for everywhere.
+            seed: Seed of the noise; each window has one derived from it.
+            on_window: Called with the windows done and the windows in all.
+            **options: Options of sampling, as for `generate`.
+
+        Returns:
+            The recording at the source's rate, channels and depth. What no window changed is the
+            source's own samples.
+
+        Raises:
+            InputError: If an input cannot be used.
+        """
+        return edit_regions(
+            self,
+            instruction,
+            source,
+            regions=regions,
+            seed=seed,
+            on_window=on_window,
+            **options,
+        )
+
+    def stream(
+        self,
+        instruction: str,
+        *,
+        text: str | None = None,
+        reference: Sound | None = None,
+        reference_text: str | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> Iterator[Audio]:
+        """Speak a text of any length, piece by piece.
+
+        Args:
+            instruction: `[Speech] A male voice`, `[Speech with voice]`, or with the words in it.
+            text: The words, where the instruction has none.
+            reference: A recording of the voice, for `[Speech with voice]`.
+            reference_text: The words of the reference.
+            seed: Seed of the noise; each piece has one derived from it.
+            **options: Options of sampling, as for `generate`.
+
+        Returns:
+            Sounds to play one after the other, each as soon as it is finished.
+
+        Raises:
+            InputError: If an input cannot be used.
+        """
+        speech = plan_speech(
+            self.variant,
+            instruction,
+            text=text,
+            reference=reference,
+            reference_text=reference_text,
+            seed=seed,
+        )
+        return pieces(speak(self, speech, **options), speech)
 
     def check(self, instruction: str, **inputs: Any) -> None:
         """Refuse all that `generate` would refuse, without sampling.

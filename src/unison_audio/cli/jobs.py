@@ -3,12 +3,13 @@
 import json
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unison_audio import audio_files
 from unison_audio.checks import FileInputs, check_files
+from unison_audio.cli.any_length import LengthFlags, Run, plan_any_length
 from unison_audio.errors import InputError
 from unison_audio.files import check_sound_file, read_rows, write_whole
 from unison_audio.sampling_params import OPTIONS, RENAMED, SamplingParams, merge_options
@@ -21,10 +22,14 @@ RESULTS = "results.jsonl"
 
 INPUTS: tuple[str, ...] = tuple(field.name for field in fields(FileInputs))
 
-KEYS = ("instruction", *INPUTS, *OPTIONS, "output")
+LENGTHS = ("region", "text_file", "subtitles")
+
+KEYS = ("instruction", *INPUTS, *LENGTHS, *OPTIONS, "output")
 """Keys of a job."""
 
-_TEXTS = ("instruction", "source", "reference", "reference_text", "output")
+_PATHS = ("source", "reference", "text_file")
+
+_TEXTS = ("instruction", *_PATHS, "reference_text", "subtitles", "output")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,8 @@ class GenerationJob:
     """The line's values with absolute paths; equal values give equal sounds."""
     inputs: FileInputs
     """Inputs besides the instruction."""
+    length: LengthFlags
+    """Regions, a long text, subtitles."""
     sampling: SamplingParams
     """Sampling options."""
 
@@ -91,6 +98,8 @@ def check_recordings(path: Path, jobs: list[GenerationJob], unison: "Unison") ->
         InputError: If one cannot be used; the message begins with the file and the line.
     """
     for job in jobs:
+        if _plan(job, unison.variant, Path(job.output)) is not None:
+            continue  # checked by its header; hours of sound are not decoded twice
         try:
             unison.check(job.instruction, **vars(job.inputs))
         except InputError as error:
@@ -148,9 +157,10 @@ def _read_job(number: int, values: dict[str, Any], folder: Path) -> GenerationJo
         if key in values and not isinstance(values[key], str):
             raise InputError(f"{key} is {values[key]!r}; it must be a text.")
     output = values.pop("output", f"{number:04d}.wav")
-    if Path(output).is_absolute() or ".." in Path(output).parts:
-        raise InputError(f"The output {output!r} leads out of the folder; give a file's name.")
-    for key in ("source", "reference"):
+    for name in (output, values.get("subtitles", "")):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(f"The output {name!r} leads out of the folder; give a file's name.")
+    for key in _PATHS:
         if key in values:
             values[key] = str(folder / values[key])
     options = {key: value for key, value in values.items() if key in (*OPTIONS, *RENAMED)}
@@ -163,8 +173,27 @@ def _read_job(number: int, values: dict[str, Any], folder: Path) -> GenerationJo
         output=str(Path(output)),
         asked=values,
         inputs=FileInputs(**inputs),
+        length=_read_length(values),
         sampling=merge_options(None, options),
     )
+
+
+def _read_length(values: dict[str, Any]) -> LengthFlags:
+    """The keys of `LENGTHS`; a single region may stand without a list."""
+    region = values.get("region")
+    regions = [region] if isinstance(region, str) else region
+    if regions is not None and not (
+        isinstance(regions, list) and all(isinstance(text, str) for text in regions)
+    ):
+        raise InputError(f"region is {region!r}; give a text such as 3.2-7.5, or a list of them.")
+    paths: dict[str, Any] = {
+        key: Path(values[key]) for key in ("text_file", "subtitles") if key in values
+    }
+    return LengthFlags(region=regions, **paths)
+
+
+def _plan(job: GenerationJob, variant: "Variant", output: Path) -> Run | None:
+    return plan_any_length(variant, job.instruction, output, job.inputs, job.length)
 
 
 def _check(job: GenerationJob, variant: "Variant") -> None:
@@ -174,14 +203,23 @@ def _check(job: GenerationJob, variant: "Variant") -> None:
             f"The output {job.output!r} must end in one of {', '.join(audio_files.FORMATS)}; "
             "rename it."
         )
-    check_files(variant, job.instruction, job.inputs, strict=bool(job.sampling.strict))
+    if _plan(job, variant, Path(job.output)) is None:
+        check_files(variant, job.instruction, job.inputs, strict=bool(job.sampling.strict))
 
 
 def _run(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
     """Run one job and return its entry for the log."""
     try:
+        output = check_sound_file(folder / job.output)
+        if job.length.subtitles is not None:
+            length = replace(job.length, subtitles=folder / job.length.subtitles)
+            job = replace(job, length=length)
+        run = _plan(job, unison.variant, output)
+        if run is not None:
+            task = run(unison, {"sampling": job.sampling}, lambda done, total: None)
+            return {"task": task, "seconds": round(audio_files.seconds(output), 4)}
         sound = unison.generate(job.instruction, **vars(job.inputs), sampling=job.sampling)
-        sound.save(check_sound_file(folder / job.output))
+        sound.save(output)
     except Exception as error:  # one failure must not stop the other jobs
         reason = " ".join(str(error).split())
         return {"error": reason if isinstance(error, InputError) else f"{error!r}"}

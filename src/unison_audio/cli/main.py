@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
+from unison_audio.cli.any_length import STDOUT, LengthFlags, plan_any_length
 from unison_audio.cli.corpora import data
 from unison_audio.cli.evaluate import evaluate
 from unison_audio.cli.jobs import KEYS
@@ -38,6 +39,9 @@ app = App(
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 
+OutputOrStream = Annotated[Path, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)]
+"""Also takes -, for standard output."""
+
 Weights = Annotated[str, Parameter(name=["--variant"])]
 
 
@@ -46,9 +50,10 @@ def generate(
     instruction: str,
     /,
     *,
-    output: Output,
+    output: OutputOrStream,
     inputs: InputFlags = None,
     variant: Weights = "nano",
+    length: LengthFlags | None = None,
     sampling: SamplingFlags = None,
     machine: MachineFlags | None = None,
 ) -> None:
@@ -56,9 +61,11 @@ def generate(
 
     Args:
         instruction: The instruction, with the tags that 'unison-audio tasks' lists.
-        output: The file to write: wav, flac, ogg or mp3.
+        output: The file to write: wav, flac, ogg or mp3; - writes a WAV stream to standard output
+            during generation.
         inputs: The other inputs; each has its own flag.
         variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
+        length: Long texts and recordings, regions, subtitles; each has its own flag.
         sampling: Sampling options; each has its own flag.
         machine: Where to compute; each option has its own flag.
     """
@@ -67,11 +74,18 @@ def generate(
     from unison_audio.cli.progress import progress
     from unison_audio.files import check_sound_file
 
-    check_sound_file(output)
+    if output != STDOUT:
+        check_sound_file(output)
     inputs = inputs or FileInputs()
     # Importing torch takes longer than all of these checks, so bad input is refused before it.
     strict = sampling is not None and bool(sampling.strict)
     opened = open_checkpoint(variant)
+    run = plan_any_length(opened.variant, instruction, output, inputs, length)
+    if run is not None:
+        unison = (machine or MachineFlags()).open(opened)
+        with progress() as show:
+            run(unison, {"sampling": sampling}, partial(show, "Sampling"))
+        return
     check_files(opened.variant, instruction, inputs, strict=strict)
     unison = (machine or MachineFlags()).open(opened)
     with progress() as show:

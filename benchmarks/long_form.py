@@ -1,0 +1,280 @@
+"""Long texts, long recordings and regions, measured on nano.
+
+    python benchmarks/long_form.py speech --sentences 100
+    python benchmarks/long_form.py memory
+    python benchmarks/long_form.py regions
+    python benchmarks/long_form.py recording
+
+`speech` speaks held-out sentences as one long text and each by itself, with its own seed. Words are
+judged by Whisper tiny.en, voices by Resemblyzer: the similarity of each window to the first stands
+beside that of utterances that flite makes in one voice, where flite is installed. Steps and
+spectral flux at the joins stand beside those inside windows. Processor time counts.
+
+`memory` speaks texts of a minute and of an hour, each in a process of its own, with one step and
+one candidate: memory does not depend on these.
+
+`regions` removes a sound in one region of recordings of many rates, channels and depths, and counts
+the samples outside that stay as they are.
+
+`recording` removes a bark every ten seconds from five minutes of wind, and from clips of 5.12 s
+around each bark by themselves. The LSD is to the wind alone; wind and barks are nano's own.
+"""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cyclopts
+import numpy as np
+import soundfile
+import torch
+from machine import describe, peak_memory_gib
+from torch import Tensor
+
+from unison_audio import Unison, audio
+from unison_audio.edit_windows import derive_seed
+from unison_audio.evaluation.metrics.signal import lsd, word_error_rate
+from unison_audio.longform import plan_speech, speak
+
+RATE = 16_000
+MALE = "[Speech] A male voice"
+REMOVE = "[Edit][Audio] Remove a dog barking"
+
+app = cyclopts.App(help=__doc__)
+
+
+def report(rows: dict[str, object]) -> None:
+    for name, value in rows.items():
+        print(f"{name:58} {value:.4g}" if isinstance(value, float) else f"{name:58} {value}")
+    print(f"machine: {describe()}")
+
+
+def step_and_flux(wave: Tensor, places: list[int]) -> tuple[float, float]:
+    """The largest step between samples, and the largest spectral flux, within 10 ms of places."""
+    steps = wave.diff().abs()
+    window = torch.hann_window(320)
+    power = torch.stft(wave, 320, 80, window=window, return_complex=True).abs()
+    flux = power.diff(dim=1).clamp_min(0).sum(dim=0)
+    reach = 160
+    near = [steps[max(0, p - reach) : p + reach].max() for p in places]
+    rise = [flux[max(0, p // 80 - 2) : p // 80 + 2].max() for p in places]
+    return float(max(near)), float(max(rise))
+
+
+def flite_similarity(embed, texts: list[str]) -> float | None:
+    """Mean similarity of utterances to the first of flite's voice rms, one of nano's voices."""
+    program = shutil.which("flite")
+    if program is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.wav"
+        vectors = []
+        for text in texts:
+            subprocess.run([program, "-voice", "rms", "-t", text, "-o", str(path)], check=True)
+            vectors.append(embed(audio.load(path, sample_rate=RATE), RATE))
+    return float(torch.stack([vectors[0] @ vector for vector in vectors[1:]]).mean())
+
+
+@app.command
+def speech(*, sentences: int = 100, seed: int = 0) -> None:
+    """Words, voice, joins, first sound and time of a long text."""
+    from unison_audio.evaluation.models.asr import FreeRecogniser, fold
+    from unison_audio.evaluation.models.speech_quality import VoiceListener
+    from unison_audio.nano.vocabulary import held_out_texts
+
+    texts = held_out_texts(sequences=0)[:sentences]
+    text = "\n".join(f"{line[0].upper()}{line[1:]}." for line in texts)
+    unison = Unison.from_pretrained("nano")
+    unison.generate(f'{MALE} saying "{texts[0]}"', duration=1.92)  # what is made once is not timed
+
+    started = time.process_time()
+    plan = plan_speech(unison.variant, MALE, text=text, seed=seed)
+    spoken, first = [], 0.0
+    for part in speak(unison, plan):
+        first = first or time.process_time() - started
+        spoken.append(part)
+    together = time.process_time() - started
+
+    alone, started = [], time.process_time()
+    for index, part in enumerate(spoken):
+        instruction = f'{MALE} saying "{part.window.text}"'
+        alone.append(
+            unison.generate(
+                instruction,
+                seed=derive_seed(seed, index),
+                duration=plan.seconds(part.window),
+            )
+        )
+    singly = time.process_time() - started
+
+    recognizer, voices = FreeRecogniser(), VoiceListener()
+
+    def wer(waves: list[Tensor]) -> float:
+        rates = [
+            word_error_rate(fold(part.window.text), fold(recognizer.transcribe(wave, RATE)))
+            for part, wave in zip(spoken, waves, strict=True)
+        ]
+        return 100 * float(np.mean(rates))
+
+    def likeness(waves: list[Tensor]) -> float:
+        vectors = [voices.embed(wave, RATE) for wave in waves]
+        return float(torch.stack([vectors[0] @ vector for vector in vectors[1:]]).mean())
+
+    windows, clips = [part.speech for part in spoken], [sound.waveform for sound in alone]
+    whole = torch.cat([torch.cat([p.speech, p.speech.new_zeros(p.pause)]) for p in spoken])
+    edges, inside, position = [], [], 0
+    for part in spoken:
+        inside.append(position + len(part.speech) // 2)
+        inside.append(position + len(part.speech) // 3)
+        position += len(part.speech)
+        edges += [position, position + part.pause]
+        position += part.pause
+    join_step, join_flux = step_and_flux(whole, edges[:-2])
+    inner_step, inner_flux = step_and_flux(whole, inside)
+    resampled = sum(part.seed != derive_seed(seed, index) for index, part in enumerate(spoken))
+    flite = flite_similarity(voices.embed, texts[:20])
+    report(
+        {
+            "seconds of sound": len(whole) / RATE,
+            "windows": len(spoken),
+            "windows kept from a second or third try": resampled,
+            "WER of the long text, %": wer(windows),
+            "WER of the same windows singly, %": wer(clips),
+            "similarity of windows to the first": likeness(windows),
+            "similarity of single utterances to the first": likeness(clips),
+            "similarity of flite's utterances in one voice": "no flite" if flite is None else flite,
+            "largest step at joins": join_step,
+            "largest step inside windows": inner_step,
+            "largest flux at joins": join_flux,
+            "largest flux inside windows": inner_flux,
+            "first sound after windows' times": first / (singly / len(spoken)),
+            "time of the whole by that of windows one by one": together / singly,
+            "processor seconds for a second of sound": together / (len(whole) / RATE),
+        }
+    )
+
+
+@app.command
+def memory() -> None:
+    """Peak memory of an hour of text beside that of a minute."""
+    found = {}
+    for minutes in (1, 60):
+        done = subprocess.run(
+            [sys.executable, __file__, "speak-minutes", str(minutes)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        found[minutes] = json.loads(done.stdout.splitlines()[-1])
+    report(
+        {
+            f"peak memory in MB, {row['seconds']:.0f} s of sound": row["peak"] * 1024
+            for row in found.values()
+        }
+    )
+
+
+@app.command
+def speak_minutes(minutes: int) -> None:
+    """Speak a text of so many minutes cheaply, and say how much memory that took."""
+    words = random.Random(0)
+    animals = ("dog", "cat", "bird", "fish", "horse", "tiger")
+    lines = [f"The {words.choice(animals)} is in the house." for _ in range(28 * minutes)]
+    unison = Unison.from_pretrained("nano")
+    stream = unison.stream(MALE, text="\n".join(lines), steps=1, num_candidates=1)
+    seconds = sum(piece.seconds for piece in stream)
+    print(json.dumps({"seconds": seconds, "peak": peak_memory_gib()}))
+
+
+@app.command
+def regions() -> None:
+    """Samples outside a region that stay as they are."""
+    unison = Unison.from_pretrained("nano")
+    generator = np.random.default_rng(0)
+    kept = total = 0
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = Path(folder) / "in.wav", Path(folder) / "out.wav"
+        for rate in (8_000, 16_000, 22_050, 44_100, 48_000):
+            for channels in (1, 2):
+                for coding in ("PCM_16", "PCM_24", "FLOAT"):
+                    noise = generator.normal(0, 0.05, (4 * rate, channels))
+                    soundfile.write(source, noise, rate, coding)
+                    unison.edit(REMOVE, source, regions=[(1, 2.5)]).save(out)
+                    before, after = (soundfile.read(p, dtype="float64")[0] for p in (source, out))
+                    outside = np.r_[0:rate, round(2.5 * rate) : 4 * rate]
+                    kept += int((before[outside] == after[outside]).sum())
+                    total += before[outside].size
+    report({"samples outside": total, "of these the input's, %": 100 * kept / total})
+
+
+@app.command
+def recording(*, minutes: float = 5.0) -> None:
+    """A removal in a long recording beside the same in short clips."""
+    unison = Unison.from_pretrained("nano")
+    length = round(minutes * 60 * RATE)
+    winds = unison.generate(["[Audio] wind blowing"] * 8, duration=5.12, seed=list(range(8)))
+    wind = torch.zeros(length)
+    fade = RATE // 2
+    for k in range(-(-length // (4 * RATE))):
+        piece = audio.fade(audio.normalize_rms(winds[k % 8].waveform, 0.03), fade, fade)
+        piece = piece[: max(0, length - 4 * k * RATE)]
+        wind[4 * k * RATE : 4 * k * RATE + len(piece)] += piece
+    barks = unison.generate(["[Audio] a dog barking"] * 8, duration=1.92, seed=list(range(8)))
+    source = wind.clone()
+    starts = list(range(4 * RATE, length - 4 * RATE, 10 * RATE))
+    for k, start in enumerate(starts):
+        bark = audio.fade(audio.normalize_rms(barks[k % 8].waveform, 0.1), 400, 400)
+        source[start : start + len(bark)] += bark
+    source, wind = source * 0.5, wind * 0.5
+
+    result = unison.edit(REMOVE, (source, RATE), seed=0)
+    edited = torch.from_numpy(result.read(0, length)[:, 0].copy())
+    span = round(1.92 * RATE)
+    size = round(5.12 * RATE)
+
+    def near(wave: Tensor) -> Tensor:
+        return torch.stack([wave[start : start + span] for start in starts])
+
+    clips = []
+    for first in range(0, len(starts), 8):
+        some = starts[first : first + 8]
+        begins = [start - (size - span) // 2 for start in some]
+        sounds = unison.generate(
+            [REMOVE] * len(some),
+            source=[(source[b : b + size], RATE) for b in begins],
+            seed=[derive_seed(0, first + i) for i in range(len(some))],
+        )
+        clips += [
+            sound.waveform[start - b : start - b + span]
+            for sound, start, b in zip(sounds, some, begins, strict=True)
+        ]
+    eps = 1e-4  # the power of a bin next to silence, so that the wind's pauses do not decide
+
+    def distance(waves: Tensor) -> float:
+        return float(lsd(near(wind), waves, RATE, eps=eps).mean())
+
+    away = torch.ones(length, dtype=torch.bool)
+    for start in starts:
+        away[max(0, start - RATE // 10) : start + span + RATE // 10] = False
+    report(
+        {
+            "barks": len(starts),
+            "LSD of the source at the barks": distance(near(source)),
+            "LSD of the long recording, edited": distance(near(edited)),
+            "LSD of short clips, edited": distance(torch.stack(clips)),
+            "samples without barks": int(away.sum()),
+            "of these the input's own, %": 100 * float((edited == source)[away].float().mean()),
+            "SNR of the change in the others, dB": float(
+                20 * torch.log10(audio.rms(source[away]) / audio.rms((edited - source)[away]))
+            ),
+        }
+    )
+
+
+if __name__ == "__main__":
+    app()

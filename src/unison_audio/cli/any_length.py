@@ -1,0 +1,264 @@
+"""The part of `generate` for any length: long texts and recordings, regions, pipes, subtitles."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from unison_audio.checks import FileInputs, check_files
+from unison_audio.errors import InputError
+
+if TYPE_CHECKING:
+    from unison_audio.audio import Audio
+    from unison_audio.longform import SpokenWindow
+    from unison_audio.pipeline import Unison
+    from unison_audio.variants import Variant
+
+STDOUT = Path("-")
+"""The name of an output that is written to standard output as it is made."""
+
+Show = Callable[[int, int], None]
+"""Called with what is done and how much there is."""
+
+Run = Callable[["Unison", Mapping[str, Any], Show], str]
+"""Does what was planned: called with the model, the options of sampling, and progress. Returns the
+task's name."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class LengthFlags:
+    """Any length: texts from files, regions, pipes, subtitles."""
+
+    region: Annotated[
+        list[str] | None, Parameter(negative="", allow_leading_hyphen=True, consume_multiple=False)
+    ] = None
+    """Edit only between these times, such as 3.2-7.5 or 0:01.5-1:05; may be given several times.
+    All other samples stay as they are, at the recording's own rate, channels and depth."""
+    text_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
+    """Speak a text of any length out of this file, or of standard input for -."""
+    subtitles: Path | None = None
+    """Also write when each sentence, or event of a timeline, is heard: .srt, .vtt or .json."""
+    raw: bool = False
+    """With -o -: write 16-bit samples without a WAV header."""
+
+
+def plan_any_length(
+    variant: Variant,
+    instruction: str,
+    output: Path,
+    inputs: FileInputs,
+    flags: LengthFlags | None,
+) -> Run | None:
+    """Check what needs more than one call of the model, or goes elsewhere than into a file.
+
+    Args:
+        variant: What will run it.
+        instruction: With the tags of the task table.
+        output: The file, or `STDOUT`.
+        inputs: The other inputs.
+        flags: The flags of any length.
+
+    Returns:
+        What does it, or None for a request that `generate` handles in one call.
+
+    Raises:
+        InputError: If something does not fit; the message says what does.
+    """
+    flags = flags or LengthFlags()
+    _check_flags(output, flags)
+    if flags.region or _is_long_recording(variant, inputs.source):
+        return _plan_edit(variant, instruction, output, inputs, flags)
+    from unison_audio.text_windows import is_long
+
+    cloned = inputs.reference is not None
+    source = inputs.source
+    if flags.text_file is not None or (
+        source is None and is_long(variant, instruction, inputs.duration, cloned)
+    ):
+        return _plan_speech(variant, instruction, output, inputs, flags)
+    if output == STDOUT or flags.subtitles is not None:
+        return _plan_one(variant, instruction, output, inputs, flags)
+    return None
+
+
+def _check_flags(output: Path, flags: LengthFlags) -> None:
+    if flags.raw and output != STDOUT:
+        raise InputError("--raw is for standard output; write -o - with it, or leave it out.")
+    if flags.region and flags.text_file is not None:
+        raise InputError("--region is for edits and --text-file for speech; leave one out.")
+    if flags.subtitles is not None:
+        from unison_audio.subtitles import check_subtitles
+
+        check_subtitles(flags.subtitles)
+
+
+def _is_long_recording(variant: Variant, source: Path | None) -> bool:
+    if source is None:
+        return False
+    from unison_audio.audio_files import seconds
+
+    return seconds(source) > variant.max_seconds
+
+
+def _plan_edit(
+    variant: Variant,
+    instruction: str,
+    output: Path,
+    inputs: FileInputs,
+    flags: LengthFlags,
+) -> Run:
+    """An edit in regions or of a long recording."""
+    from unison_audio.times import parse_region
+
+    if inputs.source is None:
+        raise InputError("--region names times of a recording; give it with --source.")
+    regions = [parse_region(text) for text in flags.region] if flags.region else None
+    for name, given in (
+        ("--reference", inputs.reference),
+        ("--duration", inputs.duration),
+        ("--subtitles", flags.subtitles),
+    ):
+        if given is not None:
+            raise InputError(
+                f"{name} does not go with a region or a recording longer than "
+                f"{variant.max_seconds} s: the result is as long as the source; leave it out."
+            )
+    if output == STDOUT:
+        raise InputError("An edited recording keeps its own format; give a file, not -o -.")
+    from unison_audio.regions import check_output, edit_file, plan_edit
+
+    edit = plan_edit(variant, instruction, inputs.source, regions, inputs.seed)
+    check_output(edit, output, exact=regions is not None)
+
+    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
+        edit_file(unison, edit, output, show, **options)
+        return edit.task.name
+
+    return run
+
+
+def _plan_speech(
+    variant: Variant,
+    instruction: str,
+    output: Path,
+    inputs: FileInputs,
+    flags: LengthFlags,
+) -> Run:
+    """A text of any length."""
+    from unison_audio.longform import pieces, plan_speech, speak
+    from unison_audio.subtitles import sentence_cues, write_subtitles
+
+    if inputs.source is not None:
+        raise InputError("--text-file is for speech, which takes no source; leave one out.")
+    if inputs.duration is not None:
+        raise InputError("The length of a long text follows from its words; leave --duration out.")
+    text = None if flags.text_file is None else read_text(flags.text_file)
+    speech = plan_speech(
+        variant,
+        instruction,
+        text=text,
+        reference=inputs.reference,
+        reference_text=inputs.reference_text,
+        seed=inputs.seed,
+    )
+
+    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
+        timed: list[Any] = []
+
+        def noted(parts: Iterator[SpokenWindow]) -> Iterator[SpokenWindow]:
+            for part in parts:
+                if flags.subtitles is not None:
+                    timed.append(part.times)
+                yield part
+
+        total = sum(1 for _ in speech.windows())
+        spoken = noted(speak(unison, speech, lambda done: show(done, total), **options))
+        _write(pieces(spoken, speech), output, flags)
+        if flags.subtitles is not None:
+            write_subtitles(flags.subtitles, sentence_cues(timed))
+        return "tts" if speech.reference is None else "zero_shot_tts"
+
+    return run
+
+
+def _plan_one(
+    variant: Variant,
+    instruction: str,
+    output: Path,
+    inputs: FileInputs,
+    flags: LengthFlags,
+) -> Run:
+    """One call of the model, to a pipe or with subtitles."""
+    from unison_audio.subtitles import Cue, event_cues, write_subtitles
+    from unison_audio.tasks.instructions import parse_instruction
+    from unison_audio.text_windows import split_instruction
+
+    check_files(variant, instruction, inputs)
+    task = parse_instruction(instruction, inputs.source is not None, inputs.reference is not None)
+    events = event_cues(instruction) if task == "timed" else []
+    if flags.subtitles is not None and not events and task not in ("tts", "zero_shot_tts"):
+        raise InputError(
+            f"The instruction {instruction!r} ({task}) has no sentences or events with times; "
+            "leave --subtitles out."
+        )
+
+    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
+        sound = unison.generate(instruction, on_step=show, **vars(inputs), **options)
+        _write(iter([sound]), output, flags)
+        if flags.subtitles is not None:
+            said = () if events else (split_instruction(instruction)[1],)
+            cues = [Cue(start=0.0, end=sound.seconds, text=text) for text in said]
+            write_subtitles(flags.subtitles, events or cues)
+        return task
+
+    return run
+
+
+def _write(sounds: Iterator[Audio], output: Path, flags: LengthFlags) -> None:
+    from unison_audio.sound_stream import write_sounds, write_stream
+
+    if output == STDOUT:
+        write_stream(sounds, sys.stdout.buffer, raw=flags.raw)
+    else:
+        write_sounds(output, sounds)
+
+
+def read_text(path: Path) -> str:
+    """Read a text, from standard input for `-`.
+
+    Raises:
+        InputError: It is missing, too long, no UTF-8, or holds nothing.
+    """
+    from unison_audio.text_windows import MAX_CHARACTERS
+
+    most = 4 * MAX_CHARACTERS  # bytes: UTF-8 takes up to four for one character
+    name = "Standard input" if path == STDOUT else str(path)
+    try:
+        if path == STDOUT:
+            data = sys.stdin.buffer.read(most + 1)
+        else:
+            with path.open("rb") as file:  # one byte more tells that there is more
+                data = file.read(most + 1)
+    except OSError as error:
+        raise InputError(
+            f"{name} cannot be read ({os.strerror(error.errno or 0)}); check the path."
+        ) from error
+    if len(data) > most:
+        raise InputError(
+            f"{name} holds more than {most:,} bytes; at most {MAX_CHARACTERS:,} characters of text "
+            "are taken at once."
+        )
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not UTF-8 text ({error.reason}); convert it.") from error
+    if not text.strip():
+        raise InputError(f"{name} is empty; give a text.")
+    return text

@@ -1,0 +1,201 @@
+"""The difference that an edit makes to each window of a recording, at the recording's own rate.
+
+The model works on mono at its own rate. This file brings windows there, brings the difference back
+to the recording's rate and channels, and sets it to exactly 0 where nothing changed.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unison_audio import audio
+from unison_audio.edit_windows import EditWindow, derive_seed
+from unison_audio.errors import InputError
+from unison_audio.native_audio import NativeAudio, to_float
+from unison_audio.tasks.table import Task
+from unison_audio.variants import Variant
+
+FADE_SECONDS = 0.02
+"""The cross-fade at a region's edges, inside it."""
+
+JOIN_SECONDS = 0.1
+"""The cross-fade between two windows, around a quiet place."""
+
+UNCHANGED_PEAK = 10 ** (-78 / 20)
+"""A difference below this counts as none. `preserve` gives unedited frames back to within the
+rounding of float32 (about -130 dB), and a step of 16 bit is at -90 dB."""
+
+_FRAME_SECONDS = 0.01
+
+
+class UneditedWarning(UserWarning):
+    """A stretch of a recording is left as it is, because it holds no sound."""
+
+
+class Editor(Protocol):
+    """What this file needs of `pipeline.Unison`."""
+
+    variant: Variant
+
+    @property
+    def generate(self) -> Callable[..., Any]:
+        """`Unison.generate`, called with a list of instructions."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionEdit:
+    """One edit, checked: what is done where."""
+
+    instruction: str
+    """With the tags of the task table."""
+    task: Task
+    """What it asks for."""
+    recording: NativeAudio
+    """What is edited."""
+    windows: list[EditWindow]
+    """Where, in the order of time."""
+    seed: int
+    """That the windows' seeds are derived from."""
+
+
+def half_join(recording: NativeAudio) -> int:
+    """Half of the cross-fade between two windows, in samples."""
+    return round(JOIN_SECONDS * recording.sample_rate / 2)
+
+
+def window_changes(
+    unison: Editor,
+    edit: RegionEdit,
+    first: int,
+    windows: Sequence[EditWindow],
+    options: dict[str, Any],
+) -> list[NDArray[np.float64]]:
+    """What each window adds to the recording: (samples, channels), faded at its edges."""
+    variant, recording = unison.variant, edit.recording
+    most = int(variant.max_seconds * variant.sample_rate)
+    tracks: list[tuple[int, Tensor]] = []  # (window, mono at the model's rate)
+    sources: list[NDArray[np.float64]] = []
+    for i, window in enumerate(windows):
+        own = to_float(recording.read(window.start, window.stop))
+        if not np.isfinite(own).all():
+            raise InputError(
+                f"{recording.name} holds values that are not finite; give a clean recording."
+            )
+        sources.append(own)
+        for track in _tracks(edit.task, own):
+            low = audio.resample(
+                torch.from_numpy(track).float(), recording.sample_rate, variant.sample_rate
+            )[:most]
+            if low.numel() and float(audio.rms(low)) >= audio.SILENCE_RMS:
+                tracks.append((i, low))
+            else:
+                tracks.append((i, torch.zeros(0)))
+                if edit.task.adds:
+                    _warn_silent(recording, window)
+    sounding = [k for k, (_, low) in enumerate(tracks) if low.numel()]
+    results = unison.generate(
+        [edit.instruction] * len(sounding),
+        source=[(tracks[k][1], variant.sample_rate) for k in sounding],
+        seed=[derive_seed(edit.seed, first + tracks[k][0]) for k in sounding],
+        **options,
+    )
+    edited = {k: result.waveform for k, result in zip(sounding, results, strict=True)}
+    changes = []
+    for i, (window, own) in enumerate(zip(windows, sources, strict=True)):
+        mine = [k for k, (window_index, _) in enumerate(tracks) if window_index == i]
+        columns = [
+            _difference(edit.task, own, tracks[k][1], edited.get(k), recording, variant)
+            for k in mine
+        ]
+        # Channels that were edited by themselves each have their own column of their own change.
+        wide = (
+            columns[0]
+            if len(mine) == 1
+            else np.stack([column[:, c] for c, column in enumerate(columns)], axis=1)
+        )
+        changes.append(wide * _weights(window, recording)[:, None])
+    return changes
+
+
+def _tracks(task: Task, own: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """What the model edits: every channel where it only removes, else their mean.
+
+    A sound is taken out of each channel at its own level. What is added is one sound, the same in
+    all channels: sampled by channel it would be several.
+    """
+    alike = bool((own == own[:, :1]).all())
+    if task.group == "remove" and not alike:
+        return [own[:, channel] for channel in range(own.shape[1])]
+    return [own.mean(axis=1)]
+
+
+def _difference(
+    task: Task,
+    own: NDArray[np.float64],
+    low: Tensor,
+    edited: Tensor | None,
+    recording: NativeAudio,
+    variant: Variant,
+) -> NDArray[np.float64]:
+    """Result minus source for every channel, at the recording's rate: (samples, channels).
+
+    An edit that only adds leaves what is above the model's band, and what differs between the
+    channels, where it is. One that removes gives all of that up where it changes something: the
+    removed sound would still be heard there.
+    """
+    if edited is None:
+        return np.zeros_like(own)
+    change = edited - low
+    gate = _gate(change, variant.sample_rate)
+    if not gate.any():
+        return np.zeros_like(own)
+    which = edited if task.removes else change
+    up = audio.resample(which, variant.sample_rate, recording.sample_rate).double().numpy()
+    up = np.pad(up, (0, max(0, len(own) - len(up))))[: len(own), None]
+    difference = up - own if task.removes else np.repeat(up, own.shape[1], axis=1)
+    frame = _FRAME_SECONDS * recording.sample_rate
+    at = (np.arange(len(own)) + 0.5) / frame - 0.5
+    opening = np.interp(at, np.arange(len(gate)), gate)
+    return np.asarray(difference * opening[:, None])
+
+
+def _gate(change: Tensor, rate: int) -> NDArray[np.float64]:
+    """1 for each frame that changed or has a neighbour that did, else 0."""
+    frame = round(_FRAME_SECONDS * rate)
+    count = -(-len(change) // frame)
+    padded = torch.nn.functional.pad(change.abs(), (0, count * frame - len(change)))
+    moved = (padded.view(count, frame).amax(dim=1) > UNCHANGED_PEAK).float()
+    # Two frames on each side, so that the opening is over before the change begins.
+    return torch.nn.functional.max_pool1d(moved[None], 5, 1, 2)[0].double().numpy()
+
+
+def _weights(window: EditWindow, recording: NativeAudio) -> NDArray[np.float64]:
+    """1 inside, falling to 0 within a region's edges and across a join."""
+    weights = np.zeros(window.stop - window.start)
+    half = half_join(recording)
+    # A region's fade lies inside it, so that nothing outside is touched.
+    fade = min(round(FADE_SECONDS * recording.sample_rate), (window.end - window.begin) // 2)
+    begin, end = window.begin - window.start, window.end - window.start
+    rise, risen = (begin, begin + fade) if window.opens else (begin - half, begin + half)
+    fall, fallen = (end - fade, end) if window.closes else (end - half, end + half)
+    weights[risen:fall] = 1.0
+    weights[rise:risen] = audio.raised_cosine(risen - rise).double().numpy()
+    weights[fall:fallen] = audio.raised_cosine(fallen - fall).double().flip(0).numpy()
+    return weights
+
+
+def _warn_silent(recording: NativeAudio, window: EditWindow) -> None:
+    rate = recording.sample_rate
+    warnings.warn(
+        f"{recording.name} is silent from {window.start / rate:.2f} to {window.stop / rate:.2f} s; "
+        "nothing is added there.",
+        UneditedWarning,
+        stacklevel=5,
+    )

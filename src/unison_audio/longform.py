@@ -1,0 +1,329 @@
+"""Speech of any length: windows of a text spoken in one voice, joined in silence, as they finish.
+
+The first window is sampled alone, so that sound comes early; the others follow in batches, which
+bounds the memory. Every window has a seed of its own, derived from the one that was asked for.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from unison_audio import audio
+from unison_audio.audio import Audio
+from unison_audio.edit_windows import derive_seed
+from unison_audio.errors import InputError
+from unison_audio.inputs import PEAK, REFERENCE_SECONDS, Sound, read_sound
+from unison_audio.spectrogram import log_mel
+from unison_audio.text_windows import (
+    LENGTH_MARGIN,
+    SpeechPace,
+    TextWindow,
+    cut_text,
+    longest_window,
+    pace_of,
+    split_instruction,
+)
+from unison_audio.variants import Variant
+
+WINDOWS_AT_ONCE = 8
+"""Windows that are sampled in one batch, which bounds the memory."""
+
+TIMBRE_DB = 7.0
+"""Mean spectra of two utterances of one of nano's voices differ by 2 to 7 dB, those of two voices
+by 8 and more: this distance correlates with Resemblyzer's similarity by -0.87 (56 pairs)."""
+
+TRIES = 3
+"""Times that a window is sampled where its voice differs; the nearest is kept."""
+
+_FADE_IN_SECONDS, _FADE_OUT_SECONDS = 0.01, 0.03
+
+_REFERENCE_SILENCE_SECONDS = 0.1 + 0.1
+"""What `prepare_reference` appends, and up to one latent frame of any codec."""
+
+
+class Speaker(Protocol):
+    """What this file needs of `pipeline.Unison`."""
+
+    variant: Variant
+
+    @property
+    def generate(self) -> Callable[..., Any]:
+        """`Unison.generate`, called with a list of instructions."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongSpeech:
+    """A long text with all that decides how it sounds, checked."""
+
+    template: str
+    """The instruction with `{text}` for the words."""
+    text: str
+    """What is said."""
+    reference: Tensor | None
+    """(samples,) a recording of the voice at the variant's rate, silence cut off."""
+    reference_text: str | None
+    """Its words."""
+    seed: int
+    """That the windows' seeds are derived from."""
+    variant: Variant
+    """What speaks."""
+
+    @property
+    def pace(self) -> SpeechPace:
+        """How fast the variant speaks."""
+        return pace_of(self.variant)
+
+    @property
+    def longest(self) -> float:
+        """Seconds that are asked for at most in one window."""
+        cloned = self.reference is not None or self.pace.clones
+        wanted = longest_window(self.variant, cloned) * LENGTH_MARGIN
+        if not cloned:
+            return wanted
+        rate = self.variant.sample_rate
+        known = REFERENCE_SECONDS
+        if self.reference is not None:
+            known = min(known, len(self.reference) / rate)
+        return min(wanted, self.variant.max_seconds - known - _REFERENCE_SILENCE_SECONDS)
+
+    def windows(self) -> Iterator[TextWindow]:
+        """The windows of the text."""
+        makes_reference = self.reference is None and self.pace.clones
+        # A reference is cut at 3 s, and its text must be what is said in it.
+        first = REFERENCE_SECONDS / LENGTH_MARGIN / LENGTH_MARGIN if makes_reference else None
+        return cut_text(self.text, self.pace, self.longest / LENGTH_MARGIN, first)
+
+    def seconds(self, window: TextWindow) -> float:
+        """The duration that a window is asked for with."""
+        wanted = window.seconds * LENGTH_MARGIN + 0.1
+        return min(self.longest, max(self.pace.shortest, wanted))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpokenWindow:
+    """A window as it sounds."""
+
+    window: TextWindow
+    """What is said."""
+    start: float
+    """Seconds from the beginning of the whole."""
+    speech: Tensor
+    """(samples,), without the pause."""
+    pause: int
+    """Samples of silence that follow; 0 after the last."""
+    seed: int
+    """That it can be made again with."""
+    sample_rate: int
+    """Samples per second."""
+
+    @property
+    def times(self) -> tuple[TextWindow, float, float]:
+        """The window, and the seconds when its speech begins and ends."""
+        return self.window, self.start, self.start + len(self.speech) / self.sample_rate
+
+
+def plan_speech(
+    variant: Variant,
+    instruction: str,
+    *,
+    text: str | None = None,
+    reference: Sound | None = None,
+    reference_text: str | None = None,
+    seed: int = 0,
+) -> LongSpeech:
+    """Check a long text and what speaks it.
+
+    Args:
+        variant: What will run it.
+        instruction: `[Speech] A male voice`, `[Speech with voice]`, or with the words in it.
+        text: The words, where the instruction has none.
+        reference: A recording of the voice, for `[Speech with voice]`.
+        reference_text: Its words.
+        seed: Of the noise.
+
+    Raises:
+        InputError: If something does not fit; the message says what does.
+    """
+    template, words = split_instruction(instruction)
+    if text is not None and words:
+        raise InputError(
+            f"The instruction {instruction!r} has words and there is a text besides; leave one out."
+        )
+    said = words if text is None else text
+    cloned = "with voice" in template.lower()
+    if cloned != (reference is not None):
+        how = "needs a reference" if cloned else "takes no reference; write [Speech with voice]"
+        raise InputError(f"The instruction {instruction!r} {how}.")
+    if cloned and not (reference_text or "").strip():
+        raise InputError(
+            f"The instruction {instruction!r} needs the words of the reference; give them as the "
+            "reference text."
+        )
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
+        raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
+    rate = variant.sample_rate
+    voice = None
+    if reference is not None:
+        voice = audio.trim_silence(read_sound(reference, "reference", rate), rate)
+    speech = LongSpeech(
+        template=template,
+        text=said,
+        reference=voice,
+        reference_text=reference_text,
+        seed=seed,
+        variant=variant,
+    )
+    next(speech.windows())  # an empty text is refused now, not after the model is loaded
+    return speech
+
+
+def speak(
+    unison: Speaker,
+    speech: LongSpeech,
+    on_window: Callable[[int], None] | None = None,
+    **options: Any,
+) -> Iterator[SpokenWindow]:
+    """Speak a long text.
+
+    Args:
+        unison: The model.
+        speech: What `plan_speech` made.
+        on_window: Called with the windows done.
+        **options: Of sampling, as for `Unison.generate`.
+
+    Yields:
+        The windows in order, as soon as they are finished.
+    """
+    rate = speech.variant.sample_rate
+    windows = speech.windows()
+    voice: tuple[Tensor, str] | None = None
+    level = timbre = None
+    start, done = 0.0, 0
+    batch = list(islice(windows, 1))
+    while batch:
+        following = list(islice(windows, WINDOWS_AT_ONCE))
+        sounds = _sample(unison, speech, batch, voice, timbre, options)
+        for window, (waveform, seed) in zip(batch, sounds, strict=True):
+            if level is None and len(waveform):  # the first window that is not silent
+                level, timbre = _active_level(waveform, rate), _timbre(waveform, rate)
+                if speech.reference is None and speech.pace.clones:
+                    voice = (waveform, window.text)
+            last = window is batch[-1] and not following
+            pause = 0 if last else round(window.pause * rate)
+            spoken = SpokenWindow(
+                window=window,
+                start=start,
+                speech=_leveled(waveform, level, rate),
+                pause=pause,
+                seed=seed,
+                sample_rate=rate,
+            )
+            start += (len(spoken.speech) + pause) / rate
+            done += 1
+            if on_window is not None:
+                on_window(done)
+            yield spoken
+        batch = following
+
+
+def pieces(spoken: Iterator[SpokenWindow], speech: LongSpeech) -> Iterator[Audio]:
+    """Windows as sounds that play one after the other, the pauses at their ends.
+
+    Args:
+        spoken: What `speak` yields.
+        speech: What was asked for.
+    """
+    for part in spoken:
+        yield Audio(
+            torch.cat([part.speech, part.speech.new_zeros(part.pause)]),
+            part.sample_rate,
+            instruction=speech.template.replace("{text}", part.window.text),
+            task="tts" if speech.reference is None else "zero_shot_tts",
+            seed=part.seed,
+        )
+
+
+def _sample(
+    unison: Speaker,
+    speech: LongSpeech,
+    windows: list[TextWindow],
+    voice: tuple[Tensor, str] | None,
+    timbre: Tensor | None,
+    options: dict[str, Any],
+) -> list[tuple[Tensor, int]]:
+    """Sample windows, and those again whose voice differs; the nearest of each with its seed."""
+    best: list[tuple[float, Tensor, int]] = [(math.inf, torch.zeros(0), 0) for _ in windows]
+    left = list(range(len(windows)))
+    for attempt in range(1 if timbre is None or speech.pace.clones else TRIES):
+        seeds = [derive_seed(derive_seed(speech.seed, windows[i].index), attempt) for i in left]
+        sounds = _generate(unison, speech, [windows[i] for i in left], seeds, voice, options)
+        for i, waveform, seed in zip(left, sounds, seeds, strict=True):
+            away = 0.0 if len(waveform) else 2 * TIMBRE_DB
+            if timbre is not None and len(waveform):
+                away = _distance(timbre, _timbre(waveform, speech.variant.sample_rate))
+            if away < best[i][0]:
+                best[i] = (away, waveform, seed)
+        left = [i for i in left if best[i][0] > TIMBRE_DB]
+        if not left:
+            break
+    return [(waveform, seed) for _, waveform, seed in best]
+
+
+def _generate(
+    unison: Speaker,
+    speech: LongSpeech,
+    windows: list[TextWindow],
+    seeds: list[int],
+    voice: tuple[Tensor, str] | None,
+    options: dict[str, Any],
+) -> list[Tensor]:
+    """Sample windows once: waveforms with the silence around them cut off."""
+    rate = speech.variant.sample_rate
+    inputs: dict[str, Any] = {"seed": seeds, "duration": [speech.seconds(w) for w in windows]}
+    template = speech.template
+    reference, reference_text = speech.reference, speech.reference_text
+    if voice is not None:
+        template = "[Speech with voice] {text}"
+        reference, reference_text = voice
+    if reference is not None:
+        inputs |= {"reference": (reference, rate), "reference_text": reference_text}
+    instructions = [template.replace("{text}", window.text) for window in windows]
+    sounds = unison.generate(instructions, **inputs, **options)
+    return [audio.trim_silence(sound.waveform, rate) for sound in sounds]
+
+
+def _active_level(waveform: Tensor, rate: int) -> float:
+    """RMS of the frames that are within 25 dB of the loudest."""
+    levels = audio.frame_levels(waveform, round(0.02 * rate))
+    active = levels[levels > levels.max() - 25]
+    return float((10 ** (active / 10)).mean().sqrt())
+
+
+def _leveled(waveform: Tensor, level: float | None, rate: int) -> Tensor:
+    """At the level of the first window, its ends faded into the silence around."""
+    if level is None or len(waveform) == 0:
+        return waveform
+    gain = min(level / _active_level(waveform, rate), PEAK / float(waveform.abs().max()))
+    return audio.fade(
+        waveform * gain, round(_FADE_IN_SECONDS * rate), round(_FADE_OUT_SECONDS * rate)
+    )
+
+
+def _timbre(waveform: Tensor, rate: int) -> Tensor:
+    """The mean mel spectrum in dB, its own mean taken off: a picture of the voice, (bands,)."""
+    power = 10 ** (log_mel(waveform, rate) / 10)  # (bands, frames)
+    energy = power.sum(dim=0)
+    mean = power[:, energy >= 0.05 * energy.mean()].mean(dim=1)
+    decibels = 10 * (mean / mean.sum().clamp_min(1e-12) + 1e-6).log10()
+    return decibels - decibels.mean()
+
+
+def _distance(first: Tensor, second: Tensor) -> float:
+    """Root mean square difference in dB."""
+    return float((first - second).square().mean().sqrt())

@@ -1,0 +1,238 @@
+"""Edits of recordings of any length, everywhere or in named regions, exact outside them.
+
+The model works on mono at its own rate and on short stretches. This file cuts the recording into
+windows, has each edited, brings the difference back to the recording's rate and channels, and adds
+it to the recording's own samples. Where the difference is nothing, those samples stay as they are.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unison_audio import audio
+from unison_audio.audio import Audio
+from unison_audio.edit_changes import Editor, RegionEdit, half_join, window_changes
+from unison_audio.edit_windows import plan_windows
+from unison_audio.errors import InputError
+from unison_audio.native_audio import (
+    NativeAudio,
+    Samples,
+    check_exact,
+    from_float,
+    open_recording,
+    to_float,
+    write_recording,
+)
+from unison_audio.tasks.instructions import parse_instruction
+from unison_audio.tasks.table import TASKS
+from unison_audio.times import Region, check_regions
+from unison_audio.variants import Variant
+
+Source = str | os.PathLike[str] | Audio | tuple[Any, int]
+"""A path, an `Audio`, or (waveform, sample_rate) with (samples,) or (channels, samples)."""
+
+WINDOWS_AT_ONCE = 8
+"""Windows that are edited in one batch, which bounds the memory."""
+
+LEAST_WINDOW_SECONDS = 1.0
+"""What the model is given at least, where the recording has it: trained clips are no shorter."""
+
+_QUIET_SECONDS = 0.02
+
+
+def plan_edit(
+    variant: Variant,
+    instruction: str,
+    source: Source,
+    regions: Sequence[Region] | None = None,
+    seed: int = 0,
+) -> RegionEdit:
+    """Check an edit, and cut it into windows that the variant takes.
+
+    Args:
+        variant: What will run it.
+        instruction: An edit, with the tags of the task table.
+        source: The recording, of any length, rate and number of channels.
+        regions: Seconds, from and to, outside of which nothing changes; None for everywhere.
+        seed: Window i has the seed `derive_seed(seed, i)`.
+
+    Raises:
+        InputError: If something does not fit; the message says what does.
+    """
+    task = TASKS[parse_instruction(instruction, True, False)]
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
+        raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
+    recording = open_recording(source)
+    rate, frames = recording.sample_rate, recording.frames
+    if regions is None:
+        spans = [(0, frames)]
+    elif not regions:
+        raise InputError("No region is given; name at least one, such as 3.2-7.5.")
+    else:
+        checked = check_regions(regions, recording.seconds)
+        spans = [(round(start * rate), min(frames, round(stop * rate))) for start, stop in checked]
+    longest = int(variant.max_seconds * rate)
+    for begin, end in spans:
+        if task.group == "add_speech" and end - begin > longest:
+            what = recording.name if regions is None else "The region"
+            raise InputError(
+                f"{what} is {(end - begin) / rate:.2f} s long and the edit puts in words, which "
+                f"must fit a region of at most {variant.max_seconds} s; name one with --region."
+            )
+    # What is taken away may lie across a region's edge, so removals hear what is around it. What
+    # is added must lie inside.
+    context = longest if task.group == "remove" else round(LEAST_WINDOW_SECONDS * rate)
+    windows = [
+        window
+        for span in spans
+        for window in plan_windows(
+            span, frames, longest, context, lambda a, b: _quietest(recording, a, b)
+        )
+    ]
+    return RegionEdit(
+        instruction=instruction, task=task, recording=recording, windows=windows, seed=seed
+    )
+
+
+def edit_blocks(
+    unison: Editor,
+    edit: RegionEdit,
+    on_window: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Iterator[Samples]:
+    """Edit a recording piece by piece.
+
+    Args:
+        unison: The model.
+        edit: What `plan_edit` made.
+        on_window: Called with the windows done and the windows in all.
+        **options: Of sampling, as for `Unison.generate`.
+
+    Yields:
+        (samples, channels) of the recording's own type, together the whole recording.
+    """
+    position = 0
+    pending: NDArray[np.float64] | None = None  # the half-done difference at a join
+    for first in range(0, len(edit.windows), WINDOWS_AT_ONCE):
+        windows = edit.windows[first : first + WINDOWS_AT_ONCE]
+        changes = window_changes(unison, edit, first, windows, options)
+        for number, (window, change) in enumerate(zip(windows, changes, strict=True), first + 1):
+            if window.opens:  # what no window covers is copied in pieces of bounded size
+                yield from _copies(edit.recording, position, window.begin)
+                position, pending = window.begin, None
+            final = window.end if window.closes else window.end - half_join(edit.recording)
+            reach = window.end if window.closes else window.end + half_join(edit.recording)
+            change = change[position - window.start : reach - window.start]
+            if pending is not None:
+                change[: len(pending)] += pending
+            yield _changed(edit.recording, position, change[: final - position])
+            pending, position = change[final - position :], final
+            if on_window is not None:
+                on_window(number, len(edit.windows))
+    yield from _copies(edit.recording, position, edit.recording.frames)
+
+
+def edit_regions(
+    unison: Editor,
+    instruction: str,
+    source: Source,
+    *,
+    regions: Sequence[Region] | None = None,
+    seed: int = 0,
+    on_window: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> NativeAudio:
+    """Edit a recording of any length, everywhere or in regions, in memory.
+
+    Args:
+        unison: The model.
+        instruction: As for `plan_edit`, and so `source`, `regions` and `seed`.
+        source: The recording.
+        regions: Seconds, from and to.
+        seed: Of the noise.
+        on_window: Called with the windows done and the windows in all.
+        **options: Of sampling, as for `Unison.generate`.
+
+    Returns:
+        The recording, at the source's rate, channels and depth. Outside the regions its samples
+        are the source's.
+
+    Raises:
+        InputError: If an input cannot be used.
+    """
+    edit = plan_edit(unison.variant, instruction, source, regions, seed)
+    samples = np.concatenate(list(edit_blocks(unison, edit, on_window, **options)))
+    like = edit.recording
+    return NativeAudio(
+        sample_rate=like.sample_rate,
+        channels=like.channels,
+        frames=like.frames,
+        coding=like.coding,
+        name="The result",
+        samples=samples,
+    )
+
+
+def edit_file(
+    unison: Editor,
+    edit: RegionEdit,
+    output: Path,
+    on_window: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> None:
+    """Edit a recording into a file, which appears whole or not at all.
+
+    Args:
+        unison: The model.
+        edit: What `plan_edit` made.
+        output: A wav or flac file; ogg or mp3 code the samples anew.
+        on_window: Called with the windows done and the windows in all.
+        **options: Of sampling, as for `Unison.generate`.
+
+    Raises:
+        InputError: If an input cannot be used, or the file cannot be written.
+    """
+    blocks = edit_blocks(unison, edit, on_window, **options)
+    write_recording(output, blocks, edit.recording)
+
+
+def check_output(edit: RegionEdit, output: Path, exact: bool) -> None:
+    """Check the name of the file that an edit is to be written to.
+
+    Args:
+        edit: What `plan_edit` made.
+        output: The file.
+        exact: Whether samples outside of regions have to stay as they are.
+
+    Raises:
+        InputError: The format cannot hold the samples.
+    """
+    if exact or output.suffix.lower() not in (".ogg", ".mp3"):
+        check_exact(output, edit.recording.coding)
+
+
+def _copies(recording: NativeAudio, start: int, stop: int) -> Iterator[Samples]:
+    """The recording's own samples, in pieces."""
+    size = 1 << 18
+    for position in range(start, stop, size):
+        yield recording.read(position, min(stop, position + size))
+
+
+def _changed(recording: NativeAudio, start: int, change: NDArray[np.float64]) -> Samples:
+    """The recording's samples with a difference added; untouched where it is 0."""
+    own = recording.read(start, start + len(change))
+    edited = from_float(to_float(own) + change, recording.coding)
+    return np.where(change == 0, own, edited)
+
+
+def _quietest(recording: NativeAudio, start: int, stop: int) -> int:
+    """The middle of the quietest frame between two positions; the earliest of equals."""
+    frame = max(1, round(_QUIET_SECONDS * recording.sample_rate))
+    mono = torch.from_numpy(to_float(recording.read(start, stop)).mean(axis=1))
+    levels = audio.frame_levels(mono, frame)[: max(1, len(mono) // frame)]
+    return start + int(levels.argmin()) * frame + frame // 2
