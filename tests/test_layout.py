@@ -15,12 +15,10 @@ SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
     {"files", "device", "hub", "hub_files", "audio", "audio_files", "spectrogram", "preserve"},
-    {"times", "edit_windows", "native_audio", "sound_stream"},
     {"model", "codecs", "text", "tasks", "data"},
     {"domain", "variants"},
     {"checkpoint", "checkpoint_files"},
     {"release", "release_files", "downloads", "sampling_params"},
-    {"edit_changes", "regions", "text_windows", "subtitles"},
     {"loading", "release_inputs", "inputs", "checks", "longform", "pipeline"},
     {"training", "nano", "evaluation"},
     {"demo"},

@@ -1,0 +1,1 @@
+"""Sounds of any length: `long_speech` speaks long texts, `regions` edits long recordings."""
