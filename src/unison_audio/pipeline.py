@@ -314,8 +314,8 @@ class Unison:
                         decoded_source = self._decode_latents(codec, conditions[row].z_s)
                         waveform = _preserve(request, decoded_source[0], waveform)
                     # 6. Cut out the result and bring it back to its level.
-                    told = tuple(map(str, notes[row]))
-                    sounds[row] = replace(self._finish(request, waveform), warnings=told)
+                    sound = self._finish(request, waveform)
+                    sounds[row] = replace(sound, warnings=tuple(map(str, notes[row])))
         return [sounds[row] for row in range(len(sounds))] if _is_list(instruction) else sounds[0]
 
     def check(self, instruction: str, **inputs: Any) -> None:
@@ -442,7 +442,7 @@ class Unison:
             frames=[lengths[row] for row in which],
         )
 
-        def tell(done: int) -> None:
+        def report(done: int) -> None:
             if on_step is not None:
                 on_step(done, total)
 
@@ -455,7 +455,7 @@ class Unison:
                 solver=settings.solver,
                 guidance=settings.guidance,
                 fixed=(inputs.m == REFERENCE) & self.variant.hold_reference,
-                on_step=lambda done, of: tell(done),
+                on_step=lambda done, of: report(done),
             )
             if count == 1:
                 return z
@@ -464,7 +464,7 @@ class Unison:
                 inputs,
                 z,
                 loss_mask=given.loss_mask[which],
-                on_evaluation=lambda done: tell(settings.steps + done),
+                on_evaluation=lambda done: report(settings.steps + done),
             )
         best = error.view(rows, count).argmin(dim=1)
         return z.view(rows, count, channels, longest)[torch.arange(rows), best.cpu()]
@@ -563,11 +563,11 @@ def _plan_batches(requests: Sequence[Request], sampling: ResolvedSampling) -> li
 def _shifted(on_step: OnStep | None, done: int, total: int) -> OnStep:
     """Progress of one batch, reported as progress of all batches."""
 
-    def tell(step: int, of: int) -> None:
+    def report(step: int, of: int) -> None:
         if on_step is not None:
             on_step(done + step, total)
 
-    return tell
+    return report
 
 
 def _preserve_for(task: Task, source: Tensor, decoded_source: Tensor, result: Tensor) -> Tensor:
