@@ -31,7 +31,7 @@ SAMPLE_RATE = 16_000
 SECONDS = 2.56
 OTHER_SECONDS = {"timed": 3.84, "zero_shot_tts": 5.12}
 """Tasks whose examples are longer."""
-SHARED_LICENCES = ("CC0", "CC-BY-")
+SHARED_LICENSES = ("CC0", "CC-BY-")
 SENTENCES = 160
 """Held-out texts end with so many sentences; those before are mere sequences of words."""
 
@@ -170,7 +170,7 @@ class TracedPools(MemoryPools):
 
 
 def _shared(record: ClipRecord) -> bool:
-    return record.kind == "speech" or record.licence.startswith(SHARED_LICENCES)
+    return record.kind == "speech" or record.licence.startswith(SHARED_LICENSES)
 
 
 def _saying(clips: list[Clip], texts: set[str]) -> list[Clip]:

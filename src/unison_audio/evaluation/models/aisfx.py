@@ -23,7 +23,7 @@ class FeatureEncoder(Protocol):
 
 
 class SoundBlock(nn.Module):
-    """Two convolutions with batch normalisation."""
+    """Two convolutions with batch normalization."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()

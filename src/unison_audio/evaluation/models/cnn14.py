@@ -65,7 +65,7 @@ class Spectrum(nn.Module):
             self.stft.add_module(name, kernels)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Maps (B, samples) to powers (B, T, bins); frames are centred, the ends mirrored."""
+        """Maps (B, samples) to powers (B, T, bins); frames are centered, the ends mirrored."""
         padded = F.pad(waveform[:, None], (N_FFT // 2, N_FFT // 2), mode="reflect")
         real, imaginary = (
             self.stft.get_submodule(name)(padded) for name in ("conv_real", "conv_imag")

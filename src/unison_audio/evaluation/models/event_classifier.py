@@ -286,7 +286,7 @@ def what_is_new(output: Tensor, source: Tensor, n_fft: int = 1024) -> Tensor:
     ours, theirs = (stft(wave, n_fft, n_fft // 4) for wave in (output, source))
     power, before = (
         F.avg_pool2d(spectrum.abs().square()[:, None], 3, 1, 1)[:, 0] for spectrum in (ours, theirs)
-    )  # neighbours together, since noise made anew differs bin by bin
+    )  # neighbors together, since noise made anew differs bin by bin
     gain = (1 - 2 * before / power.clamp_min(1e-12)).clamp_min(0).sqrt()
     return istft(ours * gain, n_fft // 4, output.shape[1])
 

@@ -245,7 +245,7 @@ def _by_length(
 
 
 def _extracted(extractor: Any, group: Tensor) -> Tensor:
-    """What a model takes, (B, samples): each waveform normalised if its configuration says so."""
+    """What a model takes, (B, samples): each waveform normalized if its configuration says so."""
     return extractor(list(group.numpy()), sampling_rate=SAMPLE_RATE, return_tensors="pt")[
         "input_values"
     ]
