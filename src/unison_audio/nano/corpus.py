@@ -76,7 +76,7 @@ def sound_splits(rows: list[dict[str, str]], share: float = 0.15) -> dict[tuple[
     than one family of takes, so that nothing like a held-out recording is in training.
 
     Args:
-        rows: Catalogue rows with ``package``, ``path`` and ``label``.
+        rows: Catalog rows with ``package``, ``path`` and ``label``.
         share: Of each label's recordings to hold out, at least one.
 
     Returns:
@@ -90,6 +90,7 @@ def sound_splits(rows: list[dict[str, str]], share: float = 0.15) -> dict[tuple[
         families[row["label"]][family].append((row["package"], row["path"]))
     splits = {}
     for label, groups in sorted(families.items()):
+        # Seeded by the label alone: a further label in the catalog moves no other recording.
         rng = random.Random(f"split {label}")
         total = sum(len(takes) for takes in groups.values())
         goal, out = max(1, round(share * total)), 0
@@ -111,7 +112,7 @@ def decode(name: str, content: bytes) -> torch.Tensor:
     """Decodes a recording to mono at the corpus' rate, trimmed and at RMS 0.1.
 
     Args:
-        name: Its path; the suffix tells the format (``.g722`` or what libsndfile reads).
+        name: Its path; the suffix selects the format (``.g722`` or what libsndfile reads).
         content: The file's bytes.
 
     Returns:
@@ -145,8 +146,8 @@ def decode(name: str, content: bytes) -> torch.Tensor:
 
 def _level(waveform: torch.Tensor) -> torch.Tensor:
     """Brings to RMS 0.1, or lower to keep the peak at 0.99."""
-    levelled = normalize_rms(waveform, 0.1)
-    return levelled * min(1.0, 0.99 / max(float(levelled.abs().max()), 1e-9))
+    leveled = normalize_rms(waveform, 0.1)
+    return leveled * min(1.0, 0.99 / max(float(leveled.abs().max()), 1e-9))
 
 
 def _segments(waveform: torch.Tensor) -> list[torch.Tensor]:
@@ -190,6 +191,7 @@ def make_recordings(package: str, packages: Path) -> Iterator[Clip]:
 def make_speech(voice: SyntheticVoice, split: str, number: int, count: int) -> Iterator[Clip]:
     """Makes synthetic utterances: of random texts for ``train``, of held-out ones otherwise."""
     held_out = held_out_texts()
+    # Seeded by the shard's own name, so that shards can be made in any order and by any process.
     rng = random.Random(f"{voice.name} {split} {number}")
     texts: list[str] = []
     if split == "train":
@@ -222,7 +224,7 @@ def plan(packages: Path, scale: float = 1.0) -> dict[str, Callable[[], Iterator[
     """Lists the shards of the corpus, each with the function that makes its clips.
 
     Args:
-        packages: Where Debian packages are kept.
+        packages: Folder of Debian packages.
         scale: Factor on the number of utterances; below 0.01 there are no recordings.
     """
     shards: dict[str, Callable[[], Iterator[Clip]]] = {}
@@ -244,6 +246,7 @@ def plan(packages: Path, scale: float = 1.0) -> dict[str, Callable[[], Iterator[
 
 
 def _build_shard(path: Path, make: Callable[[], Iterator[Clip]]) -> list[ClipRecord]:
+    # There is one process a core already; more threads would only take turns.
     torch.set_num_threads(1)
     if path.exists():
         return [clip.record for clip in read_shard(path, SAMPLE_RATE)]
@@ -290,11 +293,11 @@ def write_index(out: Path, records: Mapping[str, Sequence[ClipRecord]]) -> Path:
     """Writes the index of the corpus, in the format of all corpora.
 
     Beside what every index has, ``set_aside`` lists the recordings of the catalog that could not
-    be used, and ``licences`` the clips' licences.
+    be used, and ``licences`` the licenses of the clips.
 
     Args:
         out: The folder with the shards.
-        records: Those of each shard, by its file name.
+        records: Records of each shard by its file name.
 
     Returns:
         The index's path.
