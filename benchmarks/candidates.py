@@ -19,10 +19,10 @@ from machine import describe
 from torch import Tensor
 
 from unison_audio.evaluation.metrics.signal import word_error_rate
-from unison_audio.evaluation.models.asr import FreeRecogniser, VocabularyRecogniser, fold
 from unison_audio.model.rerank import denoising_error
 from unison_audio.model.sampling import ModelInputs, sample
 from unison_audio.nano.vocabulary import random_sentence, random_sequence
+from unison_audio.nano.vocabulary_asr import SentenceAsr, VocabularyAsr, fold
 from unison_audio.pipeline import Unison
 from unison_audio.sampling_params import resolve_sampling
 from unison_audio.tasks.conditioning import condition
@@ -87,8 +87,8 @@ def main() -> None:
     parser.add_argument("--temperatures", type=float, nargs="+", default=TEMPERATURES)
     arguments = parser.parse_args()
     unison = Unison.from_pretrained(arguments.variant)
-    judges = (FreeRecogniser(), VocabularyRecogniser())
-    rate, most = unison.codec.sample_rate, arguments.most
+    judges = (SentenceAsr(), VocabularyAsr())
+    most = arguments.most
     settings = resolve_sampling(unison.variant).for_task(TASKS["tts"])
     texts = draw_texts(arguments.texts)
     counts = [count for count in (1, 2, 3, 4, 6, 8) if count <= most]
@@ -102,7 +102,7 @@ def main() -> None:
         rates, errors = [], []
         for number, (instruction, text) in enumerate(texts):
             waves, found = speak(unison, instruction, temperature, most, number)
-            heard = [judges[number % 2].transcribe(wave, rate) for wave in waves]
+            heard = [judges[number % 2].transcribe([wave.numpy()])[0] for wave in waves]
             rates.append([word_error_rate(fold(text), fold(said)) for said in heard])
             errors.append(found)
         for count in counts:

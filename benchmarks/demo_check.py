@@ -1,27 +1,31 @@
-"""The demo's examples before nano's judges: each against the bars of its task.
+"""The demo's examples, measured one by one: each against the bars of its task.
 
 python benchmarks/demo_check.py --corpus CORPUS --out FOLDER [--variant nano] [--classifier FOLDER]
 """
 
 import argparse
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from demo_inputs import draw_examples
 from torch import Tensor
 
-from unison_audio.codecs.table import AudioCodec
+from unison_audio.audio import save
 from unison_audio.demo.examples import DemoExample, packaged_inputs, read_examples
 from unison_audio.errors import InputError
-from unison_audio.evaluation.models.speech_quality import require_packages
-from unison_audio.nano.bars import FINAL, OWN_VOICE, Row, with_bars
-from unison_audio.nano.evaluation import classifier_folder, load_judges
-from unison_audio.nano.items import Items, round_trip
-from unison_audio.nano.metrics import SCORERS, Judges, Scorer
+from unison_audio.evaluation.metrics.measure import measure
+from unison_audio.evaluation.metrics.metric import MetricContext
+from unison_audio.evaluation.models.weights import require_packages
+from unison_audio.evaluation.test_sets.manifest import EvaluationSample
+from unison_audio.nano.bars import OWN_VOICE, THRESHOLDS, BarRow, with_thresholds
+from unison_audio.nano.event_model import classifier_folder, prepare_classifier
+from unison_audio.nano.items import render_items
+from unison_audio.nano.metrics import NANO_METRICS
+from unison_audio.nano.results import FIGURES, MODEL, SOURCE, TRUTH, SetScores, rows_of
 from unison_audio.pipeline import Unison
-from unison_audio.tasks.table import TaskBatch
+from unison_audio.tasks.table import TASKS, TaskBatch
 
 PAGE = "demo.md"
 
@@ -32,7 +36,7 @@ class Verdict:
 
     example: DemoExample
     """The example."""
-    rows: tuple[Row, ...]
+    rows: tuple[BarRow, ...]
     """The figures that its task has a bar for, with the bars."""
 
     @property
@@ -44,24 +48,24 @@ class Verdict:
 def check_demo(
     unison: Unison, corpus: Path, out: Path, *, classifier: Path | None = None
 ) -> list[Verdict]:
-    """Plays the page's examples and judges each as `evaluate_nano` judges the items of its task.
+    """Generates the page's examples and measures each as `evaluate_nano` measures its task's items.
 
-    A rate over many items becomes that of one: every word counts, a class is heard or not, and an
-    edit is nearer to its target or not. Of zero-shot speech the voice is not judged, which would
-    take the references of other items.
+    A rate over many items becomes that of one: every word counts, a class is there or not, and an
+    edit is nearer to its target or not. The voice of zero-shot speech is left out: it
+    takes the references of other items.
 
     Args:
         unison: The model.
         corpus: What ``unison-audio data nano`` wrote; the page's examples are drawn from it anew,
             to know their targets.
-        out: Folder for ``demo.md`` and for what the judges heard.
+        out: Folder for ``demo.md``, the sounds and the features.
         classifier: Folder of the event classifier, as in `evaluate_nano`.
 
     Returns:
         A verdict for each example, in the order of the task table.
 
     Raises:
-        InputError: If the corpus gives other examples, or a judge is missing.
+        InputError: If the corpus gives other examples, or a metric model is missing.
     """
     require_packages()
     inputs = packaged_inputs()
@@ -74,7 +78,9 @@ def check_demo(
         )
     rate = unison.codec.sample_rate
     out.mkdir(parents=True, exist_ok=True)
-    judges, _ = load_judges(corpus, rate, classifier_folder(out, classifier), out / "heard")
+    folder = classifier_folder(out, classifier)
+    prepare_classifier(corpus, rate, folder)
+    context = MetricContext(paths={"classifier": folder}, offline=True, cache=out / "features")
     sounds = unison.generate(
         [example.instruction for example in examples],
         source=[example.source and inputs / example.source for example in examples],
@@ -84,39 +90,74 @@ def check_demo(
         seed=[example.seed for example in examples],
     )
     verdicts = [
-        Verdict(example=example, rows=judge_one(unison.codec, judges, batch, sound.waveform))
+        Verdict(
+            example=example,
+            rows=measure_one(context, batch, sound.waveform, rate, out / "sounds" / example.task),
+        )
         for (example, batch), sound in zip(drawn, sounds, strict=True)
     ]
     (out / PAGE).write_text(table(verdicts))
     return verdicts
 
 
-def judge_one(
-    codec: AudioCodec, judges: Judges, batch: TaskBatch, output: Tensor
-) -> tuple[Row, ...]:
+def measure_one(
+    context: MetricContext, batch: TaskBatch, output: Tensor, rate: int, folder: Path
+) -> tuple[BarRow, ...]:
     """The figures of one example that its task has a bar for.
 
     Args:
-        codec: Of the model.
-        judges: The judges.
+        context: Where the metrics find their models.
         batch: The example, a batch of one.
         output: (samples,) what the model made; of zero-shot speech without the reference.
+        rate: Sample rate in Hz.
+        folder: Where the sounds are written.
     """
-    length = batch.target.shape[1]
-    if batch.reference_samples is not None:
-        edge = int(batch.reference_samples[0])
-        output = torch.cat((batch.target[0, :edge], output))
-    output = F.pad(output, (0, max(0, length - len(output))))[None, :length]
-    items = Items(
-        batch=batch,
-        output=output,
-        target_again=round_trip(codec, batch.target),
-        source_again=None if batch.source is None else round_trip(codec, batch.source),
-        real_time_factor=0.0,
+    (rendered,) = render_items("demo", [batch], rate)
+    length = len(rendered.sounds["target"])
+    output = F.pad(output, (0, max(0, length - len(output))))[:length]
+    folder.mkdir(parents=True, exist_ok=True)
+    paths: dict[str, Path] = {}
+    for role, wave in {**rendered.sounds, "output": output}.items():
+        paths[role] = folder / f"{role}.flac"
+        save(paths[role], wave, rate)
+    answers = {MODEL: paths["output"], TRUTH: paths["target"]}
+    if TASKS[batch.task].needs == ("source",):
+        answers[SOURCE] = paths["source"]
+    samples = {
+        system: [
+            EvaluationSample(
+                item=rendered.item,
+                output=path,
+                target=paths["target"],
+                source=paths.get("source"),
+                reference=paths.get("reference"),
+            )
+        ]
+        for system, path in answers.items()
+    }
+    rows = rows_of(batch.task, measure_samples(batch.task, samples, context))
+    thresholds = {key: bar for key, bar in THRESHOLDS.items() if key[1] != OWN_VOICE}
+    return tuple(row for row in with_thresholds(rows, thresholds) if row.met is not None)
+
+
+def measure_samples(
+    task: str, samples: Mapping[str, Sequence[EvaluationSample]], context: MetricContext
+) -> SetScores:
+    """Measures samples that belong to no test set on disk by a task's metrics.
+
+    Args:
+        task: Key of `FIGURES`.
+        samples: System -> its samples.
+        context: Where the metrics find their models.
+    """
+    names = tuple(dict.fromkeys(name for spec in FIGURES[task] for name in spec.metrics))
+    return SetScores(
+        scores={
+            system: {name: measure(NANO_METRICS[name], own, context, bootstrap=0) for name in names}
+            for system, own in samples.items()
+        },
+        texts={sample.item.id: sample.item.text for own in samples.values() for sample in own},
     )
-    bars = {key: bar for key, bar in FINAL.items() if key[1] != OWN_VOICE}
-    rows = SCORERS[batch.task](Scorer(items, judges, codec.sample_rate))
-    return tuple(row for row in with_bars(rows, bars) if row.met is not None)
 
 
 def table(verdicts: list[Verdict]) -> str:

@@ -19,7 +19,7 @@ from unison_audio.data.pools import MemoryPools
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.demo.examples import JOBS, DemoExample
-from unison_audio.evaluation.models.event_classifier import is_judged
+from unison_audio.evaluation.models.event_classifier import is_ranked
 from unison_audio.files import make_folder, write_whole
 from unison_audio.nano.corpus import require_nano_corpus
 from unison_audio.nano.vocabulary import held_out_texts
@@ -111,7 +111,7 @@ def draw_examples(corpus: Path, seed: int = 0) -> Iterator[tuple[DemoExample, Ta
     ]
     unheard = read_corpus(corpus, SAMPLE_RATE, split="speakers", kind="speech")
     sounds = [
-        clip for clip in held_out if clip.record.kind == "sound" and is_judged(clip.record.label)
+        clip for clip in held_out if clip.record.kind == "sound" and is_ranked(clip.record.label)
     ]
     used: set[str] = set()
     pools = TracedPools([*sounds, *_saying(held_out, sentences)], used)

@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from codec_pass import round_trip
 from machine import describe
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.evaluation.metrics import signal as metrics
 from unison_audio.evaluation.models.event_classifier import sound_class
-from unison_audio.nano.items import build_items, join, round_trip
+from unison_audio.nano.items import build_items, join
 from unison_audio.nano.metrics import SILENCE
 from unison_audio.pipeline import Unison
 from unison_audio.preserve import preserve_source
@@ -79,12 +80,12 @@ def main() -> None:
     parser.add_argument("--variant", default="nano")
     arguments = parser.parse_args()
     unison = Unison.from_pretrained(arguments.variant)
-    codec, longest = unison.codec, unison.variant.max_seconds
+    codec = unison.codec
     clips = read_corpus(arguments.corpus, codec.sample_rate, split="heldout")
     print(f"{arguments.items} items a task, seed 0; {describe()}\n")
     print("| task | edit | nearer than the source | LSD | the source's |\n|---|---|---|---|---|")
     for name in TASK_NAMES:
-        batch = join(build_items(name, clips, codec, arguments.items, 0, longest))
+        batch = join(build_items(name, clips, unison.variant, arguments.items, 0))
         target, source = batch.target, batch.source
         assert source is not None
         again = round_trip(codec, target)

@@ -76,16 +76,16 @@ def flite_similarity(embed, texts: list[str]) -> float | None:
         vectors = []
         for text in texts:
             subprocess.run([program, "-voice", "rms", "-t", text, "-o", str(path)], check=True)
-            vectors.append(embed(audio.load(path, sample_rate=RATE), RATE))
+            vectors += embed([audio.load(path, sample_rate=RATE).numpy()])
     return float(torch.stack([vectors[0] @ vector for vector in vectors[1:]]).mean())
 
 
 @app.command
 def speech(*, sentences: int = 100, seed: int = 0) -> None:
     """Words, voice, joins, first sound and time of a long text."""
-    from unison_audio.evaluation.models.asr import FreeRecogniser, fold
-    from unison_audio.evaluation.models.speech_quality import VoiceListener
+    from unison_audio.evaluation.models.speaker import Resemblyzer
     from unison_audio.nano.vocabulary import held_out_texts
+    from unison_audio.nano.vocabulary_asr import SentenceAsr
 
     texts = held_out_texts(sequences=0)[:sentences]
     text = "\n".join(f"{line[0].upper()}{line[1:]}." for line in texts)
@@ -112,17 +112,15 @@ def speech(*, sentences: int = 100, seed: int = 0) -> None:
         )
     singly = time.process_time() - started
 
-    recognizer, voices = FreeRecogniser(), VoiceListener()
+    asr, voices = SentenceAsr(), Resemblyzer()
 
     def wer(waves: list[Tensor]) -> float:
-        rates = [
-            word_error_rate(fold(part.window.text), fold(recognizer.transcribe(wave, RATE)))
-            for part, wave in zip(spoken, waves, strict=True)
-        ]
-        return 100 * float(np.mean(rates))
+        spelled = [part.window.text for part in spoken]
+        pairs = asr.transcript_pairs([wave.numpy() for wave in waves], spelled)
+        return 100 * float(np.mean([word_error_rate(*pair) for pair in pairs]))
 
     def likeness(waves: list[Tensor]) -> float:
-        vectors = [voices.embed(wave, RATE) for wave in waves]
+        vectors = voices.embed([wave.numpy() for wave in waves])
         return float(torch.stack([vectors[0] @ vector for vector in vectors[1:]]).mean())
 
     windows, clips = [part.speech for part in spoken], [sound.waveform for sound in alone]

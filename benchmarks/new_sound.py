@@ -21,13 +21,14 @@ from pathlib import Path, PurePosixPath
 import cyclopts
 import torch
 import torch.nn.functional as F
+from codec_pass import round_trip
 from machine import describe
 from torch import Tensor
 
 from unison_audio.audio import save
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
-from unison_audio.evaluation.models.asr import FreeRecogniser
+from unison_audio.evaluation.models.asr import packaged_whisper
 from unison_audio.evaluation.models.event_classifier import ClassifierConfig, ClassifierNet
 from unison_audio.evaluation.models.event_classifier_training import (
     Alone,
@@ -37,7 +38,6 @@ from unison_audio.evaluation.models.event_classifier_training import (
 )
 from unison_audio.nano.corpus import SAMPLE_RATE, decode, make_recordings
 from unison_audio.nano.debian import fetch, read_members
-from unison_audio.nano.items import round_trip
 from unison_audio.pipeline import Unison
 from unison_audio.training.configs import FinetuneConfig
 from unison_audio.training.finetune import finetune
@@ -105,7 +105,7 @@ class SoundClassifier:
     """Ranks kinds of sound; the new one among about 55 others."""
 
     def __init__(self, clips: Sequence[Clip]) -> None:
-        self.encoder = JointEncoder([SoundEncoder(), FreeRecogniser()])
+        self.encoder = JointEncoder([SoundEncoder(), packaged_whisper()])
         self.labels = tuple(sorted({clip.record.label for clip in clips}))
         recipe = ClassifierRecipe(speeds=(1.0,))
         generator = torch.Generator().manual_seed(recipe.seed)
@@ -124,7 +124,7 @@ class SoundClassifier:
         length = round(SECONDS * SAMPLE_RATE)
         cut = [F.pad(wave[:length], (0, max(0, length - len(wave)))) for wave in waves]
         heard = torch.stack([self.encoder.features(wave, SAMPLE_RATE) for wave in cut])
-        scores = self.net.hear(heard)[:, :-1]
+        scores = self.net.logits_of_features(heard)[:, :-1]
         own = scores.gather(1, torch.tensor([[self.labels.index(name)] for name in labels]))
         return (1 + (scores > own).sum(dim=1)).tolist()
 

@@ -25,10 +25,10 @@ from torch import Tensor
 from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.evaluation.metrics.signal import word_error_rate
-from unison_audio.evaluation.models.asr import FreeRecogniser, fold
 from unison_audio.model.sampling import ModelInputs, sample
 from unison_audio.model.solvers import SOLVERS, Solver
 from unison_audio.nano.items import build_items
+from unison_audio.nano.vocabulary_asr import SentenceAsr, fold
 from unison_audio.pipeline import Unison
 from unison_audio.sampling_params import resolve_sampling
 from unison_audio.tasks.conditioning import condition
@@ -99,7 +99,7 @@ def run(unison: Unison, batch: Batch, solver: str, steps: int) -> Tensor:
 @torch.no_grad()
 def measure(
     unison: Unison,
-    judge: FreeRecogniser,
+    asr: SentenceAsr,
     batches: list[Batch],
     references: list[Tensor],
     spoken: list[Batch],
@@ -115,8 +115,8 @@ def measure(
     for batch in spoken:
         waves = unison.codec.decode(run(unison, batch, solver, steps))
         for wave, text in zip(waves, batch.texts, strict=True):
-            heard = judge.transcribe(wave, unison.codec.sample_rate)
-            rates.append(word_error_rate(fold(text), fold(heard)))
+            found = asr.transcribe([wave.numpy()])[0]
+            rates.append(word_error_rate(fold(text), fold(found)))
     evaluations = len(Solver(solver, steps).times)
     row = Row(solver=solver, evaluations=evaluations, away=away, rates=rates)
     print(solver, evaluations, f"{row.mean_away:.3f} {statistics.fmean(rates):.1%}", flush=True)
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    unison, judge = Unison.from_pretrained(arguments.variant), FreeRecogniser()
+    unison, asr = Unison.from_pretrained(arguments.variant), SentenceAsr()
     variant, rate = unison.variant, unison.codec.sample_rate
     clips: list[Clip] = [
         clip
@@ -140,7 +140,7 @@ def main() -> None:
     ]
 
     def items(task: str, count: int) -> list[Batch]:
-        chunks = build_items(task, clips, unison.codec, count, 0, variant.max_seconds)
+        chunks = build_items(task, clips, variant, count, 0)
         return [prepare(unison, chunk, seed) for seed, chunk in enumerate(chunks)]
 
     batches = [items(task, 10)[0] for task in TASK_NAMES]
@@ -149,7 +149,7 @@ def main() -> None:
     spoken = spoken[: len(spoken) // 2]
     with torch.no_grad():
         references = [run(unison, batch, "euler", REFERENCE_STEPS) for batch in batches]
-    given = (unison, judge, batches, references, spoken)
+    given = (unison, asr, batches, references, spoken)
     default = measure(*given, variant.solver, variant.steps)
     rows = [
         measure(*given, solver, solver_steps(solver, evaluations))

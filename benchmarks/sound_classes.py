@@ -4,7 +4,7 @@ The perceptron of nano's judge of sounds is trained on the real recordings of a 
 takes apart in four folds, several times over; each recording is ranked by what has not heard its
 family. Starting from the classes of `evaluation/sound_classes.py`, the class that is told least is
 taken out, the ranks are counted anew among the others, and so on until each is told often enough.
-No generated sound takes part. The table below the line is what `NOT_JUDGED` holds.
+No generated sound takes part. The table below the line is what `UNRANKED` holds.
 
     python benchmarks/sound_classes.py CORPUS
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
-from unison_audio.evaluation.models.asr import FreeRecogniser
+from unison_audio.evaluation.models.asr import packaged_whisper
 from unison_audio.evaluation.models.event_classifier import (
     ClassifierConfig,
     ClassifierNet,
@@ -38,7 +38,7 @@ LEAST = 0.6
 
 def encode(corpus: Path) -> tuple[Tensor, list[str], list[str]]:
     """Features (N, features), labels and families of all recordings of sounds."""
-    encoder = JointEncoder([SoundEncoder(), FreeRecogniser()])
+    encoder = JointEncoder([SoundEncoder(), packaged_whisper()])
     features, labels, families = [], [], []
     for split in ("train", "heldout"):
         for clip in read_corpus(corpus, RATE, split=split):
@@ -69,7 +69,7 @@ def unheard(features: Tensor, labels: list[str], families: list[str], seed: int)
         heard = Alone(features=features[~out], labels=target[~out])
         train_perceptron(net, heard, [], ClassifierRecipe(), generator)
         with torch.no_grad():
-            scores[out] = net.eval().hear(features[out])[:, :-1].log_softmax(dim=1)
+            scores[out] = net.eval().logits_of_features(features[out])[:, :-1].log_softmax(dim=1)
     return scores
 
 

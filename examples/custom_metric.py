@@ -4,42 +4,39 @@ docs/add-a-metric.md explains each numbered step and names the file that it belo
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from unison_audio import Audio, Unison
-from unison_audio.evaluation.metrics.metric import Metric, Tools, heard, measure, target_of
-from unison_audio.evaluation.metrics.speech import ItemJudge
+from unison_audio.evaluation.metrics.measure import measure
+from unison_audio.evaluation.metrics.metric import Metric, MetricContext, load_audio, path_of
 from unison_audio.evaluation.metrics.table import METRICS
-from unison_audio.evaluation.test_sets.manifest import Item, Sample
+from unison_audio.evaluation.test_sets.manifest import EvaluationSample, TestItem
 
 RATE = 16_000
 
 
-# 1. What is computed for each item: one number.
-def level_errors(samples: Sequence[Sample]) -> list[float]:
+# 1. The metric: what it is called, what it needs, and the score of one sample.
+class LevelError(Metric):
     """The absolute difference in dB between the RMS levels of output and target."""
-    errors = []
-    for sample in samples:
+
+    name, title, better, unit = "level_error", "Level error", "lower", "dB"
+    sample_rate = RATE
+    needs = ("target",)
+    model = "RMS level"
+
+    def score(self, sample: EvaluationSample) -> float:
+        """The difference in dB."""
         levels = [
-            20 * np.log10(np.sqrt(np.mean(np.square(heard(path, RATE)))) + 1e-9)
-            for path in (sample.output, target_of(sample))
+            20 * np.log10(np.sqrt(np.mean(np.square(load_audio(path, RATE)))) + 1e-9)
+            for path in (sample.output, path_of(sample, "target"))
         ]
-        errors.append(abs(levels[0] - levels[1]))
-    return errors
+        return abs(levels[0] - levels[1])
 
 
-# 2. The metric: a title, a direction, a sample rate, a unit, and what makes it.
-METRICS["level_error"] = Metric(
-    name="level_error",
-    title="Level error",
-    better="lower",
-    sample_rate=RATE,
-    unit="dB",
-    judge=lambda tools: ItemJudge(model="RMS level", identity="RMS level 1", scores=level_errors),
-)
+# 2. The row of the table.
+METRICS["level_error"] = LevelError
 
 
 def run(folder: Path) -> None:
@@ -52,17 +49,17 @@ def run(folder: Path) -> None:
         output, target = folder / f"output-{i}.wav", folder / f"target-{i}.wav"
         sound.save(output)
         Audio(0.5 * sound.waveform, sound.sample_rate).save(target)
-        item = Item(
+        item = TestItem(
             id=f"item-{i}",
             set="custom",
             task="t2a",
             instruction=sound.instruction,
             seconds=sound.seconds,
         )
-        samples.append(Sample(item=item, output=output, target=target, source=None))
+        samples.append(EvaluationSample(item=item, output=output, target=target, source=None))
 
     # 3. Features are cached, failures named, and the interval is a bootstrap over the items.
-    score = measure(METRICS["level_error"], samples, Tools(cache=folder / "features"))
+    score = measure(LevelError, samples, MetricContext(cache=folder / "features"))
     print(f"{score.value:.2f} dB [{score.low:.2f}, {score.high:.2f}] by {score.model}")
     print(score.per_item)
 

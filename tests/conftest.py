@@ -1,8 +1,10 @@
 """A tiny checkpoint of nano's kind, for all tests that run the whole path."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hub_server import Hub, serve_hub
 from tiny_unison import StubEncoder, random_backbone, random_codec, tiny_variant
 
 from unison_audio import checkpoint
@@ -32,3 +34,17 @@ def tiny(tiny_checkpoint: Path) -> Unison:
     """The tiny checkpoint with the stub for its text encoder."""
     variant, backbone = checkpoint.load(tiny_checkpoint)
     return Unison(variant, backbone, load_nano_codec(tiny_checkpoint), StubEncoder())
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """An empty hub on this machine in place of the real one, and empty caches."""
+    with serve_hub() as server:
+        constants = "huggingface_hub.constants"
+        template = "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(f"{constants}.ENDPOINT", server.url)
+        monkeypatch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", server.url + template)
+        monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("UNISON_AUDIO_CACHE", str(tmp_path / "cache"))
+        yield server

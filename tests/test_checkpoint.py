@@ -170,6 +170,21 @@ def test_a_config_from_before_a_key_was_added(saved: Path) -> None:
     assert checkpoint.load(saved)[0] == dataclasses.replace(before, **alone)
 
 
+def test_a_text_window_is_written_only_where_there_is_one(saved: Path, tmp_path: Path) -> None:
+    variant, backbone = checkpoint.load(saved)
+    assert variant.text_window == 0
+    assert "text_window" not in json.loads((saved / "config.json").read_text())
+    windowed = dataclasses.replace(variant, text_window=126)
+    checkpoint.save(tmp_path / "windowed", windowed, backbone)
+    assert checkpoint.load(tmp_path / "windowed")[0] == windowed
+    edit_config(saved, text_window="126")
+    with pytest.raises(InputError, match="text_window '126' \\(should be int\\)"):
+        checkpoint.load(saved)
+    edit_config(saved, text_window=-1)
+    with pytest.raises(InputError, match="text_window is -1"):
+        checkpoint.load(saved)
+
+
 def test_wrong_backbone_keys_and_types_are_listed(saved: Path) -> None:
     backbone = dataclasses.asdict(tiny_config("O"))
     edit_config(saved, backbone=backbone | {"depth": 3})

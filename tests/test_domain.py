@@ -38,7 +38,8 @@ from unison_audio.pipeline import Unison
 from unison_audio.tasks.instructions import mentions
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.templates import WITHOUT_GENDER
-from unison_audio.training.finetune import finetune
+from unison_audio.training.finetune import FinetuneConfig, finetune
+from unison_audio.training.run import RunOutput
 
 
 def packaged_domain() -> Domain:
@@ -185,9 +186,9 @@ def test_mentions() -> None:
 
 def test_a_text_must_fit_the_duration() -> None:
     instruction = '[Speech] A male voice saying "we see twelve and twenty"'  # 20 letters
-    NANO.check_length(instruction, 20 / 14.2, 5.12)
-    with pytest.raises(InputError, match=r"too long for 1\.40 s .* ask for a duration of 2 s"):
-        NANO.check_length(instruction, 1.4, 5.12)
+    NANO.check_length(instruction, 20 / 16, 5.12)
+    with pytest.raises(InputError, match=r"too long for 1\.20 s .* ask for a duration of 2 s"):
+        NANO.check_length(instruction, 1.2, 5.12)
     longer = instruction.replace("twenty", "twenty " * 6)
     with pytest.raises(InputError, match=r"50 letters.* ask for a duration of 5 s"):
         NANO.check_length(longer, 2.56, 5.12)
@@ -429,9 +430,9 @@ def test_a_fine_tuned_checkpoint_knows_more(
     ]
     examples = tmp_path / "own.jsonl"
     examples.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    weights = finetune(
-        str(checkpoint_with_domain), examples, tmp_path / "run", method="full", steps=1, items=1
-    )
+    config = FinetuneConfig(method="full", steps=1, items=1)
+    output = RunOutput(folder=tmp_path / "run")
+    weights = finetune(str(checkpoint_with_domain), examples, output, config=config)
     domain = read_config(weights / CONFIG_FILE).domain
     assert domain == dataclasses.replace(
         NANO, words=(*NANO.words, "peter"), sounds=(*NANO.sounds, "a kazoo")

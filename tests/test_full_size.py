@@ -4,11 +4,13 @@ import dataclasses
 import hashlib
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import soundfile
 import torch
+from hub_server import Hub
 from independent_backbone import Size, draw_state
 from qwen_files import LAYERS, WIDTH, write_qwen
 from safetensors.torch import save_file
@@ -18,9 +20,15 @@ from unison_audio import checkpoint_files, variants
 from unison_audio.cli import main as cli
 from unison_audio.codecs import mmaudio_weights as mmaudio_files
 from unison_audio.codecs.mmaudio import CONFIGS
+from unison_audio.downloads import needed_downloads
+from unison_audio.loading import LoadOptions, open_frozen
 from unison_audio.model.config import BackboneConfig
 from unison_audio.pipeline import Unison
-from unison_audio.text import qwen
+from unison_audio.release_files import RELEASE_FOLDERS
+from unison_audio.tasks.table import TaskBatch
+from unison_audio.text.prompt import ChatPrompt
+from unison_audio.training.batches import BatchStream
+from unison_audio.training.recipes import base_recipe
 
 GUIDE = Path(__file__).parents[1] / "docs" / "full-size.md"
 CODECS = {"d20-44k": "mmaudio-44k", "d24-16k": "mmaudio-16k"}
@@ -50,13 +58,27 @@ def small(name: str) -> variants.Variant:
     )
 
 
+def release_weights(variant: str) -> dict[str, torch.Tensor]:
+    """Weights under the release's names for a small variant."""
+    config = variants.VARIANTS[variant].backbone
+    return draw_state(
+        Size(
+            channels=config.latent_channels,
+            blocks=config.blocks,
+            text_dim=config.text_dim,
+            width=config.dim,
+            heads=config.heads,
+            rope_dim=config.rope_dim,
+        )
+    )
+
+
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with everything published, and nothing that the network would be needed for."""
+def files(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with everything published; the hub and MMAudio's release serve the same files."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("UNISON_AUDIO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     (tmp_path / "mmaudio").mkdir()
+    release: dict[str, bytes] = {"README.md": b"a card"}
     for name, codec in CODECS.items():
         monkeypatch.setitem(CONFIGS, codec, TINY[codec])
         vae, vocoder = random_originals(TINY[codec])
@@ -64,29 +86,27 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         paths = [tmp_path / "mmaudio" / one.name for one in originals]
         torch.save(vae, paths[0])
         torch.save({"generator": vocoder}, paths[1])
+        hub.files |= {f"v0.1/{path.name}": path.read_bytes() for path in paths}
         found = [
             dataclasses.replace(
                 one,
                 md5=one.md5 and hashlib.md5(path.read_bytes()).hexdigest(),
                 sha256=one.sha256 and hashlib.sha256(path.read_bytes()).hexdigest(),
-                url=path.as_uri(),
+                url=f"{hub.url}/v0.1/{path.name}",
             )
             for one, path in zip(originals, paths, strict=True)
         ]
         monkeypatch.setitem(mmaudio_files.ORIGINALS, codec, tuple(found))
         monkeypatch.setitem(variants.VARIANTS, name, small(name))
-    config = variants.VARIANTS["d20-44k"].backbone
-    size = Size(
-        channels=config.latent_channels,
-        blocks=config.blocks,
-        text_dim=config.text_dim,
-        width=config.dim,
-        heads=config.heads,
-        rope_dim=config.rope_dim,
-    )
-    save_file(draw_state(size), tmp_path / "model.safetensors")
+        save_file(release_weights(name), tmp_path / f"{name}.safetensors")
+        content = (tmp_path / f"{name}.safetensors").read_bytes()
+        release[f"{RELEASE_FOLDERS[name]}/model.safetensors"] = content
+    (tmp_path / "d20-44k.safetensors").rename(tmp_path / "model.safetensors")
     (tmp_path / "prompt.txt").write_text("You hear what is to be heard.\n")
-    write_qwen(tmp_path / "Qwen2.5-Omni-7B")
+    qwen = tmp_path / "Qwen2.5-Omni-7B"
+    write_qwen(qwen)
+    hub.repos["jac22/UNISON"] = release
+    hub.repos["Qwen/Qwen2.5-Omni-7B"] = {path.name: path.read_bytes() for path in qwen.iterdir()}
     return tmp_path
 
 
@@ -95,22 +115,15 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
-def test_every_command_of_the_guide_works(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(qwen, "download", lambda name: files / name.removeprefix("Qwen/"))
-    resolve = checkpoint_files.resolve
-    monkeypatch.setattr(
-        checkpoint_files,
-        "resolve",
-        lambda name, also=(): files if name == "jac22/UNISON" else resolve(name, also),
-    )
+def test_every_command_of_the_guide_works(files: Path) -> None:
     lines = commands()
     assert len(lines) >= 5
     for line in lines:
         words = shlex.split(line)
         assert words[0] == "unison-audio"
-        if "--codec-files" not in words and words[1] == "generate":
-            words += ["--codec-files", "mmaudio"]  # where a download would have put them
         assert cli.main(words[1:]) == 0, line
+        if words[1] == "download":
+            continue
         out = Path(words[words.index("-o") + 1])
         if out.suffix:
             samples, rate = soundfile.read(out)
@@ -121,19 +134,116 @@ def test_every_command_of_the_guide_works(files: Path, monkeypatch: pytest.Monke
             assert found.system_prompt == "You hear what is to be heard."
 
 
+IMPORT = ["import-release", "jac22/UNISON", "--variant", "d20-44k"]
+IMPORT += ["--system-prompt-file", "prompt.txt", "-o", "d20"]
+GENERATE = ["generate", "[Audio] Rain", "--variant", "d20", "-o", "rain.wav"]
+
+
+def test_from_an_empty_cache_to_sound_with_the_connection_cut(
+    files: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    sounds = []
+    for breaks in ([], [1_000, 3_000, 50_000]):
+        for cache in ("hub", "cache", "d20"):
+            shutil.rmtree(files / cache, ignore_errors=True)
+        hub.breaks = breaks
+        assert cli.main(IMPORT) == 0
+        assert cli.main(GENERATE) == 0
+        assert not hub.breaks
+        sounds.append((files / "rain.wav").read_bytes())
+    assert sounds[0] == sounds[1]
+    # With the files on the disk the same commands give the same sound without a network.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert cli.main(["import-release", "model.safetensors", *IMPORT[2:]]) == 0
+    offline = ["--codec-files", "mmaudio", "--text-files", "Qwen2.5-Omni-7B"]
+    assert cli.main([*GENERATE, *offline]) == 0
+    assert (files / "rain.wav").read_bytes() == sounds[0]
+
+
+def test_download_says_how_much_it_is_and_makes_all_ready(
+    files: Path, hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variant = variants.VARIANTS["d20-44k"]
+    text = needed_downloads(variant, ("text",))[0]
+    shards = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2)]
+    served = hub.repos["Qwen/Qwen2.5-Omni-7B"]
+    assert text.missing > sum(len(served[shard]) for shard in shards)
+    codec, backbone = needed_downloads(variant, ("codec", "backbone"))
+    originals = mmaudio_files.ORIGINALS["mmaudio-44k"]
+    assert codec.missing == sum(len(hub.files[f"v0.1/{one.name}"]) for one in originals)
+    folder = RELEASE_FOLDERS["d20-44k"]
+    assert backbone.missing == len(hub.repos["jac22/UNISON"][f"{folder}/model.safetensors"])
+    command = ["download", "--variant", "d20-44k"]
+    assert cli.main([*command, "--only-text"]) == 0
+    assert [one.missing > 0 for one in needed_downloads(variant)] == [False, True, True]
+    assert cli.main(command) == 0
+    assert "text: Qwen/Qwen2.5-Omni-7B: complete" in capsys.readouterr().out
+    assert cli.main(command) == 0
+    assert "0.00 GB to download for d20-44k." in capsys.readouterr().out
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    hub.files.clear()
+    assert cli.main(IMPORT) == 0
+    assert cli.main(GENERATE) == 0
+
+
+def test_a_download_that_the_disk_cannot_hold_is_refused(
+    files: Path, hub: Hub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(files)._replace(free=1000)
+    monkeypatch.setattr("unison_audio.downloads.shutil.disk_usage", lambda folder: usage)
+    hub.asked.clear()
+    assert cli.main(["download", "--variant", "d20-44k"]) == 2
+    assert "make room" in capsys.readouterr().err
+    assert not any("model-0000" in path for method, path in hub.asked if method == "GET")
+
+
+def test_a_gated_model_says_what_to_do(
+    files: Path, hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.gated.add("jac22/UNISON")
+    assert cli.main(IMPORT) == 2
+    assert "accept the terms" in capsys.readouterr().err
+
+
+def test_every_path_reads_the_same_tokens(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["import-release", "d24-16k.safetensors", "--variant", "d24-16k", "-o", "d24"]
+    assert cli.main([*command, "--system-prompt-file", "prompt.txt"]) == 0
+    read: list[list[int]] = []
+    tokens = ChatPrompt.tokens
+
+    def noted(self: ChatPrompt, instruction: str) -> list[int]:
+        read.append(tokens(self, instruction))
+        return read[-1]
+
+    monkeypatch.setattr(ChatPrompt, "tokens", noted)
+    where = {"codec_files": files / "mmaudio", "text_files": files / "Qwen2.5-Omni-7B"}
+    unison = Unison.from_pretrained(files / "d24", **where)
+    source = 0.1 * torch.randn(1, 9001, generator=torch.Generator().manual_seed(0))
+    batch = TaskBatch(
+        task="edit_remove",
+        instructions=["[Edit][Audio] Remove rain"],
+        target=source,
+        source=source,
+        reference_samples=None,
+        details=[{}],
+    )
+    codec, frozen_text = open_frozen(unison.variant, LoadOptions(**where))
+    recipe = base_recipe(unison.variant, codec.frames)
+    stream = BatchStream(unison.variant, recipe, object(), codec, frozen_text)
+    wants = "[Edit] [Audio] Remove rain"
+    for spelling in ("[Edit][Audio] Remove rain", wants, "[edit]  [audio] Remove rain"):
+        unison.generate(spelling, source=(source[0], 16_000))
+        unison.run(dataclasses.replace(batch, instructions=[spelling]))
+        unison.text_encoder.encode([spelling])  # as the baselines do
+        stream.encode(dataclasses.replace(batch, instructions=[spelling]))
+    assert len(read) == 12
+    assert all(one == tokens(unison.text_encoder.prompt, wants) for one in read)
+
+
 @pytest.mark.parametrize("low_memory", [False, True])
 def test_every_kind_of_task_runs_on_a_full_size_variant(low_memory: bool, files: Path) -> None:
-    config = variants.VARIANTS["d24-16k"].backbone
-    size = Size(
-        channels=config.latent_channels,
-        blocks=config.blocks,
-        text_dim=config.text_dim,
-        width=config.dim,
-        heads=config.heads,
-        rope_dim=config.rope_dim,
-    )
-    save_file(draw_state(size), files / "16k.safetensors")
-    command = ["import-release", "16k.safetensors", "--variant", "d24-16k", "-o", "d24"]
+    command = ["import-release", "d24-16k.safetensors", "--variant", "d24-16k", "-o", "d24"]
     assert cli.main([*command, "--system-prompt-file", "prompt.txt"]) == 0
     unison = Unison.from_pretrained(
         files / "d24",
@@ -154,8 +264,8 @@ def test_every_kind_of_task_runs_on_a_full_size_variant(low_memory: bool, files:
         duration=[0.4, None, 0.3],
         seed=[1, 2, 3],
     )
-    hop = unison.variant.hop
-    assert sounds[0].waveform.shape == (int(0.4 * 16_000) // hop * hop,)
+    assert unison.variant.sample_seconds == unison.variant.max_seconds == 2.0
+    assert sounds[0].waveform.shape == (int(0.4 * 16_000),)  # sampled at 2 s, then cropped
     assert sounds[1].waveform.shape == (9001,)  # an edit loses nothing of its source
     alone = unison.generate("[Edit][Audio] Remove rain", source=source, seed=2)
     torch.testing.assert_close(alone.waveform, sounds[1].waveform, atol=1e-4, rtol=1e-3)

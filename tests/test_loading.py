@@ -14,9 +14,10 @@ from unison_audio import checkpoint
 from unison_audio import loading as parts
 from unison_audio.codecs.table import save_nano_codec
 from unison_audio.errors import InputError
-from unison_audio.loading import Part, needed_bytes, plan
+from unison_audio.loading import LazyModel, needed_bytes, plan
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.pipeline import Unison
+from unison_audio.text.states import TextSetup
 from unison_audio.variants import VARIANTS
 
 TTS = '[Speech] A male voice saying "red dog"'
@@ -29,7 +30,7 @@ class Thing:
 
 def test_a_part_that_is_kept_is_loaded_once() -> None:
     loaded: list[Thing] = []
-    part = Part(lambda: loaded.append(Thing()) or loaded[-1])
+    part = LazyModel(lambda: loaded.append(Thing()) or loaded[-1])
     with part.use() as first, part.use() as second:
         assert first is second
     assert part.get() is first
@@ -37,7 +38,7 @@ def test_a_part_that_is_kept_is_loaded_once() -> None:
 
 
 def test_a_part_that_is_not_kept_goes_with_its_last_user() -> None:
-    part = Part(Thing, keep=False)
+    part = LazyModel(Thing, keep=False)
     with part.use() as outer:
         with part.use() as inner:
             assert inner is outer
@@ -54,14 +55,14 @@ def test_low_memory_gives_the_same_sound_one_model_at_a_time(
     alive: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
     most: list[int] = []
 
-    class Counted(Part):
+    class Counted(LazyModel):
         def use(self):  # type: ignore[no-untyped-def]
             gc.collect()
             most.append(sum(isinstance(m, UnisonBackbone) for m in alive))
             return super().use()
 
     load = parts._load_backbone
-    monkeypatch.setattr(parts, "Part", Counted)
+    monkeypatch.setattr(parts, "LazyModel", Counted)
     monkeypatch.setattr(parts, "_load_backbone", lambda *a: _add(alive, load(*a)))
     together = Unison.from_pretrained(tiny_checkpoint, low_memory=False)
     expected = together.generate([TTS, TTS], seed=[1, 2], duration=[1.0, 1.5])
@@ -125,6 +126,20 @@ def test_every_fusion_gets_the_text_it_reads(fusion: str, tmp_path: Path, stub_t
     unison = Unison.from_pretrained(tmp_path)
     one, other = unison.generate([TTS, TTS.replace("red", "blue")], duration=1.0)
     assert not torch.allclose(one.waveform, other.waveform, atol=1e-6)
+
+
+def test_generation_and_training_read_the_same_window(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setups: list[TextSetup] = []
+    monkeypatch.setitem(parts.TEXT_ENCODERS, "minilm", lambda setup: setups.append(setup))
+    variant, backbone = checkpoint.load(tiny_checkpoint)
+    variant = dataclasses.replace(variant, text_window=126, system_prompt="Listen.")
+    checkpoint.save(tmp_path, variant, backbone)
+    how = parts.LoadOptions()
+    parts.open_models(tmp_path, how).text_encoder.get()
+    parts.open_frozen(variant, how, tiny_checkpoint)
+    assert [(setup.window, setup.system_prompt) for setup in setups] == [(126, "Listen.")] * 2
 
 
 @pytest.mark.slow

@@ -3,8 +3,6 @@
 Also takes over weights under the names of the UNISON release.
 """
 
-import dataclasses
-import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -16,7 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from unison_audio.checkpoint_files import CONFIG_FILE, WEIGHTS_FILE, complain, read_config, resolve
+from unison_audio.checkpoint_files import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    complain,
+    config_text,
+    read_config,
+    resolve,
+)
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.variants import Variant
@@ -69,7 +74,7 @@ def save(
     with tempfile.TemporaryDirectory(dir=directory, prefix=".incomplete-") as temporary:
         files = [Path(temporary, WEIGHTS_FILE), Path(temporary, CONFIG_FILE)]
         save_file(weights, files[0], metadata={"format": "pt"})
-        files[1].write_text(json.dumps(_config(variant), indent=2) + "\n", "utf-8")
+        files[1].write_text(config_text(variant), "utf-8")
         # safetensors lets only the owner read its file; the config's mode follows the umask.
         files[0].chmod(files[1].stat().st_mode)
         for file in files:
@@ -77,13 +82,6 @@ def save(
                 os.fsync(written.fileno())
         for file in files:
             file.replace(directory / file.name)
-
-
-def _config(variant: Variant) -> dict[str, Any]:
-    """Contents of config.json; without a domain there is no such key, as before 0.2."""
-    values = dataclasses.asdict(variant)
-    del values["domain"]
-    return values if variant.domain is None else {**values, "domain": variant.domain.as_json()}
 
 
 def load(
@@ -134,7 +132,7 @@ def load_backbone(
     with torch.device("meta"):
         backbone = UnisonBackbone(variant.backbone)
     expected = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
-    _require_same_keys(str(path), expected, weights)
+    require_same_keys(str(path), expected, weights)
     weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
     backbone.load_state_dict(weights, assign=True)
     return backbone.eval()
@@ -164,7 +162,7 @@ def upload(
     return str(commit.commit_url)
 
 
-def _require_same_keys(
+def require_same_keys(
     where: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Any]
 ) -> None:
     """Refuse tensors that are not exactly the expected ones, listing every key that is wrong."""

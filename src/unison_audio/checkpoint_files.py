@@ -1,5 +1,6 @@
 """Where a checkpoint is, and what its config.json says; torch is not needed for it."""
 
+import dataclasses
 import json
 import os
 import typing
@@ -22,9 +23,18 @@ ADDED_SINCE: dict[str, Any] = {
     "speech_temperature": 1.0,
     "speech_candidates": 1,
     "hold_reference": False,
-    "domain": None,
 }
-"""Keys that the first checkpoints of this format do not have, and what was done then."""
+"""Keys that the first checkpoints of this format do not have, and the values of that time."""
+
+OPTIONAL: dict[str, Any] = {
+    "domain": None,
+    "text_window": 0,
+    "sample_seconds": 0.0,
+    "source_rms": 0.0,
+    "dither": 0.0,
+}
+"""Keys that only some checkpoints have, and the values that hold without them. They are written
+only where they differ, so that the files of all others stay as they were."""
 
 CODEC_FILES = ("codec.json", "codec.safetensors")
 """Files of a nano codec beside them."""
@@ -128,7 +138,7 @@ def read_config(path: Path) -> Variant:
 
     Raises:
         InputError: if it is missing, not JSON, or its keys are not exactly those of `Variant`;
-            those of `ADDED_SINCE` may be missing.
+            those of `ADDED_SINCE` and `OPTIONAL` may be missing.
     """
     try:
         values = json.loads(path.read_text("utf-8"))
@@ -139,7 +149,7 @@ def read_config(path: Path) -> Variant:
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}); download or save it again.") from error
     if isinstance(values, dict):
-        values = {**ADDED_SINCE, **values}
+        values = {**ADDED_SINCE, **OPTIONAL, **values}
     _require_fields(f"{path}", Variant, values)
     _require_fields(f"{path}, backbone", BackboneConfig, values["backbone"])
     values["backbone"] = BackboneConfig(**values["backbone"])
@@ -149,6 +159,14 @@ def read_config(path: Path) -> Variant:
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
     return Variant(**values)
+
+
+def config_text(variant: Variant) -> str:
+    """The config.json of a variant, as `read_config` reads it."""
+    values = dataclasses.asdict(variant)
+    values["domain"] = None if variant.domain is None else variant.domain.as_json()
+    stored = {key: v for key, v in values.items() if key not in OPTIONAL or v != OPTIONAL[key]}
+    return json.dumps(stored, indent=2) + "\n"
 
 
 def _require_fields(where: str, config: type, values: Any) -> None:

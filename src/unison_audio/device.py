@@ -1,4 +1,4 @@
-"""What a device can do for a large frozen model: the memory it has left, the type it multiplies."""
+"""Properties of a device: its free memory, and the type it multiplies fast."""
 
 import os
 from pathlib import Path
@@ -6,14 +6,13 @@ from pathlib import Path
 import torch
 
 CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux says what a container may use."""
+"""Folder in which Linux states the limits of a container."""
 
 
 def available_memory(device: torch.device | str = "cpu") -> int | None:
-    """Bytes that a device can still give, None where that is not known.
+    """Free memory of a device in bytes; None if unknown.
 
-    On the CPU it is what programs can take without others being pushed to the disk, at most what
-    a container's limit leaves.
+    On the CPU it is the memory that programs can use without swapping, limited by the container.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -23,9 +22,9 @@ def available_memory(device: torch.device | str = "cpu") -> int | None:
 
 
 def preferred_dtype(device: torch.device | str) -> torch.dtype:
-    """bfloat16 where the device multiplies it well, else float32.
+    """bfloat16 where the device multiplies it fast, else float32.
 
-    Of processors those do that have instructions for it (AMX, AVX-512 BF16, Arm's BF16).
+    Processors need instructions for it: AMX, AVX-512 BF16 or Arm's BF16.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -47,7 +46,7 @@ def _free_of_system() -> int | None:
         return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         pass
-    try:  # macOS tells only how much there is; half of it is taken to be in use
+    try:  # macOS states only the total; half of it is assumed to be in use
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (AttributeError, ValueError, OSError):
         return None

@@ -152,6 +152,8 @@ def _difference(
     """
     if edited is None:
         return np.zeros_like(own)
+    if len(edited) < len(low):  # an incomplete last frame is cut off
+        edited = torch.cat([edited, low[len(edited) :]])
     change = edited - low
     gate = _gate(change, variant.sample_rate)
     if not gate.any():

@@ -1,4 +1,4 @@
-"""The exceptions for mistakes that the caller can mend."""
+"""The exceptions for mistakes that the caller can correct."""
 
 
 class InputError(ValueError):
@@ -10,8 +10,8 @@ class InputError(ValueError):
 
 
 class TextError(InputError):
-    """An instruction that the text encoder cannot read: empty, too long, or with its own marks.
+    """An instruction that the text encoder cannot read.
 
-    Training draws another batch in its place and counts that; everywhere else it is a mistake
-    like any other.
+    It is empty, too long, or contains the encoder's special tokens. Training draws another batch
+    instead and counts it; everywhere else it is an ordinary `InputError`.
     """

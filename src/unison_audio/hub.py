@@ -17,7 +17,7 @@ from typing import TypeAlias
 from unison_audio.errors import InputError
 
 OnProgress: TypeAlias = Callable[[int, int], None]
-"""Called with the bytes done and the bytes in all, 0 where the server does not say."""
+"""Called with the bytes done and the total, which is 0 if the server does not state it."""
 
 BLOCK = 1 << 20
 
@@ -25,7 +25,7 @@ TIMEOUT_SECONDS = 30.0
 
 
 class UnreachableError(InputError):
-    """A file cannot be had over the network."""
+    """A file cannot be downloaded."""
 
     def __init__(self, url: str, reason: str, target: Path) -> None:
         self.what = f"{url} cannot be had ({reason})"
@@ -36,11 +36,11 @@ class UnreachableError(InputError):
 
 
 class ChecksumError(InputError):
-    """A file is not the one that it should be."""
+    """A file does not have the expected checksum."""
 
 
 def cache_folder() -> Path:
-    """Folder for what is downloaded and converted once; it may not exist yet.
+    """Folder of downloaded and converted files; it may not exist yet.
 
     Returns:
         ``$UNISON_AUDIO_CACHE``, else ``unison-audio`` in ``$XDG_CACHE_HOME`` or in ``~/.cache``.
@@ -60,16 +60,16 @@ def fetch(
 ) -> None:
     """Download a file, unless it is there already.
 
-    What arrives is kept beside the target as ``.partial``; the next call goes on from there. Only
-    a whole file with the right checksum takes the target's name. Of several processes that want
-    the same file one downloads it and the others wait.
+    Received bytes are stored beside the target as ``.partial``, and the next call resumes there.
+    Only a complete file with the right checksum takes the target's name. If several processes need
+    the same file, one downloads it and the others wait.
 
     Args:
-        url: Where from.
-        target: Where to; its folder is made if missing.
+        url: Address of the file.
+        target: Path of the result; its folder is made if missing.
         md5: Checksum of the file, in hexadecimal.
-        sha256: Likewise; one of the two is needed.
-        on_progress: Told how far the download is; None draws a bar where there is a terminal.
+        sha256: Another checksum of the file; one of the two is needed.
+        on_progress: Called with the progress; None draws a bar if stderr is a terminal.
 
     Raises:
         UnreachableError: If the server cannot be reached, breaks off, or has no such file.
@@ -94,13 +94,13 @@ def fetch(
 
 @contextmanager
 def making(target: Path) -> Iterator[None]:
-    """Lets one process at a time make a file, in a folder that is made if missing.
+    """Locks a file that is being made, and makes its folder if missing.
 
     Args:
         target: The file.
 
     Raises:
-        InputError: In place of any `OSError`, such as a full disk or a folder without access.
+        InputError: For any `OSError`, such as a full disk or a folder without access.
     """
     from filelock import FileLock  # torch and the hub's client both need it
 
@@ -124,11 +124,11 @@ def check(
     Args:
         path: The file.
         md5: Its checksum, in hexadecimal.
-        sha256: Likewise; one of the two is needed.
-        source: How the message calls the file; its path if left out.
+        sha256: Another checksum; one of the two is needed.
+        source: Name of the file in the message; by default its path.
 
     Raises:
-        ChecksumError: If it has another one.
+        ChecksumError: If the checksum differs.
     """
     name, wanted = ("md5", md5) if sha256 is None else ("sha256", sha256)
     assert wanted is not None, "a checksum is needed"
@@ -142,7 +142,7 @@ def check(
 
 
 def _download(url: str, partial: Path, target: Path, show: OnProgress) -> None:
-    """Append to a partial file until it is whole, for as long as every attempt brings something."""
+    """Appends to a partial file until it is complete; gives up when an attempt brings no bytes."""
     while True:
         before = _size(partial)
         try:
@@ -151,7 +151,7 @@ def _download(url: str, partial: Path, target: Path, show: OnProgress) -> None:
                 return
             reason = f"it broke off after {done} of {total} bytes"
         except urllib.error.HTTPError as error:
-            if error.code == 416 and before:  # nothing is left to send: whole, or not this file
+            if error.code == 416 and before:  # no bytes left: the file is complete, or another one
                 if error.headers.get("Content-Range") == f"bytes */{before}":
                     return
                 partial.unlink()
@@ -166,14 +166,14 @@ def _download(url: str, partial: Path, target: Path, show: OnProgress) -> None:
 
 
 def _attempt(url: str, partial: Path, show: OnProgress) -> tuple[int, int]:
-    """Ask once for what is missing; returns the bytes there are now and those there should be."""
+    """Requests the missing bytes once; returns the bytes received so far and the total."""
     done = _size(partial)
     request = urllib.request.Request(url, headers={"User-Agent": "unison-audio"})
     if done:
         request.add_header("Range", f"bytes={done}-")
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-            done = 0  # the server sends the whole file
+            done = 0  # the server ignored the range and sends the whole file
         length = response.headers.get("Content-Length")
         total = done + int(length) if length else 0
         free = shutil.disk_usage(partial.parent).free
@@ -198,7 +198,7 @@ def _size(path: Path) -> int:
 
 @contextmanager
 def _bar(name: str) -> Iterator[OnProgress]:
-    """Draw how far a download is on stderr, where that is a terminal."""
+    """Draws the progress of a download if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -213,9 +213,9 @@ def _bar(name: str) -> Iterator[OnProgress]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Holds back transformers' warnings and progress bars.
+    """Suppresses transformers' warnings and progress bars.
 
-    It warns of parts of a model that are left out here on purpose.
+    It warns about parts of a model that are not loaded here on purpose.
     """
     from transformers.utils import logging
 

@@ -15,6 +15,7 @@ from unison_audio.checks import check_item, check_length, check_text_length, out
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
+from unison_audio.release_inputs import sampled_frames, source_gain, to_length
 from unison_audio.tasks.instructions import respell, with_reference_text
 from unison_audio.tasks.reference import frame_edge, prepare_reference
 from unison_audio.tasks.table import Task
@@ -126,11 +127,11 @@ def prepare(
         read = with_reference_text(instruction, reference_text)
         layout, shortened = _zero_shot(variant, codec, reference, duration)
     elif source is not None:
-        layout = _edit(variant, codec, task, source, duration)
+        layout, shortened = _edit(variant, codec, task, source, duration)
     else:
         seconds = variant.default_seconds if duration is None else duration
         samples = max(1, round(seconds * variant.sample_rate))
-        layout = FrameLayout(frames=codec.frames(samples / variant.sample_rate), samples=samples)
+        layout = FrameLayout(frames=sampled_frames(variant, codec, samples), samples=samples)
     check_text_length(variant, instruction, layout.samples / variant.sample_rate)
     return Request(
         task=task,
@@ -176,8 +177,8 @@ def read_sound(given: Sound, what: str, sample_rate: int, longest: float | None 
 
 def _edit(
     variant: Variant, codec: AudioCodec, task: Task, source: Sound, duration: float | None
-) -> FrameLayout:
-    """Bring the source to the level of the task's training sources and pad it to whole frames."""
+) -> tuple[FrameLayout, str]:
+    """Bring the source to its training level and pad it; a warning if its end has no frame."""
     waveform = read_sound(source, "source", variant.sample_rate, variant.max_seconds)
     length = waveform.shape[0]
     samples = length if duration is None else round(duration * variant.sample_rate)
@@ -186,17 +187,28 @@ def _edit(
             f"The duration of {duration} s is shorter than the source, "
             f"{length / variant.sample_rate:.2f} s; leave it out, or cut the source yourself."
         )
-    level, peak = float(audio.rms(waveform)), float(waveform.abs().max())
-    gain = min(task.source_rms / level, PEAK / peak)
+    gain = source_gain(variant, task, waveform, PEAK)
+    if variant.sample_seconds:
+        frames, shortened = sampled_frames(variant, codec, samples), ""
+        if samples > frames * codec.hop:
+            shortened = (
+                f"The result is {frames * codec.hop / variant.sample_rate:.3f} s long: "
+                f"{variant.name} makes {frames} whole latent frames, and the end of the source has "
+                "none."
+            )
+        at_length = to_length(variant, waveform * gain)
+        layout = FrameLayout(frames=frames, samples=samples, source=at_length, gain=gain)
+        return layout, shortened
     # Whole frames: some codecs drop a partial frame at the end of the source.
     frames = codec.frames(-(-samples // codec.hop) * codec.hop / variant.sample_rate)
     total = max(frames * codec.hop, length)
-    return FrameLayout(
+    layout = FrameLayout(
         frames=frames,
         samples=samples,
         source=torch.nn.functional.pad(waveform * gain, (0, total - length)),
         gain=gain,
     )
+    return layout, ""
 
 
 def _zero_shot(
@@ -207,9 +219,13 @@ def _zero_shot(
     # Silence around the words takes room from the new speech; training references have none.
     waveform = audio.trim_silence(read_sound(reference, "reference", rate), rate)
     head = prepare_reference(waveform, rate, max_seconds=REFERENCE_SECONDS)
-    head = head * min(1.0, PEAK / float(head.abs().max()))
+    if not variant.source_rms:  # the release has no peak limit: its mel front end clamps
+        head = head * min(1.0, PEAK / float(head.abs().max()))
     edge = frame_edge(head.shape[0], codec.hop)
-    room = math.floor(variant.max_seconds * rate) - edge
+    whole = math.floor(variant.max_seconds * rate)
+    if variant.sample_seconds:  # reference and new speech share the one length
+        whole = sampled_frames(variant, codec, whole) * codec.hop
+    room = whole - edge
     seconds = min(variant.zero_shot_seconds, room / rate) if duration is None else duration
     samples = max(1, round(seconds * rate))
     if samples > room or room < MIN_ZERO_SHOT_SECONDS * rate:
@@ -225,12 +241,16 @@ def _zero_shot(
             f"most {REFERENCE_SECONDS:.0f} s is used, so the reference text must be what is said "
             "there."
         )
-    frames = edge // codec.hop + codec.frames(samples / rate)
+    if variant.sample_seconds:
+        frames, at_length = whole // codec.hop, to_length(variant, head)
+    else:
+        frames = edge // codec.hop + codec.frames(samples / rate)
+        at_length = torch.nn.functional.pad(head, (0, frames * codec.hop - head.shape[0]))
     layout = FrameLayout(
         frames=frames,
         first=edge,
         samples=samples,
-        source=torch.nn.functional.pad(head, (0, frames * codec.hop - head.shape[0])),
+        source=at_length,
         reference_samples=edge,
     )
     return layout, shortened

@@ -1,4 +1,4 @@
-"""The three models of a variant: where they come from, and which are in memory when."""
+"""The three models of a variant: where they are loaded from, and which are in memory at a time."""
 
 import gc
 import os
@@ -27,7 +27,7 @@ from unison_audio.variants import Variant
 T = TypeVar("T")
 
 WORKING_BYTES = 700 << 20
-"""What a run takes beside the weights: activations, text states, the program itself."""
+"""Memory of a run besides the weights: activations, text states, the program itself."""
 
 FROZEN_BYTES = {
     "nano": 25 << 20,
@@ -37,15 +37,15 @@ FROZEN_BYTES = {
     "qwen2.5-omni-7b": 2500 << 20,
     "qwen2.5-omni-3b": 1500 << 20,
 }
-"""Memory of a codec, and of a text encoder as it runs where memory is short."""
+"""Memory of each codec, and of each text encoder at its least: a language model needs one layer."""
 
 
-class Part(Generic[T]):
-    """A model that is loaded when it is first used.
+class LazyModel(Generic[T]):
+    """A model that is loaded at its first use.
 
     Args:
-        load: Loads it.
-        keep: Whether it stays in memory afterwards.
+        load: Loads the model.
+        keep: Whether the model stays in memory afterwards.
     """
 
     def __init__(self, load: Callable[[], T], *, keep: bool = True) -> None:
@@ -54,7 +54,7 @@ class Part(Generic[T]):
 
     @contextmanager
     def use(self) -> Iterator[T]:
-        """Gives the model; where memory is short it goes when its last user is done."""
+        """Gives the model. Without `keep` it is freed when its last user is done."""
         if self._value is None:
             self._value = self._load()
         self._users += 1
@@ -67,62 +67,65 @@ class Part(Generic[T]):
                 _give_back()
 
     def get(self) -> T:
-        """Gives the model; where memory is short, a caller keeps it only while it holds it."""
+        """Gives the model. Without `keep` it is freed when the caller drops it."""
         with self.use() as value:
             return value
 
 
 def _give_back() -> None:
-    """Returns memory of models that nobody holds any more."""
+    """Frees the memory of models without a reference."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loading:
-    """How and where models are to run; None lets the machine decide."""
+class LoadOptions:
+    """How and where models run; None lets the machine decide."""
 
     device: torch.device | str = "cpu"
     """Where the backbone, the codec and a resident language model run."""
     dtype: torch.dtype | None = None
     """Type the backbone computes in: bfloat16 on a GPU that has it, float32 on a CPU."""
     low_memory: bool | None = None
-    """One model in memory at a time, a large language model layer by layer."""
+    """Whether one model is in memory at a time, and a large language model layer by layer."""
     codec_files: Path | None = None
     """Folder of the codec's own files; None for the cache, filled by download."""
     text_files: Path | None = None
     """Folder of the language model; None for the hub's cache, filled by download."""
     compiled: bool = False
-    """Whether the blocks go through torch.compile."""
+    """Whether the blocks are compiled by torch.compile."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class VariantModels:
     """A variant's models."""
 
     variant: Variant
-    """What they are of."""
-    backbone: Part[UnisonBackbone]
+    """The variant."""
+    backbone: LazyModel[UnisonBackbone]
     """The trained part."""
-    codec: Part[AudioCodec]
+    codec: LazyModel[AudioCodec]
     """Waveforms to latents and back."""
-    text_encoder: Part[TextEncoder]
+    text_encoder: LazyModel[TextEncoder]
     """Instructions to hidden states."""
     resident: bool
-    """Whether they are in memory together."""
+    """Whether the models are in memory together."""
 
 
-def open_parts(name_or_path: str | os.PathLike[str] | OpenCheckpoint, how: Loading) -> Parts:
-    """Finds a checkpoint and prepares the loading of its models, within the memory there is.
+def open_models(
+    name_or_path: str | os.PathLike[str] | OpenCheckpoint, how: LoadOptions
+) -> VariantModels:
+    """Finds a checkpoint and prepares its models for the available memory; loads none yet.
 
     Args:
         name_or_path: A variant's name, a folder, `owner/name` on the Hugging Face hub, or an open
             checkpoint.
-        how: How and where they are to run.
+        how: How and where the models run.
 
     Raises:
-        InputError: If there is no such checkpoint, a part is not known, or it cannot fit.
+        InputError: If there is no such checkpoint, its codec or text encoder is unknown, or it does
+            not fit into memory.
     """
     opened = open_checkpoint(name_or_path)
     where, variant = opened.folder, opened.variant
@@ -132,29 +135,29 @@ def open_parts(name_or_path: str | os.PathLike[str] | OpenCheckpoint, how: Loadi
     dtype = how.dtype or (preferred_dtype(device) if device.type != "cpu" else torch.float32)
     low_memory = plan(variant, device, dtype, how.low_memory)
     setup = _text_setup(variant, how, device, streamed=True if low_memory else None)
-    return Parts(
+    return VariantModels(
         variant=variant,
-        backbone=Part(
+        backbone=LazyModel(
             partial(_load_backbone, opened, device, dtype, how.compiled), keep=not low_memory
         ),
-        codec=Part(
+        codec=LazyModel(
             partial(_load_codec, new_codec, variant, where, how.codec_files, device),
             keep=not low_memory,
         ),
-        text_encoder=Part(partial(new_text, setup), keep=not low_memory),
+        text_encoder=LazyModel(partial(new_text, setup), keep=not low_memory),
         resident=not low_memory,
     )
 
 
 def open_frozen(
-    variant: Variant, how: Loading, checkpoint_folder: Path = Path()
+    variant: Variant, how: LoadOptions, checkpoint_folder: Path = Path()
 ) -> tuple[AudioCodec, TextEncoder]:
-    """The codec and the text encoder of a variant alone, resident: what training needs.
+    """Loads the codec and the text encoder of a variant, which training keeps in memory.
 
     Args:
-        variant: Whose.
-        how: Where they are to run, and where their files are.
-        checkpoint_folder: Where a codec lies that has no files of its own.
+        variant: The variant.
+        how: Where the two run, and where their files are.
+        checkpoint_folder: Folder of a codec that is stored with the backbone, as nano's is.
 
     Raises:
         InputError: If a file is missing or damaged.
@@ -167,13 +170,15 @@ def open_frozen(
 
 
 def _text_setup(
-    variant: Variant, how: Loading, device: torch.device, *, streamed: bool | None
+    variant: Variant, how: LoadOptions, device: torch.device, *, streamed: bool | None
 ) -> TextSetup:
-    """What a variant asks of its text encoder."""
+    """Setup of a variant's text encoder."""
     return TextSetup(
         picks=variant.read_layers,
         penultimate=variant.reads_penultimate,
         system_prompt=variant.system_prompt,
+        window=variant.text_window,
+        edit_tag_spelling=variant.edit_tag_spelling,
         files=how.text_files,
         device=device,
         streamed=streamed,
@@ -190,16 +195,16 @@ def plan(
     """Decides whether models are in memory together or one at a time.
 
     Args:
-        variant: What is to run.
-        device: Where it is to run.
+        variant: The variant to run.
+        device: Where it runs.
         dtype: Type the backbone computes in.
-        low_memory: What the user asks for; None decides by the memory there is.
+        low_memory: The user's choice; None decides by the available memory.
 
     Returns:
-        Whether one at a time.
+        Whether the models are loaded one at a time.
 
     Raises:
-        InputError: If it cannot fit even so; the message says what would.
+        InputError: If the models do not fit; the message names a setting that does.
     """
     sizes = needed_bytes(variant, dtype)
     free = available_memory(device)
@@ -225,7 +230,7 @@ def plan(
 
 
 def needed_bytes(variant: Variant, dtype: torch.dtype) -> dict[str, int]:
-    """Memory of a variant's models: the text encoder's as it runs where memory is short."""
+    """Memory of a variant's models in bytes, the text encoder's at its least."""
     return {
         "text encoder": FROZEN_BYTES[variant.text_encoder],
         "backbone": count_parameters(variant.backbone) * dtype.itemsize,

@@ -29,7 +29,7 @@ from unison_audio.inputs import (
     Sound,
     prepare,
 )
-from unison_audio.loading import Loading, Part, open_parts
+from unison_audio.loading import LazyModel, LoadOptions, open_models
 from unison_audio.longform import pieces, plan_speech, speak
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.rerank import denoising_error
@@ -37,6 +37,7 @@ from unison_audio.model.sampling import ModelInputs, sample
 from unison_audio.native_audio import NativeAudio
 from unison_audio.preserve import preserve_source
 from unison_audio.regions import edit_regions
+from unison_audio.release_inputs import batch_source, dithered, sampled_frames
 from unison_audio.sampling_params import (
     GroupSettings,
     ResolvedSampling,
@@ -84,15 +85,15 @@ class Unison:
     def __init__(
         self,
         variant: Variant,
-        backbone: UnisonBackbone | Part[UnisonBackbone],
-        codec: AudioCodec | Part[AudioCodec],
-        text_encoder: TextEncoder | Part[TextEncoder],
+        backbone: UnisonBackbone | LazyModel[UnisonBackbone],
+        codec: AudioCodec | LazyModel[AudioCodec],
+        text_encoder: TextEncoder | LazyModel[TextEncoder],
         device: torch.device | str = "cpu",
     ) -> None:
         self.variant, self.device = variant, torch.device(device)
-        self._backbone = _as_part(backbone, self.device)
-        self._codec = _as_part(codec, self.device)
-        self._text_encoder = _as_part(text_encoder, self.device)
+        self._backbone = _as_lazy(backbone, self.device)
+        self._codec = _as_lazy(codec, self.device)
+        self._text_encoder = _as_lazy(text_encoder, self.device)
         self._known_sounds = NearestTexts(variant.domain.sounds if variant.domain else ())
 
     @property
@@ -140,7 +141,7 @@ class Unison:
             InputError: If there is no such checkpoint, it is damaged, its codec or text encoder is
                 unknown, or it does not fit into memory.
         """
-        how = Loading(
+        how = LoadOptions(
             device=device,
             dtype=dtype,
             low_memory=low_memory,
@@ -148,7 +149,7 @@ class Unison:
             text_files=None if text_files is None else Path(text_files),
             compiled=compiled,
         )
-        parts = open_parts(name_or_path, how)
+        parts = open_models(name_or_path, how)
         unison = cls(parts.variant, parts.backbone, parts.codec, parts.text_encoder, device)
         if parts.resident:  # a damaged file is refused now, not at the first sound
             unison._backbone.get(), unison._codec.get(), unison._text_encoder.get()
@@ -317,8 +318,8 @@ class Unison:
                         decoded_source = self._decode_latents(codec, conditions[row].z_s)
                         waveform = _preserve(request, decoded_source[0], waveform)
                     # 6. Cut out the result and bring it back to its level.
-                    told = tuple(map(str, notes[row]))
-                    sounds[row] = replace(self._finish(request, waveform), warnings=told)
+                    sound = self._finish(request, waveform)
+                    sounds[row] = replace(sound, warnings=tuple(map(str, notes[row])))
         return [sounds[row] for row in range(len(sounds))] if _is_list(instruction) else sounds[0]
 
     def edit(
@@ -417,7 +418,10 @@ class Unison:
         on_step: OnStep | None = None,
         **options: Any,
     ) -> Tensor:
-        """Answer a batch of a task's builder, whose waveforms are used as they are.
+        """Answer a batch of a task's builder.
+
+        The waveforms are used as they are, but where the checkpoint's config asks for a level, a
+        length or dither.
 
         Args:
             batch: The batch, built at the variant's sample rate.
@@ -433,22 +437,26 @@ class Unison:
         count, samples = batch.target.shape
         params = merge_options(sampling, options)
         settings = resolve_sampling(self.variant, params).for_task(task)
+        seeds = [seed + i for i in range(count)]
+        encoded, gains = None, torch.ones(count, 1)
+        if batch.source is not None:
+            encoded, gains = batch_source(self.variant, task, batch.source.cpu(), seeds)
         with self._codec.use() as codec:
             given = condition(
                 codec,
                 task,
-                codec.frames(samples / self.variant.sample_rate),
+                sampled_frames(self.variant, codec, samples),
                 count,
-                batch.source.to(self.device) if batch.source is not None else None,
+                None if encoded is None else encoded.to(self.device),
                 batch.reference_samples,
             )
         text = self._encode_text(batch.instructions)
-        z = self._sample(given, text, [seed + i for i in range(count)], settings, on_step)
+        z = self._sample(given, text, seeds, settings, on_step)
         with self._codec.use() as codec:
-            sound = self._decode_latents(codec, z)[:, :samples]
+            sound = self._decode_latents(codec, z)[:, :samples] / gains
             if batch.source is None or not settings.preserve_source:
                 return sound
-            decoded_source = self._decode_latents(codec, given.z_s)[:, :samples]
+            decoded_source = self._decode_latents(codec, given.z_s)[:, :samples] / gains
         return _preserve_for(task, batch.source.cpu(), decoded_source, sound)
 
     def _warnings(self, request: Request, encoder: TextEncoder) -> list[UserWarning]:
@@ -470,7 +478,7 @@ class Unison:
         if layout.source is None:
             return condition(codec, request.task, layout.frames, 1)
         edges = torch.tensor([layout.reference_samples]) if layout.reference_samples else None
-        source = layout.source[None].to(self.device)
+        source = dithered(self.variant, layout.source[None], [request.seed]).to(self.device)
         return condition(codec, request.task, layout.frames, 1, source, edges)
 
     def _encode_text(self, instructions: Sequence[str]) -> TextStates:
@@ -511,7 +519,7 @@ class Unison:
             frames=[lengths[row] for row in which],
         )
 
-        def tell(done: int) -> None:
+        def report(done: int) -> None:
             if on_step is not None:
                 on_step(done, total)
 
@@ -524,7 +532,7 @@ class Unison:
                 solver=settings.solver,
                 guidance=settings.guidance,
                 fixed=(inputs.m == REFERENCE) & self.variant.hold_reference,
-                on_step=lambda done, of: tell(done),
+                on_step=lambda done, of: report(done),
             )
             if count == 1:
                 return z
@@ -533,7 +541,7 @@ class Unison:
                 inputs,
                 z,
                 loss_mask=given.loss_mask[which],
-                on_evaluation=lambda done: tell(settings.steps + done),
+                on_evaluation=lambda done: report(settings.steps + done),
             )
         best = error.view(rows, count).argmin(dim=1)
         return z.view(rows, count, channels, longest)[torch.arange(rows), best.cpu()]
@@ -573,13 +581,13 @@ class Unison:
         )
 
 
-def _as_part(value: T | Part[T], device: torch.device) -> Part[T]:
+def _as_lazy(value: T | LazyModel[T], device: torch.device) -> LazyModel[T]:
     """Wrap a model that is loaded already; leave one that is loaded later."""
-    if isinstance(value, Part):
+    if isinstance(value, LazyModel):
         return value
     if isinstance(value, nn.Module):
         value = value.to(device).eval()
-    return Part(lambda: value)
+    return LazyModel(lambda: value)
 
 
 def _is_list(instruction: object) -> bool:
@@ -632,11 +640,11 @@ def _plan_batches(requests: Sequence[Request], sampling: ResolvedSampling) -> li
 def _shifted(on_step: OnStep | None, done: int, total: int) -> OnStep:
     """Progress of one batch, reported as progress of all batches."""
 
-    def tell(step: int, of: int) -> None:
+    def report(step: int, of: int) -> None:
         if on_step is not None:
             on_step(done + step, total)
 
-    return tell
+    return report
 
 
 def _preserve_for(task: Task, source: Tensor, decoded_source: Tensor, result: Tensor) -> Tensor:

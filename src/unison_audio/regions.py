@@ -76,7 +76,9 @@ def plan_edit(
     else:
         checked = check_regions(regions, recording.seconds)
         spans = [(round(start * rate), min(frames, round(stop * rate))) for start, stop in checked]
-    longest = int(variant.max_seconds * rate)
+    # Whole latent frames: what is left over at the end of a source may be cut off.
+    whole = int(variant.max_seconds * variant.latent_fps) / variant.latent_fps
+    longest = int(whole * rate)
     for begin, end in spans:
         if task.group == "add_speech" and end - begin > longest:
             what = recording.name if regions is None else "The region"

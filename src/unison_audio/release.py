@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import pickle
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from unison_audio import checkpoint, checkpoint_files
-from unison_audio.checkpoint import _require_same_keys
+from unison_audio import checkpoint
+from unison_audio.checkpoint import require_same_keys
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.config import FUSIONS, BackboneConfig
+from unison_audio.release_files import check_prompt, find_weights, padding_side
+from unison_audio.text.table import HUB_NAMES
 from unison_audio.variants import Variant, find_variant
 
-# Names of the release (right) for the modules here (left). Several on the right are one product
-# here, stacked in this order.
+# Names of the release (right) for the modules here (left). Where there are several, this project
+# computes them as one matrix product: their weights are stacked in this order.
 RELEASE_MODULES = {
     "embed.conv": ("img_in.proj.0.conv",),
     "embed.mlp.gate_value": ("img_in.proj.2.w1.conv", "img_in.proj.2.w3.conv"),
@@ -57,6 +61,35 @@ RELEASE_SINGLE = {
 
 RELEASE_WRAPPERS = ("ema", "shadow", "model", "module", "state_dict")
 
+UNNAMED = "shadow_params"
+"""Key under which diffusers' EMAModel saves its averages: a list in the order of the parameters."""
+
+# The release's modules in the order of its parameters, which `model.parameters()` follows.
+RELEASE_ORDER = (
+    *("img_in.proj.0.conv", "img_in.proj.2.w1.conv", "img_in.proj.2.w2.conv"),
+    *("img_in.proj.2.w3.conv", "time_in.mlp.0", "time_in.mlp.2"),
+)
+
+RELEASE_STREAM_ORDER = (
+    *("mod.linear", "attn_q", "attn_k", "attn_v", "attn_q_norm", "attn_k_norm", "attn_proj"),
+    *("mlp.fc1", "mlp.fc2"),
+)
+
+RELEASE_SINGLE_ORDER = (
+    *("linear1_q", "linear1_k", "linear1_v", "linear1_mlp", "linear2.fc", "q_norm", "k_norm"),
+    "modulation.linear",
+)
+
+RELEASE_LAST = ("final_layer.linear", "final_layer.adaLN_modulation.1")
+
+SAME_RUN_COSINE = 0.5
+"""Least cosine between averaged and plain weights of one run. Weights of two different matrices are
+near 0; averages over the last thousands of steps stay near 1."""
+
+
+class ReleaseNote(UserWarning):
+    """What a user should know about an import that succeeded."""
+
 
 def _release_modules(config: BackboneConfig) -> dict[str, tuple[str, ...]]:
     """The release's names for every module of a backbone."""
@@ -76,28 +109,25 @@ def _release_modules(config: BackboneConfig) -> dict[str, tuple[str, ...]]:
 
 
 def import_release_state(
-    state_dict: Mapping[str, Any], config: BackboneConfig
+    state_dict: Mapping[str, Any],
+    config: BackboneConfig,
+    named: Mapping[str, Any] | None = None,
 ) -> dict[str, Tensor]:
-    """Rename the weights of the UNISON release to the names used here, losing none.
+    """Renames the weights of the UNISON release to the names used here, losing none.
 
     Args:
-        state_dict: what was saved; also inside wrappers such as `{"ema": {"shadow": ...}}` and
-            with `module.` before each name.
-        config: the backbone that the weights are for.
+        state_dict: What was saved; also inside wrappers such as `{"ema": {"shadow": ...}}`, with
+            `module.` before each name, or as the unnamed list of diffusers' EMAModel.
+        config: The backbone that the weights are for.
+        named: Weights of the same run by name. Many parameters share a shape, so that shapes alone
+            do not prove the order of an unnamed list; these do.
 
     Returns:
         A state dict for `UnisonBackbone(config)`.
 
     Raises:
-        InputError: if keys are missing, left over or of another shape; the message lists each.
+        InputError: If keys are missing, left over or of another shape; the message lists each.
     """
-    while wrapper := next(
-        (name for name in RELEASE_WRAPPERS if isinstance(state_dict.get(name), Mapping)), None
-    ):
-        state_dict = state_dict[wrapper]
-    if state_dict and all(name.startswith("module.") for name in state_dict):
-        state_dict = {name.removeprefix("module."): value for name, value in state_dict.items()}
-
     with torch.device("meta"):
         backbone = UnisonBackbone(config)
     modules = _release_modules(config)
@@ -108,11 +138,93 @@ def import_release_state(
         sources[name] = [f"{source}.{leaf}" for source in modules[module]]
         rows = tensor.shape[0] // len(sources[name])
         expected |= dict.fromkeys(sources[name], (rows, *tensor.shape[1:]))
-    _require_same_keys("the release's state dict", expected, state_dict)
-    return {name: torch.cat([state_dict[key] for key in keys]) for name, keys in sources.items()}
+    found = _unwrapped(state_dict)
+    if isinstance(found.get(UNNAMED), list | tuple):
+        found = _name_in_order(found[UNNAMED], expected, config)
+        if named is not None:
+            _require_same_run(found, _unwrapped(named))
+    require_same_keys("the release's state dict", expected, found)
+    return {name: torch.cat([found[key] for key in keys]) for name, keys in sources.items()}
+
+
+def _unwrapped(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Opens wrappers around a state dict, and takes `module.` off its names."""
+    while wrapper := next(
+        (name for name in RELEASE_WRAPPERS if isinstance(state_dict.get(name), Mapping)), None
+    ):
+        state_dict = state_dict[wrapper]
+    if state_dict and all(name.startswith("module.") for name in state_dict):
+        state_dict = {name.removeprefix("module."): value for name, value in state_dict.items()}
+    return state_dict
+
+
+def release_order(config: BackboneConfig) -> list[str]:
+    """The release's modules with parameters, in the order of `model.parameters()`."""
+    blocks = range(config.blocks)
+    modules = [*RELEASE_ORDER, *(f"deep_fusion_projs.{k}" for k in blocks), "omni_last_proj"]
+    for k in blocks:
+        for stream in ("img", "txt"):
+            modules += [f"double_blocks.{k}.{stream}_{part}" for part in RELEASE_STREAM_ORDER]
+    for k in blocks:
+        modules += [f"single_blocks.{k}.{part}" for part in RELEASE_SINGLE_ORDER]
+    return [*modules, *RELEASE_LAST]
+
+
+def _name_in_order(
+    values: list[Any] | tuple[Any, ...],
+    expected: Mapping[str, tuple[int, ...]],
+    config: BackboneConfig,
+) -> dict[str, Tensor]:
+    """Names an unnamed list of parameters by their order, and checks every shape."""
+    names = [
+        name
+        for module in release_order(config)
+        for name in (f"{module}.weight", f"{module}.bias")
+        if name in expected
+    ]
+    if len(values) != len(names):
+        raise InputError(
+            f"The {UNNAMED} hold {len(values)} weights where this variant has {len(names)}; name "
+            "the variant that they are of, or import the model.safetensors beside them."
+        )
+    for number, (name, value) in enumerate(zip(names, values, strict=True), start=1):
+        if not isinstance(value, Tensor) or tuple(value.shape) != expected[name]:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise InputError(
+                f"Number {number} of the {UNNAMED} is {shape} where {name} {expected[name]} stands "
+                "in the release's order; name the variant that they are of, or import the "
+                "model.safetensors beside them."
+            )
+    return dict(zip(names, values, strict=True))
+
+
+def _require_same_run(averaged: Mapping[str, Tensor], named: Mapping[str, Any]) -> None:
+    """Refuses averages that are not close to weights of the same name."""
+    strange = []
+    for name, value in averaged.items():
+        other = named.get(name)
+        if value.ndim < 2 or not isinstance(other, Tensor) or other.shape != value.shape:
+            continue
+        a, b = value.flatten().float(), other.flatten().float()
+        if float(torch.cosine_similarity(a, b, dim=0)) < SAME_RUN_COSINE and bool(a.any()):
+            strange.append(name)
+    if strange:
+        raise InputError(
+            f"The unnamed averages do not belong to the named weights beside them: "
+            f"{', '.join(strange[:5])} differ{' and more' if len(strange) > 5 else ''}; import "
+            "the named weights instead, or move them away if they are of another run."
+        )
 
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin")
+
+RELEASE_SECONDS, RELEASE_RMS = 10.0, 0.1
+
+RELEASE_DITHER, DITHERED_RATE = 1e-4, 16_000
+"""The release dithers in its mel front end at this rate and below."""
+
+RELEASE_WINDOW = 126
+"""256 tokens less the 130 that the release cuts off at the beginning of the padded prompt."""
 
 
 def import_release(
@@ -122,17 +234,26 @@ def import_release(
     *,
     system_prompt_file: Path | None = None,
     dtype: str = "float32",
+    text_files: Path | None = None,
+    seconds: float | None = None,
 ) -> Variant:
-    """Make a checkpoint that `Unison.from_pretrained` takes.
+    """Makes a checkpoint that `Unison.from_pretrained` takes.
+
+    Warnings of the class `ReleaseNote` say what the import found: the padding side, and a system
+    prompt that is missing or another one.
 
     Args:
         weights: A ``.safetensors`` file, a pickle of tensors (``.pt``, also with moving averages
-            inside), or `owner/name` of a repository on the hub with ``model.safetensors``.
+            inside), a folder of either, or `owner/name` on the hub, also `owner/name/folder`.
         variant: Name of what the weights are of.
         output: Folder of the checkpoint; made if missing.
         system_prompt_file: Text file with the system prompt of the weights' training; line ends
             at its end are left out.
         dtype: Type of the stored weights: float32, bfloat16 or float16.
+        text_files: Folder of the language model; its tokenizer's settings say on which side the
+            release pads. Without it they are read from the hub.
+        seconds: The one length that the weights were trained with: by default 10 s; 22 s for the
+            paper's fine-tune to long speech.
 
     Returns:
         The variant as it was stored.
@@ -145,9 +266,20 @@ def import_release(
     if dtype not in types:
         raise InputError(f"The weights' type is {dtype!r}; use one of {', '.join(types)}.")
     found = find_variant(variant)
-    if system_prompt_file is not None:
-        found = dataclasses.replace(found, system_prompt=read_prompt(system_prompt_file))
-    state = import_release_state(_read(weights), found.backbone)
+    prompt = "" if system_prompt_file is None else read_prompt(system_prompt_file)
+    found = dataclasses.replace(found, system_prompt=prompt, **_release_inputs(found, seconds))
+    if found.text_encoder in HUB_NAMES:
+        found = dataclasses.replace(found, text_window=_window(found, text_files))
+        if not prompt:
+            _note(
+                "no system prompt was given; the released weights were trained with one, see "
+                "docs/full-size.md"
+            )
+        elif difference := check_prompt(prompt):
+            _note(difference)
+    files = find_weights(weights, variant)
+    named = None if files.named is None else _read(files.named)
+    state = import_release_state(_read(files.weights), found.backbone, named)
     with torch.device("meta"):
         backbone = UnisonBackbone(found.backbone)
     backbone.load_state_dict(state, assign=True)
@@ -155,16 +287,55 @@ def import_release(
     return found
 
 
-def _read(weights: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """The release's state dict, memory-mapped."""
-    path = Path(weights)
-    if not path.exists():
-        path = checkpoint_files.resolve(weights) / checkpoint_files.WEIGHTS_FILE
-    elif path.is_dir():
-        path = path / checkpoint_files.WEIGHTS_FILE
+def _release_inputs(variant: Variant, seconds: float | None) -> dict[str, Any]:
+    """Fields of the config that say how the released weights saw recordings."""
+    if seconds is None:
+        seconds = min(RELEASE_SECONDS, variant.max_seconds)
+    if not 0 < seconds <= variant.max_seconds:
+        raise InputError(
+            f"The weights' length is {seconds!r} s; give seconds above 0 and at most "
+            f"{variant.max_seconds}."
+        )
+    return {
+        "sample_seconds": seconds,
+        "max_seconds": seconds,
+        "default_seconds": min(variant.default_seconds, seconds),
+        "zero_shot_seconds": min(variant.zero_shot_seconds, seconds),
+        "source_rms": RELEASE_RMS,
+        "dither": RELEASE_DITHER if variant.sample_rate <= DITHERED_RATE else 0.0,
+    }
+
+
+def _window(variant: Variant, text_files: Path | None) -> int:
+    """The text window that follows from the side on which the release pads.
+
+    The release pads to 256 tokens and drops the first 130. Padded on the left that leaves the last
+    126 of the whole prompt. Padded on the right it would leave the user's turn alone.
+    """
+    side, where = padding_side(text_files, HUB_NAMES[variant.text_encoder])
+    if side is None:
+        _note(
+            f"{where} cannot be read; the prompt is taken to be padded on the left, as with the "
+            f"published files: text_window {RELEASE_WINDOW}"
+        )
+        return RELEASE_WINDOW
+    window = RELEASE_WINDOW if side == "left" else 0
+    _note(f"{where} makes the release pad on the {side}: text_window {window}")
+    return window
+
+
+def _note(message: str) -> None:
+    warnings.warn(message, ReleaseNote, stacklevel=3)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """Reads the weights of a file, memory-mapped."""
     try:
         if path.suffix in PICKLES:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            mapped = zipfile.is_zipfile(
+                path
+            )  # torch before 1.6 wrote pickles that cannot be mapped
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         elif path.suffix == ".safetensors":
             state = load_file(path)
         else:
@@ -174,7 +345,13 @@ def _read(weights: str | os.PathLike[str]) -> Mapping[str, Any]:
             )
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}; check the path.") from error
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except pickle.UnpicklingError as error:
+        # torch's own message advises weights_only=False, which would run what the file says.
+        raise InputError(
+            f"{path} cannot be read: it holds more than tensors, and only tensors are loaded; "
+            "download it again, or take a .safetensors file."
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} cannot be read ({reason}); download it again.") from error
     if not isinstance(state, Mapping):

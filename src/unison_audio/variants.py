@@ -89,6 +89,17 @@ class Variant:
     """Spelling of an edit's tags in training: `[Edit][Audio]` or `[Edit] [Audio]`."""
     system_prompt: str = ""
     """System prompt around every instruction, for text encoders that take one."""
+    text_window: int = 0
+    """Tokens that the backbone reads, counted from the end of the whole prompt, so that the end of
+    the system turn is among them. 0 reads the user's turn alone. The released weights saw 126."""
+    sample_seconds: float = 0.0
+    """The one length that the weights know, in seconds: everything is sampled at it and cropped,
+    and sources are padded with zeros to it. 0 samples each sound at its own length."""
+    source_rms: float = 0.0
+    """RMS that sources of every task are brought to, without a limit on their peak. 0 takes each
+    task's own level, with the peak limited."""
+    dither: float = 0.0
+    """Samples of a source below this are replaced by noise of this deviation; 0 for none."""
     domain: Domain | None = None
     """Words, sounds and text lengths that the weights know; None claims no limit."""
 
@@ -108,6 +119,19 @@ class Variant:
         for solver in (self.solver, self.fast_solver):
             if solver not in SOLVERS:
                 raise InputError(f"There is no solver {solver!r}; use one of {', '.join(SOLVERS)}.")
+        for name in ("sample_seconds", "source_rms", "dither"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or above.")
+        if self.sample_seconds > self.max_seconds:
+            raise InputError(
+                f"sample_seconds is {self.sample_seconds}; it must not exceed max_seconds, "
+                f"{self.max_seconds}."
+            )
+        if self.text_window < 0:
+            raise InputError(
+                f"text_window is {self.text_window}; it must be a number of tokens, or 0 for the "
+                "user's turn alone."
+            )
         if self.edit_tag_spelling not in EDIT_TAG_SPELLINGS:
             raise InputError(
                 f"edit_tag_spelling is {self.edit_tag_spelling!r}; "

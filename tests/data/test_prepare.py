@@ -237,7 +237,7 @@ def test_a_resumed_tar_gives_each_of_its_clips_once(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_full_disk_is_named_and_the_next_run_goes_on(root, whole, tmp_path, monkeypatch, workers):
+def test_a_full_disk_is_named_and_the_next_run_resumes(root, whole, tmp_path, monkeypatch, workers):
     out = tmp_path / "out"
     opened = shard_writer.ShardWriter.open_partial
 
@@ -272,7 +272,7 @@ def test_a_disk_that_is_full_while_planning_is_named(root, tmp_path, monkeypatch
         ingest("folder", root, tmp_path / "out", workers=1)
 
 
-def test_a_worker_that_is_killed_is_named_and_the_next_run_goes_on(
+def test_a_worker_that_is_killed_is_named_and_the_next_run_resumes(
     root, whole, tmp_path, monkeypatch
 ):
     add = shard_writer.ShardWriter.add

@@ -35,7 +35,7 @@ def open_stream(*corpora, **options):
 
 
 def first_epoch(stream):
-    """The keys of a part's first epoch."""
+    """The keys of a worker's first epoch."""
     found = []
     while True:
         clip = next(stream)
@@ -67,7 +67,7 @@ def test_ranks_share_an_epoch_also_where_they_are_more_than_the_shards(tmp_path,
     assert all(parts)
 
 
-def test_worker_processes_share_a_ranks_part(tmp_path):
+def test_worker_processes_partition_the_share_of_a_rank(tmp_path):
     write_corpus(tmp_path, numbered(4, 6))
     streams = [open_stream(tmp_path, rank=rank, world=2, workers=2) for rank in range(2)]
     taken = itertools.chain(*(take(stream, 12) for stream in streams))
@@ -82,7 +82,7 @@ class Keys(IterableDataset):
         return (clip.record.key for clip in self.stream)
 
 
-def test_in_workers_of_another_loader_each_reads_its_own_part(tmp_path):
+def test_in_workers_of_another_loader_each_reads_its_own_share(tmp_path):
     stream = open_stream(write_corpus(tmp_path, numbered(2, 6)))
     stream.state_dict()  # also if it was begun before they were forked
     loaded = DataLoader(Keys(stream), batch_size=None, num_workers=2)
@@ -110,7 +110,7 @@ def broken_corpus(folder):
 
 @pytest.mark.filterwarnings("ignore::unison_audio.data.epochs.SkippedClipsWarning")
 @pytest.mark.parametrize("before", [0, 1, 3, 4, 10, 29, 47])
-def test_a_stream_goes_on_from_its_state_to_the_clip(tmp_path, before):
+def test_a_resumed_stream_gives_the_same_clips(tmp_path, before):
     folder = broken_corpus(tmp_path / "a")
     other = write_corpus(tmp_path / "b", numbered(2, 3, "other"), name="other")
     whole = open_stream(folder, other)
@@ -125,7 +125,7 @@ def test_a_stream_goes_on_from_its_state_to_the_clip(tmp_path, before):
     assert resumed.skipped == skipped
 
 
-def test_crops_are_the_same_after_going_on(tmp_path):
+def test_a_resumed_stream_gives_the_same_crops(tmp_path):
     write_corpus(tmp_path, numbered(1, 6, seconds=0.5))
     whole = open_stream(tmp_path, max_seconds=0.1, crop=True)
     next(whole)
@@ -137,7 +137,7 @@ def test_crops_are_the_same_after_going_on(tmp_path):
         assert torch.equal(ours.waveform, theirs.waveform)
 
 
-def test_a_stream_with_worker_processes_goes_on_to_the_clip(tmp_path):
+def test_a_resumed_stream_with_worker_processes_gives_the_same_clips(tmp_path):
     write_corpus(tmp_path / "corpus", numbered(3, 8))
     whole = open_stream(tmp_path / "corpus", workers=2)
     take(whole, 7)
@@ -171,7 +171,9 @@ def test_on_other_ranks_no_clip_of_the_epoch_is_lost(tmp_path, before, after, ta
     changed = [stream.state_dict() for stream in later]
     back = [open_stream(tmp_path, rank=rank, world=before) for rank in range(before)]
     for stream in back:
-        stream.load_state_dict(changed)  # and once more, in the middle of the epochs dealt out anew
+        stream.load_state_dict(
+            changed
+        )  # and once more, in the middle of the epochs partitioned anew
     assert {key for stream in back for key in take(stream, 32)} == all_keys(4, 8)
 
 
@@ -205,7 +207,7 @@ def test_other_kinds_splits_and_lengths_are_left_out(tmp_path):
     assert set(take(open_stream(tmp_path, split="heldout"), 3)) == {"held-1"}
 
 
-def test_unheard_voices_are_held_out_too(tmp_path):
+def test_held_out_speakers_are_held_out_too(tmp_path):
     heard = [sample("heard", split="train")]
     unheard = [sample("clip", split="heldout"), sample("voice", split="speakers")]
     write_corpus(tmp_path, [heard, unheard])
@@ -224,7 +226,7 @@ def test_unheard_voices_are_held_out_too(tmp_path):
         assert set(take(stream, 12)) == expected
 
 
-def test_broken_clips_are_counted_and_told_once_a_shard(tmp_path):
+def test_broken_clips_are_counted_and_warned_of_once_a_shard(tmp_path):
     good = [sample(f"good-{i}") for i in range(3)]
     bad = [
         sample("mp3", "mp3", b"\xff\xfb" + bytes(range(256)) * 8),

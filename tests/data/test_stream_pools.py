@@ -161,7 +161,7 @@ def draws(pools, seed):
 
 @pytest.mark.parametrize("held_seconds", [8.0, 1000.0])
 @pytest.mark.parametrize("before", [0, 1, 7])
-def test_pools_go_on_from_their_state_to_the_sample(corpora, held_seconds, before):
+def test_resumed_pools_give_the_same_samples(corpora, held_seconds, before):
     whole = make(corpora, held_seconds=held_seconds)
     for seed in range(before):
         draws(whole, seed)
@@ -175,7 +175,7 @@ def test_pools_go_on_from_their_state_to_the_sample(corpora, held_seconds, befor
     assert resumed.state_dict() == whole.state_dict()
 
 
-def test_pools_with_worker_processes_go_on_to_the_sample(corpora):
+def test_resumed_pools_with_worker_processes_give_the_same_samples(corpora):
     whole = make(corpora, held_seconds=8.0, workers=2)
     draws(whole, 0)
     state = whole.state_dict()
@@ -196,7 +196,7 @@ def test_workers_are_those_of_both_kinds_together(corpora, workers, shares):
     assert make(corpora[1:], workers=workers).windows["sound"].stream.config.workers == workers
 
 
-def test_pools_go_on_with_another_number_of_ranks(corpora):
+def test_pools_resume_with_another_number_of_ranks(corpora):
     states = []
     for rank in range(2):
         pools = make(corpora, held_seconds=6.0, rank=rank, world=2)

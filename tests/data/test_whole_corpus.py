@@ -87,7 +87,7 @@ def test_what_is_missing_is_said(tmp_path):
         read_corpus(tmp_path, 16_000, kind="speech", split="train")
 
 
-def test_a_corpus_of_the_earlier_format_says_what_to_run_and_is_taken_up_again(tmp_path):
+def test_a_corpus_of_the_earlier_format_says_what_to_run_and_is_replaced(tmp_path):
     write_shard(tmp_path / "a.tar", [clip("one")], 16_000)
     old = tmp_path / "manifest.json"
     old.write_text(json.dumps({"shards": {"a.tar": {}}}))

@@ -1,4 +1,4 @@
-"""The demo's examples, drawn again from their corpus and judged one by one."""
+"""The demo's examples, drawn again from their corpus and measured one by one."""
 
 from pathlib import Path
 
@@ -10,9 +10,10 @@ from demo.test_demo_inputs import small_corpus
 from demo_inputs import draw_examples, make_inputs
 from tiny_unison import RATE
 
-from unison_audio.audio import Audio
+from unison_audio.audio import Audio, load
 from unison_audio.errors import InputError
-from unison_audio.nano.bars import FINAL, OWN_VOICE, Row
+from unison_audio.nano.bars import OWN_VOICE, THRESHOLDS, BarRow
+from unison_audio.nano.results import MODEL
 from unison_audio.tasks.table import TASKS
 
 
@@ -46,19 +47,24 @@ class Performer:
         return sounds
 
 
-def exact(scorer):
-    """Every figure at its best if the output is the target, else at its worst."""
-    right = torch.equal(scorer.items.output, scorer.batch.target)
+def measured(task, samples, context):
+    """Every score at its best if the output is the target, else at its worst."""
+    (sample,) = samples[MODEL]
+    right = torch.equal(*(load(path, sample_rate=RATE) for path in (sample.output, sample.target)))
+    return task, right
+
+
+def rows(task, scores):
     return [
-        Row(
+        BarRow(
             task=task,
             measure=measure,
             items=1,
-            value=float(not right) if bar.at_least is None else bar.at_least - (not right),
+            value=float(not scores[1]) if bar.at_least is None else bar.at_least - (not scores[1]),
             truth=0.0,
         )
-        for (task, measure), bar in FINAL.items()
-        if task == scorer.batch.task
+        for (of, measure), bar in THRESHOLDS.items()
+        if task == of
     ]
 
 
@@ -68,8 +74,9 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_inputs(folder, tmp_path / "inputs")
     monkeypatch.setattr(demo_check, "packaged_inputs", lambda: tmp_path / "inputs")
     monkeypatch.setattr(demo_check, "require_packages", lambda: None)
-    monkeypatch.setattr(demo_check, "load_judges", lambda *_: (None, {}))
-    monkeypatch.setattr(demo_check, "SCORERS", dict.fromkeys(TASKS, exact))
+    monkeypatch.setattr(demo_check, "prepare_classifier", lambda *_: {})
+    monkeypatch.setattr(demo_check, "measure_samples", measured)
+    monkeypatch.setattr(demo_check, "rows_of", rows)
     return folder
 
 
@@ -98,6 +105,6 @@ def test_only_kinds_that_can_be_judged_are_drawn(
 ) -> None:
     folder = small_corpus(tmp_path / "corpus")
     barred = [f"a {letter} sound" for letter in "abcd"]
-    monkeypatch.setattr(demo_inputs, "is_judged", lambda label: label not in barred)
+    monkeypatch.setattr(demo_inputs, "is_ranked", lambda label: label not in barred)
     text = " ".join(example.instruction + example.holds for example, _ in draw_examples(folder))
     assert not any(label in text for label in barred)

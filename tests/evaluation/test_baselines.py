@@ -22,13 +22,13 @@ from unison_audio.evaluation.systems import SYSTEMS
 from unison_audio.evaluation.test_sets.build import build_test_set
 from unison_audio.evaluation.test_sets.manifest import derived_seed
 from unison_audio.evaluation.test_sets.recordings import published
-from unison_audio.evaluation.test_sets.scenes import Form
+from unison_audio.evaluation.test_sets.scenes import TestSetSpec
 from unison_audio.model.guidance import Guidance
 from unison_audio.model.sampling import integrate
 from unison_audio.model.solvers import Solver
 
 RATE = 16_000
-FORM = Form(sample_rate=RATE, hop=1024, seconds=1.0, zero_shot_seconds=1.0, longest=5.12)
+FORM = TestSetSpec(sample_rate=RATE, hop=1024, seconds=1.0, zero_shot_seconds=1.0, longest=5.12)
 PLAIN = Guidance(scale=1.0)
 
 

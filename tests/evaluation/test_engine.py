@@ -12,12 +12,20 @@ import pytest
 import soundfile
 import torch
 from benchmark_files import put_data
-from toy_judges import toy_metrics
+from toy_metrics import toy_metrics
 
 from unison_audio.audio import load, save
 from unison_audio.errors import InputError
-from unison_audio.evaluation.engine import batches, generate_set, look_up, score_set
-from unison_audio.evaluation.metrics.metric import Tools
+from unison_audio.evaluation.engine import (
+    TIMES,
+    System,
+    batches,
+    generate_set,
+    look_up,
+    real_time_factor,
+    score_set,
+)
+from unison_audio.evaluation.metrics.metric import MetricContext
 from unison_audio.evaluation.systems import (
     CopySource,
     GroundTruth,
@@ -28,10 +36,10 @@ from unison_audio.evaluation.systems import (
 from unison_audio.evaluation.test_sets.build import build_test_set
 from unison_audio.evaluation.test_sets.manifest import derived_seed
 from unison_audio.evaluation.test_sets.recordings import published
-from unison_audio.evaluation.test_sets.scenes import Form
+from unison_audio.evaluation.test_sets.scenes import TestSetSpec
 
 RATE = 16_000
-FORM = Form(
+FORM = TestSetSpec(
     sample_rate=RATE, hop=1024, seconds=1.0, timed_seconds=2.0, zero_shot_seconds=1.0, longest=5.12
 )
 COUNTS = {
@@ -56,11 +64,11 @@ def hashes(folder):
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != TIMES
     }
 
 
-class Noise:
+class Noise(System):
     """Answers with noise that depends on the item; refuses some, and can take its time."""
 
     sample_rate = RATE
@@ -145,14 +153,16 @@ def test_a_killed_run_goes_on(sets, tmp_path) -> None:
     assert 2 <= len(before) < 6
     assert look_up(folder, test_set).missing == 6 - len(before)
     with pytest.raises(InputError, match="outputs are still to be made"):
-        score_set(test_set, look_up(folder, test_set), [], Tools())
+        score_set(test_set, look_up(folder, test_set), [], MetricContext())
     again = Noise()
     made = generate_set(again, test_set, tmp_path / "killed", batch=2)
     assert hashes(made.folder) == hashes(whole.folder)
     done = {name.removesuffix(".flac") for name in before}
     assert all(set(group) - done for group in again.asked)
     scores = [
-        score_set(test_set, one, list(toy_metrics("lsd", "fd").values()), Tools(), bootstrap=50)
+        score_set(
+            test_set, one, list(toy_metrics("lsd", "fd").values()), MetricContext(), bootstrap=50
+        )
         for one in (whole, made)
     ]
     assert scores[0] == scores[1]
@@ -168,11 +178,16 @@ def test_a_failed_item_is_counted_and_named(sets, tmp_path) -> None:
     lines = (made.folder / "failures.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == list(refused)
     metrics = list(toy_metrics("lsd").values())
-    score = score_set(test_set, made, metrics, Tools(), bootstrap=0)["lsd"]
+    score = score_set(test_set, made, metrics, MetricContext(), bootstrap=0)["lsd"]
     assert (score.count, score.failed) == (4, refused)
     assert score.reasons["edit_add-0001"] == "cannot do edit_add-0001"
     only = score_set(
-        test_set, made, metrics, Tools(), bootstrap=0, keep=lambda item: item.task == "edit_remove"
+        test_set,
+        made,
+        metrics,
+        MetricContext(),
+        bootstrap=0,
+        keep=lambda item: item.task == "edit_remove",
     )["lsd"]
     assert (only.count, only.failed) == (2, ())
     mended = generate_set(Noise(), test_set, tmp_path, batch=2)
@@ -263,3 +278,15 @@ def test_any_folder_of_sounds(sets, tmp_path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no sound"):
         Outputs(tmp_path / "empty")
+
+
+def test_computing_is_timed(sets, tmp_path) -> None:
+    test_set = sets["speech-editing"]
+    made = generate_set(Noise(pause=0.2), test_set, tmp_path, batch=8)
+    seconds = sum(item.seconds for item in test_set.items)
+    assert 0.6 / seconds <= real_time_factor(made) < 6.0 / seconds  # one batch a task
+    lines = (made.folder / TIMES).read_text()
+    (made.folder / TIMES).write_text(lines + lines)  # a batch that was made again counts once
+    assert real_time_factor(made) < 6.0 / seconds
+    (made.folder / TIMES).unlink()
+    assert math.isnan(real_time_factor(made))

@@ -1,4 +1,4 @@
-"""The whole of the paper's evaluation by the command, every judge a small instance of its kind."""
+"""The whole of the paper's evaluation by the command, with small instances of the models."""
 
 import csv
 import json
@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 from benchmark_files import put_data
-from tiny_judges import write_clap, write_cnn14, write_vggish
-from tiny_listeners import write_gender, write_voices, write_whisper
+from tiny_sound_models import write_clap, write_cnn14, write_vggish
+from tiny_speech_models import write_gender, write_voices, write_whisper
 
 from unison_audio.cli.main import main
 
@@ -19,8 +19,8 @@ COUNTS = [
 
 
 @pytest.fixture
-def judges(tmp_path, monkeypatch):
-    """The networks that judge, small, in their published layouts; funasr by a stand-in."""
+def models(tmp_path, monkeypatch):
+    """The metric models, small, in their published layouts; funasr by a stand-in."""
 
     class AutoModel:
         def __init__(self, **options):
@@ -44,13 +44,13 @@ def judges(tmp_path, monkeypatch):
     }
 
 
-def test_the_papers_evaluation_from_end_to_end(tiny_checkpoint, judges, tmp_path, capsys) -> None:
+def test_the_papers_evaluation_from_end_to_end(tiny_checkpoint, models, tmp_path, capsys) -> None:
     out = tmp_path / "out"
     command = [
         *("evaluate", "paper", "--data", str(put_data(tmp_path / "data")), "--out", str(out)),
         *("--variant", str(tiny_checkpoint), "--steps", "1", "--bootstrap", "10"),
         *("--counts", *COUNTS),
-        *("--judges", *(f"{name}={path}" for name, path in judges.items())),
+        *("--metric-models", *(f"{name}={path}" for name, path in models.items())),
     ]
     assert main(command) == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
@@ -86,7 +86,8 @@ def test_the_papers_evaluation_from_end_to_end(tiny_checkpoint, judges, tmp_path
     [
         (["--counts", "timed"], "--counts has 'timed'; give NAME=VALUE"),
         (["--counts", "timed=few"], "timed=few; give a whole number"),
-        (["--judges", "whisper=/not/there"], "/not/there"),
+        (["--judges", "whisper=/not/there"], "/not/there"),  # the old name
+        (["--metric-models", "whisper=/not/there"], "/not/there"),
         (["--sets", "music"], "There is no"),
         (["--systems", "best"], "There is no system 'best'"),
         (["--metrics", "beauty"], "There is no metric 'beauty'"),
@@ -101,7 +102,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
     counts = (
         [] if "--counts" in options else ["--counts", *(c.split("=")[0] + "=0" for c in COUNTS)]
     )
-    if "--judges" in options:
+    if {"--judges", "--metric-models"} & {*options}:
         counts = ["--sets", "gender-tts", "--counts", "gender-tts-en=1", "gender-tts-zh=0"]
         counts += ["--steps", "1", "--systems", "ground-truth", "--metrics", "wer"]
     assert main(["evaluate", "paper", *given, *counts, *options]) == 2

@@ -97,13 +97,13 @@ def test_alike_labels_count_as_one_class(clips, judge, monkeypatch):
     assert merged.ranks(deep, RATE, ["a whistle"], [["a bell"]]) == [1]
 
 
-def test_what_is_not_judged_does_not_compete(judge, monkeypatch):
-    monkeypatch.setattr(sound_classes, "NOT_JUDGED", frozenset({"a low hum"}))
+def test_what_is_not_ranked_does_not_compete(judge, monkeypatch):
+    monkeypatch.setattr(sound_classes, "UNRANKED", frozenset({"a low hum"}))
     fewer = EventClassifier(judge.config, judge.net, judge.encoder)
     ranks = [fewer.ranks(tone(150.0)[None], RATE, [label])[0] for label in ("a bell", "a whistle")]
     assert sorted(ranks) == [1, 2]
     assert fewer.ranks(tone(600.0)[None], RATE, ["a bell"], [["a low hum"]]) == [1]
-    with pytest.raises(InputError, match="does not judge 'a low hum'"):
+    with pytest.raises(InputError, match="does not rank 'a low hum'"):
         fewer.ranks(tone(150.0)[None], RATE, ["a low hum"])
 
 
@@ -129,7 +129,9 @@ def test_smearing_keeps_level_and_place(clips):
 
 def test_the_level_does_not_matter(judge):
     wave = tone(600.0)[None]
-    loud, low = judge.net.see(log_mel(mel_power(torch.cat([wave, 0.01 * wave]), judge.config)))
+    loud, low = judge.net.logits_of_mel(
+        log_mel(mel_power(torch.cat([wave, 0.01 * wave]), judge.config))
+    )
     torch.testing.assert_close(loud, low, atol=1e-3, rtol=0)
 
 

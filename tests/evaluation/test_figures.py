@@ -12,7 +12,13 @@ from unison_audio.evaluation.report.figures import (
     timed_items,
     write_figures,
 )
-from unison_audio.evaluation.test_sets.manifest import Event, Item, Piece, write_test_set
+from unison_audio.evaluation.test_sets.manifest import (
+    Event,
+    RenderedItem,
+    TestItem,
+    TestSetAbout,
+    write_test_set,
+)
 from unison_audio.spectrogram import FLOOR_DB, TOP_DB
 
 RATE = 16_000
@@ -32,8 +38,8 @@ def edits(tmp_path_factory):
     """Two items a sub-task, the first Chinese; all but the removals have outputs."""
     folder = tmp_path_factory.mktemp("edits")
     pieces = [
-        Piece(
-            item=Item(
+        RenderedItem(
+            item=TestItem(
                 id=f"{task}-{k}",
                 set="audio-editing",
                 task=task,
@@ -47,7 +53,7 @@ def edits(tmp_path_factory):
         for k in (0, 1)
     ]
     test_set = write_test_set(
-        folder / "set", name="audio-editing", sample_rate=RATE, seed=0, pieces=pieces
+        folder / "set", TestSetAbout(name="audio-editing", sample_rate=RATE, seed=0), pieces
     )
     outputs = folder / "outputs"
     outputs.mkdir()
@@ -63,8 +69,8 @@ def timelines(tmp_path_factory):
     apart = (event("a bell", 0.0, 0.4), event("rain " * 30, 0.4, 0.9))
     across = (event("wind", 0.5, 0.9), event("a bell", 0.1, 0.6))
     pieces = [
-        Piece(
-            item=Item(
+        RenderedItem(
+            item=TestItem(
                 id=f"timed-{k}",
                 set="timed",
                 task="timed",
@@ -76,7 +82,9 @@ def timelines(tmp_path_factory):
         )
         for k, events in enumerate((across, apart, apart, apart))
     ]
-    test_set = write_test_set(folder / "set", name="timed", sample_rate=RATE, seed=0, pieces=pieces)
+    test_set = write_test_set(
+        folder / "set", TestSetAbout(name="timed", sample_rate=RATE, seed=0), pieces
+    )
     outputs = folder / "outputs"
     outputs.mkdir()
     for item in test_set.items:

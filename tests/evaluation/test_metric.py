@@ -1,6 +1,5 @@
 """Metrics over sets: what is kept, what fails, intervals; posteriors by hand."""
 
-import dataclasses
 import math
 import multiprocessing
 from collections.abc import Sequence
@@ -13,71 +12,60 @@ import torch
 from unison_audio import audio
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.distribution import divergence, inception_score, softmax
-from unison_audio.evaluation.metrics.metric import (
-    FeatureCache,
-    Judge,
-    Metric,
-    Tools,
-    mean_score,
-    measure,
-    sample_key,
-    windows,
-)
-from unison_audio.evaluation.test_sets.manifest import Item, Sample
+from unison_audio.evaluation.metrics.feature_cache import FeatureCache, feature_key
+from unison_audio.evaluation.metrics.measure import measure
+from unison_audio.evaluation.metrics.metric import Metric, MetricContext, windows
+from unison_audio.evaluation.test_sets.manifest import EvaluationSample, TestItem
 
 
-class LevelJudge:
-    """Scores an output's RMS; counts what it hears; cannot bear the item named ``bad``."""
+class Level(Metric):
+    """The RMS of an output; counts what it measures; fails for the item named ``bad``."""
 
+    name, title, better, sample_rate = "level", "Level", "higher", 16_000
     model = "level meter"
 
-    def __init__(self, tools: Tools) -> None:
-        self.heard: list[str] = []
-        self.calls = 0
+    def __init__(self, context: MetricContext) -> None:
+        self.measured: list[str] = []
 
-    def describe(self, samples: Sequence[Sample]) -> list[np.ndarray]:
-        self.calls += 1
+    def extract_features(self, samples: Sequence[EvaluationSample]) -> list[np.ndarray]:
         if any(sample.item.id == "bad" for sample in samples):
-            raise RuntimeError("ear ache")
-        self.heard += [sample.item.id for sample in samples]
-        waves = [audio.load(sample.output, sample_rate=16_000) for sample in samples]
-        return [np.asarray(float(wave.square().mean().sqrt())) for wave in waves]
+            raise RuntimeError("overflow")
+        self.measured += [sample.item.id for sample in samples]
+        return super().extract_features(samples)
 
-    def reduce(self, described: Sequence[np.ndarray]) -> float:
-        return mean_score(described)
+    def score(self, sample: EvaluationSample) -> float:
+        return float(audio.load(sample.output, sample_rate=16_000).square().mean().sqrt())
 
 
-class SpreadJudge(LevelJudge):
+class LevelRange(Level):
     """A figure of the set: the range of levels, which few samples bias downwards."""
 
-    described_as = "levels"
+    features, feature_shape = "levels", (1,)
 
-    def describe(self, samples: Sequence[Sample]) -> list[np.ndarray]:
-        return [score[None] for score in super().describe(samples)]
+    def extract_features(self, samples: Sequence[EvaluationSample]) -> list[np.ndarray]:
+        return [score[None] for score in super().extract_features(samples)]
 
-    def reduce(self, described: Sequence[np.ndarray]) -> float:
-        return float(np.ptp(np.concatenate(described)))
-
-
-def metric_of(judge: type[LevelJudge]) -> Metric:
-    return Metric(name="level", title="Level", better="higher", sample_rate=16_000, judge=judge)
+    def aggregate(self, pooled: Sequence[np.ndarray]) -> float:
+        return float(np.ptp(np.concatenate(pooled)))
 
 
-def write(folder: Path, name: str, level: float, caption: str = "a tone") -> Sample:
+def write(folder: Path, name: str, level: float, caption: str = "a tone") -> EvaluationSample:
     path = folder / f"{name}.flac"
     wave = level * torch.sin(torch.arange(1600) * 0.3)
     audio.save(path, wave, 16_000)
-    item = Item(id=name, set="t", task="t2a", instruction="a tone", seconds=0.1, caption=caption)
-    return Sample(item=item, output=path, target=None, source=None)
+    item = TestItem(
+        id=name, set="t", task="t2a", instruction="a tone", seconds=0.1, caption=caption
+    )
+    return EvaluationSample(item=item, output=path, target=None, source=None)
 
 
 @pytest.fixture
-def samples(tmp_path: Path) -> list[Sample]:
+def samples(tmp_path: Path) -> list[EvaluationSample]:
     return [write(tmp_path, f"s{k}", 0.1 * (k + 1)) for k in range(8)]
 
 
-def test_the_mean_and_its_interval(samples: list[Sample]) -> None:
-    score = measure(metric_of(LevelJudge), samples, Tools(), bootstrap=2000)
+def test_the_mean_and_its_interval(samples: list[EvaluationSample]) -> None:
+    score = measure(Level, samples, MetricContext(), bootstrap=2000)
     levels = np.arange(1, 9) * 0.1 * math.sqrt(0.5)
     assert score.value == pytest.approx(levels.mean(), rel=1e-2)
     assert list(score.per_item or {}) == [f"s{k}" for k in range(8)]
@@ -88,104 +76,135 @@ def test_the_mean_and_its_interval(samples: list[Sample]) -> None:
     half = 1.96 * levels.std() / math.sqrt(8)
     assert score.high - score.value == pytest.approx(half, rel=0.1)
     assert score.value - score.low == pytest.approx(half, rel=0.1)
-    again = measure(metric_of(LevelJudge), samples, Tools(), bootstrap=2000)
+    again = measure(Level, samples, MetricContext(), bootstrap=2000)
     assert (again.low, again.high) == (score.low, score.high)
-    assert math.isnan(measure(metric_of(LevelJudge), samples, Tools(), bootstrap=0).low)
+    assert math.isnan(measure(Level, samples, MetricContext(), bootstrap=0).low)
 
 
-def test_intervals_of_sets_are_freed_of_their_bias(samples: list[Sample]) -> None:
-    score = measure(metric_of(SpreadJudge), samples, Tools())
+def test_intervals_of_sets_are_freed_of_their_bias(samples: list[EvaluationSample]) -> None:
+    score = measure(LevelRange, samples, MetricContext())
     assert score.per_item is None
     assert score.low < score.value < score.high  # draws as such never exceed the value
 
 
-def test_nothing_is_judged_twice(samples: list[Sample], tmp_path: Path) -> None:
-    metric, cache = metric_of(LevelJudge), tmp_path / "kept"
-    first = Tools(cache=cache)
+def test_nothing_is_measured_twice(samples: list[EvaluationSample], tmp_path: Path) -> None:
+    metric, cache = Level, tmp_path / "kept"
+    first = MetricContext(cache=cache)
     before = measure(metric, samples, first, bootstrap=0)
-    second = Tools(cache=cache)
+    second = MetricContext(cache=cache)
     after = measure(metric, samples, second, bootstrap=0)
     assert (after.value, after.per_item) == (before.value, before.per_item)
-    assert second.judge(metric).heard == []  # type: ignore[attr-defined]
+    assert second.open(metric).measured == []  # type: ignore[attr-defined]
     # A changed file and a changed caption are new; a renamed item is not.
     changed = [write(tmp_path, "s0", 0.55), write(tmp_path, "s1", 0.2, "another"), *samples[2:]]
-    third = Tools(cache=cache)
+    third = MetricContext(cache=cache)
     renewed = measure(metric, changed, third, bootstrap=0)
-    assert third.judge(metric).heard == ["s0", "s1"]  # type: ignore[attr-defined]
+    assert third.open(metric).measured == ["s0", "s1"]  # type: ignore[attr-defined]
     assert (renewed.per_item or {})["s0"] == pytest.approx(0.55 * math.sqrt(0.5), rel=1e-2)
 
 
-def test_another_model_is_asked_anew(samples: list[Sample]) -> None:
+def test_another_model_is_asked_anew(samples: list[EvaluationSample]) -> None:
     keys = {
-        sample_key(samples[0], "level", 1, "one"),
-        sample_key(samples[0], "level", 1, "two"),
-        sample_key(samples[0], "level", 2, "one"),
-        sample_key(samples[0], "other", 1, "one"),
+        feature_key(samples[0], "level", 1, "one"),
+        feature_key(samples[0], "level", 1, "two"),
+        feature_key(samples[0], "level", 2, "one"),
+        feature_key(samples[0], "other", 1, "one"),
     }
     assert len(keys) == 4
 
 
-def test_another_version_of_a_metric_describes_anew(samples: list[Sample], tmp_path: Path) -> None:
-    metric = metric_of(LevelJudge)
-    measure(metric, samples, Tools(cache=tmp_path / "kept"), bootstrap=0)
-    for version, heard in ((1, []), (2, [sample.item.id for sample in samples])):
-        tools = Tools(cache=tmp_path / "kept")
-        versioned = dataclasses.replace(metric, version=version)
-        measure(versioned, samples, tools, bootstrap=0)
-        assert tools.judge(versioned).heard == heard  # type: ignore[attr-defined]
+def test_another_version_of_a_metric_extracts_anew(
+    samples: list[EvaluationSample], tmp_path: Path
+) -> None:
+    class Renewed(Level):
+        version = 2
+
+    measure(Level, samples, MetricContext(cache=tmp_path / "kept"), bootstrap=0)
+    for metric, measured in ((Level, []), (Renewed, [sample.item.id for sample in samples])):
+        context = MetricContext(cache=tmp_path / "kept")
+        measure(metric, samples, context, bootstrap=0)
+        assert context.open(metric).measured == measured  # type: ignore[attr-defined]
 
 
-def test_what_fails_is_named(samples: list[Sample], tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [(2,), (1, 1), ()])
+def test_features_have_the_declared_shape(
+    samples: list[EvaluationSample], shape: tuple[int, ...]
+) -> None:
+    class Misdeclared(LevelRange):
+        feature_shape = shape
+
+    with pytest.raises(ValueError, match=r"shape \(1,\) where"):
+        measure(Misdeclared, samples, MetricContext())
+
+
+def test_every_sample_has_features(samples: list[EvaluationSample]) -> None:
+    class Short(Level):
+        def extract_features(self, samples: Sequence[EvaluationSample]) -> list[np.ndarray]:
+            return []
+
+    with pytest.raises(ValueError, match="gave 0 features for 1 samples"):
+        measure(Short, samples, MetricContext())
+
+
+def test_a_metric_without_a_score_says_so(samples: list[EvaluationSample]) -> None:
+    class Nothing(Metric):
+        name, title, better, sample_rate = "nothing", "Nothing", "higher", 16_000
+
+    with pytest.raises(NotImplementedError, match="Nothing has no score"):
+        measure(Nothing, samples, MetricContext())
+
+
+def test_what_fails_is_named(samples: list[EvaluationSample], tmp_path: Path) -> None:
     mute = write(tmp_path, "mute", 0.0)
     corrupt = write(tmp_path, "corrupt", 0.5)
     corrupt.output.write_bytes(corrupt.output.read_bytes()[:200])
     absent = write(tmp_path, "absent", 0.5)
     absent.output.unlink()
     bad = write(tmp_path, "bad", 0.5)
-    tools = Tools(cache=tmp_path / "kept")
+    context = MetricContext(cache=tmp_path / "kept")
     every = [mute, corrupt, *samples, absent, bad]
-    score = measure(metric_of(LevelJudge), every, tools, bootstrap=10)
+    score = measure(Level, every, context, bootstrap=10)
     assert score.failed == ("mute", "corrupt", "absent", "bad")
     assert score.count == 8
     assert "silent" in score.reasons["mute"]
-    assert "ear ache" in score.reasons["bad"]
+    assert "overflow" in score.reasons["bad"]
     assert "corrupt" in score.reasons["corrupt"]
-    assert score.value == pytest.approx(measure(metric_of(LevelJudge), samples, Tools()).value)
+    assert score.value == pytest.approx(measure(Level, samples, MetricContext()).value)
 
 
-def test_a_judge_that_never_works_is_no_figure(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="ear ache"):
-        measure(metric_of(LevelJudge), [write(tmp_path, "bad", 0.5)], Tools())
+def test_a_metric_that_never_works_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="overflow"):
+        measure(Level, [write(tmp_path, "bad", 0.5)], MetricContext())
 
 
 def test_silence_may_be_an_answer(tmp_path: Path) -> None:
-    class Patient(LevelJudge):
-        hears_silence = True
+    class Patient(Level):
+        scores_silence = True
 
-    class Comparing(LevelJudge):
-        needs_target = True
+    class Comparing(Level):
+        needs = ("target",)
 
     mute = [write(tmp_path, "mute", 0.0)]
-    assert measure(metric_of(Patient), mute, Tools(), bootstrap=0).value == 0
-    score = measure(metric_of(Comparing), mute, Tools(), bootstrap=0)
+    assert measure(Patient, mute, MetricContext(), bootstrap=0).value == 0
+    score = measure(Comparing, mute, MetricContext(), bootstrap=0)
     assert score.failed == ("mute",)
     assert "no target" in score.reasons["mute"]
     assert math.isnan(score.value)
 
 
-def test_a_figure_that_needs_more_samples_is_missing(samples: list[Sample]) -> None:
-    class Pair(SpreadJudge):
-        def reduce(self, described: Sequence[np.ndarray]) -> float:
+def test_a_figure_that_needs_more_samples_is_missing(samples: list[EvaluationSample]) -> None:
+    class Pair(LevelRange):
+        def aggregate(self, pooled: Sequence[np.ndarray]) -> float:
             raise InputError("give two")
 
-    score = measure(metric_of(Pair), samples[:1], Tools())
+    score = measure(Pair, samples[:1], MetricContext())
     assert math.isnan(score.value)
     assert score.reasons[""] == "give two"
 
 
 def test_a_path_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing at"):
-        Tools(paths={"vggish": tmp_path / "no"}).path("vggish")
+        MetricContext(paths={"vggish": tmp_path / "no"}).path("vggish")
 
 
 def _write_often(folder: Path, value: float) -> None:
@@ -260,7 +279,6 @@ def test_inception_score_by_hand() -> None:
     assert inception_score(pair) == pytest.approx(1)
 
 
-def test_judges_are_loaded_once() -> None:
-    tools, metric = Tools(), metric_of(LevelJudge)
-    judge: Judge = tools.judge(metric)
-    assert tools.judge(metric) is judge
+def test_a_metric_is_opened_once() -> None:
+    context = MetricContext()
+    assert context.open(Level) is context.open(Level)

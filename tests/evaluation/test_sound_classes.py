@@ -1,5 +1,5 @@
 from unison_audio.evaluation.models import event_classifier as sound_classes
-from unison_audio.evaluation.models.event_classifier import is_judged, sound_class
+from unison_audio.evaluation.models.event_classifier import is_ranked, sound_class
 from unison_audio.nano.corpus import catalogue
 
 LABELS = {row["label"] for row in catalogue("sounds")}
@@ -7,7 +7,7 @@ LABELS = {row["label"] for row in catalogue("sounds")}
 
 def test_the_lists_name_nanos_labels():
     assert set(sound_classes.MERGED) <= LABELS
-    assert LABELS >= sound_classes.NOT_JUDGED
+    assert LABELS >= sound_classes.UNRANKED
 
 
 def test_classes_have_several_labels_and_names_of_their_own():
@@ -16,5 +16,5 @@ def test_classes_have_several_labels_and_names_of_their_own():
         members = [label for label in LABELS if sound_class(label) == name]
         assert len(members) >= 2
         assert name not in LABELS or sound_class(name) == name
-        assert len({is_judged(label) for label in members}) == 1
+        assert len({is_ranked(label) for label in members}) == 1
     assert sound_class("thunder") == "thunder"

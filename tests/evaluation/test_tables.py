@@ -228,7 +228,7 @@ def test_other_judges_are_named_and_not_set_against_the_papers():
     ]
     filled = table(fill_tables(ours), 2)
     assert best(filled, "wer") == {"UNISON (D24, 16kHz)", "other"}
-    assert "Judges here: WER: Whisper tiny.en." in filled.notes
+    assert "Metric models here: WER: Whisper tiny.en." in filled.notes
     assert any("by Whisper tiny.en, in the paper by Whisper-large-v3" in n for n in filled.notes)
     same = table(fill_tables([row("seed-tts", "tts", score("wer", 0.2), language="en")]), 2)
     assert not any("not with the paper's" in note for note in same.notes)

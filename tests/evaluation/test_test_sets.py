@@ -18,14 +18,14 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.test_sets.build import PAPER_COUNTS, SETS, build_test_set
 from unison_audio.evaluation.test_sets.manifest import TestSet, derived_seed, read_test_set
 from unison_audio.evaluation.test_sets.recordings import published
-from unison_audio.evaluation.test_sets.scenes import Deck, Form
+from unison_audio.evaluation.test_sets.scenes import Shuffler, TestSetSpec
 from unison_audio.nano.corpus import write_index
 from unison_audio.nano.held_out import held_out
 from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.variants import VARIANTS
 
 RATE = 16_000
-FORM = Form(
+FORM = TestSetSpec(
     sample_rate=RATE, hop=512, seconds=2.0, timed_seconds=4.0, zero_shot_seconds=2.0, longest=8.0
 )
 COUNTS = {
@@ -207,11 +207,11 @@ def test_timelines(sets) -> None:
 
 
 def test_every_clip_comes_before_any_comes_again() -> None:
-    deck = Deck("abcdef", torch.Generator().manual_seed(1))
-    first, second = ([deck.deal(lambda _: True) for _ in range(6)] for _ in range(2))
+    deck = Shuffler("abcdef", torch.Generator().manual_seed(1))
+    first, second = ([deck.next(lambda _: True) for _ in range(6)] for _ in range(2))
     assert sorted(first) == sorted(second) == list("abcdef")
-    assert deck.deal(lambda letter: letter == "z") is None
-    assert sorted(deck.deal(lambda _: True) for _ in range(6)) == list("abcdef")
+    assert deck.next(lambda letter: letter == "z") is None
+    assert sorted(deck.next(lambda _: True) for _ in range(6)) == list("abcdef")
 
 
 def test_the_same_seed_gives_the_same_bits(data, sets, tmp_path) -> None:
@@ -324,7 +324,7 @@ def test_44_khz(data, tmp_path) -> None:
 
 
 def test_forms_of_variants() -> None:
-    full, nano = Form.of(VARIANTS["d20-44k"]), Form.of(VARIANTS["nano"])
+    full, nano = TestSetSpec.of(VARIANTS["d20-44k"]), TestSetSpec.of(VARIANTS["nano"])
     assert (full.sample_rate, full.seconds, full.timed_seconds, full.longest) == (
         44_100,
         10,
@@ -376,7 +376,7 @@ def test_nano_corpus(tmp_path) -> None:
         ]
     corpus = tmp_path / "corpus"
     write_index(corpus, {"all.tar": write_shard(corpus / "all.tar", clips, RATE)})
-    form = Form.of(VARIANTS["nano"])
+    form = TestSetSpec.of(VARIANTS["nano"])
     counts = {"audiocaps": 3, "seed-tts-en": 2, "seed-tts-zh": 0, "timed": 1, "speech-editing": 1}
     built = {
         name: build_test_set(name, held_out(corpus, RATE), tmp_path / name, form, counts=counts)

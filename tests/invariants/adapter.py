@@ -599,7 +599,7 @@ def _written(name: str, waveform: np.ndarray) -> Path:
 @cache
 def _samples(kind: str) -> list[Any]:
     """Twenty pairs of noisy tones with timelines, or six utterances with sources and references."""
-    from unison_audio.evaluation.test_sets.manifest import Event, Item, Sample
+    from unison_audio.evaluation.test_sets.manifest import EvaluationSample, Event, TestItem
 
     samples = []
     if kind == "sound":
@@ -613,12 +613,12 @@ def _samples(kind: str) -> list[Any]:
                 "seconds": 2.0,
                 "events": events,
             }
-            item = Item(id=f"s{number}", set="made", task="timed", instruction="tones", **about)
+            item = TestItem(id=f"s{number}", set="made", task="timed", instruction="tones", **about)
             paths = {
                 "output": _written(f"sound-{number}", _waveform(number, 2.0)),
                 "target": _written(f"target-{number}", _waveform(70 + number, 2.0)),
             }
-            samples.append(Sample(item=item, source=None, **paths))
+            samples.append(EvaluationSample(item=item, source=None, **paths))
         return samples
     pause = np.zeros(RATE, np.float32)
     for gender, (name, text) in SPOKEN.items():
@@ -633,7 +633,7 @@ def _samples(kind: str) -> list[Any]:
             ("half", half, scene, scene),
         ):
             key = f"{gender}-{version}"
-            item = Item(
+            item = TestItem(
                 id=key,
                 set="made",
                 task="tts",
@@ -644,19 +644,19 @@ def _samples(kind: str) -> list[Any]:
             )
             waves = {"output": output, "source": source, "target": target, "reference": other}
             paths = {role: _written(f"{key}-{role}", wave) for role, wave in waves.items()}
-            samples.append(Sample(item=item, **paths))
+            samples.append(EvaluationSample(item=item, **paths))
     return samples
 
 
 @cache
 def _metric_models(*, offline: bool) -> Any:
-    from tiny_judges import write_clap, write_cnn14, write_vggish
-    from tiny_listeners import write_gender, write_voices, write_whisper
+    from tiny_sound_models import write_clap, write_cnn14, write_vggish
+    from tiny_speech_models import write_gender, write_voices, write_whisper
 
-    from unison_audio.evaluation.metrics.metric import Tools
+    from unison_audio.evaluation.metrics.metric import MetricContext
 
     if offline:
-        return Tools(offline_judges=True)
+        return MetricContext(offline=True)
     folder = Path(_scratch(), "metric-models")
     paths = {
         "vggish": write_vggish(folder),
@@ -666,12 +666,12 @@ def _metric_models(*, offline: bool) -> Any:
         "gender": write_gender(folder / "gender", "male"),
         "wavlm": write_voices(folder / "wavlm"),
     }
-    return Tools(paths=paths)
+    return MetricContext(paths=paths)
 
 
 def metric_figure(kind: str, name: str, *, offline: bool) -> dict[str, Any]:
     """A metric over the samples of a kind."""
-    from unison_audio.evaluation.metrics.metric import measure
+    from unison_audio.evaluation.metrics.measure import measure
     from unison_audio.evaluation.metrics.table import METRICS
 
     score = measure(METRICS[name], _samples(kind), _metric_models(offline=offline), bootstrap=10)
@@ -686,10 +686,13 @@ def metric_figure(kind: str, name: str, *, offline: bool) -> dict[str, Any]:
 
 def character_errors() -> dict[str, Any]:
     """Error rates of Mandarin, of what a recogniser is said to have heard."""
-    from unison_audio.evaluation.metrics.speech import error_rate_judge
-    from unison_audio.evaluation.test_sets.manifest import Item, Sample
+    from unison_audio.evaluation.metrics.measure import measure
+    from unison_audio.evaluation.metrics.metric import MetricContext
+    from unison_audio.evaluation.metrics.speech import CharacterErrorRate
+    from unison_audio.evaluation.models.asr import Asr
+    from unison_audio.evaluation.test_sets.manifest import EvaluationSample, TestItem
 
-    class Hears:
+    class Hears(Asr):
         model = identity = "said"
 
         def transcribe(self, waves: Any) -> list[str]:
@@ -698,8 +701,8 @@ def character_errors() -> dict[str, Any]:
     texts = ("今天天气很好。", "今天天气好", "明天")
     output = _samples("sound")[0].output
     samples = [
-        Sample(
-            item=Item(
+        EvaluationSample(
+            item=TestItem(
                 id=text, set="s", task="tts", instruction="", seconds=1.0, text=text, language="zh"
             ),
             output=output,
@@ -708,9 +711,9 @@ def character_errors() -> dict[str, Any]:
         )
         for text in texts
     ]
-    judge = error_rate_judge(Hears(), "zh")
-    found = judge.describe(samples)
-    return {"value": judge.reduce(found), "per_item": [float(one) for one in found]}
+    context = MetricContext(models={"paraformer": Hears()})
+    score = measure(CharacterErrorRate, samples, context, bootstrap=0)
+    return {"value": score.value, "per_item": list((score.per_item or {}).values())}
 
 
 def signal_figures() -> dict[str, Any]:
@@ -752,19 +755,23 @@ def signal_figures() -> dict[str, Any]:
 class _Stub:
     """Stands in for nano's metric models: each answer follows from where a sound is loud."""
 
-    name = identity = "stub"
+    model = identity = "stub"
+    seconds = 9.01
 
-    def transcribe(self, waveform: Any, sample_rate: int) -> str:
+    def transcribe(self, waves: Any) -> list[str]:
+        return [self._words(wave) for wave in _tensors(waves)]
+
+    def _words(self, waveform: Any) -> str:
         return " ".join(WORDS[place % len(WORDS)] for place in self._loudest(waveform)[:2])
 
     def overall(self, waveform: Any, sample_rate: int) -> float:
         return 1.0 + float(waveform.square().mean().sqrt())
 
-    def seconds(self, waveform: Any, sample_rate: int) -> float:
+    def speech_seconds(self, waveform: Any, sample_rate: int) -> float:
         return float((waveform.abs() > 0.05).sum()) / sample_rate
 
-    def embed(self, waveform: Any, sample_rate: int) -> Any:
-        return self.features(waveform, sample_rate)[:8]
+    def embed(self, waves: Any) -> Any:
+        return [self.features(wave, RATE)[:8] for wave in _tensors(waves)]
 
     def features(self, waveform: Any, sample_rate: int) -> Any:
         import torch
@@ -777,17 +784,28 @@ class _Stub:
         return sorted(range(len(parts)), key=lambda place: -float(parts[place]))
 
 
-def nano_figures(task: str) -> dict[str, Any]:
-    """The rows of nano's own evaluation of a task, with stubs for all that listens."""
+def _tensors(waves: Any) -> list[Any]:
     import torch
 
+    return [torch.from_numpy(wave) for wave in waves]
+
+
+def nano_figures(task: str) -> dict[str, Any]:
+    """The rows of nano's own evaluation of a task, with stubs for all metric models."""
+    import torch
+
+    from unison_audio.evaluation.metrics.measure import measure
+    from unison_audio.evaluation.metrics.metric import MetricContext
     from unison_audio.evaluation.models.event_classifier import (
         ClassifierConfig,
         ClassifierNet,
         EventClassifier,
     )
-    from unison_audio.nano.items import Items
-    from unison_audio.nano.metrics import SCORERS, Judges, Scorer
+    from unison_audio.evaluation.models.speaker import PitchGender
+    from unison_audio.evaluation.test_sets.manifest import EvaluationSample, TestItem
+    from unison_audio.nano import results
+    from unison_audio.nano.metrics import NANO_METRICS
+    from unison_audio.nano.vocabulary_asr import NanoAsr
     from unison_audio.tasks.draw import BuilderConfig
     from unison_audio.tasks.table import TASKS
 
@@ -797,22 +815,79 @@ def nano_figures(task: str) -> dict[str, Any]:
     batch = row.build(_memory_pools(), 5, 2.56, RATE, generator, config=config)
     noise = 0.01 * torch.randn(batch.target.shape, generator=generator)
     start = batch.target if batch.source is None else batch.source
-    items = Items(
-        batch=batch,
-        output=0.8 * batch.target + 0.1 * start + noise,
-        target_again=0.95 * batch.target.roll(3, 1) + 0.3 * noise,
-        source_again=None if batch.source is None else 0.95 * batch.source.roll(3, 1),
-        real_time_factor=1.0,
-    )
+    waves = {
+        results.MODEL: 0.8 * batch.target + 0.1 * start + noise,
+        results.TRUTH: batch.target,
+        results.CODEC: 0.95 * batch.target.roll(3, 1) + 0.3 * noise,
+    }
+    if row.needs == ("source",):
+        waves[results.SOURCE] = batch.source
+        waves[results.SOURCE_CODEC] = 0.95 * batch.source.roll(3, 1)
     torch.manual_seed(5)
     shape = ClassifierConfig(labels=LABELS, widths=(4,) * 6, features=8, hidden=6)
-    events = EventClassifier(shape, ClassifierNet(shape), encoder=_Stub())
-    stub: dict[str, Any] = dict.fromkeys(
-        ("free", "vocabulary", "quality", "presence", "voices"), _Stub()
-    )
-    scorer = Scorer(items, Judges(events=events, gender_threshold=150.0, **stub), RATE)
+    stub = _Stub()
+    asr = object.__new__(NanoAsr)
+    asr.sentences = asr.sequences = stub
+    from unison_audio.nano.vocabulary import IsSentence
+
+    asr.is_sentence = IsSentence()
+    models = {
+        "event classifier": EventClassifier(shape, ClassifierNet(shape), encoder=stub),
+        "nano gender": PitchGender(150.0),
+        "nano asr": asr,
+        **dict.fromkeys(("dnsmos", "silero", "resemblyzer"), stub),
+    }
+    context = MetricContext(offline=True, models=models)
+    samples: dict[str, list[Any]] = {system: [] for system in waves}
+    with tempfile.TemporaryDirectory() as place:
+
+        def write(name: str, wave: Any) -> Path:
+            import soundfile
+
+            path = Path(place, f"{name}.wav")
+            soundfile.write(path, wave.numpy(), RATE, "FLOAT")
+            return path
+
+        for i, detail in enumerate(batch.details):
+            item = TestItem(
+                id=str(i),
+                set="made",
+                task=batch.task,
+                instruction=batch.instructions[i],
+                text=detail.get("text", ""),
+                gender=detail.get("gender", ""),
+                seconds=2.56,
+                reference_text=detail.get("reference_text", ""),
+                details=detail,
+            )
+            edge = 0 if batch.reference_samples is None else int(batch.reference_samples[i])
+            files = {
+                system: write(f"{system}-{i}", torch.nn.functional.pad(wave[i, edge:], (0, edge)))
+                for system, wave in waves.items()
+            }
+            reference = write(f"reference-{i}", batch.target[i, :edge]) if edge else None
+            for system, path in files.items():
+                samples[system].append(
+                    EvaluationSample(
+                        item=item,
+                        output=path,
+                        target=files[results.TRUTH],
+                        source=files.get(results.SOURCE),
+                        reference=reference,
+                    )
+                )
+        names = {name for spec in results.FIGURES[task] for name in spec.metrics}
+        scores = results.SetScores(
+            scores={
+                system: {
+                    name: measure(NANO_METRICS[name], own, context, bootstrap=0) for name in names
+                }
+                for system, own in samples.items()
+            },
+            texts={sample.item.id: sample.item.text for sample in samples[results.MODEL]},
+        )
     found = {}
-    for one in SCORERS[task](scorer):
+    for one in results.rows_of(task, scores):
         columns = {name: getattr(one, name) for name in ("value", "truth", "codec", "source")}
         known = {name: v for name, v in columns.items() if v is not None and not math.isnan(v)}
         found[one.measure] = {"items": one.items, **known}

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from unison_audio.model.layers import (
     ConvMLP,
@@ -42,6 +44,29 @@ def test_rotated_products_depend_on_the_distance_only() -> None:
     for distance in (-900, -3, 0, 40):
         diagonal = products.diagonal(distance)
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-3, rtol=0)
+
+
+def test_rotary_table_needs_no_float64_on_the_device() -> None:
+    expected = rotary_table(13, 64, 48, CPU)
+    rotary_table.cache_clear()
+    # Meta stands for a device without float64: on it the table would have no values to compare.
+    with torch.device("meta"):
+        table = rotary_table(13, 64, 48, CPU)
+    assert torch.equal(table, expected)
+    seen: list[tuple[str, torch.dtype]] = []
+
+    class Noted(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            out = function(*args, **(kwargs or {}))
+            seen.extend((x.device.type, x.dtype) for x in tree_leaves(out) if torch.is_tensor(x))
+            return out
+
+    rotary_table.cache_clear()
+    with Noted():
+        rotary_table(13, 64, 48, torch.device("meta"))
+    assert ("cpu", torch.float64) in seen
+    assert [kind for place, kind in seen if place == "meta"] == [torch.complex64]
+    rotary_table.cache_clear()
 
 
 def test_rotary_table_is_made_once() -> None:

@@ -1,61 +1,105 @@
-import json
+import dataclasses
 import math
 
 import pytest
 
-from unison_audio.nano.bars import Row, markdown, mean, write_report
+from unison_audio.evaluation.report.render import plain_html, plain_markdown
+from unison_audio.nano.bars import (
+    EVERY_TASK,
+    THRESHOLDS,
+    BarRow,
+    Threshold,
+    bars_table,
+    verdict,
+    with_thresholds,
+)
+from unison_audio.nano.metrics import NANO_METRICS
+from unison_audio.nano.results import FIGURES, mean
+from unison_audio.tasks.table import TASKS
 
 
 def row(**about):
-    return Row(**{"task": "tts", "measure": "words", "items": 4, "value": 0.5, **about})
+    return BarRow(**{"task": "tts", "measure": "words", "items": 4, "value": 0.5, **about})
 
 
 @pytest.mark.parametrize(
-    ("about", "bar", "met"),
+    ("about", "threshold", "bar", "met"),
     [
-        ({}, "", None),
-        ({"at_least": 0.5}, "at least 50.0 %", True),
-        ({"at_least": 0.51}, "at least 51.0 %", False),
-        ({"truth": 0.25, "above_truth": 0.25}, "at most 50.0 %", True),
-        ({"truth": 0.2, "above_truth": 0.25}, "at most 45.0 %", False),
-        ({"above_truth": 0.25}, "", None),
-        ({"at_most": 0.5}, "at most 50.0 %", True),
-        ({"at_most": 0.4}, "at most 40.0 %", False),
-        ({"value": math.nan, "at_least": 0.1}, "at least 10.0 %", False),
+        ({}, None, "", None),
+        ({}, Threshold(at_least=0.5), "at least 50.0 %", True),
+        ({}, Threshold(at_least=0.51), "at least 51.0 %", False),
+        ({"truth": 0.25}, Threshold(above_truth=0.25), "at most 50.0 %", True),
+        ({"truth": 0.2}, Threshold(above_truth=0.25), "at most 45.0 %", False),
+        ({}, Threshold(above_truth=0.25), "", None),
+        ({}, Threshold(at_most=0.5), "at most 50.0 %", True),
+        ({}, Threshold(at_most=0.4), "at most 40.0 %", False),
+        ({"value": math.nan}, Threshold(at_least=0.1), "at least 10.0 %", False),
     ],
 )
-def test_bars(about, bar, met):
-    assert (row(**about).bar, row(**about).met) == (bar, met)
+def test_thresholds(about, threshold, bar, met):
+    found = row(threshold=threshold, **about)
+    assert (found.bar, found.met) == (bar, met)
 
 
-def test_markdown_shows_every_figure():
-    table = markdown(
-        [
-            row(truth=0.25, codec=0.3, source=1.0, judge="ear", at_least=0.6),
-            row(value=1.2345, percent=False),
-        ]
+def test_the_table_shows_every_figure():
+    rows = [
+        row(truth=0.25, codec=0.3, source=1.0, model="asr", threshold=Threshold(at_least=0.6)),
+        row(value=1.2345, percent=False),
+    ]
+    lines = plain_markdown(bars_table(rows, ["A note."])).splitlines()
+    assert lines[:3] == ["### Nano's bars", "", "A note."]
+    assert lines[6] == (
+        "| tts | words | asr | 4 | 50.0 % | 25.0 % | 30.0 % | 100.0 % | at least 60.0 % | no |"
     )
-    lines = table.splitlines()
-    assert lines[2] == (
-        "| tts | words | ear | 4 | 50.0 % | 25.0 % | 30.0 % | 100.0 % | at least 60.0 % | **no** |"
-    )
-    assert lines[3] == "| tts | words |  | 4 | 1.234 |  |  |  |  |  |"
-    assert len({line.count("|") for line in lines}) == 1
-
-
-def test_files_agree_with_the_result(tmp_path):
-    rows = [row(at_least=0.4), row(value=math.nan)]
-    result = write_report(tmp_path, "nano", "Title", ["A note."], rows, {"seed": 0})
-    stored = json.loads((tmp_path / "nano.json").read_text())
-    assert stored["rows"][0] == result["rows"][0]
-    assert stored["rows"][0]["met"] is True
-    assert stored["rows"][1]["value"] is None  # JSON has no NaN
-    page = (tmp_path / "nano.md").read_text()
-    assert page.startswith("# Title\n\nA note.\n")
-    assert markdown(rows) in page
-    assert not list(tmp_path.glob("*.partial"))
+    assert lines[7] == "| tts | words |  | 4 | 1.234 |  |  |  |  |  |"
+    page = plain_html(bars_table(rows, ["<A note>"]))
+    assert "<td>at least 60.0 %</td><td>no</td>" in page
+    assert "&lt;A note&gt;" in page
 
 
 def test_mean_of_nothing_is_unknown():
     assert math.isnan(mean([]))
     assert mean([True, False]) == 0.5
+
+
+def test_every_bar_is_one_threshold_over_a_figure():
+    for threshold in THRESHOLDS.values():
+        assert sum(limit is not None for limit in dataclasses.asdict(threshold).values()) == 1
+    shown = {(task, spec.measure) for task, specs in FIGURES.items() for spec in specs}
+    assert {key for key in THRESHOLDS if key[0] != EVERY_TASK} <= shown
+
+
+def test_every_task_has_figures_of_known_metrics():
+    assert set(FIGURES) == {"codec", "sequences", *TASKS}
+    used = {name for specs in FIGURES.values() for spec in specs for name in spec.metrics}
+    assert used == set(NANO_METRICS)
+    assert {task for task, _ in THRESHOLDS} == {*FIGURES, EVERY_TASK}
+
+
+def test_thresholds_go_to_their_rows_alone():
+    rows = [
+        row(measure=measure, value=0.3, truth=0.1) for measure in ("word error rate", "another")
+    ]
+    limits = {("tts", "word error rate"): Threshold(above_truth=0.25)}
+    barred, free = with_thresholds(rows, limits)
+    assert (barred.bar, barred.met) == ("at most 35.0 %", True)
+    assert (free.bar, free.met) == ("", None)
+
+
+def test_the_verdict_names_what_is_missed():
+    rows = with_thresholds(
+        [
+            row(measure="word error rate", value=0.3, truth=0.1),
+            row(measure="gender", value=0.8),
+            row(measure="another", value=0.0),
+        ],
+        {
+            ("tts", "word error rate"): Threshold(above_truth=0.25),
+            ("tts", "gender"): Threshold(at_least=0.9),
+            ("t2a", "not measured"): Threshold(at_least=0.5),
+        },
+    )
+    assert verdict(rows) == (
+        "Of 2 bars measured, 1 are met; missed: tts, gender (80.0 %; at least 90.0 %)."
+    )
+    assert verdict(rows[:1]) == "Of 1 bars measured, 1 are met."

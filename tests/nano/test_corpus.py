@@ -145,7 +145,7 @@ def test_recordings_come_out_of_a_package_levelled_and_broken_ones_are_set_aside
 
 
 @needs_flite
-def test_a_build_that_was_cut_off_goes_on_and_gives_the_same_bytes(tmp_path, monkeypatch):
+def test_an_interrupted_build_resumes_and_gives_the_same_bytes(tmp_path, monkeypatch):
     voices = tuple(voice for voice in VOICES if voice.name in ("rms", "slt", "slt-top"))
     monkeypatch.setattr(nano_corpus, "VOICES", voices)
     nano_corpus.build(tmp_path / "whole", workers=1, scale=0.002)

@@ -1,31 +1,48 @@
 """The whole evaluation on a made-up corpus: tones for sounds, harmonic noise for speech."""
 
 import dataclasses
+import json
 import math
 import zlib
 
 import pytest
 import torch
 
+from unison_audio.audio import load
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.data.shards import write_shard
 from unison_audio.errors import InputError
+from unison_audio.evaluation.engine import System, look_up
+from unison_audio.evaluation.metrics import speech
 from unison_audio.evaluation.metrics.signal import median_f0
 from unison_audio.evaluation.models import event_classifier as sound_classes
+from unison_audio.evaluation.models import offline
+from unison_audio.evaluation.models.asr import Asr
 from unison_audio.evaluation.models.event_classifier_training import ClassifierRecipe
+from unison_audio.evaluation.suite import EvaluationConfig, MetricOptions
+from unison_audio.evaluation.systems import (
+    SYSTEMS,
+    ModelChoice,
+    SourceThroughCodec,
+    ThroughCodec,
+)
 from unison_audio.evaluation.test_sets import scenes
+from unison_audio.evaluation.test_sets.manifest import read_test_set
 from unison_audio.nano import evaluation as nano
+from unison_audio.nano import event_model, metrics, vocabulary_asr
 from unison_audio.nano import items as items_module
-from unison_audio.nano import metrics
-from unison_audio.nano.bars import CONTRAST, EVERY_TASK, FINAL, HALF, REST, SDR_GAIN, SEQUENCES
+from unison_audio.nano.bars import CONTRAST, EVERY_TASK, HALF, REST, SDR_GAIN, THRESHOLDS
 from unison_audio.nano.corpus import write_index
-from unison_audio.nano.vocabulary import held_out_texts
+from unison_audio.nano.evaluation import BarOptions, evaluate_nano
+from unison_audio.nano.items import SEQUENCES
+from unison_audio.nano.vocabulary import IsSentence, held_out_texts
+from unison_audio.nano.vocabulary_asr import NanoAsr
 from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.variants import VARIANTS
 
-RATE = 8000
+RATE = VARIANTS["nano"].sample_rate
 LABELS = {"a low hum": 400.0, "a bell": 900.0, "a whistle": 1600.0, "an alarm": 2600.0}
-UNJUDGED = "a murmur"
+UNRANKED = "a murmur"
 RANDOM = [t for t in held_out_texts(sentences=0) if 2 <= len(t.split()) <= 5][:6]
 SENTENCES = held_out_texts()[-6:]
 RECIPE = ClassifierRecipe(
@@ -43,10 +60,10 @@ def utterance(text, gender):
     return 0.1 * voice + 0.03 * torch.randn(len(time), generator=generator)
 
 
-class NoiseRecogniser:
+class NoiseAsr(Asr):
     """Knows the noise of every text and finds it by correlation."""
 
-    name = identity = "noise finder"
+    model = identity = "noise finder"
 
     def __init__(self):
         self.texts = {}
@@ -54,7 +71,10 @@ class NoiseRecogniser:
             generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
             self.texts[text] = torch.randn(RATE * len(text.split()) // 4, generator=generator)
 
-    def transcribe(self, waveform, sample_rate):
+    def transcribe(self, waves):
+        return [self.find(torch.from_numpy(wave)) for wave in waves]
+
+    def find(self, waveform):
         best = {}
         for text, noise in self.texts.items():
             size = 2 * len(waveform)
@@ -74,23 +94,24 @@ class BandEncoder:
         return (spectrum.abs().mean(dim=1) + 1e-3).log()
 
 
-class StubListener:
-    """Stands in for the listeners: loud is good, deep is spoken, the pitch is the voice."""
+class StubModel:
+    """Stands in for models of speech: loud is good, deep is spoken, the pitch is the voice."""
 
-    name = identity = "stub"
+    model = identity = "stub"
+    seconds = 9.01
 
     def overall(self, waveform, sample_rate):
         return 1.0 + 4.0 * float(waveform.square().mean() > 1e-4)
 
-    def seconds(self, waveform, sample_rate):
+    def speech_seconds(self, waveform, sample_rate):
         # No sound is as deep as the voices.
-        frames = waveform[: len(waveform) // 512 * 512].view(-1, 512) * torch.hann_window(512)
-        deep = torch.fft.rfft(frames).abs()[:, 3:20].amax(dim=1) / 128
-        return float((deep > 0.03).float().sum()) * 512 / sample_rate
+        frames = waveform[: len(waveform) // 1024 * 1024].view(-1, 1024) * torch.hann_window(1024)
+        deep = torch.fft.rfft(frames).abs()[:, 3:20].amax(dim=1) / 256
+        return float((deep > 0.03).float().sum()) * 1024 / sample_rate
 
-    def embed(self, waveform, sample_rate):
-        pitch = median_f0(waveform, sample_rate)
-        return torch.tensor([float(pitch > 150), float(pitch <= 150)])
+    def embed(self, waves):
+        pitches = [median_f0(torch.from_numpy(wave), RATE) for wave in waves]
+        return [torch.tensor([float(pitch > 150), float(pitch <= 150)]) for pitch in pitches]
 
 
 def clip(kind, split, number, wave, **about):
@@ -111,7 +132,7 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     clips = []
     for split in ("train", "heldout"):
-        for label, frequency in [*LABELS.items(), (UNJUDGED, 405.0)]:
+        for label, frequency in [*LABELS.items(), (UNRANKED, 405.0)]:
             for k in range(3):
                 time = torch.arange(round((0.7 + 0.2 * k) * RATE)) / RATE
                 wave = 0.2 * torch.sin(2 * math.pi * frequency * (1 + 0.02 * k) * time)
@@ -145,114 +166,143 @@ class PlainCodec:
         return latent.transpose(1, 2).flatten(1)
 
 
-class Oracle:
+class Oracle(System):
     """Answers with the target, or with the source and silence."""
 
-    variant = VARIANTS["nano"]
-    codec = PlainCodec()
+    name, sample_rate = "unison", RATE
 
-    def __init__(self, knows):
-        self.knows, self.calls, self.die_after = knows, [], None
+    def __init__(self, knows, **settings):
+        self.knows, self.settings, self.calls, self.die_after = knows, settings, [], None
 
-    def run(self, batch, *, steps=None, guidance_scale=None, seed=0):
+    @property
+    def identity(self):
+        return {"knows": self.knows, **self.settings}
+
+    def generate(self, test_set, items):
         if self.die_after is not None and len(self.calls) >= self.die_after:
             raise KeyboardInterrupt
-        self.calls.append((batch.task, len(batch.target), seed))
-        if self.knows:
-            return batch.target.clone()
-        return batch.target * 0 if batch.source is None else batch.source.clone()
+        self.calls.append((test_set.name, [item.id for item in items]))
+        answers = []
+        for item in items:
+            role = "target" if self.knows or not item.source else "source"
+            wave = load(test_set.path(item, role), sample_rate=RATE)
+            answers.append(wave if self.knows or item.source else 0 * wave)
+        return answers
+
+
+class StubAsr(NanoAsr):
+    """Both models are the finder of noises."""
+
+    def __init__(self):
+        self.sentences = self.sequences = NoiseAsr()
+        self.is_sentence = IsSentence()
 
 
 @pytest.fixture
 def stubs(monkeypatch):
-    monkeypatch.setattr(nano, "FreeRecogniser", NoiseRecogniser)
-    monkeypatch.setattr(nano, "VocabularyRecogniser", NoiseRecogniser)
-    monkeypatch.setattr(nano, "SoundEncoder", BandEncoder)
-    monkeypatch.setattr(nano, "JointEncoder", lambda encoders: encoders[0])
+    for module in (vocabulary_asr, metrics):
+        monkeypatch.setattr(module, "NanoAsr", StubAsr)
+    for module in (event_model, offline):
+        monkeypatch.setattr(module, "event_encoder", BandEncoder)
+    monkeypatch.setattr(speech, "Dnsmos", StubModel)
+    monkeypatch.setattr(speech, "SileroVad", StubModel)
+    monkeypatch.setattr(metrics, "Resemblyzer", StubModel)
     monkeypatch.setattr(nano, "require_packages", lambda: None)
-    monkeypatch.setattr(sound_classes, "NOT_JUDGED", frozenset({UNJUDGED}))
-    for listener in ("QualityListener", "PresenceListener", "VoiceListener"):
-        monkeypatch.setattr(nano, listener, StubListener)
+    monkeypatch.setattr(sound_classes, "UNRANKED", frozenset({UNRANKED}))
 
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
-    return tmp_path_factory.mktemp("judge") / "classifier"
+    return tmp_path_factory.mktemp("model") / "classifier"
 
 
 @pytest.fixture
-def measure(stubs, corpus, classifier):
+def measure(stubs, corpus, classifier, monkeypatch):
     def run(model, out, **settings):
-        settings = {"items": 6, "classifier": classifier, "recipe": RECIPE, **settings}
-        return nano.evaluate_nano(model, corpus, out, **settings)
+        codec = PlainCodec()
+        for name, system in (
+            ("unison", model),
+            ("through-codec", ThroughCodec(codec)),
+            ("source-through-codec", SourceThroughCodec(codec)),
+        ):
+            monkeypatch.setitem(SYSTEMS, name, lambda choice, system=system: system)
+        batch = settings.pop("batch", 8)
+        options = BarOptions(**{"items": 6, "classifier": classifier, "recipe": RECIPE, **settings})
+        out.mkdir(parents=True, exist_ok=True)
+        config = EvaluationConfig(
+            choice=ModelChoice(model="nano"),
+            out=out,
+            batch=batch,
+            metric_options=MetricOptions(bootstrap=0),
+        )
+        return evaluate_nano(config, corpus, tables="bars", options=options)["about"]
 
     return run
 
 
 def barred(result):
-    return {(row["task"], row["measure"]): row for row in result["rows"] if row["met"] is not None}
+    return {(row["task"], row["measure"]): row for row in result["bars"] if row["met"] is not None}
 
 
 def test_a_model_that_gives_the_target_meets_every_bar(measure, tmp_path):
     result = measure(Oracle(knows=True), tmp_path)
     rows = barred(result)
-    assert set(rows) == set(FINAL)
+    assert set(rows) == set(THRESHOLDS)
     for (task, name), row in rows.items():
         if (task, name) == ("denoise", SDR_GAIN):
             assert row["value"] > 50  # the target itself
         assert row["met"], (task, name, row)
         if row["truth"] is not None and row["percent"]:
             assert row["value"] == pytest.approx(row["truth"], abs=0.18), (task, name)
-    assert {row["task"] for row in result["rows"]} == {"codec", SEQUENCES, EVERY_TASK, *TASKS}
-    assert {r["items"] for r in result["rows"] if r["task"] == SEQUENCES} == {18}
-    replaced = {row["measure"]: row for row in result["rows"] if row["task"] == "edit_replace"}
+    assert {row["task"] for row in result["bars"]} == {"codec", SEQUENCES, EVERY_TASK, *TASKS}
+    assert {r["items"] for r in result["bars"] if r["task"] == SEQUENCES} == {18}
+    replaced = {row["measure"]: row for row in result["bars"] if row["task"] == "edit_replace"}
     assert replaced[REST]["source"] < 0.05  # what is alike in source and target
-    insert = {row["measure"]: row for row in result["rows"] if row["task"] == "speech_insert"}
+    insert = {row["measure"]: row for row in result["bars"] if row["task"] == "speech_insert"}
     assert insert[HALF]["source"] <= 0.2
-    timed = {row["measure"]: row for row in result["rows"] if row["task"] == "timed"}
+    timed = {row["measure"]: row for row in result["bars"] if row["task"] == "timed"}
     assert timed["energy inside the windows"]["value"] > 0.99
     assert timed[CONTRAST]["value"] > 30  # the noise floor lies 50 dB below
-    page = (tmp_path / "nano.md").read_text()
+    page = (tmp_path / "tables.md").read_text()
     assert "| tts | word error rate |" in page
-    assert f"Of {len(FINAL)} bars measured, {len(FINAL)} are met." in page
-    judge = result["about"]["judges"]["classifier"]
-    assert (judge["labels"], judge["classes"], set(judge["by_class"])) == (5, 4, set(LABELS))
-    asked = "".join(path.read_text() for path in (tmp_path / "items/t2a").glob("*.txt"))
-    assert UNJUDGED not in asked
-    assert (tmp_path / "items/edit_add/000-source.flac").is_file()
+    assert f"Of {len(THRESHOLDS)} bars measured, {len(THRESHOLDS)} are met." in page
+    assert "Nano&#x27;s bars" in (tmp_path / "report.html").read_text()
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert len(written["about"]["bars"]) == len(result["bars"])
+    accuracy = result["models"]["classifier"]
+    assert (accuracy["labels"], accuracy["classes"]) == (5, 4)
+    assert set(accuracy["by_class"]) == set(LABELS)
+    asked = read_test_set(tmp_path / "sets" / "nano-t2a").items
+    assert not any(UNRANKED in item.instruction for item in asked)
+    assert (tmp_path / "outputs/unison/nano-edit_add/000.flac").is_file()
 
 
 def test_a_model_that_gives_the_source_misses_the_bars(measure, tmp_path):
     tasks = ["tts", "edit_remove", "speech_insert", "speech_delete", "denoise"]
     rows = barred(measure(Oracle(knows=False), tmp_path, tasks=tasks))
-    assert set(rows) == {key for key in FINAL if key[0] in tasks}
+    assert set(rows) == {key for key in THRESHOLDS if key[0] in tasks}
     assert not any(row["met"] for row in rows.values())
-    assert "missed: tts, word error rate (" in (tmp_path / title_of(tasks)).read_text()
+    assert "missed: tts, word error rate (" in (tmp_path / "tables.md").read_text()
     nearer = [row["value"] for (_, name), row in rows.items() if name.startswith("nearer")]
     assert nearer == [0.0] * 4  # a copy is not nearer than what it copies
 
 
-def test_goes_on_after_a_kill_and_repeats_nothing(measure, tmp_path, monkeypatch):
-    monkeypatch.setattr(items_module, "CHUNK", 3)
+def test_a_killed_run_resumes_and_repeats_nothing(measure, tmp_path):
     whole = Oracle(knows=True)
-    expected = measure(whole, tmp_path / "whole", tasks=["denoise"])
-    assert [call[1:] for call in whole.calls] == [(3, 0), (3, 3)]
+    expected = measure(whole, tmp_path / "whole", tasks=["denoise"], batch=3)
+    assert [len(ids) for _, ids in whole.calls] == [3, 3]
     model = Oracle(knows=True)
     model.die_after = 1
     with pytest.raises(KeyboardInterrupt):
-        measure(model, tmp_path / "cut", tasks=["denoise"])
+        measure(model, tmp_path / "cut", tasks=["denoise"], batch=3)
     model.die_after = None
-    result = measure(model, tmp_path / "cut", tasks=["denoise"])
+    result = measure(model, tmp_path / "cut", tasks=["denoise"], batch=3)
     assert model.calls == whole.calls
     assert same(result) == same(expected)
-    measure(model, tmp_path / "cut", tasks=["denoise"])
+    measure(model, tmp_path / "cut", tasks=["denoise"], batch=3)
     assert len(model.calls) == 2
-    measure(model, tmp_path / "cut", tasks=["denoise"], steps=7)  # another setting: made again
-    assert len(model.calls) == 4
-
-
-def title_of(tasks):
-    return f"{'-'.join(['nano', *(task for task in TASKS if task in tasks)])}.md"
+    with pytest.raises(InputError, match="outputs of another identity"):
+        measure(Oracle(knows=True, steps=7), tmp_path / "cut", tasks=["denoise"], batch=3)
 
 
 def test_runs_of_different_tasks_are_put_together(measure, tmp_path):
@@ -264,26 +314,13 @@ def test_runs_of_different_tasks_are_put_together(measure, tmp_path):
     result = measure(model, tmp_path / "parts", tasks=["t2a", "tts", "denoise"])
     assert model.calls == made
     assert same(result) == same(expected)
-    (tmp_path / "parts/items/denoise/000-output.flac").unlink()  # scores are kept by themselves
     again = measure(model, tmp_path / "parts", tasks=["denoise", "codec"])
-    assert {row["task"] for row in again["rows"]} == {"denoise", "codec"}
+    assert {row["task"] for row in again["bars"]} == {"denoise", "codec"}
     assert model.calls == made
 
 
-def test_another_version_of_the_scores_scores_again(measure, tmp_path, monkeypatch):
-    model = Oracle(knows=True)
-    scored = []
-    monkeypatch.setitem(metrics.SCORERS, "denoise", lambda scorer: scored.append(scorer) or [])
-    measure(model, tmp_path, tasks=["denoise"])
-    measure(model, tmp_path, tasks=["denoise"])
-    assert len(scored) == 1
-    monkeypatch.setattr(nano, "SCORES_VERSION", metrics.SCORES_VERSION + 1)
-    measure(model, tmp_path, tasks=["denoise"])
-    assert (len(scored), len(model.calls)) == (2, 1)
-
-
 def same(result):
-    return [row for row in result["rows"] if not row["measure"].startswith("computing")]
+    return [row for row in result["bars"] if not row["measure"].startswith("computing")]
 
 
 def test_items_are_those_of_evaluation(corpus):
@@ -293,7 +330,7 @@ def test_items_are_those_of_evaluation(corpus):
 
     def build(task, seed=0):
         kept = [c for c in clips if c.record.split != "train"]
-        return items_module.join(items_module.build_items(task, kept, PlainCodec(), 8, seed, 5.12))
+        return items_module.join(items_module.build_items(task, kept, VARIANTS["nano"], 8, seed))
 
     tts = build("tts")
     texts = [detail["text"] for detail in tts.details]
@@ -303,7 +340,7 @@ def test_items_are_those_of_evaluation(corpus):
     assert [d["snr_db"] for d in build("t2as").details] == [0.0] * 8
     assert [d["speech_snr_db"] for d in build("speech_insert").details] == [10.0] * 8
     labels = [detail["labels"][0] for detail in build("t2a").details]
-    assert {labels.count(label) for label in (*LABELS, UNJUDGED)} <= {1, 2}  # in turn
+    assert {labels.count(label) for label in (*LABELS, UNRANKED)} <= {1, 2}  # in turn
     assert torch.equal(build("edit_add").target, build("edit_add").target)
     assert not torch.equal(build("edit_add").target, build("edit_add", seed=1).target)
 
@@ -313,7 +350,7 @@ def test_no_scene_holds_two_sounds_of_one_class(corpus, monkeypatch):
 
     monkeypatch.setattr(sound_classes, "MERGED", {"a bell": "metal", "an alarm": "metal"})
     clips = read_corpus(corpus, RATE, split="heldout")
-    chunks = items_module.build_items("t2a_mix", clips, PlainCodec(), 12, 0, 5.12)
+    chunks = items_module.build_items("t2a_mix", clips, VARIANTS["nano"], 12, 0)
     for detail in items_module.join(chunks).details:
         assert not {"a bell", "an alarm"} <= set(detail["labels"])
 
@@ -347,3 +384,24 @@ def test_a_noise_floor_lies_under_source_and_target():
 def test_refusals(measure, tmp_path, settings, message):
     with pytest.raises(InputError, match=message):
         measure(Oracle(knows=True), tmp_path, **settings)
+
+
+def test_nano_answers_every_kind_of_item(corpus, tmp_path, monkeypatch):
+    """With the packaged weights: an instruction that the model refuses would count as failed."""
+    monkeypatch.setattr(sound_classes, "UNRANKED", frozenset({UNRANKED}))
+    config = EvaluationConfig(
+        choice=ModelChoice(model="nano", options={"steps": 1, "num_candidates": 1}),
+        out=tmp_path,
+        stages=("build", "generate"),
+    )
+    evaluate_nano(config, corpus, tables="bars", options=BarOptions(items=2))
+    found = {}
+    for folder in (tmp_path / "outputs").glob("*/*"):
+        made = look_up(folder, read_test_set(tmp_path / "sets" / folder.name))
+        assert not made.failed, made.failed
+        assert made.missing == 0
+        found.setdefault(folder.parent.name, set()).add(folder.name)
+    sets = {f"nano-{task}" for task in (*TASKS, SEQUENCES)}
+    edits = {f"nano-{task}" for task, row in TASKS.items() if row.needs == ("source",)}
+    assert found["unison"] == found["ground-truth"] == found["through-codec"] == sets
+    assert found["copy-source"] == found["source-through-codec"] == edits

@@ -1,13 +1,10 @@
-import dataclasses
-
+import numpy as np
 import pytest
 import torch
 
 from unison_audio.evaluation.metrics.signal import LSD_EPS, LSD_N_FFT, lsd
 from unison_audio.evaluation.test_sets.scenes import FLOOR_DBFS
-from unison_audio.nano.bars import EVERY_TASK, FINAL, SEQUENCES, Bar, Row, verdict, with_bars
-from unison_audio.nano.metrics import SCORERS, SILENCE, window_contrasts
-from unison_audio.tasks.table import TASKS
+from unison_audio.nano.metrics import SILENCE, nearest_is_own, window_contrasts
 
 RATE = 1000
 
@@ -55,38 +52,7 @@ def test_windows_over_everything_have_nothing_to_stand_above():
     assert window_contrasts(torch.ones(RATE), [(0.0, 0.95)], RATE) == []
 
 
-def test_every_task_has_a_scorer_and_final_bars():
-    assert set(SCORERS) == {"codec", SEQUENCES, *TASKS}
-    assert {task for task, _ in FINAL} == {*SCORERS, EVERY_TASK}
-
-
-def test_a_bar_is_one_threshold():
-    for bar in FINAL.values():
-        assert sum(figure is not None for figure in dataclasses.asdict(bar).values()) == 1
-
-
-def test_bars_are_put_to_their_rows_alone():
-    rows = [
-        Row(task="tts", measure=measure, items=1, value=0.3, truth=0.1, at_least=0.9)
-        for measure in ("word error rate", "another")
-    ]
-    barred, free = with_bars(rows, {("tts", "word error rate"): Bar(above_truth=0.25)})
-    assert (barred.bar, barred.met) == ("at most 35.0 %", True)
-    assert (free.bar, free.met) == ("", None)
-
-
-def test_the_verdict_names_what_is_missed():
-    rows = [
-        Row(task="tts", measure="word error rate", items=1, value=0.3, truth=0.1),
-        Row(task="tts", measure="gender", items=1, value=0.8),
-        Row(task="tts", measure="another", items=1, value=0.0),
-    ]
-    bars = {
-        ("tts", "word error rate"): Bar(above_truth=0.25),
-        ("tts", "gender"): Bar(at_least=0.9),
-        ("t2a", "not measured"): Bar(at_least=0.5),
-    }
-    assert verdict(rows, bars) == (
-        "Of 2 bars measured, 1 are met; missed: tts, gender (80.0 %; at least 90.0 %)."
-    )
-    assert verdict(rows[:1], bars) == "Of 1 bars measured, 1 are met."
+def test_own_voice_must_be_nearest():
+    own, other = np.array([1.0, 0.0]), np.array([[0.0, 1.0], [0.6, 0.8]])
+    assert nearest_is_own(own, [other], np.array([0.9, 0.44]))
+    assert not nearest_is_own(own, [other], np.array([0.2, 0.98]))

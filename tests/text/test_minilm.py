@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
@@ -108,3 +109,21 @@ def test_files_that_cannot_be_used_are_refused(
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=r"cannot be loaded from .*pip install"):
         MiniLmEncoder(TextSetup(picks=(1,), files=tmp_path))
+
+
+@pytest.mark.parametrize("layer", ["encoder.layer.2.", "embeddings.position"])
+def test_a_file_without_some_tensors_is_refused(layer: str, tmp_path: Path) -> None:
+    whole = _packaged()
+    assert whole is not None
+    shutil.copy(whole / "tokenizer.json", tmp_path)
+    weights = load_file(whole / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if not name.startswith(layer)}
+    assert len(kept) < len(weights)
+    save_file(kept, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=rf"{layer}.* missing or misshapen"):
+        MiniLmEncoder(TextSetup(picks=(1,), files=tmp_path))
+
+
+def test_a_window_is_refused() -> None:
+    with pytest.raises(InputError, match="no text window"):
+        MiniLmEncoder(TextSetup(picks=(1,), window=126))

@@ -37,3 +37,12 @@ def test_packs_hold_each_text_once_and_no_more_than_allowed():
     for each in packs:
         for number, span in each.spans:
             assert each.tokens[span] == texts[number]
+
+
+def test_the_last_tokens_of_prefix_and_text_are_found():
+    (one,) = pack([[5, 6], [7]], prefix=[1, 2, 3], most=10)
+    second = one.spans[1][1]
+    whole = [1, 2, 3, 7]
+    for count in range(1, 5):
+        found = [one.tokens[i] for i in one.last(second, count)]
+        assert found == whole[-count:]

@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 from qwen_files import LAYERS, WIDTH, reference_states, write_qwen
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from unison_audio.errors import InputError
@@ -102,6 +103,39 @@ def test_only_the_layers_needed_are_computed(model, files):
     assert difference(states.penultimate[0], expected) < 1e-5
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("window", [1, 20, 45, 126])
+def test_a_window_gives_the_end_of_the_whole_prompt(model, files, window, streamed):
+    encoder = make(files, penultimate=True, streamed=streamed, window=window)
+    states = encoder.encode(TEXTS)
+    longest = 0
+    for row, text in enumerate(TEXTS):
+        tokens, _ = chat_tokens(files, text)
+        count = min(len(tokens), window)
+        longest = max(longest, count)
+        expected = reference_states(model, tokens)
+        assert int(states.mask[row].sum()) == count
+        for k, pick in enumerate(PICKS):
+            ours = states.hidden_states[row, k, :count]
+            assert difference(ours, expected[pick][-count:]) < 1e-5
+        assert difference(states.penultimate[row, :count], expected[-2][-count:]) < 1e-5
+        assert not states.hidden_states[row, :, count:].any()
+    assert states.mask.shape[1] == longest  # nothing is computed or stored beyond the longest
+
+
+def test_one_cache_folder_serves_several_windows(model, files, tmp_path):
+    plain = make(files, cache=tmp_path).encode(TEXTS[:1])
+    for window in (3, 30):
+        states = make(files, cache=tmp_path, window=window).encode(TEXTS[:1])
+        again = make(files, cache=tmp_path, window=window).encode(TEXTS[:1])
+        assert torch.equal(states.hidden_states, again.hidden_states)
+        assert states.mask.shape[1] == window
+    assert torch.equal(
+        plain.hidden_states[:, :, -3:],
+        make(files, cache=tmp_path, window=3).encode(TEXTS[:1]).hidden_states,
+    )
+
+
 def test_without_a_system_prompt_there_is_no_system_turn(model, files):
     states = make(files, system_prompt="").encode(TEXTS[:1])
     tokens, system = chat_tokens(files, TEXTS[0], system="")
@@ -142,6 +176,16 @@ def test_too_long_an_instruction_is_refused(model, files):
     assert encoder.encode([room]).mask.shape[1] == len(over) - system
 
 
+def keep_tensors(folder, wanted):
+    """Takes tensors out of the shards and of their index."""
+    for path in folder.glob("*.safetensors"):
+        save_file({k: v for k, v in load_file(path).items() if wanted(k)}, path)
+    index = folder / "model.safetensors.index.json"
+    stored = json.loads(index.read_text())
+    stored["weight_map"] = {k: v for k, v in stored["weight_map"].items() if wanted(k)}
+    index.write_text(json.dumps(stored))
+
+
 def test_what_cannot_be_a_model_is_told(model, files, tmp_path):
     def broken(change):
         folder = tmp_path / change.__name__
@@ -162,6 +206,22 @@ def test_what_cannot_be_a_model_is_told(model, files, tmp_path):
         config = (folder / "config.json").read_text()
         (folder / "config.json").write_text(config.replace('te_size": 96', 'te_size": 128'))
 
+    def lacks_layer(folder):
+        keep_tensors(folder, lambda name: ".layers.5." not in name)
+
+    def lacks_embedding(folder):
+        keep_tensors(folder, lambda name: "embed_tokens" not in name)
+
+    def fewer_layers(folder):
+        config = (folder / "config.json").read_text()
+        text = config.replace('"num_hidden_layers": 28', '"num_hidden_layers": 26')
+        (folder / "config.json").write_text(text)
+
+    def pickle_alone(folder):
+        for path in folder.glob("*.safetensors*"):
+            path.unlink()
+        torch.save({"unrelated": torch.zeros(3)}, folder / "pytorch_model.bin")
+
     def lacks_tokenizer(folder):
         for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"):
             (folder / name).unlink()
@@ -171,10 +231,15 @@ def test_what_cannot_be_a_model_is_told(model, files, tmp_path):
         (lacks_index, "index.json cannot be read"),
         (other_model, "'qwen2' instead of 'qwen2_5_omni'"),
         (other_size, "config.json asks for"),
+        (lacks_layer, r"has no tensor for layers\.5\."),
+        (lacks_embedding, "has no tensor for embed_tokens"),
+        (pickle_alone, "index.json cannot be read"),
         (lacks_tokenizer, "no tokenizer"),
     ):
         with pytest.raises(InputError, match=message):
             make(broken(change))
+    with pytest.raises(InputError, match=r"does not ask for, layers\.26\."):
+        make(broken(fewer_layers), picks=(1, 2))
     with pytest.raises(InputError, match=r"Layers \[29\].*1 to 28"):
         make(files, picks=(1, 29))
 
@@ -212,32 +277,24 @@ def test_a_damaged_file_is_computed_again(model, files, tmp_path):
     assert torch.equal(encoder.encode(TEXTS[:1]).hidden_states, first.hidden_states)
 
 
-def test_only_what_is_needed_is_downloaded(model, files, tmp_path, monkeypatch):
-    fetched = []
-
-    def hf_hub_download(name, file):
-        fetched.append((name, file))
-        return str(files / file)
-
-    def snapshot_download(name, allow_patterns):
-        fetched.extend((name, file) for file in allow_patterns)
-        for file in allow_patterns:
-            if (files / file).exists():
-                shutil.copy(files / file, tmp_path / file)
-        return str(tmp_path)
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+def test_only_what_is_needed_is_downloaded(model, files, hub):
+    content = {path.name: path.read_bytes() for path in files.iterdir() if path.is_file()}
+    unneeded = {"model-00003-of-00003.safetensors": b"the talker", "README.md": b"a card"}
+    hub.repos["Qwen/Qwen2.5-Omni-3B"] = content | unneeded
     states = TEXT_ENCODERS["qwen2.5-omni-3b"](TextSetup(picks=(1,))).encode(TEXTS[:1])
     assert states.hidden_states.shape[1] == 1
-    names, downloaded = zip(*fetched, strict=True)
-    assert set(names) == {"Qwen/Qwen2.5-Omni-3B"}
-    shards = {file for file in downloaded if file.endswith(".safetensors")}
-    assert shards == {f"model-0000{i}-of-00003.safetensors" for i in (1, 2)}
+    fetched = {path.rpartition("/")[2] for method, path in hub.asked if method == "GET"}
+    assert "model-00002-of-00003.safetensors" in fetched
+    assert not fetched & set(unneeded)
+    hub.asked.clear()
+    again = TEXT_ENCODERS["qwen2.5-omni-3b"](TextSetup(picks=(1,))).encode(TEXTS[:1])
+    assert torch.equal(again.hidden_states, states.hidden_states)
+    assert not hub.asked  # a complete cache needs no network
 
-    def unreachable(*_, **__):
-        raise ConnectionError("no route")
 
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", unreachable)
-    with pytest.raises(InputError, match=r"cannot be had.*no route.*give a folder"):
+def test_a_model_that_cannot_be_had_is_told(hub):
+    with pytest.raises(InputError, match=r"cannot be had.*no repository.*--text-files"):
+        TEXT_ENCODERS["qwen2.5-omni-7b"](TextSetup(picks=(1,)))
+    hub.repos["Qwen/Qwen2.5-Omni-7B"] = {"config.json": b"{}"}
+    with pytest.raises(InputError, match=r"has no model\.safetensors\.index\.json"):
         TEXT_ENCODERS["qwen2.5-omni-7b"](TextSetup(picks=(1,)))

@@ -1,8 +1,9 @@
 """The commands that measure models."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -10,14 +11,101 @@ from unison_audio.cli.options import MachineFlags, SamplingFlags
 from unison_audio.errors import InputError
 
 if TYPE_CHECKING:
+    from unison_audio.evaluation.suite import EvaluationConfig, MetricOptions
     from unison_audio.evaluation.systems import ModelChoice
     from unison_audio.sampling_params import SamplingParams
 
-evaluate = App(name="evaluate", help="Measure a model; what was cut off is gone on with.")
+evaluate = App(name="evaluate", help="Measure a model. Rerun a killed command to resume it.")
 
 Weights = Annotated[str, Parameter(name=["--variant"])]
 
 Names = Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")]
+
+Old = Parameter(show=False)
+"""A flag's name before 0.2.0; it works until 0.3.0 and stands in no help."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RunFlags:
+    """How to run an evaluation."""
+
+    sets: Names = None
+    """Test sets of the paper's kinds; by default all."""
+    systems: Names = None
+    """Some of ground-truth, through-codec, copy-source, sdedit, zeta and unison; by default all."""
+    seed: int = 0
+    """Seed of the test sets, the noise and the bootstrap."""
+    batch: int = 8
+    """Items answered at once."""
+    ray_address: str | None = None
+    """Address of a Ray cluster that shares the work; auto is this machine's, local starts one."""
+    workers: int = 2
+    """Jobs at once, through Ray."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SetFlags:
+    """What is built and answered."""
+
+    outputs: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative="")] = None
+    """Folders of other systems' sounds, named by the items' ids; the folder's name is theirs."""
+    counts: Names = None
+    """Other numbers of items than the paper's, such as audiocaps=100 timed=20."""
+    stages: Names = None
+    """Some of build, generate and score; by default all."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class MetricFlags:
+    """What is measured, and by which models."""
+
+    metrics: Names = None
+    """Metrics; by default all that the tasks ask for."""
+    metric_models: Names = None
+    """Local files of metric models, such as whisper=FOLDER cnn14=FILE."""
+    metric_device: str | None = None
+    """Device of the metric models; by default the model's."""
+    offline_models: Annotated[bool, Parameter(negative="")] = False
+    """Use metric models out of packages where no others are given."""
+    bootstrap: int = 1000
+    """Resamples for the intervals."""
+    judges: Annotated[
+        list[str] | None, Parameter(consume_multiple=True, negative="", show=False)
+    ] = None
+    """The old name of --metric-models."""
+    judge_device: Annotated[str | None, Old] = None
+    """The old name of --metric-device."""
+    offline_judges: Annotated[bool, Parameter(negative="", show=False)] = False
+    """The old name of --offline-models."""
+
+    def options(self, device: str) -> "MetricOptions":
+        """As the library takes them."""
+        from unison_audio.evaluation.suite import MetricOptions
+
+        files = _pairs("metric-models", [*(self.metric_models or ()), *(self.judges or ())])
+        return MetricOptions(
+            paths={name: Path(value) for name, value in files},
+            device=self.metric_device or self.judge_device or device,
+            offline=self.offline_models or self.offline_judges,
+            bootstrap=self.bootstrap,
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BarFlags:
+    """What nano's table of bars is measured on."""
+
+    items: int = 100
+    """Items of tts, t2a, edit_add, edit_remove, speech_insert, speech_delete and denoise; the other
+    tasks have a quarter of them, sequences three times as many."""
+    tasks: Names = None
+    """Tasks of the table of bars, codec, or sequences (of random words); by default all."""
+    classifier: Path | None = None
+    """Folder of the event classifier; it is trained there where it is missing."""
 
 
 @evaluate.command(name="nano")
@@ -27,84 +115,33 @@ def evaluate_nano(
     out: Path,
     variant: Weights = "nano",
     tables: Literal["all", "bars", "sets"] = "all",
-    items: int = 100,
-    tasks: Names = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    seed: int = 0,
-    classifier: Path | None = None,
-    sets: Names = None,
-    systems: Names = None,
-    ray_address: str | None = None,
-    workers: int = 2,
+    bars: BarFlags | None = None,
+    run: RunFlags | None = None,
+    sampling: SamplingFlags = None,
 ) -> None:
-    """Measure nano against its bars, and on test sets of the paper's kinds, by offline judges.
+    """Measure nano against its bars and on test sets of the paper's kinds, without a network.
 
-    Runs of different tasks may share a folder, also at the same time; a last run of all tasks
-    then takes what they left and prints the whole table.
+    Runs of different tasks may share a folder, also at the same time. A last run of all tasks
+    reuses their work and prints the whole table.
 
     Args:
         corpus: What 'unison-audio data nano' wrote.
-        out: The folder for the tables, the sounds and what the judges heard.
+        out: Folder of test sets, sounds, features and the report.
         variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
         tables: Only the table of bars, only the tables of the paper's kinds, or all.
-        items: Items of tts, t2a, edit_add, edit_remove, speech_insert, speech_delete and denoise;
-            the other tasks have a quarter of them, sequences three times as many.
-        tasks: Which tasks of the table of bars, codec, or sequences (of random words); by default
-            all.
-        steps: Steps of sampling.
-        guidance: How closely the instruction is followed.
-        seed: Of the items and of the noise.
-        classifier: Folder of the event classifier that judges sounds; trained there where it is
-            missing.
-        sets: Which test sets of the paper's kinds; by default all.
-        systems: Which systems on them; by default all: the model, references and baselines.
-        ray_address: Address of a Ray cluster that shares the work on the test sets; local starts
-            one.
-        workers: How many work at once, through Ray.
+        bars: What the bars are measured on; each option has its own flag.
+        run: How to run; each option has its own flag.
+        sampling: Sampling options; each has its own flag.
     """
-    from unison_audio.evaluation import suite
-    from unison_audio.evaluation.systems import SYSTEMS, ModelChoice
-    from unison_audio.files import make_folder
-    from unison_audio.nano import evaluation
+    from unison_audio.evaluation.suite import MetricOptions
     from unison_audio.nano import evaluation as nano
-    from unison_audio.pipeline import Unison
 
-    if items < 1:
-        raise InputError(f"items is {items}; it must be at least 1.")
-    make_folder(out)
-    if tables != "sets":
-        nano.evaluate_nano(
-            Unison.from_pretrained(variant),
-            corpus,
-            out,
-            items=items,
-            steps=steps,
-            guidance_scale=guidance,
-            seed=seed,
-            tasks=tasks,
-            classifier=classifier,
-        )
-    if tables != "bars":
-        asked = {"steps": steps, "guidance_scale": guidance}
-        evaluation.evaluate_nano_sets(
-            ModelChoice(
-                model=variant,
-                seed=seed,
-                options={name: value for name, value in asked.items() if value is not None},
-            ),
-            corpus,
-            out,
-            sets=sets,
-            systems=systems or tuple(SYSTEMS),
-            judging=suite.Judging(
-                offline=True, paths={"classifier": nano.classifier_folder(out, classifier)}
-            ),
-            seed=seed,
-            ray_address=ray_address,
-            workers=workers,
-        )
-        _tell(out)
+    bars, run = bars or BarFlags(), run or RunFlags()
+    choice = _choice(variant, run.seed, sampling, MachineFlags())
+    options = nano.BarOptions(items=bars.items, tasks=bars.tasks, classifier=bars.classifier)
+    config = _config(choice, out, run, metric_options=MetricOptions(offline=True))
+    nano.evaluate_nano(config, corpus, tables=tables, options=options)
+    _print_report(out, tables=tables != "bars")
 
 
 @evaluate.command(name="paper")
@@ -113,20 +150,9 @@ def evaluate_paper(
     data: Path,
     out: Path,
     variant: Weights = "d24-16k",
-    sets: Names = None,
-    systems: Names = None,
-    outputs: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative="")] = None,
-    metrics: Names = None,
-    counts: Names = None,
-    stages: Names = None,
-    judges: Names = None,
-    judge_device: str | None = None,
-    offline_judges: bool = False,
-    bootstrap: int = 1000,
-    batch: int = 8,
-    seed: int = 0,
-    ray_address: str | None = None,
-    workers: int = 2,
+    test_sets: SetFlags | None = None,
+    run: RunFlags | None = None,
+    metric: MetricFlags | None = None,
     sampling: SamplingFlags = None,
     machine: MachineFlags | None = None,
 ) -> None:
@@ -134,56 +160,50 @@ def evaluate_paper(
 
     Args:
         data: Folder with audiocaps/ and seedtts_testset/ as they are published.
-        out: The folder for test sets, sounds, what the judges heard, and the report.
+        out: Folder of test sets, sounds, features and the report.
         variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
-        sets: Which test sets; by default all.
-        systems: Which of ground-truth, through-codec, copy-source, sdedit, zeta and unison; by
-            default all.
-        outputs: Folders of other systems' sounds, named by the items' ids; the folder's name is
-            theirs.
-        metrics: Which metrics; by default all that the tasks ask for.
-        counts: Other numbers of items than the paper's, such as audiocaps=100 timed=20.
-        stages: Some of build, generate and score; by default all.
-        judges: Local files of judges' models, such as whisper=FOLDER cnn14=FILE.
-        judge_device: Where the judges run; by default where the model does.
-        offline_judges: Judges out of packages where no others are given.
-        bootstrap: Draws for the intervals.
-        batch: Items answered at once.
-        seed: Of the sets, the noise and the bootstrap.
-        ray_address: Address of a Ray cluster that shares the work; auto is this machine's, local
-            starts one.
-        workers: How many work at once, through Ray.
+        test_sets: What is built and answered; each option has its own flag.
+        run: How to run; each option has its own flag.
+        metric: What is measured; each option has its own flag.
         sampling: Sampling options; each has its own flag.
         machine: Where to compute; each option has its own flag.
     """
     from unison_audio.evaluation import suite
-    from unison_audio.evaluation.systems import SYSTEMS
+
+    test_sets, run = test_sets or SetFlags(), run or RunFlags()
+    metric, machine = metric or MetricFlags(), machine or MachineFlags()
+    counts = _pairs("counts", test_sets.counts or ())
+    config = _config(
+        _choice(variant, run.seed, sampling, machine),
+        out,
+        run,
+        outputs={folder.name: folder for folder in test_sets.outputs or ()},
+        counts={name: _number(name, value) for name, value in counts},
+        stages=tuple(test_sets.stages or suite.STAGES),
+        metrics=metric.metrics,
+        metric_options=metric.options(machine.device),
+    )
+    suite.evaluate_paper(config, data)
+    if "score" in config.stages:
+        _print_report(out)
+
+
+def _config(choice: "ModelChoice", out: Path, run: RunFlags, **settings: Any) -> "EvaluationConfig":
+    from unison_audio.evaluation.suite import EvaluationConfig
+    from unison_audio.evaluation.systems import DEFAULT_SYSTEMS
     from unison_audio.files import make_folder
 
-    machine = machine or MachineFlags()
-    suite.evaluate_paper(
-        _choice(variant, seed, sampling, machine),
-        data,
-        make_folder(out),
-        sets=sets,
-        systems=systems or tuple(SYSTEMS),
-        outputs={folder.name: folder for folder in outputs or ()},
-        metrics=metrics,
-        counts={name: _number(name, value) for name, value in _pairs("counts", counts or ())},
-        stages=tuple(stages or suite.STAGES),
-        judging=suite.Judging(
-            paths={name: Path(value) for name, value in _pairs("judges", judges or ())},
-            device=judge_device or machine.device,
-            offline=offline_judges,
-            bootstrap=bootstrap,
-        ),
-        seed=seed,
-        batch=batch,
-        ray_address=ray_address,
-        workers=workers,
+    return EvaluationConfig(
+        choice=choice,
+        out=make_folder(out),
+        sets=run.sets,
+        systems=run.systems or DEFAULT_SYSTEMS,
+        seed=run.seed,
+        batch=run.batch,
+        ray_address=run.ray_address,
+        workers=run.workers,
+        **settings,
     )
-    if stages is None or "score" in stages:
-        _tell(out)
 
 
 def _choice(
@@ -228,6 +248,7 @@ def _number(name: str, value: str) -> int:
     return int(value)
 
 
-def _tell(out: Path) -> None:
-    print((out / "tables.md").read_text("utf-8"))
+def _print_report(out: Path, *, tables: bool = True) -> None:
+    if tables:
+        print((out / "tables.md").read_text("utf-8"))
     print(f"The report is {out / 'report.html'}.")

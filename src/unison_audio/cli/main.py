@@ -197,6 +197,38 @@ def demo(
     print(f"The page is {page.resolve()}: open it in a browser.")
 
 
+@app.command
+def download(
+    *,
+    variant: Weights,
+    only_text: Annotated[bool, Parameter(negative="")] = False,
+    only_codec: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Download all that a full-size variant needs, so that later runs need no network.
+
+    Rerun the same command to resume. Files in the cache are not downloaded again.
+
+    Args:
+        variant: A variant's name, or a checkpoint's folder.
+        only_text: Only the language model.
+        only_codec: Only the codec.
+    """
+    from unison_audio.checkpoint_files import open_checkpoint
+    from unison_audio.downloads import PARTS, download_all, needed_downloads
+    from unison_audio.variants import VARIANTS
+
+    chosen = [part for part, only in (("text", only_text), ("codec", only_codec)) if only]
+    found = VARIANTS.get(variant) or open_checkpoint(variant).variant
+    downloads = needed_downloads(found, tuple(chosen) or PARTS)
+    for one in downloads:
+        amount = f"{one.missing / 1e9:.2f} GB to download" if one.missing else "complete"
+        print(f"{one.part}: {one.source}: {amount}", flush=True)
+    total = sum(one.missing for one in downloads)
+    print(f"{total / 1e9:.2f} GB to download for {found.name}.", flush=True)
+    download_all(downloads)
+    print(f"All that {found.name} needs from the network is here.")
+
+
 @app.command(name="import-release")
 def import_release(
     weights: str,
@@ -206,28 +238,33 @@ def import_release(
     output: Output,
     system_prompt_file: Path | None = None,
     dtype: str = "float32",
+    text_files: Path | None = None,
+    seconds: float | None = None,
 ) -> None:
     """Convert weights of the UNISON release into a checkpoint.
 
     Args:
-        weights: A .safetensors, .pt or .pth file (also one with moving averages inside), or
-            owner/name on the hub, such as jac22/UNISON.
+        weights: A .safetensors, .pt, .pth or .bin file (also one with moving averages inside), a
+            folder with one, or owner/name on the hub, such as jac22/UNISON.
         variant: The variant of the weights, one that 'unison-audio variants' lists.
         output: The checkpoint's folder.
         system_prompt_file: A text file with the system prompt that the weights were trained with.
         dtype: Type of the stored weights: float32, bfloat16 or float16.
+        text_files: Folder of the language model; without it the hub is asked for a small file.
+        seconds: The length that the weights were trained with: by default 10; 22 for the paper's
+            fine-tune to long speech. Everything is sampled at it and cropped.
     """
     from unison_audio.release import import_release
 
-    found = import_release(
-        weights, variant, output, system_prompt_file=system_prompt_file, dtype=dtype
+    import_release(
+        weights,
+        variant,
+        output,
+        system_prompt_file=system_prompt_file,
+        dtype=dtype,
+        text_files=text_files,
+        seconds=seconds,
     )
-    if not found.system_prompt:
-        print(
-            "unison-audio: note: no system prompt was given; the released weights were trained "
-            "with one, see docs/full-size.md.",
-            file=sys.stderr,
-        )
     print(f"The checkpoint is in {output}.")
 
 

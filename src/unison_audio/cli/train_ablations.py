@@ -136,9 +136,11 @@ def _nano_evaluator(corpus: Path) -> "Evaluator":
     """Nano's test sets and the metric models that packages contain."""
 
     def evaluate(name: str, weights: Path, out: Path) -> list[dict[str, Any]]:
-        from unison_audio.nano.evaluation import evaluate_nano_sets
+        from unison_audio.evaluation.suite import EvaluationConfig
+        from unison_audio.nano.evaluation import evaluate_nano
 
-        return _table_8(evaluate_nano_sets(_choice(weights), corpus, out, **_wanted()))
+        config = EvaluationConfig(choice=_choice(weights), out=out, **_wanted())
+        return _table_8(evaluate_nano(config, corpus, tables="sets")["rows"])
 
     return evaluate
 
@@ -148,17 +150,16 @@ def _paper_evaluator(data: Path, device: str, files: Mapping[str, Path | None]) 
     given = {name: None if path is None else str(path) for name, path in files.items()}
 
     def evaluate(name: str, weights: Path, out: Path) -> list[dict[str, Any]]:
-        from unison_audio.evaluation.suite import Judging, evaluate_paper
+        from unison_audio.evaluation.suite import EvaluationConfig, MetricOptions, evaluate_paper
 
-        rows = evaluate_paper(
-            _choice(weights, device=device, **given),
-            data,
-            out,
+        config = EvaluationConfig(
+            choice=_choice(weights, device=device, **given),
+            out=out,
             counts={"seed-tts-zh": 0},
-            judging=Judging(device=device),
+            metric_options=MetricOptions(device=device),
             **_wanted(),
         )
-        return _table_8(rows)
+        return _table_8(evaluate_paper(config, data))
 
     return evaluate
 

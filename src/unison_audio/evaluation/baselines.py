@@ -1,6 +1,6 @@
 """Editing by a model that only generates: SDEdit and ZETA on the model's own backbone and codec.
 
-Neither sees the edit's instruction: source and target are described in the wording of generation,
+Neither sees the edit's instruction: source and target are described by generation's templates,
 with z_s = 0 and m = 0, and the source enters through the latent that integration begins with. Both
 take steps of Euler's schedule, t_0 = 1 > t_1 > ... > t_S = 0; flow time as in `backbone.py`.
 """
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.engine import fingerprint
-from unison_audio.evaluation.test_sets.manifest import Item, TestSet, derived_seed
+from unison_audio.evaluation.engine import System, fingerprint
+from unison_audio.evaluation.test_sets.manifest import TestItem, TestSet, derived_seed
 from unison_audio.inputs import Request, prepare
 from unison_audio.model.flow import add_noise
 from unison_audio.model.guidance import Guidance
@@ -29,23 +29,23 @@ from unison_audio.tasks.templates import render
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """An edit without its instruction: what is heard before and after, as a generator is asked."""
+    """An edit without its instruction: source and target as instructions of generation."""
 
     source: str
     """Instruction that would generate the source."""
     target: str
-    """Likewise, the target."""
+    """Instruction that would generate the target."""
 
 
 def _scene(caption: str) -> str:
     return render(TASKS["t2a"].templates[0], {"caption": caption})
 
 
-def _spoken(item: Item, text: str) -> str:
+def _spoken(item: TestItem, text: str) -> str:
     """A voice in the scene; its gender is the one that was drawn, though an edit does not say it.
 
     Raises:
-        InputError: The set does not tell the words, or what else is heard.
+        InputError: The set does not tell the words, or the rest of the scene.
     """
     label = item.details.get("base_label", "")
     if not text or not label:
@@ -58,11 +58,11 @@ def _spoken(item: Item, text: str) -> str:
     return render(TASKS["t2as"].templates[0], fields)
 
 
-def _both_scenes(item: Item) -> Described:
+def _both_scenes(item: TestItem) -> Described:
     return Described(source=_scene(item.source_caption), target=_scene(item.caption))
 
 
-_DESCRIBED: Mapping[str, Callable[[Item], Described]] = {
+_DESCRIBED: Mapping[str, Callable[[TestItem], Described]] = {
     "edit_add": _both_scenes,
     "edit_remove": _both_scenes,
     "edit_replace": _both_scenes,
@@ -79,8 +79,8 @@ _DESCRIBED: Mapping[str, Callable[[Item], Described]] = {
 """Task -> how its items are described."""
 
 
-def describe_edit(item: Item) -> Described:
-    """Describe an edit in the model's own wording of generation.
+def describe_edit(item: TestItem) -> Described:
+    """Describe an edit by the model's own templates of generation.
 
     Sounds become "[Audio] CAPTION"; speech in a scene becomes "[Speech] A GENDER voice saying
     "TEXT" [Audio] SCENE".
@@ -89,7 +89,7 @@ def describe_edit(item: Item) -> Described:
         item: Of the sets "audio-editing" and "speech-editing".
 
     Raises:
-        InputError: It is of another task, or the set does not tell what is heard.
+        InputError: It is of another task, or the set does not say what sounds.
     """
     if item.task not in _DESCRIBED:
         raise InputError(
@@ -99,7 +99,7 @@ def describe_edit(item: Item) -> Described:
     return _DESCRIBED[item.task](item)
 
 
-def can_describe(item: Item) -> bool:
+def can_describe(item: TestItem) -> bool:
     """Whether it is an edit of the sets "audio-editing" and "speech-editing"."""
     return bool(item.source) and item.task in _DESCRIBED
 
@@ -173,13 +173,13 @@ def zeta(
 
     The source's path is `x_k = (1 - t_k) z + t_k eps_k` with independent noises. With the mean
     `mu_k` of `posterior_mean` under the source's description it leaves the corrections
-    `r_k = x_{k+1} - mu_k(x_k)`. Generation begins at `y_0 = x_0` and goes on with
+    `r_k = x_{k+1} - mu_k(x_k)`. Generation begins at `y_0 = x_0` and continues with
     `y_{k+1} = mu_k(y_k) + r_k`, now under the target's description; the last step, to t = 0, has
     its correction too. The same description and guidance for both give `z` back.
 
     Args:
         source: Field of the source's description, at all times but the last.
-        target: Likewise, of the target's.
+        target: Field of the target's description, at all times but the last.
         z: The source's latent, (B, C, T').
         eps: Standard normal noises (B, C, T'), one for each time but the last.
         times: As `times_from` gives them.
@@ -208,7 +208,7 @@ def zeta(
 def posterior_mean(z_t: Tensor, v: Tensor, t: float, after: float) -> Tensor:
     """The mean of DDPM's step (eta = 1) on the straight path, from time t to an earlier one.
 
-    With the data `z_t - t v` and the noise `z_t + (1 - t) v` that a velocity tells, it is
+    With the data `z_t - t v` and the noise `z_t + (1 - t) v` that a velocity implies, it is
     `(1 - t') (z_t - t v) + t' rho (z_t + (1 - t) v)`, where `rho = (1 - t) t' / ((1 - t') t)` is
     the share of the noise that is not drawn anew.
 
@@ -234,11 +234,11 @@ Edit = Callable[[Tensor, Sequence[Described], Sequence[Request]], Tensor]
 """(B, C, T') latents of the sources, what they are and are to be, and the requests -> results."""
 
 
-class _Studio:
+class _LatentEditor:
     """From items to latents, fields and noises, and from latents to sounds.
 
     Args:
-        unison: Whose backbone, codec and text encoder.
+        unison: Backbone, codec and text encoder.
         times: As `times_from` gives them.
         seed: Of the noise, together with an item's id.
     """
@@ -252,7 +252,7 @@ class _Studio:
         return {"weights": fingerprint(self.unison), "seed": self.seed}
 
     @torch.no_grad()
-    def generate(self, test_set: TestSet, items: Sequence[Item], edit: Edit) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem], edit: Edit) -> list[Tensor]:
         """Results as long as the sources, as the codec decodes them."""
         unison = self.unison
         requests = [
@@ -319,11 +319,11 @@ class _Studio:
         return sound[layout.first : layout.first + layout.samples] / layout.gain
 
 
-class SDEdit:
+class SDEdit(System):
     """The source noised and made anew under the target's description (Meng et al. 2022).
 
     Args:
-        unison: Whose backbone, codec and text encoder.
+        unison: Backbone, codec and text encoder.
         strength: t_0 from 0, the source's latent itself, to 1, plain generation.
         steps: Of the whole schedule; by default the variant's, but at least `LEAST_STEPS`, since
             these are Euler's. `strength` of them are taken.
@@ -334,7 +334,7 @@ class SDEdit:
         InputError: A number is out of its range.
     """
 
-    name, takes = "sdedit", staticmethod(can_describe)
+    name = "sdedit"
 
     def __init__(
         self,
@@ -348,7 +348,7 @@ class SDEdit:
         variant = unison.variant
         steps = max(variant.steps, LEAST_STEPS) if steps is None else steps
         scale = variant.guidance_scale if guidance_scale is None else guidance_scale
-        self._studio = _Studio(unison, times_from(steps, strength), seed)
+        self._editor = _LatentEditor(unison, times_from(steps, strength), seed)
         self._guidance = Guidance(scale=scale)
         self._settings = {"strength": strength, "steps": steps, "guidance_scale": scale}
         self.sample_rate = variant.sample_rate
@@ -356,30 +356,34 @@ class SDEdit:
     @property
     def identity(self) -> dict[str, Any]:
         """Weights and settings."""
-        return {**self._studio.identity, **self._settings}
+        return {**self._editor.identity, **self._settings}
 
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def takes(self, item: TestItem) -> bool:
+        """Whether it is an edit that can be described."""
+        return can_describe(item)
+
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """As long as their sources, as the codec decodes them.
 
         Raises:
             InputError: An item cannot be described, or its source not be used.
         """
-        return self._studio.generate(test_set, items, self._edit)
+        return self._editor.generate(test_set, items, self._edit)
 
     def _edit(
         self, z: Tensor, described: Sequence[Described], requests: Sequence[Request]
     ) -> Tensor:
-        studio = self._studio
-        (eps,) = studio.noise(requests, z, 1)
-        field = studio.field([each.target for each in described], z)
-        return sdedit(field, z, eps, studio.times, self._guidance)
+        editor = self._editor
+        (eps,) = editor.noise(requests, z, 1)
+        field = editor.field([each.target for each in described], z)
+        return sdedit(field, z, eps, editor.times, self._guidance)
 
 
-class Zeta:
+class Zeta(System):
     """The source inverted under its description, made under the target's (Manor & Michaeli 2024).
 
     Args:
-        unison: Whose backbone, codec and text encoder.
+        unison: Backbone, codec and text encoder.
         start: t at which editing begins, from 0, the source's latent itself, to 1.
         steps: Of the whole schedule; by default the variant's, but at least `LEAST_STEPS`. `start`
             of them are taken, each with a velocity for the source and one for the target.
@@ -391,7 +395,7 @@ class Zeta:
         InputError: A number is out of its range.
     """
 
-    name, takes = "zeta", staticmethod(can_describe)
+    name = "zeta"
 
     def __init__(
         self,
@@ -406,7 +410,7 @@ class Zeta:
         variant = unison.variant
         steps = max(variant.steps, LEAST_STEPS) if steps is None else steps
         scale = variant.guidance_scale if guidance_scale is None else guidance_scale
-        self._studio = _Studio(unison, times_from(steps, start), seed)
+        self._editor = _LatentEditor(unison, times_from(steps, start), seed)
         self._source_guidance = Guidance(scale=source_guidance_scale)
         self._guidance = Guidance(scale=scale)
         self._settings = {
@@ -420,21 +424,25 @@ class Zeta:
     @property
     def identity(self) -> dict[str, Any]:
         """Weights and settings."""
-        return {**self._studio.identity, **self._settings}
+        return {**self._editor.identity, **self._settings}
 
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def takes(self, item: TestItem) -> bool:
+        """Whether it is an edit that can be described."""
+        return can_describe(item)
+
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """As long as their sources, as the codec decodes them.
 
         Raises:
             InputError: An item cannot be described, or its source not be used.
         """
-        return self._studio.generate(test_set, items, self._edit)
+        return self._editor.generate(test_set, items, self._edit)
 
     def _edit(
         self, z: Tensor, described: Sequence[Described], requests: Sequence[Request]
     ) -> Tensor:
-        studio, times = self._studio, self._studio.times
-        source = studio.field([each.source for each in described], z)
-        target = studio.field([each.target for each in described], z)
-        eps = studio.noise(requests, z, len(times) - 1)
+        editor, times = self._editor, self._editor.times
+        source = editor.field([each.source for each in described], z)
+        target = editor.field([each.target for each in described], z)
+        eps = editor.noise(requests, z, len(times) - 1)
         return zeta(source, target, z, eps, times, self._source_guidance, self._guidance)

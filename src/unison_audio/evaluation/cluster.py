@@ -66,7 +66,7 @@ def connected(ray_address: str | None, workers: int) -> Iterator[None]:
 
     Args:
         ray_address: As `spread` takes it.
-        workers: Likewise.
+        workers: As `spread` takes it.
 
     Raises:
         InputError: Ray is missing or the cluster cannot be reached.

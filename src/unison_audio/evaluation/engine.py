@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import json
-import secrets
+import math
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,48 +16,50 @@ from torch import Tensor, nn
 from unison_audio import audio
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.errors import InputError
-from unison_audio.evaluation.metrics.metric import Metric, Score, Tools, measure
+from unison_audio.evaluation.metrics.measure import Score, measure
+from unison_audio.evaluation.metrics.metric import Metric, MetricContext
 from unison_audio.evaluation.test_sets.manifest import (
-    Item,
-    Sample,
+    EvaluationSample,
+    TestItem,
     TestSet,
     read_manifest,
     value_hash,
 )
-from unison_audio.tasks.table import TASKS, TaskBatch
+from unison_audio.files import write_whole
 from unison_audio.variants import Variant
 
-ABOUT, FAILURES = "about.json", "failures.jsonl"
+ABOUT, FAILURES, TIMES = "about.json", "failures.jsonl", "times.jsonl"
 
 PEAK = 0.99
 
 
-class System(Protocol):
-    """What is evaluated.
+class System(ABC):
+    """What is evaluated: answers items with sounds."""
 
-    It may also have the attributes
-
-    - ``identity`` (dict of JSON values): what tells it from others of its name, such as a
-      fingerprint of its weights and its settings; outputs of another identity are not taken over;
-    - ``takes`` (Callable[[Item], bool]): whether it has an answer to an item at all; it answers
-      everything if there is no such attribute.
-    """
+    name: str
+    """Its name in tables, and the name of its folder."""
+    sample_rate: int | None = None
+    """Sample rate of its outputs in Hz; None for the test set's."""
 
     @property
-    def name(self) -> str:
-        """As tables show it, and the name of its folder."""
-        ...
+    def identity(self) -> dict[str, Any]:
+        """What tells it from others of its name, such as a fingerprint of its weights and settings.
 
-    @property
-    def sample_rate(self) -> int | None:
-        """Of its outputs, in Hz; None for the test set's."""
-        ...
+        Outputs of another identity are not reused. JSON values.
+        """
+        return {}
 
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
-        """Answer items of one task and length.
+    def takes(self, item: TestItem) -> bool:
+        """Whether it has an answer to an item at all."""
+        del item
+        return True
+
+    @abstractmethod
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
+        """Answers items of one task and length.
 
         Args:
-            test_set: Theirs.
+            test_set: The set that they belong to.
             items: What is asked for.
 
         Returns:
@@ -64,7 +68,6 @@ class System(Protocol):
         Raises:
             Exception: If one cannot be answered; the items are then asked for one by one.
         """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,7 @@ class Made:
 
     folder: Path
     """Where the outputs lie, named by the items' ids."""
-    items: tuple[Item, ...]
+    items: tuple[TestItem, ...]
     """The items that the system takes."""
     failed: Mapping[str, str]
     """Id -> why there is no output."""
@@ -87,12 +90,12 @@ class Made:
         )
 
 
-def output_path(folder: Path, item: Item) -> Path:
+def output_path(folder: Path, item: TestItem) -> Path:
     """Where an item's output lies."""
     return folder / f"{item.id}.flac"
 
 
-def batches(items: Sequence[Item], size: int) -> list[list[Item]]:
+def batches(items: Sequence[TestItem], size: int) -> list[list[TestItem]]:
     """Put items of one task and length together.
 
     The division depends on the items alone, so that whoever runs whichever batch, and after
@@ -102,13 +105,13 @@ def batches(items: Sequence[Item], size: int) -> list[list[Item]]:
         items: All that a system takes of a set.
         size: The most in one batch.
     """
-    groups: dict[tuple[str, int], list[Item]] = {}
+    subsets: dict[tuple[str, int], list[TestItem]] = {}
     for item in items:
-        groups.setdefault((item.task, round(1000 * item.seconds)), []).append(item)
+        subsets.setdefault((item.task, round(1000 * item.seconds)), []).append(item)
     return [
-        group[start : start + size]
-        for group in groups.values()
-        for start in range(0, len(group), size)
+        subset[start : start + size]
+        for subset in subsets.values()
+        for start in range(0, len(subset), size)
     ]
 
 
@@ -116,8 +119,8 @@ def prepare_outputs(system: System, test_set: TestSet, out: Path, *, batch: int)
     """Make the folder of a system's outputs, or make sure that the one there is this system's.
 
     Args:
-        system: Whose.
-        test_set: Of what.
+        system: The system.
+        test_set: The test set.
         out: Where all outputs go.
         batch: Items answered at once; a system's sounds may depend on it in their last bits.
 
@@ -128,13 +131,12 @@ def prepare_outputs(system: System, test_set: TestSet, out: Path, *, batch: int)
         InputError: It holds outputs of another system, test set or batch size.
     """
     folder = out / system.name / test_set.name
-    takes: Callable[[Item], bool] = getattr(system, "takes", lambda item: True)
     about = {
         "system": system.name,
-        "identity": getattr(system, "identity", {}),
+        "identity": system.identity,
         "test_set": read_manifest(test_set.folder)["sha256"],
         "batch": batch,
-        "items": [item.id for item in test_set.items if takes(item)],
+        "items": [item.id for item in test_set.items if system.takes(item)],
     }
     path = folder / ABOUT
     if path.is_file():
@@ -147,7 +149,7 @@ def prepare_outputs(system: System, test_set: TestSet, out: Path, *, batch: int)
                 )
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    _write_whole(path, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    write_whole(path, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     return folder
 
 
@@ -182,11 +184,11 @@ def generate_set(
     folder = prepare_outputs(system, test_set, out, batch=batch)
     items = look_up(folder, test_set).items
     first, step = shard
-    for group in batches(items, batch)[first::step]:
-        if not all(output_path(folder, item).is_file() for item in group):
-            _answer(system, test_set, group, folder)
+    for subset in batches(items, batch)[first::step]:
+        if not all(output_path(folder, item).is_file() for item in subset):
+            _answer(system, test_set, subset, folder)
         if on_progress is not None:
-            on_progress(len(group))
+            on_progress(len(subset))
     return look_up(folder, test_set)
 
 
@@ -218,14 +220,14 @@ def look_up(folder: Path, test_set: TestSet) -> Made:
     }
     rows = [{"id": name, "reason": reason} for name, reason in failed.items()]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    _write_whole(folder / FAILURES, lines)
+    write_whole(folder / FAILURES, lines)
     return Made(folder=folder, items=items, failed=failed)
 
 
-def samples_of(test_set: TestSet, made: Made) -> list[Sample]:
-    """What metrics judge: every item with an output."""
+def samples_of(test_set: TestSet, made: Made) -> list[EvaluationSample]:
+    """What metrics measure: every item with an output."""
     return [
-        Sample(
+        EvaluationSample(
             item=item,
             output=output_path(made.folder, item),
             target=test_set.path(item, "target"),
@@ -240,10 +242,10 @@ def samples_of(test_set: TestSet, made: Made) -> list[Sample]:
 def score_set(
     test_set: TestSet,
     made: Made,
-    metrics: Sequence[Metric],
-    tools: Tools,
+    metrics: Sequence[type[Metric]],
+    context: MetricContext,
     *,
-    keep: Callable[[Item], bool] = lambda item: True,
+    keep: Callable[[TestItem], bool] = lambda item: True,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> dict[str, Score]:
@@ -251,9 +253,9 @@ def score_set(
 
     Args:
         test_set: What was asked for.
-        made: What came.
-        metrics: By what.
-        tools: Where judges find their models.
+        made: Its outputs.
+        metrics: The metrics.
+        context: Where metrics find their models.
         keep: Which items count.
         bootstrap: Draws for the intervals.
         seed: Of the bootstrap.
@@ -262,7 +264,7 @@ def score_set(
         Metric -> its score. Items without an output are among the failed, with the reason.
 
     Raises:
-        InputError: Outputs are still to be made, or a judge's model cannot be had.
+        InputError: Outputs are still to be made, or a metric's model cannot be had.
     """
     if made.missing:
         raise InputError(
@@ -277,15 +279,29 @@ def score_set(
     }
     scores = {}
     for metric in metrics:
-        score = measure(metric, samples, tools, bootstrap=bootstrap, seed=seed)
+        score = measure(metric, samples, context, bootstrap=bootstrap, seed=seed)
         scores[metric.name] = dataclasses.replace(
             score, failed=(*without, *score.failed), reasons={**without, **score.reasons}
         )
     return scores
 
 
-def _answer(system: System, test_set: TestSet, items: Sequence[Item], folder: Path) -> None:
+def real_time_factor(made: Made) -> float:
+    """Seconds of computing for a second of sound; NaN where no time was measured.
+
+    A batch that was generated twice, after a kill, counts with its last time.
+    """
+    path = made.folder / TIMES
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    times = {tuple(row["items"]): row["seconds"] for row in map(json.loads, lines)}
+    length = {item.id: item.seconds for item in made.items}
+    answered = sum(length.get(name, 0.0) for names in times for name in names)
+    return sum(times.values()) / answered if answered else math.nan
+
+
+def _answer(system: System, test_set: TestSet, items: Sequence[TestItem], folder: Path) -> None:
     """Write the outputs of a batch, or of its items one by one where it fails as a whole."""
+    began = time.perf_counter()
     try:
         made: list[Tensor | Exception] = list(system.generate(test_set, items))
         assert len(made) == len(items), "a system answers every item"
@@ -295,12 +311,15 @@ def _answer(system: System, test_set: TestSet, items: Sequence[Item], folder: Pa
                 _answer(system, test_set, [item], folder)
             return
         made = [error]
+    seconds = time.perf_counter() - began
+    with (folder / TIMES).open("a", encoding="utf-8") as log:  # one short line: shards may share it
+        log.write(json.dumps({"items": [item.id for item in items], "seconds": seconds}) + "\n")
     rate = system.sample_rate or test_set.sample_rate
     for item, answer in zip(items, made, strict=True):
         reason = _write(output_path(folder, item), answer, rate)
         mark = _failure_path(folder, item)
         if reason:
-            _write_whole(mark, reason)
+            write_whole(mark, reason)
         else:
             mark.unlink(missing_ok=True)
 
@@ -321,112 +340,30 @@ def _write(path: Path, answer: Tensor | Exception, rate: int) -> str:
     return ""
 
 
-def _failure_path(folder: Path, item: Item) -> Path:
+def _failure_path(folder: Path, item: TestItem) -> Path:
     return folder / f"{item.id}.failed"
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write a text whole or not at all, whoever else writes the same."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
-
-
-BY_LANGUAGE = {"wer": {"en": "wer", "zh": "cer"}}
-"""Metrics of speech that stand for another in some languages."""
-
-BEYOND = {
-    "tts": ("dnsmos",),
-    "zero_shot_tts": ("similarity", "dnsmos"),
-    "t2a": ("fad_inf",),
-}
-"""Task -> metrics beyond the paper's."""
-
-LEFT_OUT = {"seed-tts": ("gender",)}
-"""Set -> metrics of its tasks that the paper does not take there."""
-
-OVERALL = ("audio-editing",)
-"""Sets that are measured as a whole as well."""
-
-BY_GENDER = ("gender-tts",)
-"""Sets whose error rates are told by gender as well."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Items of a set that have figures of their own."""
-
-    task: str = ""
-    """Of one task; "" for all."""
-    language: str = ""
-    """In one language; "" for all."""
-    part: str = ""
-    """Asked of one gender; "" for both."""
-    metrics: tuple[str, ...]
-    """What is measured."""
-
-    def has(self, item: Item) -> bool:
-        """Whether an item is one of them."""
-        return (
-            self.task in ("", item.task)
-            and self.language in ("", item.language)
-            and self.part in ("", item.gender)
-        )
-
-
-def groups_of(test_set: TestSet) -> list[Group]:
-    """The parts of a set that have figures, and which ones, from the task table."""
-    made: list[Group] = []
-    tasks = list(dict.fromkeys(item.task for item in test_set.items))
-    for task in tasks:
-        without = LEFT_OUT.get(test_set.name, ())
-        named = [m for m in (*TASKS[task].metrics, *BEYOND.get(task, ())) if m not in without]
-        whole = tuple(name for name in named if name not in BY_LANGUAGE)
-        if whole:
-            made.append(Group(task=task, metrics=whole))
-        languages = {item.language for item in test_set.items if item.task == task}
-        for language in sorted(languages):
-            rates = tuple(BY_LANGUAGE[name][language] for name in named if name in BY_LANGUAGE)
-            if rates:
-                made.append(Group(task=task, language=language, metrics=rates))
-                if test_set.name in BY_GENDER:
-                    made += [
-                        Group(task=task, language=language, part=part, metrics=rates)
-                        for part in ("male", "female")
-                        if any(i.gender == part and i.language == language for i in test_set.items)
-                    ]
-    if test_set.name in OVERALL:
-        made.append(Group(metrics=TASKS[tasks[0]].metrics))
-    return made
-
-
 class Model(Protocol):
-    """What is evaluated; `pipeline.Unison` is one."""
+    """A model with weights; `pipeline.Unison` is one."""
 
     variant: Variant
+
+    @property
+    def backbone(self) -> nn.Module:
+        """Its backbone."""
+        ...
 
     @property
     def codec(self) -> AudioCodec:
         """Its codec."""
         ...
 
-    def run(
-        self,
-        batch: TaskBatch,
-        *,
-        steps: int | None = None,
-        guidance_scale: float | None = None,
-        seed: int = 0,
-    ) -> Tensor:
-        """Does what a built batch asks for: (B, samples)."""
-        ...
 
-
-def fingerprint(model: Model, **settings: Any) -> str:
-    """Names a model with its settings: a hash of its weights, its variant and what it is asked."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update(repr(model.variant).encode())
-    for part in (getattr(model, "backbone", None), model.codec):
+def fingerprint(model: Model) -> str:
+    """Names a model: a hash of its weights and its variant."""
+    digest = hashlib.sha256(repr(model.variant).encode())
+    for part in (model.backbone, model.codec):
         digest.update(type(part).__name__.encode())
         if isinstance(part, nn.Module):
             for name, value in sorted(part.state_dict().items()):

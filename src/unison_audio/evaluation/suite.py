@@ -11,9 +11,19 @@ from typing import Any
 
 from unison_audio.errors import InputError
 from unison_audio.evaluation.cluster import connected, spread
-from unison_audio.evaluation.engine import Group, generate_set, groups_of, look_up, score_set
-from unison_audio.evaluation.metrics.metric import Metric, Score, Tools
-from unison_audio.evaluation.systems import Entrant, ModelChoice, choose_entrants
+from unison_audio.evaluation.engine import Made, generate_set, look_up, score_set
+from unison_audio.evaluation.metrics.measure import Score
+from unison_audio.evaluation.metrics.metric import Metric, MetricContext
+from unison_audio.evaluation.report.figures import write_figures
+from unison_audio.evaluation.report.render import PlainTable, write_report
+from unison_audio.evaluation.report.tables import REFERENCES
+from unison_audio.evaluation.subsets import Subset, subsets_of
+from unison_audio.evaluation.systems import (
+    DEFAULT_SYSTEMS,
+    ModelChoice,
+    SystemChoice,
+    choose_systems,
+)
 from unison_audio.evaluation.test_sets.build import (
     PAPER_COUNTS,
     SETS,
@@ -22,189 +32,225 @@ from unison_audio.evaluation.test_sets.build import (
     find_set,
 )
 from unison_audio.evaluation.test_sets.manifest import TestSet, read_test_set
-from unison_audio.evaluation.test_sets.recordings import Material, published
-from unison_audio.evaluation.test_sets.scenes import Form
+from unison_audio.evaluation.test_sets.recordings import Recordings, published
+from unison_audio.evaluation.test_sets.scenes import TestSetSpec
+from unison_audio.files import write_whole
 
 STAGES = ("build", "generate", "score")
-"""What is done, in this order; each goes on from what is on disk."""
+"""What is done, in this order; each resumes from what is on disk."""
 
 RESULTS = "results.json"
 
-NANO_SYSTEMS = ("ground-truth", "through-codec", "copy-source", "sdedit", "zeta", "unison")
+FEATURES = "features"
+"""Folder of the feature cache in the folder of an evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judging:
-    """Where judges' models come from."""
+class MetricOptions:
+    """Where the metrics' models come from, and how figures are made."""
 
     paths: Mapping[str, Path] = field(default_factory=dict)
-    """Local files by judge, as `measures.Tools` takes them."""
+    """Local files by model, as `MetricContext` takes them."""
     device: str = "cpu"
-    """Where they run."""
+    """Device of the models."""
     offline: bool = False
-    """Whether the judges are those that come with packages."""
+    """Whether models out of packages stand in for those that are not in `paths`."""
     bootstrap: int = 1000
-    """Draws for the intervals."""
+    """Resamples for the intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """What all stages share."""
+class EvaluationConfig:
+    """The settings of an evaluation."""
 
+    choice: ModelChoice
+    """The model; it also gives the rate and the lengths of the test sets."""
     out: Path
-    """Where everything goes."""
-    entrants: Sequence[Entrant]
-    """The systems."""
-    judging: Judging
-    """The judges."""
-    metrics: Mapping[str, Metric]
-    """Those that are measured, by name."""
-    seed: int
-    """Of sets, noise and bootstrap."""
-    batch: int
+    """Folder of test sets, outputs, features, results and report. A killed run resumes there."""
+    sets: Sequence[str] | None = None
+    """Names of test sets; all if None."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Other numbers of items than the default; sets of which none are asked for are left out."""
+    systems: Sequence[str] = DEFAULT_SYSTEMS
+    """Keys of `systems.SYSTEMS`."""
+    outputs: Mapping[str, Path] = field(default_factory=dict)
+    """Name -> folder of other systems' sounds, named by the items' ids."""
+    metrics: Sequence[str] | Mapping[str, type[Metric]] | None = None
+    """Names of `METRICS`, or metrics by name; None for what the task table asks for. A metric that
+    no task asks for, such as a user's own, is measured on every task whose items have what it
+    needs."""
+    metric_options: MetricOptions = field(default_factory=MetricOptions)
+    """Where the metrics' models come from."""
+    seed: int = 0
+    """Seed of sets, noise and bootstrap."""
+    batch: int = 8
     """Items answered at once."""
-    ray_address: str | None
-    """As `sharding.spread` takes it."""
-    workers: int
-    """Likewise."""
+    ray_address: str | None = None
+    """Address of a Ray cluster; None does everything in this process."""
+    workers: int = 2
+    """How many jobs at once, through Ray."""
+    stages: Sequence[str] = STAGES
+    """Some of `STAGES`."""
+
+    def check(self) -> None:
+        """Validates the fields.
+
+        Raises:
+            InputError: A stage is unknown, or a number is below 1.
+        """
+        for stage in self.stages:
+            if stage not in STAGES:
+                raise InputError(f"There is no stage {stage!r}; use {', '.join(STAGES)}.")
+        for name, value in (("batch", self.batch), ("workers", self.workers)):
+            if value < 1:
+                raise InputError(f"{name} is {value}; it must be at least 1.")
 
     def spread(self, job: Callable[[Any], Any], tasks: Sequence[Any], device: str) -> list[Any]:
         """Do a job for each task, here or through Ray."""
         gpus = 1.0 if device.startswith("cuda") else 0.0
-        how: dict[str, Any] = {"ray_address": self.ray_address, "workers": self.workers}
-        return spread(job, tasks, gpus=gpus, **how)
-
-    def folder(self, entrant: Entrant, test_set: TestSet) -> Path:
-        """Where a system's outputs lie."""
-        return self.out / "outputs" / entrant.name / test_set.name
+        return spread(job, tasks, gpus=gpus, ray_address=self.ray_address, workers=self.workers)
 
 
-def evaluate_paper(
-    choice: ModelChoice, data: Path, out: Path, **options: Any
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class SetPlan:
+    """One test set of an evaluation: how it is built, who answers it, what is measured."""
+
+    name: str
+    """The set's name, and the name of its folder."""
+    build: Callable[[Path], TestSet]
+    """Builds it in a folder, or takes the one that is there."""
+    systems: tuple[SystemChoice, ...]
+    """Who answers it."""
+    subsets: Callable[[TestSet], Sequence[Subset]]
+    """The parts of it that have figures, and the metrics of each."""
+    metrics: Mapping[str, type[Metric]]
+    """The metrics by name; those that are not here are not measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What an evaluation found."""
+
+    rows: list[dict[str, Any]]
+    """One row for each system and subset: "system", "set", "task", "language", "part", "scores"."""
+    test_sets: dict[str, TestSet]
+    """Name -> test set."""
+    made: dict[tuple[str, str], Made]
+    """(system, set) -> its outputs."""
+
+
+def evaluate_paper(config: EvaluationConfig, data: Path) -> list[dict[str, Any]]:
     """Evaluate on the paper's test sets (§4.2) and write the report.
 
     Args:
-        choice: The model, which also tells the rate and the lengths of the test sets.
-        data: Holds ``audiocaps/`` and ``seedtts_testset/`` as published (`material`).
-        out: Where test sets, outputs, what judges heard, results and report go. A run that was
-            killed goes on there.
-        **options: As `evaluate_sets` takes them; the counts are the paper's by default.
-
-    Returns:
-        The rows of results.
-
-    Raises:
-        InputError: As `evaluate_sets`.
-    """
-
-    def material(sets: Sequence[str]) -> Material:
-        kinds = [find_set(name) for name in sets]
-        return published(
-            data,
-            choice.variant.sample_rate,
-            sounds=any(kind.sounds for kind in kinds),
-            voices=any(kind.voices for kind in kinds),
-        )
-
-    return evaluate_sets(
-        choice,
-        material,
-        out,
-        counts={**PAPER_COUNTS, **(options.pop("counts", None) or {})},
-        title=f"{choice.variant.name} on the paper's test sets",
-        paper=True,
-        **options,
-    )
-
-
-def evaluate_sets(
-    choice: ModelChoice,
-    material: Callable[[Sequence[str]], Material],
-    out: Path,
-    *,
-    title: str,
-    paper: bool,
-    counts: Mapping[str, int],
-    sets: Sequence[str] | None = None,
-    systems: Sequence[str] = NANO_SYSTEMS,
-    outputs: Mapping[str, Path] | None = None,
-    metrics: Sequence[str] | Mapping[str, Metric] | None = None,
-    judging: Judging | None = None,
-    seed: int = 0,
-    batch: int = 8,
-    ray_address: str | None = None,
-    workers: int = 2,
-    stages: Sequence[str] = STAGES,
-) -> list[dict[str, Any]]:
-    """Build test sets, run systems over them, score what came and write the report.
-
-    Args:
-        choice: The model.
-        material: Given the names of the sets, what they are made from; asked when building.
-        out: Where everything goes.
-        title: Of the report.
-        paper: Whether the paper's rows stand in the report.
-        counts: Items of each set; sets of which none are asked for are left out.
-        sets: Keys of `SETS`; all if None.
-        systems: Keys of `entrants.SYSTEMS`.
-        outputs: Name -> folder of other systems' sounds, named by the items' ids.
-        metrics: Those to measure, of the ones that the task table asks for; all if None.
-        judging: The judges.
-        seed: Of sets, noise and bootstrap.
-        batch: Items answered at once.
-        ray_address: Of a Ray cluster; None does everything in this process.
-        workers: How many at once, through Ray.
-        stages: Some of `STAGES`.
+        config: What to evaluate; the counts are the paper's by default.
+        data: Holds ``audiocaps/`` and ``seedtts_testset/`` as published (`recordings`).
 
     Returns:
         The rows of results; none without the stage "score".
 
     Raises:
-        InputError: A name is unknown, data or a judge is missing, or `out` holds something else.
+        InputError: A name is unknown, data or a metric's model is missing, or the folder holds
+            something else.
     """
-    for stage in stages:
-        if stage not in STAGES:
-            raise InputError(f"There is no stage {stage!r}; use {', '.join(STAGES)}.")
-    if batch < 1 or workers < 1:
-        raise InputError(f"batch is {batch} and workers is {workers}; both must be at least 1.")
-    full = {**PAPER_COUNTS, **check_counts(counts)}
+    counts = {**PAPER_COUNTS, **check_counts(config.counts)}
+    plans = plan_sets(
+        config,
+        lambda sets: published(
+            data,
+            config.choice.variant.sample_rate,
+            sounds=any(find_set(name).sounds for name in sets),
+            voices=any(find_set(name).voices for name in sets),
+        ),
+        counts,
+    )
+    results = run_plans(config, plans)
+    if "score" in config.stages:
+        about = {"counts": counts}
+        write_results(config, results, about)
+        title = f"{config.choice.variant.name} on the paper's test sets"
+        write_set_report(config, results, title, paper=True)
+    return results.rows
+
+
+def plan_sets(
+    config: EvaluationConfig,
+    recordings: Callable[[Sequence[str]], Recordings],
+    counts: Mapping[str, int],
+) -> list[SetPlan]:
+    """The plans of test sets of the paper's kinds.
+
+    Args:
+        config: What to evaluate.
+        recordings: Given the names of the sets, what they are made from; asked when building.
+        counts: Items of each set.
+
+    Raises:
+        InputError: A name is unknown.
+    """
     wanted = [
         name
-        for name in (SETS if sets is None else dict.fromkeys(sets))
-        if any(full[key] for key in find_set(name).counts)
+        for name in (SETS if config.sets is None else dict.fromkeys(config.sets))
+        if any(counts[key] for key in find_set(name).counts)
     ]
-    out = out.resolve()
-    run = Run(
-        out=out,
-        entrants=choose_entrants(tuple(systems), outputs or {}, choice),
-        judging=judging or Judging(),
-        metrics=_chosen_metrics(metrics) if "score" in stages else {},
-        seed=seed,
-        batch=batch,
-        ray_address=ray_address,
-        workers=workers,
-    )
-    if "build" in stages:
-        source, form = material(wanted), Form.of(choice.variant)
-        for name in wanted:
-            build_test_set(name, source, out / "sets" / name, form, counts=full, seed=seed)
-    test_sets = [read_test_set(out / "sets" / name, check_files=False) for name in wanted]
-    with connected(ray_address, workers):
-        if "generate" in stages:
-            _generate_all(run, test_sets)
-        if "score" not in stages:
-            return []
-        rows = _score_all(run, test_sets)
-    _write_results(run, test_sets, choice, rows, title, paper, full)
-    return rows
+    spec = TestSetSpec.of(config.choice.variant)
+    source = lru_cache(maxsize=1)(lambda: recordings(wanted))
+
+    def builder(name: str) -> Callable[[Path], TestSet]:
+        return lambda folder: build_test_set(
+            name, source(), folder, spec, counts=counts, seed=config.seed
+        )
+
+    metrics = _chosen_metrics(config.metrics) if "score" in config.stages else {}
+    explicit = None if config.metrics is None else metrics
+    systems = tuple(choose_systems(tuple(config.systems), config.outputs, config.choice))
+    return [
+        SetPlan(
+            name=name,
+            build=builder(name),
+            systems=systems,
+            subsets=lambda test_set: subsets_of(test_set, explicit),
+            metrics=metrics,
+        )
+        for name in wanted
+    ]
+
+
+def run_plans(config: EvaluationConfig, plans: Sequence[SetPlan]) -> Results:
+    """Build test sets, run systems over them and score what came.
+
+    Args:
+        config: What to evaluate.
+        plans: The test sets.
+
+    Returns:
+        What was found; without the stage "score" there are no rows.
+
+    Raises:
+        InputError: Data or a metric's model is missing, or a folder holds something else.
+    """
+    config.check()
+    out = config.out.resolve()
+    if "build" in config.stages:
+        for plan in plans:
+            plan.build(out / "sets" / plan.name)
+    test_sets = {
+        plan.name: read_test_set(out / "sets" / plan.name, check_files=False) for plan in plans
+    }
+    results = Results(rows=[], test_sets=test_sets, made={})
+    with connected(config.ray_address, config.workers):
+        if "generate" in config.stages:
+            _generate_all(config, plans, test_sets)
+        if "score" in config.stages:
+            _score_all(config, plans, results)
+    return results
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Generating:
     """One shard of a system's answers to a set."""
 
-    entrant: Entrant
+    system: SystemChoice
     test_set: Path
     out: Path
     batch: int
@@ -217,100 +263,110 @@ class _Scoring:
 
     test_set: Path
     outputs: Path
-    group: Group
-    metric: Metric
-    judging: Judging
+    subset: Subset
+    metric: type[Metric]
+    metric_options: MetricOptions
     cache: Path
     seed: int
 
 
-def _generate_all(run: Run, test_sets: Sequence[TestSet]) -> None:
+def _generate_all(
+    config: EvaluationConfig, plans: Sequence[SetPlan], test_sets: Mapping[str, TestSet]
+) -> None:
     """All outputs of all systems."""
-    shards = run.workers if run.ray_address is not None else 1
+    shards = config.workers if config.ray_address is not None else 1
+    # Systems outside sets: a model is loaded once and answers all its sets.
+    systems = dict.fromkeys(system for plan in plans for system in plan.systems)
     tasks = [
         _Generating(
-            entrant=entrant,
-            test_set=test_set.folder,
-            out=run.out / "outputs",
-            batch=run.batch,
+            system=system,
+            test_set=test_sets[plan.name].folder,
+            out=config.out.resolve() / "outputs",
+            batch=config.batch,
             shard=(shard, shards),
         )
-        for entrant in run.entrants
-        for test_set in test_sets
+        for system in systems
+        for plan in plans
+        if system in plan.systems
         for shard in range(shards)
     ]
-    run.spread(_generate, tasks, run.entrants[0].choice.device if run.entrants else "cpu")
+    config.spread(_generate, tasks, config.choice.device)
 
 
 def _generate(task: _Generating) -> None:
     test_set = read_test_set(task.test_set, check_files=False)
-    generate_set(task.entrant.open(), test_set, task.out, batch=task.batch, shard=task.shard)
+    generate_set(task.system.open(), test_set, task.out, batch=task.batch, shard=task.shard)
 
 
-def _score_all(run: Run, test_sets: Sequence[TestSet]) -> list[dict[str, Any]]:
-    """All figures, as rows."""
-    rows: list[dict[str, Any]] = []
+def _score_all(config: EvaluationConfig, plans: Sequence[SetPlan], results: Results) -> None:
+    """All figures, as rows of the results."""
+    out = config.out.resolve()
     tasks: list[_Scoring] = []
-    places: list[tuple[int, str]] = []
-    for test_set in test_sets:
-        for entrant in run.entrants:
-            taken = look_up(run.folder(entrant, test_set), test_set).items
-            for group in groups_of(test_set):
-                names = [name for name in group.metrics if name in run.metrics]
-                if not names or not any(group.has(item) for item in taken):
+    places: list[tuple[dict[str, Any], str]] = []
+    for plan in plans:
+        test_set = results.test_sets[plan.name]
+        for system in plan.systems:
+            folder = out / "outputs" / system.name / test_set.name
+            made = results.made[system.name, plan.name] = look_up(folder, test_set)
+            for subset in plan.subsets(test_set):
+                names = [name for name in subset.metrics if name in plan.metrics]
+                if not names or not any(subset.has(item) for item in made.items):
                     continue
-                about = {"task": group.task, "language": group.language, "part": group.part}
-                rows.append({"system": entrant.name, "set": test_set.name, **about, "scores": {}})
+                about = {"task": subset.task, "language": subset.language, "part": subset.part}
+                row: dict[str, Any] = {"system": system.name, "set": test_set.name, **about}
+                row["scores"] = {}
+                results.rows.append(row)
                 for name in names:
-                    places.append((len(rows) - 1, name))
+                    places.append((row, name))
                     tasks.append(
                         _Scoring(
                             test_set=test_set.folder,
-                            outputs=run.folder(entrant, test_set),
-                            group=group,
-                            metric=run.metrics[name],
-                            judging=run.judging,
-                            cache=run.out / "described",
-                            seed=run.seed,
+                            outputs=folder,
+                            subset=subset,
+                            metric=plan.metrics[name],
+                            metric_options=config.metric_options,
+                            cache=out / FEATURES,
+                            seed=config.seed,
                         )
                     )
-    scores = run.spread(_score, tasks, run.judging.device)
+    scores = config.spread(_score, tasks, config.metric_options.device)
     for (row, name), score in zip(places, scores, strict=True):
-        rows[row]["scores"][name] = dataclasses.asdict(score)
-    return rows
+        row["scores"][name] = dataclasses.asdict(score)
 
 
 def _score(task: _Scoring) -> Score:
     test_set = read_test_set(task.test_set, check_files=False)
-    judging = task.judging
-    paths = tuple(sorted((name, str(path)) for name, path in judging.paths.items()))
-    tools = _tools(paths, judging.device, judging.offline, task.cache)
+    metric_options = task.metric_options
+    paths = tuple(sorted((name, str(path)) for name, path in metric_options.paths.items()))
+    context = _context(paths, metric_options.device, metric_options.offline, task.cache)
     scores = score_set(
         test_set,
         look_up(task.outputs, test_set),
         [task.metric],
-        tools,
-        keep=task.group.has,
-        bootstrap=judging.bootstrap,
+        context,
+        keep=task.subset.has,
+        bootstrap=metric_options.bootstrap,
         seed=task.seed,
     )
     return scores[task.metric.name]
 
 
 @lru_cache(maxsize=1)
-def _tools(paths: tuple[tuple[str, str], ...], device: str, offline: bool, cache: Path) -> Tools:
-    """The judges' models, loaded once a process."""
-    return Tools(
+def _context(
+    paths: tuple[tuple[str, str], ...], device: str, offline: bool, cache: Path
+) -> MetricContext:
+    """The metrics' models, loaded once a process."""
+    return MetricContext(
         paths={name: Path(path) for name, path in paths},
         device=device,
         cache=cache,
-        offline_judges=offline,
+        offline=offline,
     )
 
 
 def _chosen_metrics(
-    metrics: Sequence[str] | Mapping[str, Metric] | None,
-) -> dict[str, Metric]:
+    metrics: Sequence[str] | Mapping[str, type[Metric]] | None,
+) -> dict[str, type[Metric]]:
     if isinstance(metrics, Mapping):
         return dict(metrics)
     from unison_audio.evaluation.metrics.table import METRICS
@@ -321,41 +377,56 @@ def _chosen_metrics(
     return {name: METRICS[name] for name in METRICS if metrics is None or name in metrics}
 
 
-def _write_results(
-    run: Run,
-    test_sets: Sequence[TestSet],
-    choice: ModelChoice,
-    rows: Sequence[dict[str, Any]],
-    title: str,
-    paper: bool,
-    counts: Mapping[str, int],
-) -> None:
-    """Write ``results.json`` and the report."""
-    from unison_audio.evaluation.report.figures import write_figures
-    from unison_audio.evaluation.report.render import write_report
-    from unison_audio.evaluation.report.tables import REFERENCES
+def write_results(config: EvaluationConfig, results: Results, about: Mapping[str, Any]) -> None:
+    """Write ``results.json``.
 
-    about = {
-        "variant": choice.variant.name,
-        "seed": run.seed,
-        "batch": run.batch,
-        "bootstrap": run.judging.bootstrap,
-        "counts": dict(counts),
+    Args:
+        config: What was evaluated.
+        results: What was found.
+        about: What else to say of the run; a key "rows" would hide the results.
+    """
+    settings = {
+        "variant": config.choice.variant.name,
+        "seed": config.seed,
+        "batch": config.batch,
+        "bootstrap": config.metric_options.bootstrap,
+        **about,
     }
-    text = json.dumps(_finite({"about": about, "rows": list(rows)}), indent=1, ensure_ascii=False)
-    partial_file = run.out / f"{RESULTS}.partial"
-    partial_file.write_text(text + "\n", "utf-8")
-    partial_file.replace(run.out / RESULTS)
+    text = json.dumps(
+        _finite({"about": settings, "rows": results.rows}), indent=1, ensure_ascii=False
+    )
+    write_whole(config.out / RESULTS, text + "\n")
+
+
+def write_set_report(
+    config: EvaluationConfig,
+    results: Results,
+    title: str,
+    *,
+    paper: bool,
+    extra: Sequence[PlainTable] = (),
+) -> None:
+    """Write the report on the sets of the paper's kinds, with its pictures.
+
+    Args:
+        config: What was evaluated.
+        results: What was found.
+        title: Title of the page.
+        paper: Whether the paper's rows stand in the tables.
+        extra: Tables before the others.
+    """
+    kinds = [name for name in results.test_sets if name in SETS]
     figures = [
         drawn
-        for test_set in test_sets
-        for entrant in run.entrants
-        if entrant.name not in REFERENCES
+        for name in kinds
+        for (system, of), made in results.made.items()
+        if of == name and system not in REFERENCES
         for drawn in write_figures(
-            test_set, run.folder(entrant, test_set), run.out / "figures", system=entrant.name
+            results.test_sets[name], made.folder, config.out / "figures", system=system
         )
     ]
-    write_report(rows, run.out, title=title, paper=paper, figures=figures)
+    rows = [row for row in results.rows if row["set"] in kinds]
+    write_report(rows, config.out, title=title, paper=paper, figures=figures, extra=extra)
 
 
 def _finite(value: Any) -> Any:

@@ -18,12 +18,12 @@ from unison_audio.data.corpora.source_files import AUDIO_SUFFIXES, walk
 from unison_audio.errors import InputError
 from unison_audio.evaluation.baselines import SDEdit, Zeta
 from unison_audio.evaluation.engine import System, fingerprint
-from unison_audio.evaluation.test_sets.manifest import Item, Role, TestSet, derived_seed
+from unison_audio.evaluation.test_sets.manifest import Role, TestItem, TestSet, derived_seed
 from unison_audio.pipeline import Unison
 from unison_audio.variants import VARIANTS, Variant
 
 
-class UnisonSystem:
+class UnisonSystem(System):
     """The model, asked as a user asks it.
 
     An item's noise has a seed that depends on `seed` and the item's id alone.
@@ -44,11 +44,7 @@ class UnisonSystem:
         **options: Any,
     ) -> None:
         self.name, self._unison, self._seed, self._options = name, unison, seed, options
-
-    @property
-    def sample_rate(self) -> int:
-        """The variant's."""
-        return self._unison.variant.sample_rate
+        self.sample_rate = unison.variant.sample_rate
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -59,7 +55,7 @@ class UnisonSystem:
             "options": dict(self._options),
         }
 
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """Edits as long as their sources, everything else as long as the item says."""
         paths = {role: [test_set.path(item, role) for item in items] for role in _GIVEN}
         sounds = self._unison.generate(
@@ -77,62 +73,59 @@ class UnisonSystem:
 _GIVEN: tuple[Role, ...] = ("source", "reference")
 
 
-class GroundTruth:
+class GroundTruth(System):
     """What was asked for, itself."""
 
-    name, sample_rate = "ground-truth", None
+    name = "ground-truth"
 
-    def takes(self, item: Item) -> bool:
+    def takes(self, item: TestItem) -> bool:
         """Whether there is such a recording."""
         return bool(item.target)
 
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """The targets."""
         return [_load(test_set, item, "target", test_set.sample_rate) for item in items]
 
 
-class CopySource:
+class CopySource(System):
     """Leaving the source of an edit as it is."""
 
-    name, sample_rate = "copy-source", None
+    name = "copy-source"
 
-    def takes(self, item: Item) -> bool:
+    def takes(self, item: TestItem) -> bool:
         """Whether it is an edit."""
         return bool(item.source)
 
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """The sources."""
         return [_load(test_set, item, "source", test_set.sample_rate) for item in items]
 
 
-class ThroughCodec:
+class ThroughCodec(System):
     """What was asked for, encoded and decoded: what the codec alone costs.
 
     Args:
-        codec: The model's.
-        device: Where it runs.
+        codec: The model's codec.
+        device: Device of the codec.
     """
 
     name = "through-codec"
+    role: Role = "target"
 
     def __init__(self, codec: AudioCodec, device: torch.device | str = "cpu") -> None:
         self._codec, self._device = codec, device
+        self.sample_rate = codec.sample_rate
 
-    @property
-    def sample_rate(self) -> int:
-        """The codec's."""
-        return self._codec.sample_rate
-
-    def takes(self, item: Item) -> bool:
+    def takes(self, item: TestItem) -> bool:
         """Whether there is such a recording."""
-        return bool(item.target)
+        return bool(item.target if self.role == "target" else item.source)
 
     @torch.no_grad()
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """The targets through the codec, in whole frames, cut to their lengths."""
         made = []
         for item in items:
-            wave = _load(test_set, item, "target", self.sample_rate)
+            wave = _load(test_set, item, self.role, self._codec.sample_rate)
             whole = -(-len(wave) // self._codec.hop) * self._codec.hop
             padded = torch.nn.functional.pad(wave, (0, whole - len(wave)))[None].to(self._device)
             made.append(
@@ -141,7 +134,14 @@ class ThroughCodec:
         return made
 
 
-class Outputs:
+class SourceThroughCodec(ThroughCodec):
+    """The source of an edit, encoded and decoded: a copy that pays for the codec as edits do."""
+
+    name = "source-through-codec"
+    role: Role = "source"
+
+
+class Outputs(System):
     """Another system, by the sounds that it left: files named by the items' ids, of any format.
 
     Args:
@@ -163,29 +163,30 @@ class Outputs:
             raise InputError(
                 f"{folder} holds no sound; put files there that are named by the items' ids."
             )
+        self.sample_rate = self._highest_rate()
 
     @property
     def identity(self) -> dict[str, Any]:
         """The folder."""
         return {"folder": str(self._folder.resolve())}
 
-    @cached_property
-    def sample_rate(self) -> int | None:
-        """The highest of the files'; the others are brought to it."""
-        import soundfile
-
-        rates = []
-        for path in (path for named in self._files.values() for path in named):
-            with contextlib.suppress(soundfile.SoundFileError, OSError):  # said of its item
-                rates.append(int(soundfile.info(path).samplerate))
-        return max(rates, default=0) or None
-
-    def generate(self, test_set: TestSet, items: Sequence[Item]) -> list[Tensor]:
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """The files of the items."""
         rate = self.sample_rate or test_set.sample_rate
         return [audio.load(self._find(test_set, item), sample_rate=rate) for item in items]
 
-    def _find(self, test_set: TestSet, item: Item) -> Path:
+    def _highest_rate(self) -> int | None:
+        """The highest rate of the files; the others are resampled to it, so nothing is lost."""
+        import soundfile
+
+        rates = []
+        for path in (path for named in self._files.values() for path in named):
+            # A damaged file is reported when its item is asked for.
+            with contextlib.suppress(soundfile.SoundFileError, OSError):
+                rates.append(int(soundfile.info(path).samplerate))
+        return max(rates, default=0) or None
+
+    def _find(self, test_set: TestSet, item: TestItem) -> Path:
         named = self._files.get(item.id, [])
         own = [path for path in named if test_set.name in path.relative_to(self._folder).parts]
         found = own or named
@@ -198,7 +199,7 @@ class Outputs:
         return found[0]
 
 
-def _load(test_set: TestSet, item: Item, role: Role, rate: int) -> Tensor:
+def _load(test_set: TestSet, item: TestItem, role: Role, rate: int) -> Tensor:
     """An item's file: (samples,)."""
     path = test_set.path(item, role)
     assert path is not None
@@ -212,15 +213,15 @@ class ModelChoice:
     model: str = "nano"
     """A variant's name, a checkpoint's folder, or a repository on the Hugging Face hub."""
     device: str = "cpu"
-    """Where."""
+    """Device of the model."""
     dtype: torch.dtype | None = None
     """Type of the backbone's arithmetic; None for the device's own."""
     low_memory: bool | None = None
     """As `Unison.from_pretrained` takes it."""
     codec_files: str | None = None
-    """Likewise."""
+    """Folder of the codec's own files."""
     text_files: str | None = None
-    """Likewise."""
+    """Folder of the language model."""
     seed: int = 0
     """Of the noise."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -258,6 +259,10 @@ def _through_codec(choice: ModelChoice) -> System:
     return ThroughCodec(choice.open().codec, choice.device)
 
 
+def _source_through_codec(choice: ModelChoice) -> System:
+    return SourceThroughCodec(choice.open().codec, choice.device)
+
+
 def _sdedit(choice: ModelChoice) -> System:
     return SDEdit(choice.open(), seed=choice.seed, **_of_baselines(choice))
 
@@ -278,12 +283,17 @@ SYSTEMS: dict[str, Callable[[ModelChoice], System]] = {
     "sdedit": _sdedit,
     "zeta": _zeta,
     "unison": _unison,
+    "source-through-codec": _source_through_codec,
 }
 """Name -> what opens the system, given the model."""
 
 
+DEFAULT_SYSTEMS = tuple(name for name in SYSTEMS if name != "source-through-codec")
+"""The systems of the paper's tables."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Entrant:
+class SystemChoice:
     """A system to be evaluated."""
 
     name: str
@@ -304,9 +314,9 @@ class Entrant:
         return SYSTEMS[self.name](self.choice)
 
 
-def choose_entrants(
+def choose_systems(
     names: tuple[str, ...], outputs: Mapping[str, Path], choice: ModelChoice
-) -> list[Entrant]:
+) -> list[SystemChoice]:
     """The systems to be evaluated.
 
     Args:
@@ -327,6 +337,9 @@ def choose_entrants(
                 "that a folder can have."
             )
     return [
-        *(Entrant(name=name, choice=choice) for name in dict.fromkeys(names)),
-        *(Entrant(name=k, choice=choice, outputs=path.resolve()) for k, path in outputs.items()),
+        *(SystemChoice(name=name, choice=choice) for name in dict.fromkeys(names)),
+        *(
+            SystemChoice(name=k, choice=choice, outputs=path.resolve())
+            for k, path in outputs.items()
+        ),
     ]

@@ -37,8 +37,9 @@ def rotary_table(length: int, head_dim: int, rope_dim: int, device: torch.device
     """
     # A cached function instead of a buffer: a buffer on the meta device has no values and would
     # have to be rebuilt after loading. A cached table that was made in inference mode could not be
-    # used for training afterwards.
-    with torch.inference_mode(False), torch.no_grad():
+    # used for training afterwards. It is made on the CPU, whatever torch's default device is: MPS
+    # has no float64.
+    with torch.inference_mode(False), torch.no_grad(), torch.device("cpu"):
         # float64: in float32 an angle of 947 rad (22 s at 44.1 kHz) is off by up to 3e-5 rad.
         pairs = torch.arange(0, rope_dim, 2, dtype=torch.float64)
         frequencies = torch.zeros(head_dim // 2, dtype=torch.float64)

@@ -144,7 +144,7 @@ def decode(name: str, content: bytes) -> torch.Tensor:
 
 
 def _level(waveform: torch.Tensor) -> torch.Tensor:
-    """Brings to RMS 0.1, lower where the peak would pass 0.99."""
+    """Brings to RMS 0.1, or lower to keep the peak at 0.99."""
     levelled = normalize_rms(waveform, 0.1)
     return levelled * min(1.0, 0.99 / max(float(levelled.abs().max()), 1e-9))
 

@@ -8,19 +8,19 @@ from unison_audio.data.captions import plain_caption
 from unison_audio.data.corpus_index import read_index
 from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
-from unison_audio.evaluation.test_sets.recordings import Material, Sound, Voice
+from unison_audio.evaluation.test_sets.recordings import Recordings, Sound, Utterance
 from unison_audio.nano.vocabulary import IsSentence
 
 PROMPT_SECONDS = 1.0
 """Least length of a prompt among nano's clips, many of which say a single word."""
 
 
-def held_out(corpus: Path, sample_rate: int) -> Material:
+def held_out(corpus: Path, sample_rate: int) -> Recordings:
     """Reads the held-out clips of the nano corpus.
 
-    Of the speech, the natural sentences are taken: random sequences of words are nothing that a
-    recogniser of free speech can judge. Unheard texts of heard voices are spoken with a gender
-    named, unheard voices zero-shot.
+    Of the speech, the natural sentences are taken, since a speech recognition model of free speech
+    fails on random sequences of words. Held-out texts of training voices are spoken with a gender
+    named, held-out voices zero-shot.
 
     Args:
         corpus: What ``unison-audio data nano`` wrote.
@@ -34,7 +34,7 @@ def held_out(corpus: Path, sample_rate: int) -> Material:
     unknown = read_corpus(corpus, sample_rate, split="speakers")
     sounds = [clip for clip in known if clip.record.kind == "sound"]
     files: dict[str, Path | bytes] = {name: corpus / name for name in names}
-    return Material(
+    return Recordings(
         name="nano's held-out clips",
         sample_rate=sample_rate,
         sounds=tuple(_corpus_sound(clip) for clip in sounds),
@@ -53,9 +53,9 @@ def _corpus_sound(clip: Clip) -> Sound:
     return Sound(id=record.key, label=label, captions=(caption,), read=lambda: clip.waveform)
 
 
-def _corpus_voice(clip: Clip, prompt: Voice | None = None) -> Voice:
+def _corpus_voice(clip: Clip, prompt: Utterance | None = None) -> Utterance:
     record = clip.record
-    return Voice(
+    return Utterance(
         id=record.key,
         text=record.text,
         language=record.language or "en",
@@ -67,7 +67,7 @@ def _corpus_voice(clip: Clip, prompt: Voice | None = None) -> Voice:
     )
 
 
-def _prompted(clips: Sequence[Clip]) -> tuple[Voice, ...]:
+def _prompted(clips: Sequence[Clip]) -> tuple[Utterance, ...]:
     """Sentences, each with the nearest utterance before it of its speaker that is long enough."""
     by_speaker: defaultdict[str, list[Clip]] = defaultdict(list)
     for clip in clips:

@@ -1,52 +1,31 @@
-"""The test items: built by the tasks' builders, generated once, kept on disk."""
+"""Nano's test items, one set a task: built by the tasks' builders from held-out clips."""
 
 import dataclasses
-import hashlib
-import json
-import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from unison_audio.audio import load, save
-from unison_audio.codecs.table import AudioCodec
 from unison_audio.data.pools import MemoryPools, choose
 from unison_audio.data.records import Clip
-from unison_audio.evaluation.engine import Model
 from unison_audio.evaluation.models.event_classifier import sound_class
-from unison_audio.evaluation.test_sets.scenes import with_floor
-from unison_audio.nano.bars import SEQUENCES
+from unison_audio.evaluation.test_sets.manifest import RenderedItem
+from unison_audio.evaluation.test_sets.scenes import batch_item, with_floor
 from unison_audio.nano.vocabulary import IsSentence
 from unison_audio.tasks.draw import BuilderConfig
 from unison_audio.tasks.table import TASKS, TaskBatch
+from unison_audio.tasks.templates import render
+from unison_audio.variants import Variant
 
 CHUNK = 10
-"""Items generated together; what is on disk after a kill are whole chunks."""
+"""Items that are built together."""
+
+SEQUENCES = "sequences"
+"""Stands for a task: `tts` of random sequences of words alone."""
 
 SECONDS = {"": 2.56, "zero_shot_tts": 3.84, "timed": 5.12}
 """Length of the items by task; the entry ``""`` serves tasks not named."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Items:
-    """The items of a task with all their waveforms, (B, samples) each."""
-
-    batch: TaskBatch
-    """What was built."""
-    output: Tensor
-    """What the model made."""
-    target_again: Tensor
-    """The target through the codec."""
-    source_again: Tensor | None
-    """The source through the codec."""
-    real_time_factor: float
-    """Seconds of computing for a second of sound; NaN where that was not measured."""
 
 
 class EvenPools(MemoryPools):
@@ -73,8 +52,8 @@ class EvenPools(MemoryPools):
         return choose(self._members[name], generator)
 
 
-def evaluation_config(codec: AudioCodec) -> BuilderConfig:
-    """The ranges of evaluation (paper §4.2): fixed SNRs and the paper's own wordings."""
+def evaluation_config(hop: int) -> BuilderConfig:
+    """The ranges of evaluation (paper §4.2): fixed SNRs and the paper's own templates."""
     return BuilderConfig(
         speech_snr_db=(10.0, 10.0),
         t2as_snr_db=(0.0, 0.0),
@@ -82,17 +61,16 @@ def evaluation_config(codec: AudioCodec) -> BuilderConfig:
         noise_snr_db=(5.0, 5.0),
         peak=0.98,  # leaves room for the noise floor
         first_template_probability=1.0,
-        hop=codec.hop,
+        hop=hop,
     )
 
 
 def build_items(
     task: str,
     clips: Sequence[Clip],
-    codec: AudioCodec,
+    variant: Variant,
     count: int,
     seed: int,
-    longest: float,
     labels: Sequence[str] | None = None,
 ) -> list[TaskBatch]:
     """Builds the items of a task from held-out clips, in chunks.
@@ -103,10 +81,9 @@ def build_items(
     Args:
         task: Its name, or `SEQUENCES`.
         clips: The splits ``heldout`` and ``speakers``.
-        codec: Of the model; gives sample rate and hop.
-        count: Items.
+        variant: Gives sample rate, hop and the longest clip.
+        count: Number of items.
         seed: The same one gives the same items.
-        longest: Seconds that an item may last at most.
         labels: Kinds of sound to use; all if None.
     """
     split = "speakers" if task == "zero_shot_tts" else "heldout"
@@ -117,7 +94,7 @@ def build_items(
     ]
     speech = [c for c in clips if c.record.kind == "speech" and c.record.split == split]
     parts: list[tuple[list[Clip], int]] = [(speech, count)]
-    seconds = min(longest, SECONDS.get(task, SECONDS[""]))
+    seconds = min(variant.max_seconds, SECONDS.get(task, SECONDS[""]))
     number = [*TASKS, SEQUENCES].index(task)
     if task in ("tts", SEQUENCES):
         is_sentence = IsSentence()
@@ -137,92 +114,47 @@ def build_items(
     for spoken, share in parts:
         if share == 0:
             continue
-        pools = EvenPools([*sounds, *spoken], codec.sample_rate)
+        pools = EvenPools([*sounds, *spoken], variant.sample_rate)
         chunks += [
             TASKS[task].build(
                 pools,
                 min(CHUNK, share - start),
                 seconds,
-                codec.sample_rate,
+                variant.sample_rate,
                 generator,
-                config=evaluation_config(codec),
+                config=evaluation_config(variant.hop),
             )
             for start in range(0, share, CHUNK)
         ]
     return [with_floor(chunk, 1000 * seed + number) for number, chunk in enumerate(chunks)]
 
 
-def content(chunks: Sequence[TaskBatch]) -> str:
-    """Names items by a hash of all that is asked and expected."""
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(json.dumps(chunk.instructions).encode())
-        for waves in (chunk.source, chunk.target):
-            if waves is not None:
-                digest.update(waves.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def render_items(
+    name: str, chunks: Sequence[TaskBatch], sample_rate: int
+) -> Iterator[RenderedItem]:
+    """The items of built batches, as a test set takes them.
 
-
-def make_items(
-    model: Model,
-    chunks: Sequence[TaskBatch],
-    folder: Path,
-    key: str,
-    on_items: Callable[[int], None],
-    **settings: Any,
-) -> Items:
-    """Generates the items of a task, or takes those that an earlier run left.
-
-    Sources, targets and outputs are written to the folder as FLAC, with the instructions beside
-    them. What is judged is what was written.
+    Zero-shot speech is cut: the reference becomes a file of its own, the target the new words.
 
     Args:
-        model: The model.
-        chunks: Its items.
-        folder: The task's folder.
-        key: `fingerprint` of the model and its settings; outputs of another one are made again.
-        on_items: Called with the number of items done after each chunk.
-        **settings: ``steps``, ``guidance_scale`` and ``seed`` of `Model.run`.
+        name: The set's name.
+        chunks: As `build_items` gives them.
+        sample_rate: Of the batches, in Hz.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    rate, codec = model.codec.sample_rate, model.codec
-    state = _read_state(folder, key)
-    first = 0
-    for chunk in chunks:
-        if str(first) not in state["seconds"]:
-            began = time.perf_counter()
-            made = model.run(chunk, **{**settings, "seed": settings["seed"] + first})
-            spent = time.perf_counter() - began
-            _write(folder, "output", first, made, rate)
-            _write(folder, "target", first, chunk.target, rate)
-            if chunk.source is not None:
-                _write(folder, "source", first, chunk.source, rate)
-            for i, instruction in enumerate(chunk.instructions, first):
-                (folder / f"{i:03d}.txt").write_text(instruction + "\n")
-            state["seconds"][str(first)] = spent
-            _write_state(folder, state)
-        first += len(chunk.target)
-        on_items(len(chunk.target))
     batch = join(chunks)
-    batch = dataclasses.replace(
-        batch,
-        target=_read(folder, "target", first, rate),
-        source=_read(folder, "source", first, rate) if batch.source is not None else None,
-    )
-    sound = batch.target.numel() / rate
-    return Items(
-        batch=batch,
-        output=_read(folder, "output", first, rate),
-        target_again=round_trip(codec, batch.target),
-        source_again=round_trip(codec, batch.source) if batch.source is not None else None,
-        real_time_factor=sum(state["seconds"].values()) / sound,
-    )
-
-
-def round_trip(codec: AudioCodec, waveform: Tensor) -> Tensor:
-    """Passes waveforms (B, samples) through a codec."""
-    parts = [codec.decode(codec.encode(part)).cpu() for part in waveform.split(CHUNK)]
-    return torch.cat(parts)[:, : waveform.shape[1]]
+    for row in range(len(batch.target)):
+        item, sounds = batch_item(batch, row, f"{row:03d}", name, sample_rate)
+        if batch.reference_samples is not None:
+            edge = int(batch.reference_samples[row])
+            head = round(item.details["reference_window"][1] * sample_rate)
+            sounds = {"reference": sounds["source"][:head], "target": sounds["target"][edge:]}
+            item = dataclasses.replace(
+                item,
+                instruction=render(TASKS[batch.task].templates[0], {"text": item.text}),
+                reference_text=item.details["reference_text"],
+                seconds=len(sounds["target"]) / sample_rate,
+            )
+        yield RenderedItem(item=item, sounds=sounds)
 
 
 def join(chunks: Sequence[TaskBatch]) -> TaskBatch:
@@ -237,28 +169,3 @@ def join(chunks: Sequence[TaskBatch]) -> TaskBatch:
         reference_samples=torch.cat(edges) if edges else None,
         details=[detail for chunk in chunks for detail in chunk.details],
     )
-
-
-def _write(folder: Path, kind: str, first: int, waves: Tensor, rate: int) -> None:
-    """Writes waveforms (B, samples); one that exceeds full scale is scaled."""
-    for i, wave in enumerate(waves, first):
-        scaled = wave * min(1.0, 0.99 / max(float(wave.abs().max()), 1e-9))
-        save(folder / f"{i:03d}-{kind}.flac", scaled, rate)
-
-
-def _read(folder: Path, kind: str, count: int, rate: int) -> Tensor:
-    """Reads the waveforms of all items, (count, samples)."""
-    paths = [folder / f"{i:03d}-{kind}.flac" for i in range(count)]
-    return torch.stack([load(path, sample_rate=rate) for path in paths])
-
-
-def _read_state(folder: Path, key: str) -> dict[str, Any]:
-    path = folder / "state.json"
-    state = json.loads(path.read_text()) if path.is_file() else {}
-    return state if state.get("key") == key else {"key": key, "seconds": {}}
-
-
-def _write_state(folder: Path, state: dict[str, Any]) -> None:
-    partial = folder / "state.json.partial"
-    partial.write_text(json.dumps(state))
-    partial.replace(folder / "state.json")

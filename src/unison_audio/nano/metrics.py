@@ -1,451 +1,356 @@
-"""What each task's items are scored by: one function a task, from items to rows of the table."""
+"""Metrics of nano's own test sets, whose items say which sounds and words they hold."""
 
+import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from unison_audio.evaluation.metrics import signal as metrics
-from unison_audio.evaluation.models.asr import Recogniser, fold
-from unison_audio.evaluation.models.event_classifier import EventClassifier, what_is_new
-from unison_audio.evaluation.models.speech_quality import (
-    PresenceListener,
-    QualityListener,
-    VoiceListener,
-    nearest_is_own,
-)
+from unison_audio.audio import load
+from unison_audio.errors import InputError
+from unison_audio.evaluation.metrics import signal
+from unison_audio.evaluation.metrics.metric import Metric, MetricContext, load_audio, path_of
+from unison_audio.evaluation.metrics.speech import GenderAccuracy, LogSpectralDistance
+from unison_audio.evaluation.metrics.table import METRICS
+from unison_audio.evaluation.models.event_classifier import what_is_new
+from unison_audio.evaluation.models.offline import event_classifier
+from unison_audio.evaluation.models.speaker import PitchGender, Resemblyzer
+from unison_audio.evaluation.test_sets.manifest import EvaluationSample
 from unison_audio.evaluation.test_sets.scenes import FLOOR_DBFS
-from unison_audio.nano import bars
-from unison_audio.nano.bars import Row, mean
-from unison_audio.nano.items import Items
-from unison_audio.nano.vocabulary import IsSentence
-from unison_audio.tasks.table import TASKS
+from unison_audio.nano.vocabulary_asr import NanoAsr, fold
 
-SILENCE = 10 ** ((FLOOR_DBFS + 6) / 10) * 3 / 8 * metrics.LSD_N_FFT
-"""Power that white noise 6 dB above the items' noise floor has in a bin of the LSD's spectra."""
+RATE = 16_000
+"""Nano's sample rate in Hz."""
 
+TOP = 3
+"""An asked class counts as present among the classifier's first three."""
 
-@dataclass(frozen=True, kw_only=True)
-class Judges:
-    """All judges of nano."""
+ABOUT_FILE = "judges.json"
+"""File beside the event classifier: its accuracy, and the pitch that parts the genders."""
 
-    free: Recogniser
-    """Judges natural sentences."""
-    vocabulary: Recogniser
-    """Judges random sequences of words."""
-    events: EventClassifier
-    """Judges sounds."""
-    quality: QualityListener
-    """Judges how clean speech sounds."""
-    presence: PresenceListener
-    """Judges how long somebody speaks."""
-    voices: VoiceListener
-    """Judges whose voice it is."""
-    gender_threshold: float
-    """Hz of median F0 above which a voice is female."""
+SILENCE = 10 ** ((FLOOR_DBFS + 6) / 10) * 3 / 8 * signal.LSD_N_FFT
+"""Power that white noise 6 dB above the items' noise floor has in a bin of the LSD's spectra.
+
+Without it the zeros of a digitally silent pause would be decades away from a recording's."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Versions:
-    """The four versions of the items that are compared, (B, samples) each."""
+class _NanoMetric(Metric):
+    """Silence is scored: a model that gives none of what is asked has to lose by it."""
 
-    value: Tensor
-    """The model's."""
-    truth: Tensor
-    """The target."""
-    codec: Tensor
-    """The target through the codec."""
-    source: Tensor | None
-    """The source of an edit."""
-
-    def each(self, measure: Callable[[Tensor], float]) -> dict[str, float | None]:
-        """Measures every version; the keys are the columns of `Row`."""
-        return {
-            "value": measure(self.value),
-            "truth": measure(self.truth),
-            "codec": measure(self.codec),
-            "source": measure(self.source) if self.source is not None else None,
-        }
+    better: ClassVar[Literal["higher", "lower"]] = "higher"
+    sample_rate = RATE
+    scores_silence = True
 
 
-def versions(items: Items) -> Versions:
-    """The versions of a task's items; the source only where it is a recording to edit."""
-    edits = TASKS[items.batch.task].needs == ("source",)
-    return Versions(
-        value=items.output,
-        truth=items.batch.target,
-        codec=items.target_again,
-        source=items.batch.source if edits else None,
+class _EventMetric(_NanoMetric):
+    """A metric by the event classifier."""
+
+    def __init__(self, context: MetricContext) -> None:
+        self.events = event_classifier(context)
+        self.model, self.identity = self.events.model, self.events.identity
+
+
+class _EventRanks(_EventMetric):
+    """Features are the rank of each asked label, the others that are asked for left out."""
+
+    features, feature_shape = "event_ranks", (None,)
+
+    def extract_features(self, samples: Sequence[EvaluationSample]) -> list[np.ndarray]:
+        """Ranks of each sample's labels, (labels,); 1 is the best."""
+        ranks = []
+        for sample in samples:
+            labels = sample.item.details["labels"]
+            others = [[other for other in labels if other != label] for label in labels]
+            wave = _wave(sample).expand(len(labels), -1)
+            ranks.append(np.array(self.events.ranks(wave, RATE, labels, others)))
+        return ranks
+
+
+class EventsInTop(_EventRanks):
+    """Share of the asked classes in the top 3."""
+
+    name, title = "events_in_top", "Asked classes in the top 3"
+
+    def aggregate(self, pooled: Sequence[np.ndarray]) -> float:
+        """The share over the labels of all samples."""
+        return float((np.concatenate(pooled) <= TOP).mean())
+
+
+class AllEventsInTop(_EventRanks):
+    """Whether every asked class is in the top 3."""
+
+    name, title = "all_events_in_top", "Every asked class in the top 3"
+
+    def pool(self, features: np.ndarray) -> np.ndarray:
+        """1 or 0, ()."""
+        return np.asarray(float((features <= TOP).all()))
+
+
+class EventFirst(_EventRanks):
+    """Whether the asked class is the first."""
+
+    name, title = "event_first", "Asked class is the first"
+
+    def pool(self, features: np.ndarray) -> np.ndarray:
+        """1 or 0, ()."""
+        return np.asarray(float((features == 1).all()))
+
+
+class WindowEventsInTop(EventsInTop):
+    """Share of a timeline's classes that are in the top 3 of their own windows."""
+
+    name, title, features = (
+        "window_events_in_top",
+        "Class in the top 3 in its window",
+        "window_ranks",
     )
 
+    def extract_features(self, samples: Sequence[EvaluationSample]) -> list[np.ndarray]:
+        """Ranks of each sample's labels in their windows, (labels,)."""
+        ranks = []
+        for sample in samples:
+            wave, details = _wave(sample), sample.item.details
+            found: list[int] = []
+            for label, (start, end) in zip(details["labels"], details["windows"], strict=True):
+                part = wave[round(start * RATE) : round(end * RATE)]
+                found += self.events.ranks(part[None], RATE, [label])
+            ranks.append(np.array(found))
+        return ranks
 
-class Scorer:
-    """Scores the items of one task.
 
-    Args:
-        items: The items.
-        judges: The judges.
-        rate: Sample rate in Hz.
+class AddedEventInTop(_EventMetric):
+    """Whether the event to be added is in the top 3 of what an output has and its source lacks."""
+
+    name, title, needs = "added_event_in_top", "Added class in the top 3", ("source",)
+
+    def score(self, sample: EvaluationSample) -> float:
+        """1 or 0."""
+        details = sample.item.details
+        new = what_is_new(_wave(sample)[None], _wave(sample, "source")[None])
+        base = [(details["base_label"],)]
+        return float(self.events.ranks(new, RATE, [details["labels"][-1]], base)[0] <= TOP)
+
+
+class HalfOfWords(_NanoMetric):
+    """Whether either speech recognition model finds at least half of an item's words.
+
+    A text of at least three words that was not said is accepted in 0.3 % of cases by either, as by
+    pocketsphinx alone; over texts of all lengths in 1.9 % against 1.7 %.
     """
 
-    def __init__(self, items: Items, judges: Judges, rate: int) -> None:
-        self.items, self.judges, self.rate = items, judges, rate
-        self.batch, self.details = items.batch, items.batch.details
-        self.versions = versions(items)
-        self.is_sentence = IsSentence()
+    name, title, needs = "half_of_words", "At least half of the words", ("text",)
 
-    def row(self, measure: str, figures: dict[str, float | None], **about: object) -> Row:
-        """Makes a row."""
-        settings: dict[str, object] = {"task": self.batch.task, "items": len(self.details)}
-        return Row(measure=measure, **{**settings, **figures, **about})  # type: ignore[arg-type]
+    def __init__(self, context: MetricContext) -> None:
+        self.asr = context.model("nano asr", NanoAsr)
+        self.model, self.identity = self.asr.model, self.asr.identity
 
-    def recogniser(self, text: str) -> Recogniser:
-        """The judge that fits a text."""
-        return self.judges.free if self.is_sentence(text) else self.judges.vocabulary
-
-    def word_errors(self, waves: Tensor, texts: Sequence[str]) -> list[float]:
-        """Word error rate of each item, by the judge that fits its text."""
-        return [
-            metrics.word_error_rate(fold(text), fold(heard))
-            for text, heard in zip(texts, self.heard(waves, texts), strict=True)
-        ]
-
-    def heard(self, waves: Tensor, texts: Sequence[str]) -> list[str]:
-        """What the judge that fits each item's text hears in it."""
-        return [
-            self.recogniser(text).transcribe(wave, self.rate)
-            for wave, text in zip(waves, texts, strict=True)
-        ]
-
-    def spoken(self, waves: Tensor, texts: Sequence[str]) -> list[bool]:
-        """Whether either recogniser hears at least half of an item's words.
-
-        A text of at least three words that was not said is accepted in 0.3 % of cases by either,
-        as by pocketsphinx alone; over texts of all lengths in 1.9 % against 1.7 %.
-        """
-        return [
+    def score(self, sample: EvaluationSample) -> float:
+        """1 or 0."""
+        wave, text = load_audio(sample.output, RATE), fold(sample.item.text)
+        return float(
             any(
-                metrics.word_recall(fold(text), fold(judge.transcribe(wave, self.rate))) >= 0.5
-                for judge in (self.judges.vocabulary, self.judges.free)
+                signal.word_recall(text, fold(asr.transcribe([wave])[0])) >= 0.5
+                for asr in (self.asr.sequences, self.asr.sentences)
             )
-            for wave, text in zip(waves, texts, strict=True)
-        ]
+        )
 
-    def in_top(
-        self,
-        waves: Tensor,
-        labels: Sequence[str],
-        k: int = 3,
-        beside: Sequence[Sequence[str]] = (),
-    ) -> list[bool]:
-        """Whether each item's label is among its k best, others known to sound left out."""
-        ranks = self.judges.events.ranks(waves, self.rate, labels, beside)
-        return [rank <= k for rank in ranks]
 
-    def added(self, waves: Tensor) -> list[bool]:
-        """Whether the event to be added is in the top 3 of what an item has and its source not."""
-        assert self.batch.source is not None
-        labels = [detail["labels"][-1] for detail in self.details]
-        bases = [(detail["base_label"],) for detail in self.details]
-        return self.in_top(what_is_new(waves, self.batch.source), labels, 3, bases)
+class WordLeak(HalfOfWords):
+    """Whether words of the reference are said that were not asked for."""
 
-    def nearer(self, waves: Tensor) -> list[bool]:
-        """Whether each item is nearer to the target than its source is, by LSD."""
-        assert self.batch.source is not None
-        own, source = (self.distance(w) for w in (waves, self.batch.source))
-        return (own < source).tolist()
+    name, title, better = "word_leak", "Words of the reference", "lower"
 
-    def distance(self, waves: Tensor) -> Tensor:
-        """Log-spectral distances (B,) to the targets; what is as soft as `SILENCE` counts little.
+    def score(self, sample: EvaluationSample) -> float:
+        """1 or 0."""
+        item = sample.item
+        ((text, found),) = self.asr.transcript_pairs([load_audio(sample.output, RATE)], [item.text])
+        return float(bool((_words(fold(item.reference_text)) - _words(text)) & _words(found)))
 
-        Otherwise the zeros of a digitally silent pause would be decades away from a recording's.
-        """
-        return metrics.lsd(self.batch.target, waves, self.rate, eps=SILENCE)
 
-    def rest_row(self) -> Row:
-        """How far the output is from the source where the edit has nothing to change."""
-        target, source = self.batch.target, self.batch.source
-        assert source is not None
+class OwnVoice(_NanoMetric):
+    """Whether a voice is more like its reference than like any other held-out speaker.
 
-        def away(waves: Tensor) -> float:
-            found = metrics.distance_where_equal(target, source, waves, self.rate, eps=SILENCE)
-            return mean(x for x in found.tolist() if not math.isnan(x))
+    The other speakers are those of the other samples, each by all its references. Features are
+    (3, D): a number for the speaker, the reference's embedding, the output's.
+    """
 
-        figures = self.versions.each(away)
-        return self.row(bars.REST, figures, judge="LSD", percent=False)
+    name, title, needs = "own_voice", "Voice nearest to its own reference", ("reference",)
+    feature_shape = (3, None)
+    max_bootstrap: ClassVar[float] = 100
 
-    def wer_rows(self, kept: Versions, texts: Sequence[str]) -> list[Row]:
-        """Word error rates over all texts and, where both kinds occur, over each."""
-        kinds = {
-            "sentences": (self.judges.free.name, [self.is_sentence(text) for text in texts]),
-            "sequences": (self.judges.vocabulary.name, [not self.is_sentence(t) for t in texts]),
-        }
-        errors = {
-            column: self.word_errors(waves, texts)
-            for column, waves in vars(kept).items()
-            if waves is not None
-        }
-        rows = [
-            self.row(
-                "word error rate",
-                {column: mean(rates) for column, rates in errors.items()},
-                judge="both recognisers",
-            )
-        ]
-        for kind, (judge, chosen) in kinds.items():
-            if 0 < sum(chosen) < len(texts):
-                figures = {
-                    column: mean(r for r, c in zip(rates, chosen, strict=True) if c)
-                    for column, rates in errors.items()
-                }
-                label = f"word error rate, {kind}"
-                rows.append(self.row(label, dict(figures), judge=judge, items=sum(chosen)))
+    def __init__(self, context: MetricContext) -> None:
+        self.encoder = context.model("resemblyzer", Resemblyzer)
+        self.model, self.identity = self.encoder.model, self.encoder.identity
+
+    def extract_features(self, samples: Sequence[EvaluationSample]) -> list[np.ndarray]:
+        """Speaker and embeddings of each sample."""
+        rows = []
+        for sample in samples:
+            paths = (path_of(sample, "reference"), sample.output)
+            reference, output = self.encoder.embed([load_audio(path, RATE) for path in paths])
+            speaker = zlib.crc32(sample.item.details["speaker"].encode())
+            number = torch.full_like(reference, speaker, dtype=torch.float64)
+            rows.append(torch.stack([number, reference.double(), output.double()]).numpy())
         return rows
 
-    def top_row(self, measure: str, labels: Sequence[str]) -> Row:
-        """Share of items whose label is in the top 3."""
-        figures = self.versions.each(lambda waves: mean(self.in_top(waves, labels)))
-        return self.row(measure, figures, judge="event classifier")
-
-    def distance_rows(self) -> list[Row]:
-        """How often, and how far, the output is nearer to the target than the source was."""
-        assert self.batch.source is not None
-        assert self.items.source_again is not None
-        distance = self.distance
-        output, source = distance(self.items.output), distance(self.batch.source)
-        again = distance(self.items.source_again)
-        codec = distance(self.items.target_again)
-
-        def shares(than: Tensor) -> dict[str, float | None]:
-            columns = {"value": output, "truth": torch.zeros_like(output), "codec": codec}
-            return {name: float((own < than).float().mean()) for name, own in columns.items()}
-
-        return [
-            self.row(bars.NEARER, shares(source), judge="LSD"),
-            self.row(bars.NEARER_THROUGH_CODEC, shares(again), judge="LSD"),
-            self.row(
-                "distance to the target",
-                {
-                    "value": float(output.mean()),
-                    "truth": 0.0,
-                    "codec": float(codec.mean()),
-                    "source": float(source.mean()),
-                },
-                judge="LSD",
-                percent=False,
-            ),
-        ]
-
-
-SCORES_VERSION = 1
-"""Version of the scores. Raise it with any change of a scorer, or of what one calls, that changes
-figures; kept scores of other versions are then not used."""
-
-
-def score_codec(scorer: Scorer) -> list[Row]:
-    """The codec's round trip of the utterances of TTS."""
-    kept = scorer.versions
-    texts = [detail["text"] for detail in scorer.details]
-    plain = Versions(value=kept.codec, truth=kept.truth, codec=kept.codec, source=None)
-    rows = scorer.wer_rows(plain, texts)
-    distance = metrics.mel_distance(kept.truth, kept.codec, scorer.rate)
-    rows = [_with(row, codec=None) for row in rows]
-    figures = {"value": float(distance.mean()), "truth": 0.0}
-    rows.append(scorer.row("multi-resolution mel distance", dict(figures), percent=False))
-    quality = quality_row(scorer, plain)
-    lost = {"value": (quality.truth or 0.0) - quality.value, "truth": 0.0}
-    rows.append(_with(quality, codec=None))
-    rows.append(scorer.row(bars.QUALITY_LOST, dict(lost), judge=quality.judge, percent=False))
-    return [_with(row, task="codec") for row in rows]
-
-
-def quality_row(scorer: Scorer, kept: Versions) -> Row:
-    """How clean speech sounds, from 1 to 5."""
-    listener = scorer.judges.quality
-
-    def overall(waves: Tensor) -> float:
-        return mean(listener.overall(wave, scorer.rate) for wave in waves)
-
-    return scorer.row("DNSMOS overall", kept.each(overall), judge=listener.name, percent=False)
-
-
-def score_tts(scorer: Scorer) -> list[Row]:
-    """Words, quality and gender of generated speech."""
-    *words, gender = score_sequences(scorer)
-    return [*words, quality_row(scorer, scorer.versions), gender]
-
-
-def score_sequences(scorer: Scorer) -> list[Row]:
-    """Words and gender of generated speech."""
-    kept = scorer.versions
-    rows = scorer.wer_rows(kept, [detail["text"] for detail in scorer.details])
-
-    def right(waves: Tensor) -> float:
-        pitches = [metrics.median_f0(wave, scorer.rate) for wave in waves]
-        return mean(
-            metrics.gender_of(pitch, scorer.judges.gender_threshold) == detail["gender"]
-            for pitch, detail in zip(pitches, scorer.details, strict=True)
-        )
-
-    judge = f"median F0, {scorer.judges.gender_threshold:.0f} Hz"
-    return [*rows, scorer.row(bars.GENDER, kept.each(right), judge=judge)]
-
-
-def score_zero_shot(scorer: Scorer) -> list[Row]:
-    """Words of the part after the reference, and its pitch beside the reference's."""
-    edges = scorer.batch.reference_samples
-    assert edges is not None
-
-    def after(waves: Tensor) -> Tensor:
-        length = waves.shape[1]
-        rows = [F.pad(w[int(e) :], (0, int(e))) for w, e in zip(waves, edges, strict=True)]
-        return torch.stack(rows)[:, :length]
-
-    kept = scorer.versions
-    spoken = Versions(
-        value=after(kept.value), truth=after(kept.truth), codec=after(kept.codec), source=None
-    )
-    given = [
-        metrics.median_f0(wave[: int(edge)], scorer.rate)
-        for wave, edge in zip(kept.truth, edges, strict=True)
-    ]
-
-    def same(waves: Tensor) -> float:
-        pitches = [metrics.median_f0(wave, scorer.rate) for wave in waves]
-        return mean(
-            abs(pitch - reference) < 0.15 * reference  # NaN compares as false
-            for pitch, reference in zip(pitches, given, strict=True)
-        )
-
-    rows = scorer.wer_rows(spoken, [detail["text"] for detail in scorer.details])
-    pitch = scorer.row("median F0 within 15 % of the reference's", spoken.each(same), judge="F0")
-    return [*rows, leak_row(scorer, spoken), voice_row(scorer, spoken), pitch]
-
-
-def leak_row(scorer: Scorer, spoken: Versions) -> Row:
-    """Share of the items in which words of the reference are heard that were not asked for."""
-    details = scorer.details
-    said = [set(fold(detail["reference_text"]).split()) for detail in details]
-    asked = [fold(detail["text"]) for detail in details]
-
-    def leaked(waves: Tensor) -> float:
-        return mean(
-            bool((words - set(text.split())) & set(fold(heard).split()))
-            for words, text, heard in zip(
-                said, asked, scorer.heard(waves, [d["text"] for d in details]), strict=True
-            )
-        )
-
-    return scorer.row(bars.LEAK, spoken.each(leaked), judge="both recognisers")
-
-
-def voice_row(scorer: Scorer, spoken: Versions) -> Row:
-    """Whether the voice is more like its reference than like any other held-out speaker.
-
-    The other speakers are those of the other items, each heard in all its references.
-    """
-    listener, rate, edges = scorer.judges.voices, scorer.rate, scorer.batch.reference_samples
-    assert edges is not None
-    speakers = [detail["speaker"] for detail in scorer.details]
-    given = [
-        listener.embed(wave[: int(edge)], rate)
-        for wave, edge in zip(scorer.batch.target, edges, strict=True)
-    ]
-    known = {
-        name: torch.stack([v for v, s in zip(given, speakers, strict=True) if s == name])
-        for name in sorted(set(speakers))
-    }
-
-    def own(waves: Tensor) -> float:
-        return mean(
+    def aggregate(self, pooled: Sequence[np.ndarray]) -> float:
+        """The share of samples."""
+        speakers = np.array([row[0, 0] for row in pooled])
+        references = np.stack([row[1] for row in pooled])
+        right = [
             nearest_is_own(
-                reference,
-                [vectors for name, vectors in known.items() if name != speaker],
-                listener.embed(wave, rate),
+                row[1],
+                [references[speakers == other] for other in set(speakers) - {row[0, 0]}],
+                row[2],
             )
-            for wave, reference, speaker in zip(waves, given, speakers, strict=True)
-        )
-
-    return scorer.row(bars.OWN_VOICE, spoken.each(own), judge=listener.name)
-
-
-def score_t2a(scorer: Scorer) -> list[Row]:
-    """Whether the asked sound is heard."""
-    labels = [detail["labels"][0] for detail in scorer.details]
-    best = scorer.versions.each(lambda waves: mean(scorer.in_top(waves, labels, 1)))
-    return [
-        scorer.top_row(bars.CLASS, labels),
-        scorer.row("asked class is the first", best, judge="event classifier"),
-    ]
+            for row in pooled
+        ]
+        return float(np.mean(right))
 
 
-def score_t2a_mix(scorer: Scorer) -> list[Row]:
-    """How many of the asked sounds are heard, each beside the others."""
+class PitchMatch(_NanoMetric):
+    """Whether the median pitch is within 15 % of the reference's."""
 
-    def heard(waves: Tensor) -> list[list[bool]]:
-        found = []
-        for wave, detail in zip(waves, scorer.details, strict=True):
-            labels = detail["labels"]
-            others = [[other for other in labels if other != label] for label in labels]
-            found.append(scorer.in_top(wave.expand(len(labels), -1), labels, 3, others))
+    name, title, needs = "pitch_match", "Pitch of the reference", ("reference",)
+    model = "F0"
+
+    def score(self, sample: EvaluationSample) -> float:
+        """1 or 0."""
+        given = signal.median_f0(_wave(sample, "reference"), RATE)
+        found = signal.median_f0(_wave(sample), RATE)
+        return float(abs(found - given) < 0.15 * given)  # NaN compares as false
+
+
+class TrainingPitchGender(GenderAccuracy):
+    """Gender by the pitch that parts nano's training voices best."""
+
+    name, title = "nano_gender", "Gender accuracy (nano)"
+
+    def load(self, context: MetricContext) -> Any:
+        """The classifier of genders, by the threshold beside the event classifier."""
+
+        def from_file() -> PitchGender:
+            folder = context.path("classifier")
+            if folder is None:
+                raise InputError(
+                    "The pitch that parts the genders stands beside nano's event classifier; give "
+                    "its folder as the metric model 'classifier'"
+                )
+            about = json.loads((folder / ABOUT_FILE).read_text())
+            return PitchGender(about["gender_threshold_hz"])
+
+        return context.model("nano gender", from_file)
+
+
+class EditDistance(LogSpectralDistance):
+    """Log-spectral distance from the target; what is as soft as `SILENCE` counts little."""
+
+    name, title, sample_rate, eps = "edit_distance", "LSD of edits", RATE, SILENCE
+    model, identity = "LSD", "lsd above silence"
+
+
+class UneditedDistance(_NanoMetric):
+    """How far an output is from the source where the edit has nothing to change."""
+
+    name, title, better = "unedited_distance", "LSD where nothing is to change", "lower"
+    needs = ("target", "source")
+    model = "LSD"
+
+    def score(self, sample: EvaluationSample) -> float:
+        """The distance.
+
+        Raises:
+            InputError: Target and source are nowhere alike.
+        """
+        target, source = _wave(sample, "target")[None], _wave(sample, "source")[None]
+        output = _wave(sample)[None]
+        found = float(signal.distance_where_equal(target, source, output, RATE, eps=SILENCE))
+        if math.isnan(found):
+            raise InputError(f"Item {sample.item.id} changes everywhere; nothing is to be kept")
         return found
 
-    each = {
-        column: heard(waves) if waves is not None else []
-        for column, waves in vars(scorer.versions).items()
-    }
-    every = {column: mean(all(found) for found in items) for column, items in each.items()}
-    single = {column: mean(one for item in items for one in item) for column, items in each.items()}
-    judge = "event classifier"
-    return [
-        scorer.row(bars.ALL_CLASSES, dict(every), judge=judge),
-        scorer.row("asked classes in the top 3", dict(single), judge=judge),
-    ]
+
+class SiSdr(_NanoMetric):
+    """Scale-invariant signal-to-distortion ratio."""
+
+    name, title, unit, needs = "si_sdr", "SI-SDR", "dB", ("target",)
+    model = "SI-SDR"
+
+    def score(self, sample: EvaluationSample) -> float:
+        """The ratio in dB."""
+        return float(signal.si_sdr(_wave(sample, "target")[None], _wave(sample)[None]))
 
 
-def score_t2as(scorer: Scorer) -> list[Row]:
-    """Words and sound of speech with sound."""
-    rows = scorer.wer_rows(scorer.versions, [detail["text"] for detail in scorer.details])
-    labels = [detail["labels"][0] for detail in scorer.details]
-    return [*rows, scorer.top_row(bars.CLASS, labels)]
+class MelDistance(_NanoMetric):
+    """Multi-resolution mel distance from the target."""
+
+    name, title, better, needs = "mel_distance", "Mel distance", "lower", ("target",)
+    model = "mel"
+
+    def score(self, sample: EvaluationSample) -> float:
+        """The distance."""
+        return float(signal.mel_distance(_wave(sample, "target")[None], _wave(sample)[None], RATE))
 
 
-def score_timed(scorer: Scorer) -> list[Row]:
-    """Whether sounds are where they were asked for."""
-    rate, details = scorer.rate, scorer.details
-    kept = scorer.versions
+class WindowContrast(_NanoMetric):
+    """By how many dB a timeline's windows are louder than its pauses."""
 
-    def inside(waves: Tensor) -> float:
-        return mean(
-            metrics.energy_inside(wave, detail["windows"], rate)
-            for wave, detail in zip(waves, details, strict=True)
-        )
+    name, title, unit, model = "window_contrast", "Windows above pauses", "dB", "energy"
+    feature_shape = (None,)
 
-    def contrast(waves: Tensor) -> float:
-        return mean(
-            level
-            for wave, detail in zip(waves, details, strict=True)
-            for level in window_contrasts(wave, detail["windows"], rate)
-        )
+    def extract_features(self, samples: Sequence[EvaluationSample]) -> list[np.ndarray]:
+        """The contrast of each window, (windows,); none where there are no pauses."""
+        return [
+            np.array(window_contrasts(_wave(sample), sample.item.details["windows"], RATE))
+            for sample in samples
+        ]
 
-    def heard(waves: Tensor) -> float:
-        found: list[bool] = []
-        for wave, detail in zip(waves, details, strict=True):
-            for label, (start, end) in zip(detail["labels"], detail["windows"], strict=True):
-                part = wave[round(start * rate) : round(end * rate)]
-                found += scorer.in_top(part[None], [label])
-        return mean(found)
+    def aggregate(self, pooled: Sequence[np.ndarray]) -> float:
+        """The mean over the windows of all samples.
 
-    flat = torch.ones_like(kept.truth)
-    return [
-        scorer.row(bars.CONTRAST, kept.each(contrast), judge="energy", percent=False),
-        scorer.row("energy inside the windows", kept.each(inside), judge="energy"),
-        scorer.row("share of time that the windows are", {"value": inside(flat)}),
-        scorer.row(bars.IN_WINDOW, kept.each(heard), judge="event classifier"),
-    ]
+        Raises:
+            InputError: No sample has pauses.
+        """
+        levels = np.concatenate(pooled)
+        if len(levels) == 0:
+            raise InputError("No timeline has pauses; ask for more items")
+        return float(levels.mean())
+
+
+class WindowEnergy(_NanoMetric):
+    """Share of the energy inside a timeline's windows."""
+
+    name, title, model = "window_energy", "Energy inside the windows", "energy"
+
+    def score(self, sample: EvaluationSample) -> float:
+        """The share."""
+        return signal.energy_inside(_wave(sample), sample.item.details["windows"], RATE)
+
+
+class WindowShare(_NanoMetric):
+    """Share of the time that a timeline's windows take: the energy of an even sound in them."""
+
+    name, title, model = "window_share", "Share of time of the windows", "time"
+
+    def score(self, sample: EvaluationSample) -> float:
+        """The share."""
+        even = torch.ones_like(_wave(sample))
+        return signal.energy_inside(even, sample.item.details["windows"], RATE)
+
+
+def nearest_is_own(own: np.ndarray, others: Sequence[np.ndarray], voice: np.ndarray) -> bool:
+    """Whether a voice is more like its own reference than like any other speaker.
+
+    Args:
+        own: The reference's embedding (D,).
+        others: The embeddings (N, D) of each other speaker; the mean likeness counts.
+        voice: The output's embedding, (D,).
+    """
+    return all(float(voice @ own) > float((other @ voice).mean()) for other in others)
 
 
 def window_contrasts(
@@ -474,104 +379,41 @@ def window_contrasts(
     return [float(10 * (power[a:b].mean() / ground).log10()) for a, b in spans]
 
 
-def score_event_added(scorer: Scorer) -> list[Row]:
-    """Whether the event to be added, or put in place of another, is heard."""
-    figures = scorer.versions.each(lambda waves: mean(scorer.added(waves)))
-    row = scorer.row(bars.ADDED, figures, judge="event classifier")
-    return [row, *scorer.distance_rows(), scorer.rest_row()]
+def _words(text: str) -> set[str]:
+    return set(text.split())
 
 
-def score_speech_added(scorer: Scorer) -> list[Row]:
-    """Whether the words to be added, or put in place of others, are heard."""
-    texts = [detail["text"] for detail in scorer.details]
-    half = scorer.versions.each(lambda waves: mean(scorer.spoken(waves, texts)))
-    row = scorer.row(bars.HALF, half, judge="either recogniser")
-    words = scorer.wer_rows(scorer.versions, texts)
-    return [*words, row, *scorer.distance_rows(), scorer.rest_row()]
+def _wave(
+    sample: EvaluationSample, role: Literal["output", "target", "source", "reference"] = "output"
+) -> Tensor:
+    """A sample's sound, (samples,)."""
+    path = sample.output if role == "output" else path_of(sample, role)
+    return load(path, sample_rate=RATE)
 
 
-def score_swap(scorer: Scorer) -> list[Row]:
-    """Whether what is to come is there and the whole is nearer to the target than the source."""
-
-    def there(waves: Tensor) -> list[bool]:
-        if scorer.batch.task == "speech_to_audio":
-            return scorer.added(waves)
-        return scorer.spoken(waves, [detail["text"] for detail in scorer.details])
-
-    def both(waves: Tensor) -> float:
-        return mean(
-            new and old for new, old in zip(there(waves), scorer.nearer(waves), strict=True)
+NANO_METRICS: dict[str, type[Metric]] = {
+    **{name: METRICS[name] for name in ("wer", "dnsmos", "removal")},
+    **{
+        metric.name: metric
+        for metric in (
+            EventsInTop,
+            AllEventsInTop,
+            EventFirst,
+            WindowEventsInTop,
+            AddedEventInTop,
+            HalfOfWords,
+            WordLeak,
+            OwnVoice,
+            PitchMatch,
+            TrainingPitchGender,
+            EditDistance,
+            UneditedDistance,
+            SiSdr,
+            MelDistance,
+            WindowContrast,
+            WindowEnergy,
+            WindowShare,
         )
-
-    row = scorer.row(bars.BOTH, scorer.versions.each(both))
-    parts = score_event_added if scorer.batch.task == "speech_to_audio" else score_speech_added
-    return [row, *parts(scorer)]
-
-
-def score_removed(scorer: Scorer) -> list[Row]:
-    """Whether the output is nearer to the target than the source was."""
-    return scorer.distance_rows()
-
-
-def score_speech_removed(scorer: Scorer) -> list[Row]:
-    """How much of the speech is gone; items in which no speech is heard before do not count."""
-    assert scorer.batch.source is not None
-    listener, rate = scorer.judges.presence, scorer.rate
-    before = [listener.seconds(wave, rate) for wave in scorer.batch.source]
-
-    def removed(waves: Tensor) -> float:
-        return mean(
-            1.0 - listener.seconds(wave, rate) / spoken
-            for wave, spoken in zip(waves, before, strict=True)
-            if spoken > 0
-        )
-
-    row = scorer.row(
-        bars.REMOVED,
-        scorer.versions.each(removed),
-        judge=listener.name,
-        items=sum(spoken > 0 for spoken in before),
-    )
-    return [*scorer.distance_rows(), row]
-
-
-def score_denoised(scorer: Scorer) -> list[Row]:
-    """Whether noise is gone and the waveform is nearer to the speech alone."""
-    assert scorer.batch.source is not None
-    target = scorer.batch.target
-    before = metrics.si_sdr(target, scorer.batch.source)
-
-    def gained(waves: Tensor) -> float:
-        return float((metrics.si_sdr(target, waves) - before).mean())
-
-    kept = scorer.versions
-    figures = {"value": gained(kept.value), "codec": gained(kept.codec), "source": 0.0}
-    row = scorer.row(bars.SDR_GAIN, dict(figures), judge="SI-SDR", percent=False)
-    quality = quality_row(scorer, kept)
-    return [*scorer.distance_rows(), row, quality]
-
-
-SCORERS: dict[str, Callable[[Scorer], list[Row]]] = {
-    "codec": score_codec,
-    "tts": score_tts,
-    bars.SEQUENCES: score_sequences,
-    "zero_shot_tts": score_zero_shot,
-    "t2a": score_t2a,
-    "t2a_mix": score_t2a_mix,
-    "t2as": score_t2as,
-    "timed": score_timed,
-    "edit_add": score_event_added,
-    "edit_remove": score_removed,
-    "edit_replace": score_event_added,
-    "speech_insert": score_speech_added,
-    "speech_delete": score_speech_removed,
-    "speech_rewrite": score_speech_added,
-    "denoise": score_denoised,
-    "audio_to_speech": score_swap,
-    "speech_to_audio": score_swap,
+    },
 }
-"""Task, ``codec`` or `bars.SEQUENCES` -> its scorer."""
-
-
-def _with(row: Row, **changes: object) -> Row:
-    return Row(**{**vars(row), **changes})
+"""The metrics of nano's own test sets by name."""

@@ -1,4 +1,4 @@
-"""States of instructions kept on the disk, each in a file of its own, up to a number of bytes."""
+"""Caches of text states: one in memory, one on the disk with a file for each instruction."""
 
 import contextlib
 import os
@@ -19,13 +19,13 @@ from unison_audio.text.states import TextEncoder, TextStates, split, stack
 
 
 class CachingTextEncoder:
-    """Keeps the states of instructions seen before, up to a budget.
+    """Caches the states of instructions in memory, up to a budget.
 
     Args:
-        encoder: What encodes new instructions.
-        budget_bytes: Memory for kept states; the longest unused go first.
-        shared: Whether the encoder belongs to several processes together. Then every call goes
-            through to it, with no instruction where all are known here.
+        encoder: Encodes instructions that are not cached.
+        budget_bytes: Memory of the cached states; the least recently used are removed first.
+        shared: Whether several processes share the encoder. Its calls are collective then, so
+            every call reaches it, with no instruction where all are cached.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class CachingTextEncoder:
         new = [text for text in dict.fromkeys(instructions) if text not in known]
         if new or self.shared:
             for text, states in zip(new, split(self.encoder.encode(new)), strict=True):
-                known[text] = stack([states])  # a copy, so that the batch's memory is let go
+                known[text] = stack([states])  # a copy: a view would keep the batch in memory
                 self._keep(text, known[text])
         return stack([known[text] for text in instructions])
 
@@ -62,27 +62,27 @@ SUFFIX = ".safetensors"
 UNFINISHED_SUFFIX = ".part"
 
 UNFINISHED_SECONDS = 3600.0
-"""After this time a file that is still unfinished was left behind by a broken run."""
+"""An unfinished file older than this was left by a run that was killed."""
 
 
 class StateCache:
     """A folder of states, one file an instruction.
 
-    Several processes may use one folder: a file appears only when it is complete, and those longest
-    unused are removed first.
+    Several processes may use one folder: a file appears only when it is complete, and the least
+    recently used are removed first.
 
     Args:
-        folder: Where the files are; made when the first is kept.
-        budget_bytes: What the files may take together; one file alone may take more.
+        folder: Folder of the files; made with the first one.
+        budget_bytes: Size of all files together; a single file may be larger.
     """
 
     def __init__(self, folder: Path, budget_bytes: int = 8 << 30) -> None:
         self.folder, self.budget = folder, budget_bytes
 
     def find(self, key: str) -> TextStates | None:
-        """The states kept under a key; None if there are none.
+        """Reads the states of a key; None if there are none.
 
-        A damaged file is removed with a warning, as if there were none.
+        A damaged file is removed with a warning and counts as missing.
         """
         path = self._path(key)
         if not path.exists():
@@ -99,8 +99,8 @@ class StateCache:
             warnings.warn(f"{path} is damaged; it is removed and made anew", stacklevel=2)
             path.unlink(missing_ok=True)
             return None
-        with contextlib.suppress(OSError):  # the folder may be one that can only be read
-            os.utime(path)  # it was used now
+        with contextlib.suppress(OSError):  # the folder may be read-only
+            os.utime(path)  # the time of last use decides what is removed first
         hidden = tensors["hidden_states"]
         return TextStates(
             hidden_states=hidden,
@@ -109,9 +109,9 @@ class StateCache:
         )
 
     def keep(self, key: str, states: TextStates) -> None:
-        """Keeps the states of one instruction, given without padding, and makes room for them.
+        """Stores the states of one instruction, given without padding, and makes room for them.
 
-        A disk that cannot take them gives a warning; the states are then computed again next time.
+        If they cannot be written there is a warning, and they are computed again next time.
         """
         tensors = {"hidden_states": states.hidden_states.contiguous()}
         if states.penultimate is not None:
@@ -147,7 +147,7 @@ class StateCache:
                 total -= size
 
     def _files(self, suffix: str) -> list[tuple[float, int, Path]]:
-        """When each file was used last and what it takes."""
+        """Lists each file with its time of last use and its size."""
         found = []
         for path in self.folder.glob(f"*{suffix}"):
             with contextlib.suppress(FileNotFoundError):  # another process removed it just now

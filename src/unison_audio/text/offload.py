@@ -1,4 +1,4 @@
-"""Layers of a large model that come from shards: all kept, or one at a time."""
+"""Layers of a large model, filled from safetensors shards: all resident, or one at a time."""
 
 import hashlib
 import json
@@ -22,38 +22,38 @@ from unison_audio.errors import InputError
 INDEX_FILE = "model.safetensors.index.json"
 
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
-"""Types of weights that are understood, by safetensors' names for them."""
+"""Supported weight types by their safetensors names."""
 
 SAMPLE_BYTES = 64
-"""What of each tensor goes into the fingerprint."""
+"""Bytes of each tensor that go into the fingerprint."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where a tensor lies."""
+    """Location of a tensor in a file."""
 
     shard: str
-    """Name of the file."""
+    """File name."""
     dtype: torch.dtype
     """Type of its elements."""
     shape: tuple[int, ...]
-    """Its shape."""
+    """Shape."""
     start: int
-    """Its first byte in the file."""
+    """Offset of its first byte in the file."""
     nbytes: int
-    """Its length."""
+    """Bytes."""
 
 
 class Shards:
     """Tensors below one prefix of a sharded safetensors checkpoint.
 
-    Nothing is copied: a tensor is a view of the mapped file, and its pages come into memory when
-    they are read. `release` gives them back, so that walking through a checkpoint larger than the
-    memory is possible. Shards that hold no tensor of the prefix need not exist.
+    Nothing is copied: a tensor is a view of the memory-mapped file, and the system loads its pages
+    when they are read. `release` frees them, so that a checkpoint larger than the memory can be
+    read. Shards without a tensor of the prefix need not exist.
 
     Args:
-        folder: Where the shards and their index lie.
-        prefix: Only tensors whose names begin with it are known, without it.
+        folder: Folder of the shards and their index.
+        prefix: Tensors whose names begin with it are available, under the rest of their names.
 
     Raises:
         InputError: If the index, a tensor of the prefix or its shard is missing or unreadable.
@@ -86,7 +86,7 @@ class Shards:
         return tuple(self._places)
 
     def tensor(self, name: str) -> Tensor:
-        """The tensor as a view of its file; it must not be written to.
+        """Gives a tensor as a view of its file; it must not be written to.
 
         Raises:
             InputError: If there is none of that name.
@@ -103,21 +103,21 @@ class Shards:
         return flat.view(place.shape)
 
     def rows(self, name: str, indices: Sequence[int]) -> Tensor:
-        """A copy of some rows; no other row is read."""
+        """Copies some rows; no other row is read from the disk."""
         picked = self.tensor(name)[torch.tensor(indices)]
         self.release([name])
         return picked
 
     def prefetch(self, names: Iterable[str]) -> None:
-        """Lets the system begin to read these tensors from the disk."""
+        """Asks the system to start reading these tensors from the disk."""
         self._advise("MADV_WILLNEED", names)
 
     def release(self, names: Iterable[str]) -> None:
-        """Gives the memory of these tensors' pages back; they may be read again later."""
+        """Frees the memory of these tensors' pages; they can be read again later."""
         self._advise("MADV_DONTNEED", names)
 
     def fingerprint(self) -> str:
-        """A digest of all names, shapes and types, and of some bytes of each tensor."""
+        """Digest of all names, shapes and types, and of some bytes of each tensor."""
         digest = hashlib.sha256()
         for name in sorted(self._places):
             place = self._places[name]
@@ -129,7 +129,10 @@ class Shards:
 
     def _place(self, name: str) -> _Place:
         if name not in self._places:
-            raise InputError(f"{self.folder} has no tensor for {name}; it is not such a model")
+            raise InputError(
+                f"{self.folder} has no tensor for {name}; the download is incomplete or of another "
+                "model"
+            )
         return self._places[name]
 
     def _mapped(self, shard: str) -> mmap.mmap:
@@ -139,7 +142,7 @@ class Shards:
         return self._maps[shard]
 
     def _advise(self, advice: str, names: Iterable[str]) -> None:
-        if not hasattr(mmap, advice):  # no such thing on Windows: the system decides by itself
+        if not hasattr(mmap, advice):  # Windows has no madvise
             return
         for name in names:
             place = self._place(name)
@@ -153,7 +156,7 @@ def shards_of(index: Path, prefix: str) -> dict[str, list[str]]:
 
     Args:
         index: The checkpoint's `model.safetensors.index.json`.
-        prefix: What the names begin with.
+        prefix: Beginning of the names.
 
     Returns:
         For each such shard the full names of its tensors of that prefix.
@@ -179,7 +182,7 @@ def shards_of(index: Path, prefix: str) -> dict[str, list[str]]:
 
 
 def _read_header(path: Path) -> dict[str, _Place]:
-    """Where each tensor of a file lies; see https://github.com/huggingface/safetensors."""
+    """Reads where each tensor of a file is; see https://github.com/huggingface/safetensors."""
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
@@ -196,7 +199,7 @@ def _read_header(path: Path) -> dict[str, _Place]:
         raise InputError(f"{path} has {size} bytes instead of {expected}; download it again")
     places = {}
     for name, entry in header.items():
-        if entry["dtype"] in DTYPES:  # of others none is asked for, or its absence is told then
+        if entry["dtype"] in DTYPES:  # another type is reported as missing if it is needed
             start, end = entry["data_offsets"]
             places[name] = _Place(
                 shard=path.name,
@@ -209,16 +212,16 @@ def _read_header(path: Path) -> dict[str, _Place]:
 
 
 class Layers:
-    """Equal layers, filled from shards when they are first needed, or each time.
+    """Equal layers, filled from shards at their first use, or at every use.
 
     Args:
         modules: The layers without weights, on the meta device.
-        shards: Where the weights are, of layer i under the names ``layers.i.*``.
-        device: Where the layers run.
-        dtype: Type of their weights there.
-        streamed: Whether to keep none. Then only one is in memory, and while it runs the system
-            reads the next from the disk. On the CPU, weights of the right type are used where they
-            lie in the file, and others are converted into one layer's worth of memory.
+        shards: The weights; those of layer i are named ``layers.i.*``.
+        device: Device of the layers.
+        dtype: Type of their weights on the device.
+        streamed: Whether no layer stays in memory. Then only one is there at a time, and while it
+            runs the system reads the next from the disk. On the CPU, weights of the right type are
+            used directly from the mapped file; others are converted into a buffer of one layer.
 
     Raises:
         InputError: If the shards lack a weight or have one of another shape.
@@ -244,7 +247,7 @@ class Layers:
         self._loaded = False
 
     def __iter__(self) -> Iterator[nn.Module]:
-        """The layers in turn; a streamed one can be used until the next is taken."""
+        """Yields the layers in order; a streamed one is valid until the next is taken."""
         if self.streamed:
             yield from self._stream()
             return
@@ -277,7 +280,7 @@ class Layers:
 
 
 def check_shapes(module: nn.Module, names: dict[str, str], shards: Shards) -> None:
-    """Checks that the shards have a module's parameters.
+    """Checks that the shards have all parameters of a module.
 
     Args:
         module: The module.
@@ -299,14 +302,14 @@ def check_shapes(module: nn.Module, names: dict[str, str], shards: Shards) -> No
 def fill(
     module: nn.Module, names: dict[str, str], shards: Shards, *, in_place: bool = False
 ) -> None:
-    """Gives a module its weights.
+    """Fills a module with its weights.
 
     Args:
-        module: The module; where weights are copied it has memory already.
+        module: The module; for copied weights its memory is allocated already.
         names: The shards' name of each parameter.
         shards: The shards.
-        in_place: Whether the weights are used where they lie in the file. Else they are copied
-            and the file's pages given back one by one.
+        in_place: Whether the weights are views of the mapped file. Otherwise they are copied, and
+            the file's pages are freed one tensor at a time.
     """
     for own, name in names.items():
         if in_place:
@@ -321,9 +324,9 @@ def fill(
 class SharedLayers:
     """Equal layers of which each process keeps one part of every weight.
 
-    Walking through them is done by all processes at once: a layer is gathered from all (torch's
-    FSDP2) before it is given, and let go when the next is taken. While it runs the next one is on
-    its way, so that two are whole at a time. Each process reads only its own part from the disk.
+    Iterating is collective. A layer is gathered from all processes (torch's FSDP2) before it is
+    yielded, and freed when the next is taken. While it runs the next one is gathered, so that two
+    are whole at a time. Each process reads only its own part from the disk.
 
     Args:
         layers: The layers, none of them loaded yet.
@@ -340,14 +343,14 @@ class SharedLayers:
             module.to_empty(device=layers.device)
             _fill_part(module, names, layers.shards, mesh)
 
-    def asked(self, wanted: bool) -> bool:
-        """Whether any process wants to walk through; every process must ask."""
-        found = torch.tensor(int(wanted), device=self.device)
+    def needed_anywhere(self, here: bool) -> bool:
+        """Whether any process needs the layers; a collective call of all processes."""
+        found = torch.tensor(int(here), device=self.device)
         dist.all_reduce(found, dist.ReduceOp.MAX, group=self.mesh.get_group())
         return bool(found)
 
     def __iter__(self) -> Iterator[nn.Module]:
-        """The layers in turn; one can be used until the next is taken."""
+        """Yields the layers in order; one is valid until the next is taken."""
         modules = cast(list[FSDPModule], self.modules)
         handle = modules[0].unshard(async_op=True)
         for number, module in enumerate(modules):
@@ -360,7 +363,7 @@ class SharedLayers:
 
 
 def _fill_part(module: nn.Module, names: dict[str, str], shards: Shards, mesh: DeviceMesh) -> None:
-    """Reads this process' part of a module's weights: of the rows cut as `torch.chunk` does."""
+    """Reads this process' part of a module's weights: rows, divided as `torch.chunk` does."""
     rank, world = mesh.get_local_rank(), mesh.size()
     for own, name in names.items():
         local = cast(DTensor, module.get_parameter(own)).to_local()

@@ -1,4 +1,4 @@
-"""Texts put one after the other behind one prefix, so that they pass a causal model unpadded."""
+"""Packs texts one after the other behind one prefix, so that a causal model needs no padding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,36 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Pack:
-    """Some texts in one row of N tokens: those of the prefix, then those of each text."""
+    """Texts in one row of N tokens: the prefix, then each text."""
 
     tokens: list[int]
     """N tokens."""
     positions: Tensor
-    """(N,) Place of each token in its own text, counted from the prefix's beginning."""
+    """(N,) Position of each token in its own text, counted from the beginning of the prefix."""
     mask: Tensor | None
-    """(N, N) booleans, True where a token (row) attends to another (column); None if to all before.
+    """(N, N) booleans, True where a token (row) attends to another (column); None for causal.
 
-    A token attends to the prefix and to what comes before it in its own text."""
+    A token attends to the prefix and to the tokens before it in its own text."""
     spans: list[tuple[int, slice]]
-    """For each text its number and where it lies."""
+    """Number and place of each text."""
+    prefix: int
+    """Tokens of the prefix."""
+
+    def last(self, span: slice, count: int) -> Tensor:
+        """Indices of the last tokens of the prefix and one text, read as one sequence.
+
+        The prefix attends to no text, so its states are the same in front of every text: those
+        computed once in this pack serve all of its texts.
+
+        Args:
+            span: Where the text lies in the pack.
+            count: How many tokens, at most those of prefix and text together.
+
+        Returns:
+            (count,).
+        """
+        whole = [*range(self.prefix), *range(span.start, span.stop)]
+        return torch.tensor(whole[len(whole) - count :], dtype=torch.long)
 
 
 def pack(texts: Sequence[Sequence[int]], prefix: Sequence[int], most: int) -> list[Pack]:
@@ -29,7 +47,7 @@ def pack(texts: Sequence[Sequence[int]], prefix: Sequence[int], most: int) -> li
     Args:
         texts: B texts of tokens.
         prefix: Tokens before every text, once in a pack.
-        most: The most tokens of texts in a pack; a longer text has a pack of its own.
+        most: Maximum tokens of texts in a pack; a longer text gets a pack of its own.
 
     Returns:
         Packs that together hold each text once.
@@ -59,4 +77,10 @@ def _pack(texts: Sequence[Sequence[int]], prefix: Sequence[int], group: Sequence
         owner = torch.tensor(owners)
         own = owner[:, None] == owner[None, :]
         mask = (own | (owner == -1)[None, :]).tril()  # (N, N)
-    return Pack(tokens=tokens, positions=torch.tensor(positions), mask=mask, spans=spans)
+    return Pack(
+        tokens=tokens,
+        positions=torch.tensor(positions),
+        mask=mask,
+        spans=spans,
+        prefix=len(prefix),
+    )

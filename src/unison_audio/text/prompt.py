@@ -1,4 +1,4 @@
-"""Instructions as a chat model reads them: a system prompt, the user's turn, the answer's start."""
+"""The prompt of a chat model: system turn, instruction as the user's turn, start of the answer."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from unison_audio.errors import InputError, TextError
 from unison_audio.hub import quiet_transformers
 
 MARKS = ("<|im_start|>", "<|im_end|>")
-"""What ChatML sets around a turn."""
+"""Special tokens around a ChatML turn."""
 
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 """Files that a tokenizer can be loaded from; one of these sets is enough."""
@@ -16,14 +16,14 @@ VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 class ChatPrompt:
     """Turns instructions into tokens in the ChatML form.
 
-    The tokenizer's own chat template is used where its files have one, else ChatML is written out.
-    Without a system prompt there is no system turn at all, also where the template would put in one
-    of its own.
+    The tokenizer's own chat template is used where its files have one; otherwise ChatML is written
+    out here. Without a system prompt there is no system turn, even where the template has a default
+    one.
 
     Args:
         tokenizer: A tokenizer of transformers.
-        system_prompt: What the system turn says; none if empty.
-        max_tokens: The most tokens of an instruction with all that is put around it.
+        system_prompt: Text of the system turn; empty for no system turn.
+        max_tokens: The most tokens of the whole prompt.
 
     Raises:
         InputError: If the template does not begin with the system turn.
@@ -31,11 +31,11 @@ class ChatPrompt:
 
     def __init__(self, tokenizer: Any, system_prompt: str, max_tokens: int) -> None:
         self.tokenizer, self.max_tokens = tokenizer, max_tokens
-        # A template that is given no system turn may make one up; so it is given one to cut off.
+        # Without a system turn the template would add its default one. A known one can be cut off.
         self._system_turn, self._stated = system_prompt or "-", bool(system_prompt)
         self._system_text = self._render(None)
         self.system_tokens = self._tokens(self._system_text) if self._stated else []
-        """Tokens of the system turn; they come before those of every instruction."""
+        """Tokens of the system turn, in front of every instruction's."""
 
     def tokens(self, instruction: str) -> list[int]:
         """The tokens that follow the system turn's, up to the point where an answer would begin.
@@ -45,12 +45,12 @@ class ChatPrompt:
                 is too long together with the system turn, or changes how that is tokenized.
         """
         if not instruction.strip():
-            raise TextError("The instruction is empty; say what is to be heard")
+            raise TextError("The instruction is empty; say what sound to make")
         for mark in self.tokenizer.all_special_tokens:
             if mark in instruction:
                 raise TextError(
-                    f"The instruction has {mark!r} in it, which means something else to the text "
-                    f"encoder; leave it out: {instruction[:60]!r}"
+                    f"The instruction has {mark!r} in it, a special token of the text encoder; "
+                    f"leave it out: {instruction[:60]!r}"
                 )
         text = self._render(instruction)
         if not text.startswith(self._system_text):
@@ -91,6 +91,11 @@ class ChatPrompt:
         return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
+def has_vocabulary(folder: Path) -> bool:
+    """Whether a folder holds files that a tokenizer can be loaded from."""
+    return any(all((folder / name).is_file() for name in files) for files in VOCABULARIES)
+
+
 def load_tokenizer(folder: Path) -> Any:
     """Loads a folder's tokenizer.
 
@@ -99,14 +104,13 @@ def load_tokenizer(folder: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    complete = any(all((folder / name).is_file() for name in files) for files in VOCABULARIES)
-    if not complete:  # transformers would make one without a vocabulary
+    if not has_vocabulary(folder):  # transformers would make one without a vocabulary
         raise InputError(
             f"{folder} has no tokenizer; put tokenizer.json and tokenizer_config.json of the model "
             "there"
         )
     try:
-        with quiet_transformers():  # it would find fault with the config of the speaking part
+        with quiet_transformers():  # it warns about the config of the talker, which is not loaded
             tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(

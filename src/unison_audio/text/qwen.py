@@ -1,9 +1,9 @@
 """The text model of Qwen2.5-Omni's Thinker as a text encoder.
 
-The layers are those of transformers (4.57 up to 5.x); the walk through them is done here, for three
-reasons. A layer can come from the disk just before it is needed. All instructions go through a
-layer together, unpadded and behind one copy of the system prompt. And the walk ends with the last
-layer that is asked for.
+The layers are those of transformers 5. This file calls them one by one instead of calling the whole
+model, for three reasons. A layer can come from the disk just before it is needed. All instructions
+pass a layer together, unpadded and behind one copy of the system prompt. And the loop ends with the
+last layer that is needed.
 """
 
 import json
@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from unison_audio import hub_files
 from unison_audio.device import available_memory, preferred_dtype
 from unison_audio.errors import InputError
 from unison_audio.text.cache import StateCache
 from unison_audio.text.offload import INDEX_FILE, Layers, Shards, check_shapes, fill, shards_of
 from unison_audio.text.packing import Pack, pack
-from unison_audio.text.prompt import ChatPrompt, load_tokenizer
+from unison_audio.text.prompt import ChatPrompt, has_vocabulary, load_tokenizer
+from unison_audio.text.spelling import spelled
 from unison_audio.text.states import MAX_TOKENS, TextSetup, TextStates, split, stack
 
 if TYPE_CHECKING:
@@ -45,24 +47,27 @@ TOKENIZER_FILES = (
 )
 
 PACK_TOKENS = 512
-"""Tokens that go through a layer at a time: enough to keep a processor busy, few to hold."""
+"""Tokens that pass a layer at a time: enough to keep a processor busy, few enough to hold."""
 
 RESIDENT_SHARE = 2 / 3
-"""Share of the free memory that the layers may take if they are to stay; the rest is for others."""
+"""Share of the free memory that resident layers may take; activations and other models need the
+rest."""
 
 
 class QwenEncoder:
-    """Qwen2.5-Omni's Thinker, its text model alone.
+    """The text model of Qwen2.5-Omni's Thinker.
 
-    Reads only the tensors ``thinker.model.*``, and of the embedding only the rows of the tokens at
-    hand. A text gets the same states whatever is encoded beside it, up to rounding. An instruction
-    is read in the ChatML form: a system turn if there is a system prompt, the instruction as the
-    user's turn, the beginning of an answer. The states of the system turn, that is of all before
-    the user's ``<|im_start|>``, are cut off.
+    It reads only the tensors ``thinker.model.*``, and of the embedding only the rows of the tokens
+    at hand. A text gets the same states whatever is encoded beside it, up to rounding. An
+    instruction is read in the ChatML form: a system turn if there is a system prompt, the
+    instruction as the user's turn, the beginning of an answer. Without a window the states of the
+    user's turn and the answer's beginning are returned. With a window the states of the last
+    ``window`` tokens of the whole prompt are returned, the end of the system turn among them.
 
     Args:
-        setup: What is wanted. ``files`` is a folder with the hub's files; without it those needed
-            are downloaded. States come as float32 on the CPU, in the computing type elsewhere.
+        setup: What to return and where to run. ``files`` is a folder with the hub's files; without
+            it the needed ones are downloaded. States are float32 on the CPU, and of the computing
+            type elsewhere.
         hub_name: The model on the Hugging Face hub.
 
     Raises:
@@ -83,6 +88,7 @@ class QwenEncoder:
         last = max((*setup.picks, count - 1 if setup.penultimate else 0))  # the last one needed
         with torch.device("meta"):
             model = _text_model(self.config)
+        _require_all(model, self.shards)
         streamed = setup.streamed
         if streamed is None:
             needed = sum(weight.numel() for weight in model.layers[:last].parameters())
@@ -90,23 +96,23 @@ class QwenEncoder:
         self.layers: Layers | SharedLayers = Layers(
             model.layers[:last], self.shards, self.device, self.dtype, streamed=streamed
         )
-        self._asked: Callable[[bool], bool] = bool  # nobody else has a say
+        self._needed_anywhere: Callable[[bool], bool] = bool  # one process: only its own need
         self.norm = self._final_norm(model.norm) if last == count else None
-        # Built anew: its buffers are in no file, and on the meta device they have no values.
+        # Rebuilt: the buffers are in no file, and those of the meta model have no values.
         self.rotary = type(model.rotary_emb)(config=self.config).to(self.device)
         self.cache = StateCache(setup.cache) if setup.cache else None
         self._identity = self._identify(folder) if setup.cache else ""
 
     @property
     def streamed(self) -> bool:
-        """Whether the layers are read anew for every call."""
+        """Whether the layers are read from the disk again for every call."""
         return self.layers.streamed
 
     def share(self, mesh: "DeviceMesh") -> None:
         """Keeps only this process' part of the layers' weights.
 
-        From now on `encode` is for all processes at once: those that have nothing to encode call
-        it with no instruction.
+        Afterwards `encode` is collective: every process calls it, those with nothing to encode
+        with no instruction.
 
         Args:
             mesh: The processes, in one dimension.
@@ -115,16 +121,21 @@ class QwenEncoder:
 
         assert isinstance(self.layers, Layers)
         self.layers = SharedLayers(self.layers, mesh)
-        self._asked = self.layers.asked
+        self._needed_anywhere = self.layers.needed_anywhere
 
     @torch.inference_mode()
     def encode(self, instructions: Sequence[str]) -> TextStates:
-        """Encodes B instructions to states (B, K, N, text_dim) and a mask (B, N).
+        """Encodes B instructions.
+
+        Returns:
+            States (B, K, N, text_dim) and a mask (B, N). N is the longest text's length, or the
+            window's where the whole prompts are longer than that.
 
         Raises:
             InputError: If an instruction is empty, or has more than ``MAX_TOKENS`` tokens together
                 with the system prompt.
         """
+        instructions = spelled(instructions, self.setup)
         texts = [tuple(self.prompt.tokens(instruction)) for instruction in instructions]
         new = list(dict.fromkeys(texts))
         known: dict[tuple[int, ...], TextStates] = {}
@@ -133,53 +144,63 @@ class QwenEncoder:
                 if found := self.cache.find(self._key(text)):
                     known[text] = found.to(self.device, self._states_dtype)
             new = [text for text in new if text not in known]
-        if self._asked(bool(new)):
+        if self._needed_anywhere(bool(new)):
             states = self._compute(new)
             parts = dict(zip(new, split(states), strict=True))
             if self.cache:
                 for text, part in parts.items():
                     self.cache.keep(self._key(text), part.to("cpu", self.dtype))
-            if new == texts:  # nothing to put together: save the memory
+            if new == texts:  # a copy of all states would double the memory
                 return states
             known |= parts
         return stack([known[text] for text in texts]) if texts else self._empty_states([])
 
     def _compute(self, texts: Sequence[Sequence[int]]) -> TextStates:
-        """Takes texts, given as tokens, through the layers."""
-        states = self._empty_states([len(text) for text in texts])
+        """Runs texts, given as tokens, through the layers."""
+        lengths = [self._length(text) for text in texts]
+        states = self._empty_states(lengths)
         packs = pack(texts, self.prompt.system_tokens, PACK_TOKENS)
         x = [self._embed(item) for item in packs]  # (1, N, text_dim) each
-        how = [self._how(item, start) for item, start in zip(packs, x, strict=True)]
+        inputs = [self._layer_inputs(item, start) for item, start in zip(packs, x, strict=True)]
         for number, layer in enumerate(self.layers, start=1):
             for i, item in enumerate(packs):
-                out = layer(x[i], **how[i])
-                x[i] = out if isinstance(out, Tensor) else out[0]  # 4.57 gives a tuple
-                self._keep(states, number, item, x[i])
+                x[i] = layer(x[i], **inputs[i])
+                self._store(states, number, item, x[i], lengths)
         return states
+
+    def _length(self, text: Sequence[int]) -> int:
+        """Number of states returned for a text."""
+        whole = len(self.prompt.system_tokens) + len(text)
+        return min(whole, self.setup.window) if self.setup.window else len(text)
 
     def _embed(self, item: Pack) -> Tensor:
         rows = self.shards.rows("embed_tokens.weight", item.tokens)
         return rows[None].to(self.device, self.dtype)
 
-    def _how(self, item: Pack, x: Tensor) -> dict[str, Any]:
-        """What a layer is told besides the states."""
-        # Of the three kinds of position (time, height, width) text has one for all.
+    def _layer_inputs(self, item: Pack, x: Tensor) -> dict[str, Any]:
+        """Inputs of a layer besides the hidden states."""
+        # M-RoPE has three positions (time, height, width); a text token has the same in all three.
         positions = item.positions.to(self.device).expand(3, 1, -1)
         mask = None if item.mask is None else item.mask[None, None].to(self.device)
         return {"attention_mask": mask, "position_embeddings": self.rotary(x, positions)}
 
-    def _keep(self, states: TextStates, number: int, item: Pack, x: Tensor) -> None:
-        """Puts away what a layer gave, as far as it is asked for."""
+    def _store(
+        self, states: TextStates, number: int, item: Pack, x: Tensor, lengths: Sequence[int]
+    ) -> None:
+        """Copies a layer's output to the returned states where that layer is picked."""
         last = self.config.num_hidden_layers
         slots = [k for k, pick in enumerate(self.setup.picks) if pick == number]
         if slots and number == last and self.norm is not None:
             x = self.norm(x)
+        penultimate = states.penultimate if number == last - 1 else None
+        if not slots and penultimate is None:
+            return
         for row, span in item.spans:
-            length = span.stop - span.start
+            kept = x[0, item.last(span, lengths[row]).to(x.device)]  # (N, text_dim)
             for k in slots:
-                states.hidden_states[row, k, :length] = x[0, span]
-            if states.penultimate is not None and number == last - 1:
-                states.penultimate[row, :length] = x[0, span]
+                states.hidden_states[row, k, : lengths[row]] = kept
+            if penultimate is not None:
+                penultimate[row, : lengths[row]] = kept
 
     @property
     def _states_dtype(self) -> torch.dtype:
@@ -213,7 +234,7 @@ class QwenEncoder:
         return available is not None and nbytes <= RESIDENT_SHARE * available
 
     def _identify(self, folder: Path) -> str:
-        """What, besides the text, decides the states."""
+        """Digest of everything but the text that the states depend on."""
         setup = self.setup
         parts = (
             (folder / CONFIG_FILE).read_text("utf-8"),
@@ -222,6 +243,8 @@ class QwenEncoder:
             setup.picks,
             setup.penultimate,
             self.dtype,
+            # Left out at 0, so that states cached before there was a window are still found.
+            *([f"window {setup.window}"] if setup.window else []),
         )
         return sha256(repr(parts).encode()).hexdigest()
 
@@ -254,6 +277,21 @@ def load_config(folder: Path) -> Any:
     return Qwen2_5OmniTextConfig(**text)
 
 
+def _require_all(model: nn.Module, shards: Shards) -> None:
+    """Checks that the files hold the model's tensors, all of them and no others.
+
+    Also those that no picked layer needs are checked: a folder that lacks one of them is damaged or
+    of another model, and nothing of it can be trusted.
+    """
+    weights = dict(model.named_parameters())
+    if unknown := sorted(set(shards.names) - set(weights)):
+        raise InputError(
+            f"{shards.folder} has tensors that its {CONFIG_FILE} does not ask for, {unknown[0]} "
+            f"and {len(unknown) - 1} more; take both from one download"
+        )
+    check_shapes(model, {name: name for name in weights}, shards)
+
+
 def _text_model(config: Any) -> Any:
     from transformers import Qwen2_5OmniThinkerTextModel
 
@@ -262,7 +300,7 @@ def _text_model(config: Any) -> Any:
 
 
 def download(hub_name: str) -> Path:
-    """Gets from the hub what is not there yet of a model's config, tokenizer and text shards.
+    """Downloads a model's config, tokenizer and text shards, unless the hub's cache has them.
 
     Args:
         hub_name: The model on the Hugging Face hub.
@@ -271,19 +309,44 @@ def download(hub_name: str) -> Path:
         The folder with the files.
 
     Raises:
-        InputError: If the hub cannot be reached and the files are not all there.
+        InputError: If a file is neither in the cache nor on the hub, or arrives damaged.
     """
-    from huggingface_hub import hf_hub_download, snapshot_download
-
+    if folder := cached_folder(hub_name):
+        return folder
     try:
-        index = Path(hf_hub_download(hub_name, INDEX_FILE))
-        wanted = [CONFIG_FILE, INDEX_FILE, *TOKENIZER_FILES, *shards_of(index, PREFIX)]
-        return Path(snapshot_download(hub_name, allow_patterns=wanted))
-    except InputError:
-        raise
-    except Exception as error:  # which errors these are depends on the hub client's HTTP library
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        for file in needed_files(hub_name):
+            folder = hub_files.download(file).parent
+    except InputError as error:
         raise InputError(
-            f"The text encoder {hub_name} cannot be had from the hub ({reason}); check the "
-            "connection, or give a folder with its files"
+            f"The text encoder {hub_name} cannot be had: {error} A folder with its files will do "
+            "too (--text-files)."
         ) from error
+    assert folder is not None
+    return folder
+
+
+def cached_folder(hub_name: str) -> Path | None:
+    """The folder of the hub's cache where a model is whole; None if anything is missing."""
+    index = hub_files.cached(hub_name, INDEX_FILE)
+    config = hub_files.cached(hub_name, CONFIG_FILE)
+    if index is None or config is None:
+        return None
+    shards = shards_of(index, PREFIX)
+    complete = all((index.parent / shard).is_file() for shard in shards)
+    return index.parent if complete and has_vocabulary(index.parent) else None
+
+
+def needed_files(hub_name: str) -> list[hub_files.HubFile]:
+    """The files of a model on the hub that the text encoder reads; the index is downloaded.
+
+    Raises:
+        InputError: If the hub cannot be reached, or has no such model.
+    """
+    there = hub_files.list_files(hub_name)
+    if INDEX_FILE not in there:
+        raise InputError(f"{hub_name} has no {INDEX_FILE}; it is not a release of Qwen2.5-Omni.")
+    shards = shards_of(hub_files.download(there[INDEX_FILE]), PREFIX)
+    if missing := [shard for shard in shards if shard not in there]:
+        raise InputError(f"{hub_name} lacks {', '.join(missing)}, which its {INDEX_FILE} names.")
+    wanted = (CONFIG_FILE, *TOKENIZER_FILES, INDEX_FILE, *shards)
+    return [there[name] for name in wanted if name in there]

@@ -1,4 +1,4 @@
-"""Text encoders: a frozen language model's hidden states at the layers that the blocks read."""
+"""Text states: hidden states of a frozen language model, and what is asked of a text encoder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ class TextStates:
     mask: Tensor
     """(B, N) bool, True where a token is real."""
     penultimate: Tensor | None = None
-    """(B, N, text_dim), transformers' ``hidden_states[-2]``, where it is asked for."""
+    """(B, N, text_dim), transformers' ``hidden_states[-2]``; None if no fusion reads it."""
 
     @property
     def nbytes(self) -> int:
-        """Memory that the states take."""
+        """Bytes of the states."""
         return self.hidden_states.nbytes + (
             0 if self.penultimate is None else self.penultimate.nbytes
         )
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "TextStates":
-        """The same on another device, or of another type; the mask stays boolean."""
+        """Copies the states to another device or type; the mask stays boolean."""
         penultimate = self.penultimate
         return TextStates(
             hidden_states=self.hidden_states.to(device, dtype),
@@ -41,28 +41,34 @@ class TextStates:
 
 @dataclass(frozen=True, kw_only=True)
 class TextSetup:
-    """What a text encoder is asked to give, and how it is to run."""
+    """States that a text encoder returns, and how it runs."""
 
     picks: tuple[int, ...]
     """1-based layers, one for each block; layer l is transformers' ``hidden_states[l]``."""
     penultimate: bool = False
-    """Whether ``hidden_states[-2]`` is wanted too."""
+    """Whether ``hidden_states[-2]`` is returned too."""
     system_prompt: str = ""
-    """System prompt around every instruction, for encoders that take one; none if empty."""
+    """System prompt in front of every instruction, for chat models; empty for none."""
+    window: int = 0
+    """States returned: of the last so many tokens of the whole prompt, system turn included.
+    0 returns those of the user's turn."""
+    edit_tag_spelling: str = ""
+    """How the tags of edits are spelled before the language model reads them, whoever asks: a key
+    of `tasks.instructions.SPELLINGS`. Empty leaves instructions as they are."""
     files: Path | None = None
     """Folder of the language model; None for the package or the hub."""
     device: torch.device | str = "cpu"
-    """Where to run."""
+    """Device to run on."""
     dtype: torch.dtype | None = None
-    """Type to compute in; None lets the device decide."""
+    """Computing type; None lets the device decide."""
     streamed: bool | None = None
-    """Layer by layer from the disk, for large encoders; None decides by the memory there is."""
+    """Whether layers are read from the disk one by one; None decides by the available memory."""
     cache: Path | None = None
-    """Folder for the states of instructions seen before, of large encoders; None keeps none."""
+    """Folder that caches the states of large encoders; None for no cache."""
 
 
 class TextEncoder(Protocol):
-    """What turns instructions into hidden states."""
+    """Turns instructions into hidden states."""
 
     def encode(self, instructions: Sequence[str]) -> TextStates:
         """Encodes B instructions."""
@@ -70,7 +76,7 @@ class TextEncoder(Protocol):
 
 
 def stack(states: Sequence[TextStates]) -> TextStates:
-    """Joins batches into one, padded on the right with zeros to the longest."""
+    """Joins batches into one, padded on the right with zeros to the longest text."""
     rows, longest = [], max(part.mask.shape[1] for part in states)
     for part in states:
         short = longest - part.mask.shape[1]
@@ -91,7 +97,7 @@ def stack(states: Sequence[TextStates]) -> TextStates:
 
 
 def split(states: TextStates) -> list[TextStates]:
-    """Takes a batch apart into instructions, each a batch of one without padding."""
+    """Splits a batch into instructions, each a batch of one without padding."""
     parts = []
     for row, tokens in enumerate(states.mask.sum(dim=1).tolist()):
         penultimate = states.penultimate

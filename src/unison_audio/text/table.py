@@ -20,9 +20,14 @@ def _qwen(hub_name: str) -> Callable[[TextSetup], TextEncoder]:
     return load
 
 
+HUB_NAMES = {
+    "qwen2.5-omni-7b": "Qwen/Qwen2.5-Omni-7B",
+    "qwen2.5-omni-3b": "Qwen/Qwen2.5-Omni-3B",
+}
+"""Repositories of the language models on the hub."""
+
 TEXT_ENCODERS: dict[str, Callable[[TextSetup], TextEncoder]] = {
     "minilm": _minilm,
-    "qwen2.5-omni-7b": _qwen("Qwen/Qwen2.5-Omni-7B"),
-    "qwen2.5-omni-3b": _qwen("Qwen/Qwen2.5-Omni-3B"),
+    **{name: _qwen(repo) for name, repo in HUB_NAMES.items()},
 }
-"""Text encoders by name: what is wanted -> encoder."""
+"""Text encoders by name: their setup -> encoder."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unison_audio.data.whole_corpus import read_corpus
-from unison_audio.loading import Loading, open_parts
+from unison_audio.loading import LoadOptions, open_models
 from unison_audio.model import flow
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.guidance import Guidance
@@ -215,7 +215,7 @@ def distill(
     config = config or DistillConfig()
     config.check()
     parallel = parallel or Parallel(cpu=True)
-    parts = open_parts(name_or_path, Loading(device=parallel.device, low_memory=False))
+    parts = open_models(name_or_path, LoadOptions(device=parallel.device, low_memory=False))
     variant, codec = parts.variant, parts.codec.get()
     clips = read_corpus(corpus, variant.sample_rate, split="train")
     recipe = distillation_recipe(variant, codec.frames, config, parallel.world)

@@ -7,7 +7,7 @@ from unison_audio.data.records import Clip, label_of
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.domain import extend_domain
 from unison_audio.errors import InputError
-from unison_audio.loading import Loading, Parts, open_parts
+from unison_audio.loading import LoadOptions, VariantModels, open_models
 from unison_audio.tasks.table import TASKS
 from unison_audio.training.batches import buildable_shares
 from unison_audio.training.clip_list import OwnClips, read_own_clips
@@ -47,7 +47,7 @@ def finetune(
     config = config or FinetuneConfig()
     config.check()
     parallel = parallel or Parallel(cpu=True)
-    parts = open_parts(name_or_path, Loading(device=parallel.device, low_memory=False))
+    parts = open_models(name_or_path, LoadOptions(device=parallel.device, low_memory=False))
     own = read_own_clips(examples, parts.variant, parts.codec.get().hop)
     data, shares = _data(own, examples, config, parts.variant.sample_rate)
     domain = extend_domain(
@@ -88,7 +88,11 @@ def _data(
 
 
 def _recipe(
-    config: FinetuneConfig, own: OwnClips, shares: dict[str, float], parts: Parts, processes: int
+    config: FinetuneConfig,
+    own: OwnClips,
+    shares: dict[str, float],
+    parts: VariantModels,
+    processes: int,
 ) -> BackboneRecipe:
     """A short run: a brief warm-up, and a linear decay over the last third."""
     variant, rate = parts.variant, config.learning_rate

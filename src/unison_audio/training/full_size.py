@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unison_audio import checkpoint, checkpoint_files
 from unison_audio.errors import InputError
-from unison_audio.loading import Loading, open_frozen
+from unison_audio.loading import LoadOptions, open_frozen
 from unison_audio.training.configs import ModelFiles, RecipeChanges
 from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipes import FULL_RECIPES, PAPER_ITEMS, BackboneRecipe
@@ -51,7 +51,7 @@ def train_variant(
         )
     variant = dataclasses.replace(find_variant(name), system_prompt=system_prompt)
     start = None if init is None else checkpoint_files.resolve(init)
-    how = Loading(
+    how = LoadOptions(
         device=parallel.device,
         low_memory=False,
         codec_files=files.codec_files,

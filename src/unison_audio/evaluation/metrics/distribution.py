@@ -20,7 +20,7 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 
     Args:
         first: (n1, D), at least two vectors.
-        second: (n2, D), likewise.
+        second: (n2, D), at least two vectors.
 
     Returns:
         At least 0, up to rounding; 0 for equal sets.
@@ -114,8 +114,10 @@ def divergence(target: np.ndarray, output: np.ndarray, eps: float = KL_EPS) -> f
         output: (classes,).
         eps: Keeps it finite where the output excludes a class.
     """
-    told = target > 0
-    return float((target[told] * (np.log(target[told]) - np.log(output[told] + eps))).sum())
+    present = target > 0
+    return float(
+        (target[present] * (np.log(target[present]) - np.log(output[present] + eps))).sum()
+    )
 
 
 def inception_score(posteriors: np.ndarray, splits: int = IS_SPLITS, seed: int = IS_SEED) -> float:
@@ -138,8 +140,8 @@ def inception_score(posteriors: np.ndarray, splits: int = IS_SPLITS, seed: int =
     for k in range(splits):
         part = shuffled[k * count // splits : (k + 1) * count // splits]
         mean = part.mean(axis=0)
-        told = part > 0
-        terms = np.where(told, np.log(np.where(told, part, 1.0)), 0.0) - np.log(
+        present = part > 0
+        terms = np.where(present, np.log(np.where(present, part, 1.0)), 0.0) - np.log(
             np.where(mean > 0, mean, 1.0)
         )
         scores.append(np.exp((part * terms).sum(axis=1).mean()))

@@ -12,6 +12,7 @@ from torch import Tensor
 from unison_audio.audio import SILENCE_RMS, rms
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.text import seed_tts
+from unison_audio.evaluation.models.weights import missing_package
 from unison_audio.spectrogram import mel_filters, stft
 
 LSD_N_FFT = 2048
@@ -125,8 +126,8 @@ def word_error_rate(reference: str, hypothesis: str, language: str = "en") -> fl
     can exceed 1. Rates of a set are averaged over its utterances, as Seed-TTS does.
 
     Args:
-        reference: What was to be said.
-        hypothesis: What was heard.
+        reference: The text asked for.
+        hypothesis: The transcript.
         language: Of both, ``en`` or ``zh``.
 
     Raises:
@@ -242,7 +243,7 @@ def energy_inside(waveform: Tensor, windows: Sequence[tuple[float, float]], rate
     Args:
         waveform: (samples,).
         windows: Seconds from and to; they may overlap.
-        rate: Sample rate in Hz.
+        rate: EvaluationSample rate in Hz.
     """
     inside = torch.zeros_like(waveform, dtype=torch.bool)
     for start, end in windows:
@@ -268,10 +269,7 @@ def _aligned(reference: str, hypothesis: str, language: str = "en") -> Any:
     try:
         import jiwer
     except ModuleNotFoundError:
-        raise InputError(
-            "The package jiwer is missing; install the judges with: "
-            "pip install 'unison-audio[evaluation]'"
-        ) from None
+        raise missing_package("jiwer") from None
     words = seed_tts(reference, language)
     if not words:
         raise InputError(f"The reference text {reference!r} holds no word; give what is said")

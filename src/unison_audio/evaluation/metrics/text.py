@@ -1,4 +1,4 @@
-"""How texts are made comparable before words are counted: Seed-TTS's way, and nano's judges'."""
+"""Normalizes texts before words are counted: Seed-TTS's way, and nano's."""
 
 import re
 import string
@@ -29,7 +29,7 @@ def seed_tts(text: str, language: str = "en") -> str:
     too.
 
     Args:
-        text: What was to be said, or what was heard.
+        text: Reference or transcript.
         language: Key of `LANGUAGES`.
 
     Returns:

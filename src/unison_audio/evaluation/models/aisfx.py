@@ -1,4 +1,4 @@
-"""Models of others that describe sounds by vectors, for the judge of sound events."""
+"""aiSFX, which describes sounds by vectors, for the event classifier."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unison_audio.audio import resample
-from unison_audio.evaluation.models.speech_quality import package_folder
+from unison_audio.evaluation.models.weights import package_folder
 from unison_audio.spectrogram import mel_filters, stft
 
 
-class Encoder(Protocol):
-    """What describes recordings; `judges.FreeRecogniser` is one too."""
+class FeatureEncoder(Protocol):
+    """Describes recordings by vectors; `asr.FasterWhisper` is one too."""
 
     def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
         """Describes a waveform (samples,) by a vector (features,)."""
@@ -90,13 +90,13 @@ class SoundEncoder:
         return net.eval().requires_grad_(False)
 
     def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
-        """Maximum and mean over time of what the last layer hears, (1024,)."""
+        """Maximum and mean over time of the last layer, (1024,)."""
         wave = resample(waveform.cpu().float(), sample_rate, self.sample_rate)
         wave = wave * (self.peak / wave.abs().max().clamp_min(1e-6))
         wave = F.pad(wave, (0, max(0, 16 * self.hop - len(wave))))
         with torch.no_grad():
-            heard = self._net(self._mel(wave)[None])[0]  # (512, T / 8)
-        return torch.cat([heard.amax(dim=1), heard.mean(dim=1)])
+            frames = self._net(self._mel(wave)[None])[0]  # (512, T / 8)
+        return torch.cat([frames.amax(dim=1), frames.mean(dim=1)])
 
     def _mel(self, waveform: Tensor) -> Tensor:
         """Logarithms of mel powers as the net knows them: (samples,) -> (T, mels)."""
@@ -113,7 +113,7 @@ class JointEncoder:
         encoders: Whose vectors are joined, in this order.
     """
 
-    def __init__(self, encoders: Sequence[Encoder]) -> None:
+    def __init__(self, encoders: Sequence[FeatureEncoder]) -> None:
         self.encoders = tuple(encoders)
 
     def features(self, waveform: Tensor, sample_rate: int) -> Tensor:

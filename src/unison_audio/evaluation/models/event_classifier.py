@@ -1,8 +1,8 @@
-"""The judge of sound events: which labels a recording sounds like most.
+"""The event classifier: which labels a recording sounds like most.
 
-Two small parts are trained on real clips and their log-probabilities added: convolutions over a
-log-mel spectrogram, and a perceptron over what a speech recogniser's encoder hears (such encoders
-know sounds well, Gong et al. 2023). What else is mixed in, speech included, should not disturb it.
+The log-probabilities of two small parts, trained on real clips, are added: convolutions over a
+log-mel spectrogram, and a perceptron over the features of a speech recognition model's encoder,
+which knows sounds well (Gong et al. 2023). Speech or other sounds mixed in must not disturb it.
 """
 
 import dataclasses
@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from unison_audio.audio import resample
 from unison_audio.errors import InputError
-from unison_audio.evaluation.models.aisfx import Encoder
+from unison_audio.evaluation.models.aisfx import FeatureEncoder
+from unison_audio.evaluation.test_sets.manifest import file_hash
 from unison_audio.spectrogram import istft, mel_filters, stft
 
 MERGED = {
@@ -42,7 +43,7 @@ MERGED = {
 }
 """Label -> class; a label that is not here is a class by itself."""
 
-NOT_JUDGED = frozenset(
+UNRANKED = frozenset(
     {
         "a bell ringing",
         "a bird of prey or exotic bird",
@@ -76,7 +77,7 @@ NOT_JUDGED = frozenset(
         "tyres skidding",
     }
 )
-"""Labels that the judge cannot tell on real recordings."""
+"""Labels that the classifier cannot tell apart on real recordings."""
 
 
 def sound_class(label: str) -> str:
@@ -84,9 +85,9 @@ def sound_class(label: str) -> str:
     return MERGED.get(label, label)
 
 
-def is_judged(label: str) -> bool:
-    """Whether tasks judged by class may ask for a label."""
-    return label not in NOT_JUDGED
+def is_ranked(label: str) -> bool:
+    """Whether tasks measured by class may ask for a label."""
+    return label not in UNRANKED
 
 
 CONFIG_FILE = "classifier.json"
@@ -170,7 +171,7 @@ class ClassifierNet(nn.Module):
             nn.Linear(config.hidden, outputs),
         )
 
-    def see(self, mel: Tensor) -> Tensor:
+    def logits_of_mel(self, mel: Tensor) -> Tensor:
         """Maps log-mels (B, mels, T) to logits (B, labels + 1)."""
         spectrogram = mel[:, None].contiguous(memory_format=torch.channels_last)  # much faster
         x = self.convolutions(spectrogram).flatten(1, 2)  # (B, width * rows, T')
@@ -178,29 +179,38 @@ class ClassifierNet(nn.Module):
         x = torch.cat([x.mean(dim=2), x.amax(dim=2)], dim=1)  # (B, 2 width)
         return self.head(self.dropout(x))
 
-    def hear(self, features: Tensor) -> Tensor:
+    def logits_of_features(self, features: Tensor) -> Tensor:
         """Maps the encoder's features (B, features) to logits (B, labels + 1)."""
         return self.perceptron((features - self.feature_mean) / self.feature_scale)
 
 
 class EventClassifier:
-    """A trained classifier as a judge.
+    """A trained classifier as a metric model.
 
     Args:
         config: Its shape and labels.
         net: Its network.
         encoder: The encoder whose features it was trained on.
+        identity: What tells it from other classifiers: checksums of its files.
     """
 
-    def __init__(self, config: ClassifierConfig, net: ClassifierNet, encoder: Encoder) -> None:
-        self.config, self.encoder = config, encoder
+    model = "event classifier"
+
+    def __init__(
+        self,
+        config: ClassifierConfig,
+        net: ClassifierNet,
+        encoder: FeatureEncoder,
+        identity: str = "",
+    ) -> None:
+        self.config, self.encoder, self.identity = config, encoder, identity or self.model
         self.net = net.eval().requires_grad_(False)
         members: defaultdict[str, list[int]] = defaultdict(list)
         for index, label in enumerate(config.labels):
-            if is_judged(label):
+            if is_ranked(label):
                 members[sound_class(label)].append(index)
         self.classes = dict(sorted(members.items()))
-        """Judged class -> its labels' numbers."""
+        """Ranked class -> its labels' numbers."""
 
     def scores(self, waveform: Tensor, sample_rate: int) -> Tensor:
         """Scores the labels, speech left out.
@@ -215,9 +225,11 @@ class EventClassifier:
         rate = self.config.sample_rate
         wave = resample(waveform.cpu().float(), sample_rate, rate)
         with torch.no_grad():
-            seen = self.net.see(log_mel(mel_power(wave, self.config)))
-            heard = self.net.hear(torch.stack([self.encoder.features(row, rate) for row in wave]))
-        both = [logits[:, :-1].log_softmax(dim=1) for logits in (seen, heard)]
+            seen = self.net.logits_of_mel(log_mel(mel_power(wave, self.config)))
+            encoded = self.net.logits_of_features(
+                torch.stack([self.encoder.features(row, rate) for row in wave])
+            )
+        both = [logits[:, :-1].log_softmax(dim=1) for logits in (seen, encoded)]
         return (both[0] + both[1]) / 2
 
     def ranks(
@@ -227,7 +239,7 @@ class EventClassifier:
         labels: Sequence[str],
         beside: Sequence[Sequence[str]] = (),
     ) -> list[int]:
-        """Ranks each item's class among the judged classes; 1 is the best.
+        """Ranks each item's class among the ranked classes; 1 is the best.
 
         Args:
             waveform: (B, samples).
@@ -237,16 +249,16 @@ class EventClassifier:
                 classes do not count.
 
         Raises:
-            InputError: If a label is none of the classifier's, or is not judged.
+            InputError: If a label is none of the classifier's, or is not ranked.
         """
         places = {name: place for place, name in enumerate(self.classes)}
         known = {
-            label: places[sound_class(label)] for label in self.config.labels if is_judged(label)
+            label: places[sound_class(label)] for label in self.config.labels if is_ranked(label)
         }
         missing = sorted(set(labels) - known.keys())
         if missing:
             raise InputError(
-                f"The classifier does not judge {missing[0]!r}; delete its folder so that it is "
+                f"The classifier does not rank {missing[0]!r}; delete its folder so that it is "
                 "trained again on this corpus"
             )
         scores = self.scores(waveform, sample_rate)
@@ -279,17 +291,19 @@ def what_is_new(output: Tensor, source: Tensor, n_fft: int = 1024) -> Tensor:
     return istft(ours * gain, n_fft // 4, output.shape[1])
 
 
-def save_classifier(folder: Path, judge: EventClassifier) -> None:
+def save_classifier(folder: Path, classifier: EventClassifier) -> None:
     """Writes ``classifier.json`` and ``classifier.safetensors``."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.contiguous() for name, value in judge.net.state_dict().items()}
+    weights = {name: value.contiguous() for name, value in classifier.net.state_dict().items()}
     partial = folder / f"{WEIGHTS_FILE}.partial"
     save_file(weights, partial, metadata={"format": "pt"})
-    (folder / CONFIG_FILE).write_text(json.dumps(dataclasses.asdict(judge.config), indent=1) + "\n")
+    (folder / CONFIG_FILE).write_text(
+        json.dumps(dataclasses.asdict(classifier.config), indent=1) + "\n"
+    )
     partial.replace(folder / WEIGHTS_FILE)
 
 
-def load_classifier(folder: Path, encoder: Encoder) -> EventClassifier:
+def load_classifier(folder: Path, encoder: FeatureEncoder) -> EventClassifier:
     """Reads what `save_classifier` wrote.
 
     Args:
@@ -317,4 +331,5 @@ def load_classifier(folder: Path, encoder: Encoder) -> EventClassifier:
             f"The classifier in {folder} cannot be used ({reason}); delete the folder so that it "
             "is trained again"
         ) from error
-    return EventClassifier(config, net, encoder)
+    identity = " ".join(file_hash(folder / file) for file in (CONFIG_FILE, WEIGHTS_FILE))
+    return EventClassifier(config, net, encoder, identity)

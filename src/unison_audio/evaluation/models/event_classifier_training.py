@@ -1,4 +1,4 @@
-"""Training the judge of sound events: scenes of real clips, and the steps over them."""
+"""Training the event classifier: scenes of real clips, and the steps over them."""
 
 import math
 from collections import defaultdict
@@ -15,7 +15,7 @@ from unison_audio.audio import normalize_rms, resample
 from unison_audio.data.pools import colored_noise
 from unison_audio.data.records import Clip
 from unison_audio.errors import InputError
-from unison_audio.evaluation.models.aisfx import Encoder
+from unison_audio.evaluation.models.aisfx import FeatureEncoder
 from unison_audio.evaluation.models.event_classifier import (
     ClassifierConfig,
     ClassifierNet,
@@ -175,7 +175,7 @@ def smear(waveform: Tensor, sample_rate: int, generator: torch.Generator) -> Ten
 def train_classifier(
     clips: Sequence[Clip],
     sample_rate: int,
-    encoder: Encoder,
+    encoder: FeatureEncoder,
     recipe: ClassifierRecipe | None = None,
 ) -> EventClassifier:
     """Trains the classifier on real clips.
@@ -187,7 +187,7 @@ def train_classifier(
         recipe: How to train.
 
     Returns:
-        The judge; the same clips, recipe and machine give the same one.
+        The classifier; the same clips, recipe and machine give the same one.
     """
     recipe = recipe or ClassifierRecipe()
     labels = tuple(sorted({clip.record.label for clip in clips if clip.record.kind == "sound"}))
@@ -209,7 +209,7 @@ def train_classifier(
                     (encoder.features(wave, sample_rate), wanted)
                     for wave, wanted in zip(waves, target, strict=True)
                 ]
-            logits = net.see(_disturbed(mel_power(waves, config), generator))
+            logits = net.logits_of_mel(_disturbed(mel_power(waves, config), generator))
             loss = F.cross_entropy(logits, target, label_smoothing=0.05)
             _update(optimizer, loss, recipe.peak_lr * _schedule(step, recipe.steps))
             progress.update(bar, advance=1, description=f"event classifier {loss.item():.2f}")
@@ -229,7 +229,7 @@ class Alone:
 
     @classmethod
     def of(
-        cls, scenes: Scenes, encoder: Encoder, sample_rate: int, generator: torch.Generator
+        cls, scenes: Scenes, encoder: FeatureEncoder, sample_rate: int, generator: torch.Generator
     ) -> "Alone":
         """Encodes all clips of the scenes."""
         plain, smeared, labels = [], [], []
@@ -260,7 +260,7 @@ def train_perceptron(
         generator: A CPU generator.
     """
     outputs = len(net.perceptron[-1].bias)  # type: ignore[arg-type]
-    features = torch.cat([alone.features, *(heard[None] for heard, _ in mixed)])
+    features = torch.cat([alone.features, *(encoded[None] for encoded, _ in mixed)])
     one_hot = F.one_hot(alone.labels, outputs).float()
     targets = torch.cat([one_hot, *(target[None] for _, target in mixed)])
     rarity = 1.0 / torch.bincount(alone.labels, minlength=outputs)[alone.labels]
@@ -279,7 +279,7 @@ def train_perceptron(
         share = torch.rand(128, 1, generator=generator) ** 3  # mostly the first alone
         blended = torch.lerp(features[first], features[second], share / 2)
         target = torch.lerp(targets[first], targets[second], share / 2)
-        loss = F.cross_entropy(net.hear(blended), target, label_smoothing=0.05)
+        loss = F.cross_entropy(net.logits_of_features(blended), target, label_smoothing=0.05)
         _update(optimizer, loss, recipe.peak_lr * _schedule(step, recipe.perceptron_steps))
 
 

@@ -1,10 +1,8 @@
-"""Ears for sounds whose models come with packages, for use where nothing can be downloaded.
+"""Models of sound out of packages, for use where nothing can be downloaded.
 
 They stand in for VGGish, Cnn14 and CLAP; their figures compare with each other only.
 """
 
-import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -14,16 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.metrics.metric import Tools, digest, windows
+from unison_audio.evaluation.metrics.metric import MetricContext, windows
 from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
-from unison_audio.evaluation.models.asr import FreeRecogniser
-from unison_audio.evaluation.models.event_classifier import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    load_classifier,
-)
-from unison_audio.evaluation.models.speech_quality import package_folder
-from unison_audio.evaluation.models.weights import file_identity, read_pickle
+from unison_audio.evaluation.models.asr import packaged_whisper
+from unison_audio.evaluation.models.event_classifier import EventClassifier, load_classifier
+from unison_audio.evaluation.models.weights import file_identity, package_folder, read_pickle
 from unison_audio.text.minilm import MiniLmEncoder
 from unison_audio.text.states import TextSetup
 
@@ -38,17 +31,14 @@ FRAGMENT = 100
 
 LEAST_FRAMES = 16
 
-KEPT = 1024
-"""Sounds whose fragments are kept in memory."""
-
 MINILM_LAYERS = 6
 
 
-class Indexer:
+class AisfxTagger:
     """The tagger aiSFX (Ma and Lerch 2022), by its embedding and one of its own heads.
 
     Args:
-        tools: Not asked; the model comes with the package aisfx.
+        context: Not used; the model comes with the package aisfx.
 
     Raises:
         InputError: If the package is missing.
@@ -57,7 +47,7 @@ class Indexer:
     sample_rate = SoundEncoder.sample_rate
     width = EMBEDDING
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, context: MetricContext) -> None:
         path = package_folder("aisfx") / "models" / "checkpoint.pth"
         weights, heads = read_pickle(path, "aiSFX")
         number, classes = heads[HEAD]
@@ -79,10 +69,9 @@ class Indexer:
         self.head.eval().requires_grad_(False)
         self.encoder = SoundEncoder()
         self.model, self.identity = f"aiSFX, head {HEAD} (offline)", file_identity(path)
-        self.kept: OrderedDict[bytes, Tensor] = OrderedDict()
 
     def fragments(self, waveform: np.ndarray) -> Tensor:
-        """Embeds each 2.3 s of a sound, each scaled to one peak; the last ones heard are kept.
+        """Embeds each 2.3 s of a sound, each scaled to one peak.
 
         Args:
             waveform: (samples,) at 44.1 kHz.
@@ -100,17 +89,13 @@ class Indexer:
                 f"{len(waveform) / self.sample_rate:.3f} s are too short for aiSFX, which needs "
                 f"{LEAST_FRAMES * hop / self.sample_rate:.3f} s; generate a longer file"
             )
-        key = hashlib.sha256(waveform.tobytes()).digest()
-        if key not in self.kept:
-            self.kept[key] = torch.stack(
-                [
-                    self.encoder.features(torch.from_numpy(part), self.sample_rate)[:EMBEDDING]
-                    for part in windows(waveform, FRAGMENT * hop)
-                ]
-            )
-            if len(self.kept) > KEPT:
-                self.kept.popitem(last=False)
-        return self.kept[key]
+        parts = windows(waveform, FRAGMENT * hop)
+        return torch.stack(
+            [
+                self.encoder.features(torch.from_numpy(part), self.sample_rate)[:EMBEDDING]
+                for part in parts
+            ]
+        )
 
     def tag(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Embeddings and logits side by side, (512 + 79,) each: the largest over the fragments.
@@ -125,11 +110,11 @@ class Indexer:
         return list(torch.cat([rows, self.head(rows)], dim=1).numpy())
 
 
-class Fragments:
+class AisfxEmbedder:
     """The embedder aiSFX, by fragments.
 
     Args:
-        tools: Keeps the model.
+        context: Holds the loaded model.
 
     Raises:
         InputError: If the package is missing.
@@ -137,53 +122,46 @@ class Fragments:
 
     sample_rate = SoundEncoder.sample_rate
 
-    def __init__(self, tools: Tools) -> None:
-        self.indexer = indexer(tools)
-        self.model, self.identity = "aiSFX (offline)", self.indexer.identity
+    def __init__(self, context: MetricContext) -> None:
+        self.tagger = packaged_aisfx(context)
+        self.model, self.identity = "aiSFX (offline)", self.tagger.identity
 
     def embed(self, waveform: np.ndarray) -> np.ndarray:
-        """Maps (samples,) at 44.1 kHz to (fragments, 512); raises as `Indexer.fragments`."""
-        return self.indexer.fragments(waveform).numpy()
+        """Maps (samples,) at 44.1 kHz to (fragments, 512); raises as `AisfxTagger.fragments`."""
+        return self.tagger.fragments(waveform).numpy()
 
 
-def indexer(tools: Tools) -> Indexer:
-    """The one aiSFX, loaded once for all judges."""
-    return tools.model("aisfx", lambda: Indexer(tools))
+def packaged_aisfx(context: MetricContext) -> AisfxTagger:
+    """The one aiSFX, loaded once for all metrics."""
+    return context.model("aisfx", lambda: AisfxTagger(context))
 
 
-class CaptionMatcher:
+class LabelMatcher:
     """Nano's event classifier and a text encoder, in place of CLAP.
 
     A sound becomes the mean of the text embeddings of the classifier's labels, weighted by their
     probabilities; a caption is embedded by the same text encoder, all-MiniLM-L6-v2.
 
     Args:
-        tools: Where the classifier is: ``classifier``, the folder that nano's evaluation wrote.
+        context: Where the classifier is: ``classifier``, the folder that nano's evaluation wrote.
 
     Raises:
         InputError: If it is not there, or a package is missing.
     """
 
-    def __init__(self, tools: Tools) -> None:
-        folder = tools.path("classifier")
-        if folder is None:
-            raise InputError(
-                "Without CLAP, captions are judged by nano's event classifier; give its folder as "
-                "the judge 'classifier'"
-            )
-        encoder = JointEncoder([SoundEncoder(), FreeRecogniser()])
-        self.events = load_classifier(folder, encoder)
+    def __init__(self, context: MetricContext) -> None:
+        self.events = event_classifier(context)
         self.text = MiniLmEncoder(TextSetup(picks=(MINILM_LAYERS,)))
         self.sample_rate = self.events.config.sample_rate
         self.model = "event classifier and all-MiniLM-L6-v2 (offline)"
-        self.identity = " ".join(digest(folder / file) for file in (CONFIG_FILE, WEIGHTS_FILE))
+        self.identity = self.events.identity
 
     @cached_property
     def labels(self) -> Tensor:
         """Embeddings of the classifier's labels, (labels, 384)."""
-        return self.read(self.events.config.labels)
+        return self.embed_text(self.events.config.labels)
 
-    def hear(self, waveforms: Sequence[np.ndarray]) -> Tensor:
+    def embed_audio(self, waveforms: Sequence[np.ndarray]) -> Tensor:
         """Unit vectors (B, 384) of sounds (samples,) at the classifier's rate."""
         scores = [
             self.events.scores(torch.from_numpy(waveform)[None], self.sample_rate)
@@ -191,9 +169,37 @@ class CaptionMatcher:
         ]
         return F.normalize(torch.cat(scores).softmax(dim=1) @ self.labels, dim=1)
 
-    def read(self, texts: Sequence[str]) -> Tensor:
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors (B, 384) of texts: the mean of the last layer over their tokens."""
         states = self.text.encode(texts)
         mask = states.mask[..., None].float()
         hidden = states.hidden_states[:, 0].float() * mask
         return F.normalize(hidden.sum(dim=1) / mask.sum(dim=1), dim=1)
+
+
+def event_encoder() -> JointEncoder:
+    """The encoder that event classifiers are trained on: aiSFX beside Whisper tiny.en.
+
+    Raises:
+        InputError: If a package is missing.
+    """
+    return JointEncoder([SoundEncoder(), packaged_whisper()])
+
+
+def event_classifier(context: MetricContext) -> EventClassifier:
+    """The event classifier in the folder ``classifier``, loaded once for all metrics.
+
+    Raises:
+        InputError: If there is none, or a package is missing.
+    """
+
+    def load() -> EventClassifier:
+        folder = context.path("classifier")
+        if folder is None:
+            raise InputError(
+                "Without CLAP, captions are matched by nano's event classifier; give its folder "
+                "as the metric model 'classifier'"
+            )
+        return load_classifier(folder, event_encoder())
+
+    return context.model("event classifier", load)

@@ -1,25 +1,33 @@
-"""Judges of voices: of which gender one is, and how alike two are."""
+"""Models of voices: their gender, and how alike two of them are."""
 
+import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from unison_audio.audio import SILENCE_RMS, rms
+from unison_audio.audio import SILENCE_RMS, rms, trim_silence
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.signal import gender_of, median_f0
-from unison_audio.evaluation.models.speech_quality import VoiceListener
-from unison_audio.evaluation.models.weights import identity_of, load_part, load_pretrained, name_of
+from unison_audio.evaluation.models.weights import (
+    identity_of,
+    load_part,
+    load_pretrained,
+    name_of,
+    package_folder,
+)
+from unison_audio.spectrogram import stft
 
 SAMPLE_RATE = 16_000
-"""What all of them hear."""
+"""Sample rate of all of them in Hz."""
 
 GENDER_MODEL = "alefiury/wav2vec2-large-xlsr-53-gender-recognition-librispeech"
-"""The paper's judge of gender (footnote 1), on the Hugging Face hub."""
+"""The paper's classifier of gender (footnote 1), on the Hugging Face hub."""
 
 SPEAKER_MODEL = "microsoft/wavlm-base-plus-sv"
 """On the Hugging Face hub."""
@@ -33,11 +41,11 @@ GENDERS = {"female": "female", "male": "male", "f": "female", "m": "male"}
 """Names that classifiers give the genders -> ours."""
 
 BATCH = 8
-"""Recordings of equal length that a model hears together."""
+"""Recordings of equal length in one batch."""
 
 
-class Genders(Protocol):
-    """What names the gender of voices."""
+class GenderClassifier(Protocol):
+    """Names the gender of voices."""
 
     model: str
     identity: str
@@ -48,12 +56,12 @@ class Genders(Protocol):
 
 
 class Wav2Vec2Gender:
-    """A wav2vec 2.0 that was fine-tuned to tell genders.
+    """A wav2vec 2.0 fine-tuned to tell genders apart.
 
     Args:
         source: Folder in transformers' layout, or name on the hub. The labels are those of its
             configuration (``id2label``).
-        device: On which it runs.
+        device: Device of the model.
 
     Raises:
         InputError: If the model cannot be had, or does not tell female from male.
@@ -81,15 +89,15 @@ class Wav2Vec2Gender:
     def genders(self, waves: Sequence[np.ndarray]) -> list[str]:
         """Names the gender in waveforms (samples,) at `SAMPLE_RATE`; "" of digital silence."""
 
-        def judged(group: Tensor) -> list[str]:
+        def answer(group: Tensor) -> list[str]:
             best = self.net(_extracted(self.extractor, group).to(self.net.device)).logits.argmax(1)
             return [self.labels[k] for k in best.tolist()]
 
-        return _by_length(waves, judged, "")
+        return _by_length(waves, answer, "")
 
 
 class PitchGender:
-    """Tells genders by the median pitch of the voiced frames.
+    """Tells genders apart by the median pitch of the voiced frames.
 
     Args:
         threshold: Hz above which a voice is female.
@@ -107,23 +115,23 @@ class PitchGender:
         ]
 
 
-class Voices(Protocol):
-    """What describes voices by vectors whose cosine tells how alike they are."""
+class SpeakerEncoder(Protocol):
+    """Embeds voices; the cosine of two embeddings tells how alike they are."""
 
     model: str
     identity: str
 
     def embed(self, waves: Sequence[np.ndarray]) -> list[Tensor]:
-        """Describes the voices in waveforms (samples,) at `SAMPLE_RATE` by unit vectors."""
+        """Embeds the voices in waveforms (samples,) at `SAMPLE_RATE` as unit vectors."""
         ...
 
 
-class WavLMVoices:
+class WavLmSpeaker:
     """WavLM with an x-vector head, fine-tuned for speaker verification.
 
     Args:
         source: Folder in transformers' layout, or name on the hub.
-        device: On which it runs.
+        device: Device of the model.
 
     Raises:
         InputError: If the model cannot be had.
@@ -139,36 +147,86 @@ class WavLMVoices:
         self.identity = identity_of(source, self.net)
 
     def embed(self, waves: Sequence[np.ndarray]) -> list[Tensor]:
-        """Describes voices by unit vectors (D,); digital silence by 0."""
+        """Embeds voices as unit vectors (D,); digital silence as 0."""
 
-        def judged(group: Tensor) -> list[Tensor]:
+        def answer(group: Tensor) -> list[Tensor]:
             inputs = _extracted(self.extractor, group).to(self.net.device)
             return list(F.normalize(self.net(inputs).embeddings, dim=1).cpu())
 
-        return _by_length(waves, judged, torch.zeros(self.net.config.xvector_output_dim))
+        return _by_length(waves, answer, torch.zeros(self.net.config.xvector_output_dim))
 
 
-class ResemblyzerVoices:
-    """Resemblyzer, out of its package."""
+class ResemblyzerNet(nn.Module):
+    """The speaker encoder of Wan et al. (2018) in Resemblyzer's shape."""
 
     def __init__(self) -> None:
-        self.listener = VoiceListener()
-        self.listener.embed(torch.ones(SAMPLE_RATE), SAMPLE_RATE)  # loads it
-        self.model = self.identity = self.listener.name
+        super().__init__()
+        self.lstm = nn.LSTM(40, 256, 3, batch_first=True)
+        self.linear = nn.Linear(256, 256)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Maps mel powers (B, T, 40) to unit vectors (B, 256)."""
+        _, (hidden, _) = self.lstm(mel)
+        return F.normalize(F.relu(self.linear(hidden[-1])), dim=1)
+
+
+class Resemblyzer:
+    """Resemblyzer (Wan et al. 2018), out of its package; loaded when it is first used."""
+
+    model = identity = "Resemblyzer"
+    frames, step = 160, 77
+    """Frames of 10 ms in one window, and between the starts of two windows."""
+    least_rms = 10 ** (-30 / 20)
+    """Softer recordings are raised to this level."""
+
+    @cached_property
+    def _net(self) -> ResemblyzerNet:
+        stored = torch.load(
+            package_folder("resemblyzer") / "pretrained.pt",
+            map_location="cpu",
+            weights_only=True,
+        )["model_state"]
+        net = ResemblyzerNet()
+        net.load_state_dict({name: stored[name] for name in net.state_dict()})
+        return net.eval().requires_grad_(False)
 
     def embed(self, waves: Sequence[np.ndarray]) -> list[Tensor]:
-        """Describes voices by unit vectors (256,); digital silence by 0."""
-        return [self.listener.embed(torch.from_numpy(wave), SAMPLE_RATE) for wave in waves]
+        """Embeds voices as unit vectors (256,); digital silence as 0."""
+        return [self._embed(torch.from_numpy(wave)) for wave in waves]
+
+    def _embed(self, waveform: Tensor) -> Tensor:
+        wave = trim_silence(waveform, SAMPLE_RATE)
+        if len(wave) == 0:
+            return torch.zeros(256)
+        wave = wave * max(1.0, self.least_rms / float(rms(wave)))
+        mel = _voice_mel(wave)  # (T, 40)
+        count = 1 + max(0, math.ceil((len(mel) - 0.75 * self.frames) / self.step) - 1)
+        needed = (count - 1) * self.step + self.frames
+        mel = F.pad(mel, (0, 0, 0, max(0, needed - len(mel))))
+        parts = mel.unfold(0, self.frames, self.step)[:count].transpose(1, 2)
+        with torch.no_grad():
+            return F.normalize(self._net(parts).mean(dim=0), dim=0)
+
+
+def _voice_mel(waveform: Tensor) -> Tensor:
+    """Mel powers as librosa computes them by default: (samples,) -> (T, 40)."""
+    from transformers.audio_utils import mel_filter_bank
+
+    filters = mel_filter_bank(
+        201, 40, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
+    )
+    spectrum = stft(waveform, 400, 160, padding="zeros")
+    return spectrum.abs().square().T @ torch.from_numpy(np.asarray(filters)).float()
 
 
 def _by_length(
-    waves: Sequence[np.ndarray], judged: Callable[[Tensor], list[Any]], silence: Any
+    waves: Sequence[np.ndarray], answer: Callable[[Tensor], list[Any]], silence: Any
 ) -> list[Any]:
-    """Judges waveforms of equal length together, so that padding plays no part.
+    """Runs waveforms of equal length together, so that no padding changes an answer.
 
     Args:
         waves: (samples,) each.
-        judged: Answers for (B, samples).
+        answer: Answers for (B, samples).
         silence: The answer for digital silence.
     """
     answers: list[Any] = [silence] * len(waves)
@@ -180,9 +238,9 @@ def _by_length(
         for start in range(0, len(group), BATCH):
             chosen = group[start : start + BATCH]
             with torch.inference_mode():
-                said = judged(torch.from_numpy(np.stack([waves[i] for i in chosen])))
-            for i, answer in zip(chosen, said, strict=True):
-                answers[i] = answer
+                found = answer(torch.from_numpy(np.stack([waves[i] for i in chosen])))
+            for i, one in zip(chosen, found, strict=True):
+                answers[i] = one
     return answers
 
 
@@ -196,6 +254,6 @@ def _extracted(extractor: Any, group: Tensor) -> Tensor:
 def _require_rate(extractor: Any, source: Path | str) -> None:
     if extractor.sampling_rate != SAMPLE_RATE:
         raise InputError(
-            f"The model of {source} hears at {extractor.sampling_rate} Hz where {SAMPLE_RATE} Hz "
+            f"The model of {source} takes {extractor.sampling_rate} Hz where {SAMPLE_RATE} Hz "
             "are expected; give another one"
         )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.metrics.metric import Tools
+from unison_audio.evaluation.metrics.metric import MetricContext
 from unison_audio.evaluation.models.weights import file_identity, read_weights, weights_file
 
 SAMPLE_RATE = 16_000
@@ -112,10 +112,10 @@ def mel_filters() -> Tensor:
 
 
 class VggishEmbedder:
-    """VGGish as a judge's ear.
+    """VGGish as a metric model.
 
     Args:
-        tools: Where the weights are: ``vggish``.
+        context: Where the weights are: ``vggish``.
 
     Raises:
         InputError: If they cannot be had.
@@ -123,14 +123,14 @@ class VggishEmbedder:
 
     sample_rate = SAMPLE_RATE
 
-    def __init__(self, tools: Tools) -> None:
-        path = weights_file(tools, "vggish", FILE, URL, sha256=SHA256)
-        self.net, self.device = load_vggish(path).to(torch.device(tools.device)), tools.device
+    def __init__(self, context: MetricContext) -> None:
+        path = weights_file(context, "vggish", FILE, URL, sha256=SHA256)
+        self.net, self.device = load_vggish(path).to(torch.device(context.device)), context.device
         self.model, self.identity = f"VGGish ({path.name})", file_identity(path)
 
     @torch.inference_mode()
     def embed(self, waveform: np.ndarray) -> np.ndarray:
-        """Describes each 0.96 s of a sound; what is left at the end is not heard.
+        """Describes each 0.96 s of a sound; what is left at the end is dropped.
 
         Args:
             waveform: (samples,) at 16 kHz.
@@ -143,7 +143,7 @@ class VggishEmbedder:
         """
         if len(waveform) < LEAST_SAMPLES:
             raise InputError(
-                f"{len(waveform) / SAMPLE_RATE:.3f} s are too short for VGGish, which hears "
+                f"{len(waveform) / SAMPLE_RATE:.3f} s are too short for VGGish, which takes "
                 f"{LEAST_SAMPLES / SAMPLE_RATE:.3f} s at once; generate a longer file"
             )
         examples = patches(torch.from_numpy(waveform).to(self.device), self.net.mel_filters)

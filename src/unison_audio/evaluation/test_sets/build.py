@@ -1,8 +1,7 @@
 """The paper's test sets (§4.2), built by the builders of training with a fixed seed.
 
 A recording is used once before any is used again, in an order drawn with the seed; each item's own
-draws depend on the seed and its name alone. Wordings are the paper's own. What the paper leaves
-open is settled thus:
+draws depend on the seed and its name alone. Templates are the paper's own. Where it is silent:
 
 - AudioCaps: one item a clip, asked for with its first caption; all captions stay with the item. Of
   more clips than are asked for, some are drawn.
@@ -16,7 +15,7 @@ open is settled thus:
 - Clips last 10 s; where a recording of speech is longer, so is its item.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,21 +27,22 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.test_sets.manifest import (
     MANIFEST,
     Event,
-    Piece,
+    RenderedItem,
     TestSet,
+    TestSetAbout,
     read_manifest,
     read_test_set,
     write_test_set,
 )
-from unison_audio.evaluation.test_sets.recordings import LANGUAGES, Material, Voice
+from unison_audio.evaluation.test_sets.recordings import LANGUAGES, Recordings, Utterance
 from unison_audio.evaluation.test_sets.scenes import (
     MARGIN_SECONDS,
     ONSET_SECONDS,
-    DealtPools,
-    Deck,
-    Form,
-    Making,
-    deal_voice,
+    BuildContext,
+    ItemPools,
+    Shuffler,
+    TestSetSpec,
+    next_utterance,
 )
 from unison_audio.tasks.draw import BuilderConfig
 from unison_audio.tasks.table import TASKS
@@ -74,16 +74,16 @@ NANO_COUNTS: dict[str, int] = {
     "speech-editing": 40,
     "timed": 40,
 }
-"""The same for nano's sets, whose corpus is English and small."""
+"""The same for nano's sets, from an English and small corpus."""
 
 _SPEAKING = {"male": "a man speaking", "female": "a woman speaking"}
 
 
 def build_test_set(
     name: str,
-    material: Material,
+    recordings: Recordings,
     folder: Path,
-    form: Form,
+    spec: TestSetSpec,
     *,
     counts: Mapping[str, int] = PAPER_COUNTS,
     seed: int = 0,
@@ -92,9 +92,9 @@ def build_test_set(
 
     Args:
         name: A key of `SETS`.
-        material: What to make it from.
+        recordings: What to make it from.
         folder: Where to.
-        form: Rate and lengths.
+        spec: Rate and lengths.
         counts: Keys of `PAPER_COUNTS` -> items; those left out are the paper's.
         seed: The same one gives the same files.
 
@@ -102,30 +102,48 @@ def build_test_set(
         The set.
 
     Raises:
-        InputError: The set or a count is unknown, the material does not suffice, or the folder
+        InputError: The set or a count is unknown, the recordings does not suffice, or the folder
             holds a set that was built from something else; the message names what has changed.
     """
     kind = find_set(name)
     full = {**PAPER_COUNTS, **check_counts(counts)}
-    settings = {
-        "material": material.name,
-        "counts": {key: full[key] for key in kind.counts},
-        "form": vars(form),
-    }
-    inputs = material.inputs(sounds=kind.sounds, voices=kind.voices)
-    if (folder / MANIFEST).is_file():
-        _require_same(folder, {"name": name, "seed": seed, "settings": settings}, inputs)
-        return read_test_set(folder)
-    making = Making(material=material, form=form, seed=seed, counts=full, name=name)
-    return write_test_set(
+    context = BuildContext(recordings=recordings, spec=spec, seed=seed, counts=full, name=name)
+    return build_once(
         folder,
-        name=name,
-        sample_rate=form.sample_rate,
-        seed=seed,
-        pieces=kind.pieces(making),
-        inputs=inputs,
-        settings=settings,
+        TestSetAbout(
+            name=name,
+            sample_rate=spec.sample_rate,
+            seed=seed,
+            settings={
+                "material": recordings.name,
+                "counts": {key: full[key] for key in kind.counts},
+                "form": vars(spec),
+            },
+            inputs=recordings.inputs(sounds=kind.sounds, voices=kind.voices),
+        ),
+        lambda: kind.rendered(context),
     )
+
+
+def build_once(
+    folder: Path, about: TestSetAbout, render_items: Callable[[], Iterable[RenderedItem]]
+) -> TestSet:
+    """Write a test set, or take the one in the folder if it was built from the same.
+
+    Args:
+        folder: Where to.
+        about: What the set depends on.
+        render_items: Makes its items.
+
+    Raises:
+        InputError: The folder holds a set that was built from something else; the message names
+            what has changed.
+    """
+    if (folder / MANIFEST).is_file():
+        asked = {"name": about.name, "seed": about.seed, "settings": about.settings}
+        _require_same(folder, asked, about.inputs)
+        return read_test_set(folder)
+    return write_test_set(folder, about, render_items())
 
 
 def check_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
@@ -163,87 +181,91 @@ def _require_same(folder: Path, asked: Mapping[str, Any], inputs: Mapping[str, s
             )
 
 
-def _sounds(making: Making) -> Iterator[Piece]:
+def _sounds(context: BuildContext) -> Iterator[RenderedItem]:
     """One item a clip of sound, asked for with its first caption."""
-    for sound in making.draw("audiocaps", making.material.sounds, "clips with audio"):
-        pools = DealtPools(Deck([sound], making.generator(sound.id, "deck")))
-        item, waves, _ = making.scene(sound.id, "t2a", pools, making.form.seconds)
+    for sound in context.draw("audiocaps", context.recordings.sounds, "clips with audio"):
+        pools = ItemPools(Shuffler([sound], context.generator(sound.id, "deck")))
+        item, waves, _ = context.scene(sound.id, "t2a", pools, context.spec.seconds)
         caption = sound.captions[0]
-        yield Piece(item=replace(item, caption=caption, captions=sound.captions), sounds=waves)
+        yield RenderedItem(
+            item=replace(item, caption=caption, captions=sound.captions), sounds=waves
+        )
 
 
-def _seed_tts(making: Making) -> Iterator[Piece]:
+def _seed_tts(context: BuildContext) -> Iterator[RenderedItem]:
     """Every utterance twice: of a gender named, and from a reference."""
     for language in LANGUAGES:
         key, what = f"seed-tts-{language}", f"utterances in {language!r}"
-        voices = making.draw(key, _with_room(making, making.material.voices, language), what)
-        for voice, gender in zip(voices, _genders(making, len(voices), language), strict=True):
-            yield _spoken(making, voice, f"tts-{voice.id}", gender)
-        for voice in making.draw(
-            key, _with_room(making, making.material.zero_shot, language), what
+        voices = context.draw(key, _with_room(context, context.recordings.voices, language), what)
+        for voice, gender in zip(voices, _genders(context, len(voices), language), strict=True):
+            yield _spoken(context, voice, f"tts-{voice.id}", gender)
+        for voice in context.draw(
+            key, _with_room(context, context.recordings.zero_shot, language), what
         ):
-            yield _cloned(making, voice, f"zero-shot-{voice.id}")
+            yield _cloned(context, voice, f"zero-shot-{voice.id}")
 
 
-def _gender_tts(making: Making) -> Iterator[Piece]:
+def _gender_tts(context: BuildContext) -> Iterator[RenderedItem]:
     """Utterances drawn from each language, half asked of a woman and half of a man."""
-    voices: list[Voice] = []
+    voices: list[Utterance] = []
     for language in LANGUAGES:
-        spoken = _with_room(making, making.material.voices, language)
-        voices += making.draw(f"gender-tts-{language}", spoken, f"utterances in {language!r}")
-    for voice, gender in zip(voices, _genders(making, len(voices), "all"), strict=True):
-        yield _spoken(making, voice, voice.id, gender)
+        spoken = _with_room(context, context.recordings.voices, language)
+        voices += context.draw(f"gender-tts-{language}", spoken, f"utterances in {language!r}")
+    for voice, gender in zip(voices, _genders(context, len(voices), "all"), strict=True):
+        yield _spoken(context, voice, voice.id, gender)
 
 
-def _genders(making: Making, count: int, what: str) -> list[str]:
+def _genders(context: BuildContext, count: int, what: str) -> list[str]:
     """As many of each gender as can be, in a drawn order."""
-    order = torch.randperm(count, generator=making.generator("genders", what)).tolist()
+    order = torch.randperm(count, generator=context.generator("genders", what)).tolist()
     return [GENDERS[k % 2] for k in order]
 
 
-def _with_room(making: Making, voices: Sequence[Voice], language: str) -> list[Voice]:
+def _with_room(
+    context: BuildContext, voices: Sequence[Utterance], language: str
+) -> list[Utterance]:
     """The utterances of a language; all of published lists, or those for which there is room."""
-    form = making.form
+    spec = context.spec
     spoken = [voice for voice in voices if voice.language == language]
-    if making.material.published:
+    if context.recordings.published:
         return spoken
-    ahead = form.longest - form.zero_shot_seconds - _gap_seconds(form)
-    room = min(form.zero_shot_seconds, form.seconds - ONSET_SECONDS - MARGIN_SECONDS)
+    ahead = spec.longest - spec.zero_shot_seconds - _gap_seconds(spec)
+    room = min(spec.zero_shot_seconds, spec.seconds - ONSET_SECONDS - MARGIN_SECONDS)
     return [v for v in spoken if v.seconds <= room and v.prompt and v.prompt.seconds <= ahead]
 
 
-def _gap_seconds(form: Form) -> float:
+def _gap_seconds(spec: TestSetSpec) -> float:
     """The most that lies between a reference and the new words."""
-    return BuilderConfig().reference_silence_seconds + form.hop / form.sample_rate
+    return BuilderConfig().reference_silence_seconds + spec.hop / spec.sample_rate
 
 
-def _spoken(making: Making, voice: Voice, name: str, gender: str) -> Piece:
+def _spoken(context: BuildContext, voice: Utterance, name: str, gender: str) -> RenderedItem:
     """Speech of a gender asked for, beside the recording, whoever speaks there."""
-    seconds = max(making.form.seconds, voice.seconds + ONSET_SECONDS + MARGIN_SECONDS)
-    _require_time(voice, seconds, making.form)
-    item, waves, _ = making.scene(name, "tts", DealtPools(None, voice, gender), seconds)
-    return Piece(item=replace(item, language=voice.language), sounds=waves)
+    seconds = max(context.spec.seconds, voice.seconds + ONSET_SECONDS + MARGIN_SECONDS)
+    _require_time(voice, seconds, context.spec)
+    item, waves, _ = context.scene(name, "tts", ItemPools(None, voice, gender), seconds)
+    return RenderedItem(item=replace(item, language=voice.language), sounds=waves)
 
 
-def _cloned(making: Making, voice: Voice, name: str) -> Piece:
+def _cloned(context: BuildContext, voice: Utterance, name: str) -> RenderedItem:
     """Zero-shot speech: the reference, and the new words apart from it."""
-    form, prompt = making.form, voice.prompt
+    spec, prompt = context.spec, voice.prompt
     assert prompt is not None
-    seconds = max(form.zero_shot_seconds, voice.seconds)
-    _require_time(voice, seconds, form)
-    whole = prompt.seconds + seconds + 2 * _gap_seconds(form)
-    item, waves, edge = making.scene(name, "zero_shot_tts", DealtPools(None, voice), whole)
-    head = round(item.details["reference_window"][1] * form.sample_rate)
-    samples = round(seconds * form.sample_rate)
+    seconds = max(spec.zero_shot_seconds, voice.seconds)
+    _require_time(voice, seconds, spec)
+    whole = prompt.seconds + seconds + 2 * _gap_seconds(spec)
+    item, waves, edge = context.scene(name, "zero_shot_tts", ItemPools(None, voice), whole)
+    head = round(item.details["reference_window"][1] * spec.sample_rate)
+    samples = round(seconds * spec.sample_rate)
     tail = waves["target"][edge : edge + samples]
-    return Piece(
+    return RenderedItem(
         item=replace(
             item,
             instruction=render(TASKS["zero_shot_tts"].templates[0], {"text": voice.text}),
             reference_text=prompt.text,
             language=voice.language,
             seconds=seconds,
-            details={"speaker": voice.speaker, "reference_seconds": head / form.sample_rate},
+            details={"speaker": voice.speaker, "reference_seconds": head / spec.sample_rate},
         ),
         sounds={
             "reference": waves["source"][:head],
@@ -252,25 +274,25 @@ def _cloned(making: Making, voice: Voice, name: str) -> Piece:
     )
 
 
-def _require_time(voice: Voice, seconds: float, form: Form) -> None:
-    if seconds > form.longest:
+def _require_time(voice: Utterance, seconds: float, spec: TestSetSpec) -> None:
+    if seconds > spec.longest:
         raise InputError(
-            f"The utterance {voice.id} lasts {voice.seconds:.2f} s, and at most {form.longest} s "
+            f"The utterance {voice.id} lasts {voice.seconds:.2f} s, and at most {spec.longest} s "
             "can be made; leave it out of the list."
         )
 
 
-def _t2as(making: Making) -> Iterator[Piece]:
+def _t2as(context: BuildContext) -> Iterator[RenderedItem]:
     """Speech and a sound throughout, equally loud."""
-    seconds = making.form.seconds
-    sounds, voices = making.sound_deck(), making.voice_deck()
-    for number in range(making.counts["t2as"]):
-        voice = deal_voice(voices, seconds - ONSET_SECONDS)
-        pools = DealtPools(sounds, voice, voice.gender())
-        item, waves, _ = making.scene(f"t2as-{number:04d}", "t2as", pools, seconds)
-        said = f"{_SPEAKING[item.gender]} and {pools.dealt[0].captions[0]}"
+    seconds = context.spec.seconds
+    sounds, voices = context.sound_shuffler(), context.utterance_shuffler()
+    for number in range(context.counts["t2as"]):
+        voice = next_utterance(voices, seconds - ONSET_SECONDS)
+        pools = ItemPools(sounds, voice, voice.gender())
+        item, waves, _ = context.scene(f"t2as-{number:04d}", "t2as", pools, seconds)
+        said = f"{_SPEAKING[item.gender]} and {pools.used[0].captions[0]}"
         row = replace(item, caption=said, captions=(said,), language=voice.language)
-        yield Piece(item=row, sounds=waves)
+        yield RenderedItem(item=row, sounds=waves)
 
 
 _EDITED: dict[str, Callable[..., tuple[str, str]]] = {
@@ -278,19 +300,19 @@ _EDITED: dict[str, Callable[..., tuple[str, str]]] = {
     "edit_remove": lambda base, event: (f"{base} and {event}", base),
     "edit_replace": lambda base, old, new: (f"{base} and {old}", f"{base} and {new}"),
 }
-"""Task -> what is heard before and after."""
+"""Task -> captions of source and target."""
 
 
-def _audio_edits(making: Making) -> Iterator[Piece]:
+def _audio_edits(context: BuildContext) -> Iterator[RenderedItem]:
     """Adding, removing and exchanging an event in a scene of another."""
-    sounds = making.sound_deck()
-    for task, heard in _EDITED.items():
-        for number in range(making.counts["audio-editing"]):
-            pools, name = DealtPools(sounds), f"{task}-{number:04d}"
-            item, waves, _ = making.scene(name, task, pools, making.form.seconds)
-            before, after = heard(*(sound.label for sound in pools.dealt))
+    sounds = context.sound_shuffler()
+    for task, captions_of in _EDITED.items():
+        for number in range(context.counts["audio-editing"]):
+            pools, name = ItemPools(sounds), f"{task}-{number:04d}"
+            item, waves, _ = context.scene(name, task, pools, context.spec.seconds)
+            before, after = captions_of(*(sound.label for sound in pools.used))
             row = replace(item, caption=after, captions=(after,), source_caption=before)
-            yield Piece(item=row, sounds=waves)
+            yield RenderedItem(item=row, sounds=waves)
 
 
 _VOICED: dict[str, Callable[[str, str], tuple[str, str]]] = {
@@ -298,20 +320,20 @@ _VOICED: dict[str, Callable[[str, str], tuple[str, str]]] = {
     "speech_delete": lambda scene, spoken: (spoken, scene),
     "speech_rewrite": lambda scene, spoken: (spoken, spoken),
 }
-"""Task -> what is heard before and after."""
+"""Task -> captions of source and target."""
 
 
-def _speech_edits(making: Making) -> Iterator[Piece]:
+def _speech_edits(context: BuildContext) -> Iterator[RenderedItem]:
     """Inserting, deleting and rewriting speech in a scene."""
-    seconds = making.form.seconds
-    sounds, voices = making.sound_deck(), making.voice_deck()
-    for task, heard in _VOICED.items():
-        for number in range(making.counts["speech-editing"]):
-            voice = deal_voice(voices, seconds, pair=task == "speech_rewrite")
-            pools = DealtPools(sounds, voice, voice.gender())
-            item, waves, _ = making.scene(f"{task}-{number:04d}", task, pools, seconds)
-            scene = pools.dealt[0].label
-            before, after = heard(scene, f"{_SPEAKING[item.gender]} and {scene}")
+    seconds = context.spec.seconds
+    sounds, voices = context.sound_shuffler(), context.utterance_shuffler()
+    for task, captions_of in _VOICED.items():
+        for number in range(context.counts["speech-editing"]):
+            voice = next_utterance(voices, seconds, pair=task == "speech_rewrite")
+            pools = ItemPools(sounds, voice, voice.gender())
+            item, waves, _ = context.scene(f"{task}-{number:04d}", task, pools, seconds)
+            scene = pools.used[0].label
+            before, after = captions_of(scene, f"{_SPEAKING[item.gender]} and {scene}")
             row = replace(
                 item,
                 caption=after,
@@ -321,28 +343,30 @@ def _speech_edits(making: Making) -> Iterator[Piece]:
                 language=voice.language,
                 gender="",
             )
-            yield Piece(item=row, sounds=waves)
+            yield RenderedItem(item=row, sounds=waves)
 
 
-def _timed(making: Making) -> Iterator[Piece]:
+def _timed(context: BuildContext) -> Iterator[RenderedItem]:
     """Two or three sounds, each in its window."""
-    sounds = making.sound_deck()
-    for number in range(making.counts["timed"]):
-        pools, name = DealtPools(sounds), f"timed-{number:04d}"
-        item, waves, _ = making.scene(name, "timed", pools, making.form.timed_seconds)
+    sounds = context.sound_shuffler()
+    for number in range(context.counts["timed"]):
+        pools, name = ItemPools(sounds), f"timed-{number:04d}"
+        item, waves, _ = context.scene(name, "timed", pools, context.spec.timed_seconds)
         events = tuple(
             Event(caption=sound.label, start=start, end=end)
-            for sound, (start, end) in zip(pools.dealt, item.details["windows"], strict=True)
+            for sound, (start, end) in zip(pools.used, item.details["windows"], strict=True)
         )
         said = " followed by ".join(event.caption for event in events)
-        yield Piece(item=replace(item, caption=said, captions=(said,), events=events), sounds=waves)
+        yield RenderedItem(
+            item=replace(item, caption=said, captions=(said,), events=events), sounds=waves
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetKind:
     """A kind of test set."""
 
-    pieces: Callable[[Making], Iterator[Piece]]
+    rendered: Callable[[BuildContext], Iterator[RenderedItem]]
     """Makes its items."""
     counts: tuple[str, ...]
     """Which counts it has."""
@@ -357,13 +381,13 @@ _sound, _speech = partial(SetKind, sounds=True), partial(SetKind, voices=True)
 _both = partial(SetKind, sounds=True, voices=True)
 
 SETS: dict[str, SetKind] = {
-    "audiocaps": _sound(pieces=_sounds, counts=("audiocaps",)),
-    "seed-tts": _speech(pieces=_seed_tts, counts=("seed-tts-en", "seed-tts-zh")),
-    "gender-tts": _speech(pieces=_gender_tts, counts=("gender-tts-en", "gender-tts-zh")),
-    "t2as": _both(pieces=_t2as, counts=("t2as",)),
-    "audio-editing": _sound(pieces=_audio_edits, counts=("audio-editing",)),
-    "speech-editing": _both(pieces=_speech_edits, counts=("speech-editing",)),
-    "timed": _sound(pieces=_timed, counts=("timed",)),
+    "audiocaps": _sound(rendered=_sounds, counts=("audiocaps",)),
+    "seed-tts": _speech(rendered=_seed_tts, counts=("seed-tts-en", "seed-tts-zh")),
+    "gender-tts": _speech(rendered=_gender_tts, counts=("gender-tts-en", "gender-tts-zh")),
+    "t2as": _both(rendered=_t2as, counts=("t2as",)),
+    "audio-editing": _sound(rendered=_audio_edits, counts=("audio-editing",)),
+    "speech-editing": _both(rendered=_speech_edits, counts=("speech-editing",)),
+    "timed": _sound(rendered=_timed, counts=("timed",)),
 }
 """The test sets, in the order of the paper's tables."""
 

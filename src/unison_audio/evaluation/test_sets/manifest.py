@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.errors import InputError
+from unison_audio.files import write_whole
 
 MANIFEST = "manifest.json"
 
@@ -28,7 +30,7 @@ class Event:
     """One sound of a timeline."""
 
     caption: str
-    """What is heard."""
+    """What sounds."""
     start: float
     """Seconds."""
     end: float
@@ -36,8 +38,10 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class TestItem:
     """One row of a test set's manifest."""
+
+    __test__ = False  # pytest collects classes of this name otherwise
 
     id: str
     """Stem of its files, unique in the set."""
@@ -62,11 +66,11 @@ class Item:
     source: str = ""
     """Path relative to the set's folder of the recording to edit; "" for none."""
     target: str = ""
-    """Likewise, of what is asked for."""
+    """Path of the recording that is asked for."""
     reference: str = ""
-    """Likewise, of the recording whose voice is to speak."""
+    """Path of the recording with the voice to use."""
     reference_text: str = ""
-    """Its words."""
+    """Words of the reference."""
     captions: tuple[str, ...] = ()
     """All reference captions, `caption` among them (AudioCaps has five)."""
     events: tuple[Event, ...] = ()
@@ -89,61 +93,66 @@ class TestSet:
     """Of its files, in Hz."""
     seed: int
     """It was drawn with."""
-    items: tuple[Item, ...]
+    items: tuple[TestItem, ...]
     """Its rows, in order."""
 
-    def path(self, item: Item, role: Role) -> Path | None:
+    def path(self, item: TestItem, role: Role) -> Path | None:
         """Where an item's file lies; None if it has none of that role."""
-        name: str = getattr(item, role)
+        name = {"source": item.source, "target": item.target, "reference": item.reference}[role]
         return self.folder / name if name else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
-    """What a metric judges: an output beside what was asked for."""
+class EvaluationSample:
+    """What a metric measures: an output beside what was asked for."""
 
-    item: Item
+    item: TestItem
     """What was asked for."""
     output: Path
-    """What came."""
+    """The output."""
     target: Path | None
-    """What was wanted, if there is such a recording."""
+    """The recording that was asked for, if there is one."""
     source: Path | None
-    """What was edited, if anything was."""
+    """The recording to edit, if there is one."""
     reference: Path | None = None
-    """Whose voice was to speak, if there is such a recording."""
+    """The recording with the voice to use, if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class RenderedItem:
     """An item before it is written: its row without paths, and its sounds."""
 
-    item: Item
+    item: TestItem
     """The row."""
     sounds: Mapping[Role, Tensor]
     """(samples,) of each file it has, within -1..1."""
 
 
-def write_test_set(
-    folder: Path,
-    *,
-    name: str,
-    sample_rate: int,
-    seed: int,
-    pieces: Iterable[Piece],
-    inputs: Mapping[str, str] | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> TestSet:
+@dataclass(frozen=True, kw_only=True)
+class TestSetAbout:
+    """What a test set depends on."""
+
+    __test__ = False  # pytest collects classes of this name otherwise
+
+    name: str
+    """The set's name."""
+    sample_rate: int
+    """Sample rate of the sounds in Hz."""
+    seed: int
+    """Seed that it is drawn with."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What else it depends on, such as counts; JSON values."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """File that it is made from -> SHA-256."""
+
+
+def write_test_set(folder: Path, about: TestSetAbout, rendered: Iterable[RenderedItem]) -> TestSet:
     """Write a test set; without its manifest, which comes last, it does not count as there.
 
     Args:
         folder: Where to; made if missing.
-        name: The set's name.
-        sample_rate: Of the sounds, in Hz.
-        seed: What it was drawn with.
-        pieces: Its items; taken one after another, so they need not all be in memory.
-        inputs: What it was made from: file -> SHA-256.
-        settings: What else it depends on, such as counts; JSON values.
+        about: What it depends on.
+        rendered: Its items; taken one after another, so they need not all be in memory.
 
     Returns:
         The set.
@@ -153,41 +162,41 @@ def write_test_set(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
-    items: list[Item] = []
+    items: list[TestItem] = []
     files: dict[str, str] = {}
     seen: set[str] = set()
-    for piece in pieces:
-        if piece.item.id in seen:
+    for entry in rendered:
+        if entry.item.id in seen:
             raise InputError(
-                f"The test set {name} has two items named {piece.item.id!r}; the entries it is "
-                "made from need names of their own."
+                f"The test set {about.name} has two items named {entry.item.id!r}; the entries it "
+                "is made from need names of their own."
             )
-        seen.add(piece.item.id)
+        seen.add(entry.item.id)
         paths: dict[str, str] = {}
         for role in ROLES:
-            if role in piece.sounds:
-                paths[role] = f"{role}/{piece.item.id}.flac"
+            if role in entry.sounds:
+                paths[role] = f"{role}/{entry.item.id}.flac"
                 path = folder / paths[role]
                 path.parent.mkdir(exist_ok=True)
-                audio.save(path, piece.sounds[role], sample_rate)
+                audio.save(path, entry.sounds[role], about.sample_rate)
                 files[paths[role]] = file_hash(path)
-        items.append(dataclasses.replace(piece.item, **paths))  # type: ignore[arg-type]
+        items.append(dataclasses.replace(entry.item, **paths))  # type: ignore[arg-type]
     if not items:
-        raise InputError(f"The test set {name} would hold nothing; ask for at least one item.")
+        raise InputError(
+            f"The test set {about.name} would hold nothing; ask for at least one item."
+        )
     manifest: dict[str, Any] = {
         "format": FORMAT,
-        "name": name,
-        "sample_rate": sample_rate,
-        "seed": seed,
-        "settings": dict(settings or {}),
-        "inputs": dict(inputs or {}),
+        "name": about.name,
+        "sample_rate": about.sample_rate,
+        "seed": about.seed,
+        "settings": dict(about.settings),
+        "inputs": dict(about.inputs),
         "items": [dataclasses.asdict(item) for item in items],
         "files": files,
     }
     manifest["sha256"] = value_hash(manifest)
-    partial = folder / f"{MANIFEST}.partial"
-    partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), "utf-8")
-    partial.replace(folder / MANIFEST)
+    write_whole(folder / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False))
     return read_test_set(folder, check_files=False)
 
 
@@ -257,8 +266,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
+    """SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    seen = path.stat()
+    return _file_hash(str(path.resolve()), seen.st_size, seen.st_mtime_ns, seen.st_ino)
+
+
+@lru_cache(maxsize=1 << 16)
+def _file_hash(path: str, size: int, modified: int, inode: int) -> str:
+    """Hashes a file once for as long as it stays as it is: a target serves many metrics."""
+    with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -274,8 +294,8 @@ def derived_seed(*parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def _item(row: dict[str, Any]) -> Item:
-    return Item(
+def _item(row: dict[str, Any]) -> TestItem:
+    return TestItem(
         **{
             **row,
             "captions": tuple(row["captions"]),

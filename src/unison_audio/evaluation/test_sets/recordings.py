@@ -32,7 +32,7 @@ from unison_audio.evaluation.metrics.signal import gender_of, median_f0
 from unison_audio.evaluation.test_sets.manifest import file_hash
 
 GENDER_THRESHOLD_HZ = 165.0
-"""Median pitch above which a Seed-TTS voice, whose gender nobody wrote down, counts as female."""
+"""Median pitch above which a Seed-TTS voice counts as female; the list does not say genders."""
 
 LANGUAGES = ("en", "zh")
 
@@ -46,9 +46,9 @@ class Sound:
     label: str
     """The event as a phrase for "Add ..."."""
     captions: tuple[str, ...]
-    """What is heard, in one or several persons' words."""
+    """Captions by one or several people."""
     read: Callable[[], Tensor]
-    """Gives (samples,) at the material's rate."""
+    """Gives (samples,) at the recordings' rate."""
 
     @property
     def speechless(self) -> bool:
@@ -57,7 +57,7 @@ class Sound:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Voice:
+class Utterance:
     """An utterance."""
 
     id: str
@@ -67,19 +67,19 @@ class Voice:
     language: str
     """"en" or "zh"."""
     speaker: str
-    """Who speaks."""
+    """Name of the speaker."""
     seconds: float
     """Length."""
     read: Callable[[], Tensor]
-    """Gives (samples,) at the material's rate."""
+    """Gives (samples,) at the recordings' rate."""
     gender: Callable[[], str]
     """Gives "male" or "female"."""
-    prompt: "Voice | None" = None
+    prompt: "Utterance | None" = None
     """Another utterance of the same speaker."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
+class Recordings:
     """Recordings to make test sets from."""
 
     name: str
@@ -88,17 +88,17 @@ class Material:
     """Of what `read` gives, in Hz."""
     sounds: tuple[Sound, ...] = ()
     """In the order of the publisher's table."""
-    voices: tuple[Voice, ...] = ()
-    """Likewise."""
-    zero_shot: tuple[Voice, ...] = ()
-    """Those whose voices are to be spoken with."""
+    voices: tuple[Utterance, ...] = ()
+    """Utterances, in the same order."""
+    zero_shot: tuple[Utterance, ...] = ()
+    """Utterances for zero-shot speech."""
     published: bool = True
     """Whether these are published lists, taken whole; else utterances for which there is no room
     are left out, and noise is laid under clips, which hold digital silence."""
     sound_files: Mapping[str, Path | bytes] = field(default_factory=dict)
     """Name -> file or content of all that the sounds come from."""
     voice_files: Mapping[str, Path | bytes] = field(default_factory=dict)
-    """Likewise, of the voices."""
+    """The same for the voices."""
 
     def inputs(self, *, sounds: bool, voices: bool) -> dict[str, str]:
         """SHA-256 of the files that test sets of sounds, voices or both depend on."""
@@ -111,7 +111,7 @@ class Material:
 
 def published(
     data: Path, sample_rate: int, *, sounds: bool = True, voices: bool = True
-) -> Material:
+) -> Recordings:
     """Lists AudioCaps test and Seed-TTS.
 
     Args:
@@ -125,7 +125,7 @@ def published(
     """
     clips, sound_files = _audiocaps(data / "audiocaps", sample_rate) if sounds else ((), {})
     spoken, voice_files = _seed_tts(data / "seedtts_testset", sample_rate) if voices else ((), {})
-    return Material(
+    return Recordings(
         name="AudioCaps test and Seed-TTS",
         sample_rate=sample_rate,
         sounds=clips,
@@ -180,7 +180,7 @@ def _audiocaps(root: Path, rate: int) -> tuple[tuple[Sound, ...], dict[str, Path
 
 
 def _kept(source: SourceClip) -> SourceClip:
-    """A clip whose content outlives the pass over its archive."""
+    """A clip that keeps its content after its archive has been read."""
     if isinstance(source.audio, Path):
         return source
     content = source.audio()
@@ -226,11 +226,11 @@ class _MemoryRows:
         return self._rows.get(key, [])
 
 
-def _seed_tts(root: Path, rate: int) -> tuple[tuple[Voice, ...], dict[str, Path | bytes]]:
+def _seed_tts(root: Path, rate: int) -> tuple[tuple[Utterance, ...], dict[str, Path | bytes]]:
     """Seed-TTS' utterances, English first, and the files they were read from."""
     if not root.is_dir():
         raise InputError(f"There is no folder {root}; put the test set of Seed-TTS there.")
-    voices: list[Voice] = []
+    voices: list[Utterance] = []
     files: dict[str, Path | bytes] = {}
     for language in LANGUAGES:
         listing = root / language / "meta.lst"
@@ -256,13 +256,13 @@ def _seed_tts(root: Path, rate: int) -> tuple[tuple[Voice, ...], dict[str, Path 
 
 
 def _file_voice(
-    name: str, text: str, language: str, path: Path, rate: int, prompt: Voice | None = None
-) -> Voice:
+    name: str, text: str, language: str, path: Path, rate: int, prompt: Utterance | None = None
+) -> Utterance:
     def gender() -> str:
-        heard = median_f0(audio.load(path, sample_rate=16_000), 16_000)
-        return gender_of(heard, GENDER_THRESHOLD_HZ) or "male"
+        pitch = median_f0(audio.load(path, sample_rate=16_000), 16_000)
+        return gender_of(pitch, GENDER_THRESHOLD_HZ) or "male"
 
-    return Voice(
+    return Utterance(
         id=name,
         text=text,
         language=language,

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.errors import InputError
-from unison_audio.evaluation.test_sets.manifest import Item, Role, derived_seed
-from unison_audio.evaluation.test_sets.recordings import Material, Sound, Voice
+from unison_audio.evaluation.test_sets.manifest import Role, TestItem, derived_seed
+from unison_audio.evaluation.test_sets.recordings import Recordings, Sound, Utterance
 from unison_audio.tasks.clips import ClipKind, ClipLimits
 from unison_audio.tasks.draw import BuilderConfig
 from unison_audio.tasks.table import TASKS, TaskBatch
@@ -46,8 +46,10 @@ MARGIN_SECONDS = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
+class TestSetSpec:
     """How the recordings of test sets are made."""
+
+    __test__ = False  # pytest collects classes of this name otherwise
 
     sample_rate: int
     """In Hz."""
@@ -63,8 +65,8 @@ class Form:
     """No clip is longer; a reference and what follows are not either."""
 
     @classmethod
-    def of(cls, variant: Variant) -> "Form":
-        """The form that suits a variant: its rate, its own lengths; 10 s for timelines, or all."""
+    def of(cls, variant: Variant) -> "TestSetSpec":
+        """The spec that suits a variant: its rate, its own lengths; 10 s for timelines, or all."""
         return cls(
             sample_rate=variant.sample_rate,
             hop=variant.hop,
@@ -75,19 +77,19 @@ class Form:
         )
 
 
-class Deck(Generic[T]):
-    """Deals things in a drawn order, each once before any comes again.
+class Shuffler(Generic[T]):
+    """Gives things in a random order, each once before any is repeated.
 
     Args:
-        things: What to deal.
-        generator: Draws the order, anew for each round.
+        things: What to give.
+        generator: Draws the order of each round.
     """
 
     def __init__(self, things: Sequence[T], generator: torch.Generator) -> None:
         self._things, self._generator = list(things), generator
         self._waiting: list[T] = []
 
-    def deal(self, fits: Callable[[T], bool]) -> T | None:
+    def next(self, fits: Callable[[T], bool]) -> T | None:
         """The next thing that fits; None if none does."""
         first = self._take(fits)
         if first is not None:
@@ -103,20 +105,20 @@ class Deck(Generic[T]):
         return None
 
 
-class DealtPools:
-    """The builders' `Pools` of one item: sounds from a deck, and the voice given.
+class ItemPools:
+    """The builders' `Pools` of one item: sounds from a shuffler, and the voice given.
 
     Args:
-        sounds: The deck, for tasks with sounds.
+        sounds: Sounds to draw from, for tasks with sounds.
         voice: Who speaks, for tasks with speech.
         gender: What the voice is called.
     """
 
     def __init__(
-        self, sounds: Deck[Sound] | None, voice: Voice | None = None, gender: str = ""
+        self, sounds: Shuffler[Sound] | None, voice: Utterance | None = None, gender: str = ""
     ) -> None:
-        self._deck, self._voice, self._gender = sounds, voice, gender
-        self.dealt: list[Sound] = []
+        self._shuffler, self._voice, self._gender = sounds, voice, gender
+        self.used: list[Sound] = []
         """The sounds used, in the order asked for."""
 
     def draw(
@@ -139,18 +141,18 @@ class DealtPools:
         return [self._clip(self._voice.prompt), self._clip(self._voice)]
 
     def _sound(self, excluded: AbstractSet[str]) -> Clip:
-        assert self._deck is not None
-        sound = self._deck.deal(lambda one: one.label not in excluded)
+        assert self._shuffler is not None
+        sound = self._shuffler.next(lambda one: one.label not in excluded)
         if sound is None:
             raise InputError(
                 f"No sound is called other than {', '.join(sorted(excluded))}, and another is "
                 "needed; add sounds without speech."
             )
-        self.dealt.append(sound)
+        self.used.append(sound)
         record = dataclasses.replace(_SOUND, label=sound.label, caption=sound.captions[0])
         return Clip(record=record, waveform=sound.read())
 
-    def _clip(self, voice: Voice) -> Clip:
+    def _clip(self, voice: Utterance) -> Clip:
         record = dataclasses.replace(
             _SPEECH, text=voice.text, gender=self._gender, speaker=voice.speaker
         )
@@ -165,14 +167,14 @@ _SPEECH, _SOUND = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Making:
+class BuildContext:
     """What a set is made with."""
 
     name: str
     """The set's name."""
-    material: Material
+    recordings: Recordings
     """Of what."""
-    form: Form
+    spec: TestSetSpec
     """Rate and lengths."""
     counts: Mapping[str, int]
     """Items by count's name."""
@@ -198,28 +200,28 @@ class Making:
         order = torch.randperm(len(things), generator=self.generator(key)).tolist()
         return [things[k] for k in sorted(order[:count])]
 
-    def sound_deck(self) -> Deck[Sound]:
-        """A deck of the sounds without speech.
+    def sound_shuffler(self) -> Shuffler[Sound]:
+        """A shuffler of the sounds without speech.
 
         Raises:
             InputError: There are too few for a scene of three.
         """
-        usable = [sound for sound in self.material.sounds if sound.speechless]
+        usable = [sound for sound in self.recordings.sounds if sound.speechless]
         labels = {sound.label for sound in usable}
         if len(labels) < 3:
             raise InputError(
                 f"The test set {self.name} needs sounds of at least 3 different captions without "
                 f"speech, and there are {len(labels)}; add sounds."
             )
-        return Deck(usable, self.generator("sounds"))
+        return Shuffler(usable, self.generator("sounds"))
 
-    def voice_deck(self) -> Deck[Voice]:
-        """A deck of the utterances."""
-        return Deck(self.material.voices, self.generator("voices"))
+    def utterance_shuffler(self) -> Shuffler[Utterance]:
+        """A shuffler of the utterances."""
+        return Shuffler(self.recordings.voices, self.generator("voices"))
 
     def scene(
-        self, name: str, task: str, pools: DealtPools, seconds: float
-    ) -> tuple[Item, dict[Role, Tensor], int]:
+        self, name: str, task: str, pools: ItemPools, seconds: float
+    ) -> tuple[TestItem, dict[Role, Tensor], int]:
         """Build one item.
 
         Args:
@@ -235,42 +237,60 @@ class Making:
             pools,
             1,
             seconds,
-            self.form.sample_rate,
+            self.spec.sample_rate,
             self.generator(name),
             config=BuilderConfig(
                 speech_snr_db=(10.0, 10.0),
                 t2as_snr_db=(0.0, 0.0),
                 event_snr_db=(-3.0, 3.0),
                 first_template_probability=1.0,
-                peak=0.99 if self.material.published else 0.98,  # room for the noise floor
-                hop=self.form.hop,
+                peak=0.99 if self.recordings.published else 0.98,  # room for the noise floor
+                hop=self.spec.hop,
             ),
         )
-        if not self.material.published:
+        if not self.recordings.published:
             batch = with_floor(batch, derived_seed(self.seed, self.name, name, "floor"))
-        sounds: dict[Role, Tensor] = {"target": batch.target[0]}
-        if batch.source is not None:
-            sounds["source"] = batch.source[0]
-        detail = batch.details[0]
-        item = Item(
-            id=name,
-            set=self.name,
-            task=task,
-            instruction=batch.instructions[0],
-            text=detail.get("text", ""),
-            gender=detail.get("gender", ""),
-            seconds=seconds,
-            details={**detail, "sounds": [sound.id for sound in pools.dealt]},
-        )
+        item, sounds = batch_item(batch, 0, name, self.name, self.spec.sample_rate)
+        details = {**item.details, "sounds": [sound.id for sound in pools.used]}
+        item = dataclasses.replace(item, seconds=seconds, details=details)
         edge = int(batch.reference_samples[0]) if batch.reference_samples is not None else 0
         return item, sounds, edge
 
 
-def deal_voice(deck: Deck[Voice], room: float, *, pair: bool = False) -> Voice:
+def batch_item(
+    batch: TaskBatch, row: int, name: str, test_set: str, sample_rate: int
+) -> tuple[TestItem, dict[Role, Tensor]]:
+    """A row of a built batch as an item of a test set, with its sounds.
+
+    Args:
+        batch: What a task's builder made.
+        row: Which row.
+        name: The item's id.
+        test_set: The set's name.
+        sample_rate: Of the batch, in Hz.
+    """
+    sounds: dict[Role, Tensor] = {"target": batch.target[row]}
+    if batch.source is not None:
+        sounds["source"] = batch.source[row]
+    detail = batch.details[row]
+    item = TestItem(
+        id=name,
+        set=test_set,
+        task=batch.task,
+        instruction=batch.instructions[row],
+        text=detail.get("text", ""),
+        gender=detail.get("gender", ""),
+        seconds=len(batch.target[row]) / sample_rate,
+        details=dict(detail),
+    )
+    return item, sounds
+
+
+def next_utterance(shuffler: Shuffler[Utterance], room: float, *, pair: bool = False) -> Utterance:
     """The next utterance for which there is room.
 
     Args:
-        deck: Of utterances.
+        shuffler: Of utterances.
         room: Seconds.
         pair: Whether there must be room for its prompt as well.
 
@@ -279,12 +299,12 @@ def deal_voice(deck: Deck[Voice], room: float, *, pair: bool = False) -> Voice:
     """
     most = room - MARGIN_SECONDS
 
-    def fits(voice: Voice) -> bool:
+    def fits(voice: Utterance) -> bool:
         if not pair:
             return voice.seconds <= most
         return voice.prompt is not None and max(voice.seconds, voice.prompt.seconds) <= most
 
-    voice = deck.deal(fits)
+    voice = shuffler.next(fits)
     if voice is None:
         what = "with a prompt as short" if pair else "of that length"
         raise InputError(f"There is no utterance of at most {room:.2f} s {what}; add shorter ones.")
