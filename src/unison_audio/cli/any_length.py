@@ -154,6 +154,7 @@ def _plan_speech(
     """A text of any length."""
     from unison_audio.longform import pieces, plan_speech, speak
     from unison_audio.subtitles import sentence_cues, write_subtitles
+    from unison_audio.text_windows import LENGTH_MARGIN, estimate_seconds
 
     if inputs.source is not None:
         raise InputError("--text-file is for speech, which takes no source; leave one out.")
@@ -178,8 +179,9 @@ def _plan_speech(
                     timed.append(part.times)
                 yield part
 
-        total = sum(1 for _ in speech.windows())
-        spoken = noted(speak(unison, speech, lambda done: show(done, total), **options))
+        # Estimated, since counting the windows of a whole book would delay the first one.
+        total = round(estimate_seconds(speech.text, speech.pace) / speech.longest * LENGTH_MARGIN)
+        spoken = noted(speak(unison, speech, lambda done: show(done, max(done, total)), **options))
         _write(pieces(spoken, speech), output, flags)
         if flags.subtitles is not None:
             write_subtitles(flags.subtitles, sentence_cues(timed))
