@@ -4,6 +4,7 @@
     python benchmarks/long_form.py memory
     python benchmarks/long_form.py regions
     python benchmarks/long_form.py recording
+    python benchmarks/long_form.py timeline
 
 `speech` speaks held-out sentences as one long text and each by itself, with its own seed. Words are
 judged by Whisper tiny.en, voices by Resemblyzer: the similarity of each window to the first stands
@@ -18,6 +19,9 @@ the samples outside that stay as they are.
 
 `recording` removes a bark every ten seconds from five minutes of wind, and from clips of 5.12 s
 around each bark by themselves. The LSD is to the wind alone; wind and barks are nano's own.
+
+`timeline` lays 20 events of 2 s into two minutes, and compares the level inside the events with the
+level outside, beside the same events two by two in timelines of 5.12 s.
 """
 
 import json
@@ -40,6 +44,7 @@ from unison_audio import Unison, audio
 from unison_audio.edit_windows import derive_seed
 from unison_audio.evaluation.metrics.signal import lsd, word_error_rate
 from unison_audio.longform import plan_speech, speak
+from unison_audio.timeline import compose, plan_timeline
 
 RATE = 16_000
 MALE = "[Speech] A male voice"
@@ -269,6 +274,38 @@ def recording(*, minutes: float = 5.0) -> None:
             "of these the input's own, %": 100 * float((edited == source)[away].float().mean()),
             "SNR of the change in the others, dB": float(
                 20 * torch.log10(audio.rms(source[away]) / audio.rms((edited - source)[away]))
+            ),
+        }
+    )
+
+
+@app.command
+def timeline() -> None:
+    """Levels inside and outside the events of a long timeline, and of short ones."""
+    unison = Unison.from_pretrained("nano")
+    names = ("a dog barking", "a bell ringing", "a gunshot", "a cow mooing", "glass breaking")
+    starts = [6.0 * k + 1.0 for k in range(20)]
+    said = [f"From {s:g}s to {s + 2:g}s, {names[k % 5]}." for k, s in enumerate(starts)]
+    windows = plan_timeline(unison.variant, f"[Audio] {' '.join(said)}", duration=120.0)
+    whole = torch.cat([piece.waveform for piece in compose(unison, windows)])
+    pairs = [
+        f"[Audio] From 0.3s to 2.3s, {names[k % 5]}. From 3s to 5s, {names[(k + 1) % 5]}."
+        for k in range(0, 20, 2)
+    ]
+    short = unison.generate(pairs, duration=5.12, seed=list(range(10)))
+
+    def contrast(wave: Tensor, spans: list[tuple[float, float]]) -> float:
+        inside = torch.zeros(len(wave), dtype=torch.bool)
+        for start, stop in spans:
+            inside[round(start * RATE) : round(stop * RATE)] = True
+        return float(20 * (audio.rms(wave[inside]) / audio.rms(wave[~inside])).log10())
+
+    report(
+        {
+            "windows, of these silent": f"{len(windows)}, {sum(not w.events for w in windows)}",
+            "events above the rest, dB": contrast(whole, [(s, s + 2.0) for s in starts]),
+            "events above the rest in short timelines, dB": float(
+                np.mean([contrast(sound.waveform, [(0.3, 2.3), (3.0, 5.0)]) for sound in short])
             ),
         }
     )

@@ -21,7 +21,7 @@ ORDER = (
     {"checkpoint", "checkpoint_files"},
     {"release", "release_files", "downloads", "sampling_params"},
     {"edit_changes", "regions", "text_windows", "subtitles"},
-    {"loading", "release_inputs", "inputs", "checks", "longform", "pipeline"},
+    {"loading", "release_inputs", "inputs", "checks", "longform", "timeline", "pipeline"},
     {"training", "nano", "evaluation"},
     {"demo"},
     {"cli"},

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.audio import Audio
-from unison_audio.edit_windows import derive_seed
+from unison_audio.edit_windows import check_seed, derive_seed
 from unison_audio.errors import InputError
 from unison_audio.inputs import PEAK, REFERENCE_SECONDS, Sound, read_sound
 from unison_audio.spectrogram import log_mel
@@ -165,8 +165,7 @@ def plan_speech(
             f"The instruction {instruction!r} needs the words of the reference; give them as the "
             "reference text."
         )
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
-        raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
+    check_seed(seed)
     rate = variant.sample_rate
     voice = None
     if reference is not None:

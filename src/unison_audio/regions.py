@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.edit_changes import Editor, RegionEdit, half_join, window_changes
-from unison_audio.edit_windows import plan_windows
+from unison_audio.edit_windows import check_seed, plan_windows
 from unison_audio.errors import InputError
 from unison_audio.native_audio import (
     NativeAudio,
@@ -65,8 +65,7 @@ def plan_edit(
         InputError: If something does not fit; the message says what does.
     """
     task = TASKS[parse_instruction(instruction, True, False)]
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
-        raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
+    check_seed(seed)
     recording = open_recording(source)
     rate, frames = recording.sample_rate, recording.frames
     if regions is None:

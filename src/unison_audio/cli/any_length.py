@@ -83,6 +83,8 @@ def plan_any_length(
         source is None and is_long(variant, instruction, inputs.duration, cloned)
     ):
         return _plan_speech(variant, instruction, output, inputs, flags)
+    if source is None and not cloned and _is_long_timeline(variant, instruction):
+        return _plan_timeline(variant, instruction, output, inputs, flags)
     if output == STDOUT or flags.subtitles is not None:
         return _plan_one(variant, instruction, output, inputs, flags)
     return None
@@ -186,6 +188,34 @@ def _plan_speech(
         if flags.subtitles is not None:
             write_subtitles(flags.subtitles, sentence_cues(timed))
         return "tts" if speech.reference is None else "zero_shot_tts"
+
+    return run
+
+
+def _is_long_timeline(variant: Variant, instruction: str) -> bool:
+    from unison_audio.subtitles import event_cues
+
+    return any(cue.end > variant.max_seconds for cue in event_cues(instruction))
+
+
+def _plan_timeline(
+    variant: Variant,
+    instruction: str,
+    output: Path,
+    inputs: FileInputs,
+    flags: LengthFlags,
+) -> Run:
+    """A timeline that is longer than a window."""
+    from unison_audio.subtitles import event_cues, write_subtitles
+    from unison_audio.timeline import compose, plan_timeline
+
+    windows = plan_timeline(variant, instruction, inputs.duration, inputs.seed)
+
+    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
+        _write(compose(unison, windows, inputs.seed, show, **options), output, flags)
+        if flags.subtitles is not None:
+            write_subtitles(flags.subtitles, event_cues(instruction))
+        return "timed"
 
     return run
 
