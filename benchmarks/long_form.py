@@ -41,10 +41,10 @@ from machine import describe, peak_memory_gib
 from torch import Tensor
 
 from unison_audio import Unison, audio
-from unison_audio.edit_windows import derive_seed
 from unison_audio.evaluation.metrics.signal import lsd, word_error_rate
-from unison_audio.longform import plan_speech, speak
-from unison_audio.timeline import compose, plan_timeline
+from unison_audio.longform.edit_windows import derive_seed
+from unison_audio.longform.long_speech import plan_speech, speak
+from unison_audio.longform.timeline import compose, plan_timeline
 
 RATE = 16_000
 MALE = "[Speech] A male voice"

@@ -1,4 +1,4 @@
-"""The three models of a variant: where they are loaded from, and which are in memory at a time."""
+"""Loads the three models of a variant, together or one at a time where memory is short."""
 
 import gc
 import os
@@ -37,15 +37,15 @@ FROZEN_BYTES = {
     "qwen2.5-omni-7b": 2500 << 20,
     "qwen2.5-omni-3b": 1500 << 20,
 }
-"""Memory of each codec, and of each text encoder at its least: a language model needs one layer."""
+"""Memory of each codec, and of each text encoder, streamed as in low memory."""
 
 
 class LazyModel(Generic[T]):
-    """A model that is loaded at its first use.
+    """A model that is loaded on first use.
 
     Args:
         load: Loads the model.
-        keep: Whether the model stays in memory afterwards.
+        keep: Whether it stays in memory after use.
     """
 
     def __init__(self, load: Callable[[], T], *, keep: bool = True) -> None:
@@ -54,7 +54,7 @@ class LazyModel(Generic[T]):
 
     @contextmanager
     def use(self) -> Iterator[T]:
-        """Gives the model. Without `keep` it is freed when its last user is done."""
+        """Lend the model; unless it is kept, its memory is freed after its last use."""
         if self._value is None:
             self._value = self._load()
         self._users += 1
@@ -64,16 +64,16 @@ class LazyModel(Generic[T]):
             self._users -= 1
             if not self._users and not self._keep:
                 self._value = None
-                _give_back()
+                _free_memory()
 
     def get(self) -> T:
-        """Gives the model. Without `keep` it is freed when the caller drops it."""
+        """Return the model; unless it is kept, it lives only as long as the caller's reference."""
         with self.use() as value:
             return value
 
 
-def _give_back() -> None:
-    """Frees the memory of models without a reference."""
+def _free_memory() -> None:
+    """Free the memory of models without references."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -84,48 +84,48 @@ class LoadOptions:
     """How and where models run; None lets the machine decide."""
 
     device: torch.device | str = "cpu"
-    """Where the backbone, the codec and a resident language model run."""
+    """Device of the backbone, the codec and a resident language model."""
     dtype: torch.dtype | None = None
-    """Type the backbone computes in: bfloat16 on a GPU that has it, float32 on a CPU."""
+    """Computing type of the backbone: bfloat16 on a GPU that has it, float32 on a CPU."""
     low_memory: bool | None = None
-    """Whether one model is in memory at a time, and a large language model layer by layer."""
+    """One model in memory at a time, a large language model layer by layer."""
     codec_files: Path | None = None
     """Folder of the codec's own files; None for the cache, filled by download."""
     text_files: Path | None = None
     """Folder of the language model; None for the hub's cache, filled by download."""
     compiled: bool = False
-    """Whether the blocks are compiled by torch.compile."""
+    """Whether torch.compile compiles the blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VariantModels:
-    """A variant's models."""
+    """The models of a variant."""
 
     variant: Variant
     """The variant."""
     backbone: LazyModel[UnisonBackbone]
-    """The trained part."""
+    """The trained model."""
     codec: LazyModel[AudioCodec]
     """Waveforms to latents and back."""
     text_encoder: LazyModel[TextEncoder]
     """Instructions to hidden states."""
     resident: bool
-    """Whether the models are in memory together."""
+    """Whether all are in memory at once."""
 
 
 def open_models(
     name_or_path: str | os.PathLike[str] | OpenCheckpoint, how: LoadOptions
 ) -> VariantModels:
-    """Finds a checkpoint and prepares its models for the available memory; loads none yet.
+    """Find a checkpoint and prepare to load its models within the free memory.
 
     Args:
         name_or_path: A variant's name, a folder, `owner/name` on the Hugging Face hub, or an open
             checkpoint.
-        how: How and where the models run.
+        how: How and where they run.
 
     Raises:
-        InputError: If there is no such checkpoint, its codec or text encoder is unknown, or it does
-            not fit into memory.
+        InputError: If there is no such checkpoint, its codec or text encoder is unknown, or it
+            does not fit into memory.
     """
     opened = open_checkpoint(name_or_path)
     where, variant = opened.folder, opened.variant
@@ -152,12 +152,12 @@ def open_models(
 def open_frozen(
     variant: Variant, how: LoadOptions, checkpoint_folder: Path = Path()
 ) -> tuple[AudioCodec, TextEncoder]:
-    """Loads the codec and the text encoder of a variant, which training keeps in memory.
+    """Load the codec and the text encoder of a variant, which training needs.
 
     Args:
         variant: The variant.
-        how: Where the two run, and where their files are.
-        checkpoint_folder: Folder of a codec that is stored with the backbone, as nano's is.
+        how: Where they run, and where their files are.
+        checkpoint_folder: Folder of a codec that is stored in the checkpoint.
 
     Raises:
         InputError: If a file is missing or damaged.
@@ -172,7 +172,7 @@ def open_frozen(
 def _text_setup(
     variant: Variant, how: LoadOptions, device: torch.device, *, streamed: bool | None
 ) -> TextSetup:
-    """Setup of a variant's text encoder."""
+    """Settings of a variant's text encoder."""
     return TextSetup(
         picks=variant.read_layers,
         penultimate=variant.reads_penultimate,
@@ -192,19 +192,19 @@ def plan(
     dtype: torch.dtype,
     low_memory: bool | None,
 ) -> bool:
-    """Decides whether models are in memory together or one at a time.
+    """Decide whether models are in memory together or one at a time.
 
     Args:
         variant: The variant to run.
-        device: Where it runs.
-        dtype: Type the backbone computes in.
-        low_memory: The user's choice; None decides by the available memory.
+        device: Device to run on.
+        dtype: Computing type of the backbone.
+        low_memory: The user's choice; None decides by the free memory.
 
     Returns:
-        Whether the models are loaded one at a time.
+        Whether one at a time.
 
     Raises:
-        InputError: If the models do not fit; the message names a setting that does.
+        InputError: If it does not fit; the message says what would.
     """
     sizes = needed_bytes(variant, dtype)
     free = available_memory(device)
@@ -230,7 +230,7 @@ def plan(
 
 
 def needed_bytes(variant: Variant, dtype: torch.dtype) -> dict[str, int]:
-    """Memory of a variant's models in bytes, the text encoder's at its least."""
+    """Memory of a variant's models, with the text encoder streamed as in low memory."""
     return {
         "text encoder": FROZEN_BYTES[variant.text_encoder],
         "backbone": count_parameters(variant.backbone) * dtype.itemsize,

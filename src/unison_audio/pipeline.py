@@ -30,13 +30,14 @@ from unison_audio.inputs import (
     prepare,
 )
 from unison_audio.loading import LazyModel, LoadOptions, open_models
-from unison_audio.longform import pieces, plan_speech, speak
+from unison_audio.longform.long_speech import pieces, plan_speech, speak
+from unison_audio.longform.native_audio import NativeAudio
+from unison_audio.longform.regions import edit_regions
+from unison_audio.longform.times import Region
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.rerank import denoising_error
 from unison_audio.model.sampling import ModelInputs, sample
-from unison_audio.native_audio import NativeAudio
 from unison_audio.preserve import preserve_source
-from unison_audio.regions import edit_regions
 from unison_audio.release_inputs import batch_source, dithered, sampled_frames
 from unison_audio.sampling_params import (
     GroupSettings,
@@ -49,7 +50,6 @@ from unison_audio.tasks.conditioning import Condition, condition
 from unison_audio.tasks.table import REFERENCE, TASKS, Task, TaskBatch
 from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
-from unison_audio.times import Region
 from unison_audio.variants import Variant
 
 MAX_BATCH = 16

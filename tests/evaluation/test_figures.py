@@ -171,8 +171,8 @@ def test_drawing_leaves_no_global_state(edits):
     import matplotlib
     import matplotlib.pyplot as plt
 
-    before = dict(matplotlib.rcParams)
+    before, open_figures = dict(matplotlib.rcParams), plt.get_fignums()
     test_set, outputs = edits
     draw_edits(test_set, outputs, edit_items(test_set, outputs)[:1], system="nano")
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == open_figures
     assert dict(matplotlib.rcParams) == before

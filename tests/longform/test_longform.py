@@ -8,10 +8,10 @@ import torch
 
 from unison_audio import audio
 from unison_audio.audio import Audio
-from unison_audio.edit_windows import derive_seed
 from unison_audio.errors import InputError
-from unison_audio.longform import plan_speech, speak
-from unison_audio.text_windows import (
+from unison_audio.longform.edit_windows import derive_seed
+from unison_audio.longform.long_speech import plan_speech, speak
+from unison_audio.longform.text_windows import (
     CLAUSE_PAUSE,
     MAX_CHARACTERS,
     PARAGRAPH_PAUSE,

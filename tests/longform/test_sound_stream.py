@@ -11,8 +11,8 @@ import torch
 
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
-from unison_audio.sound_stream import pcm16, wav_header, write_sounds, write_stream
-from unison_audio.subtitles import (
+from unison_audio.longform.sound_stream import pcm16, wav_header, write_sounds, write_stream
+from unison_audio.longform.subtitles import (
     Cue,
     event_cues,
     sentence_cues,
@@ -21,7 +21,7 @@ from unison_audio.subtitles import (
     to_vtt,
     write_subtitles,
 )
-from unison_audio.text_windows import cut_text, pace_of
+from unison_audio.longform.text_windows import cut_text, pace_of
 from unison_audio.variants import VARIANTS
 
 CUES = [Cue(start=0.0, end=1.25, text="Hello."), Cue(start=3661.5, end=3662.0, text="a < b & c")]

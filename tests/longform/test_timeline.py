@@ -10,7 +10,7 @@ import torch
 from unison_audio.audio import Audio
 from unison_audio.cli import main as cli
 from unison_audio.errors import InputError
-from unison_audio.timeline import compose, plan_timeline
+from unison_audio.longform.timeline import compose, plan_timeline
 from unison_audio.variants import VARIANTS
 
 NANO = VARIANTS["nano"]
@@ -24,7 +24,7 @@ class Level:
     variant = NANO
 
     def generate(self, instruction: list[str], *, duration: list[float], seed: list[int]) -> Any:
-        from unison_audio.subtitles import event_cues
+        from unison_audio.longform.subtitles import event_cues
 
         sounds = []
         for text, seconds in zip(instruction, duration, strict=True):

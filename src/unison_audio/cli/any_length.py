@@ -16,7 +16,7 @@ from unison_audio.errors import InputError
 
 if TYPE_CHECKING:
     from unison_audio.audio import Audio
-    from unison_audio.longform import SpokenWindow
+    from unison_audio.longform.long_speech import SpokenWindow
     from unison_audio.pipeline import Unison
     from unison_audio.variants import Variant
 
@@ -75,7 +75,7 @@ def plan_any_length(
     _check_flags(output, flags)
     if flags.region or _is_long_recording(variant, inputs.source):
         return _plan_edit(variant, instruction, output, inputs, flags)
-    from unison_audio.text_windows import is_long
+    from unison_audio.longform.text_windows import is_long
 
     cloned = inputs.reference is not None
     source = inputs.source
@@ -96,7 +96,7 @@ def _check_flags(output: Path, flags: LengthFlags) -> None:
     if flags.region and flags.text_file is not None:
         raise InputError("--region is for edits and --text-file for speech; leave one out.")
     if flags.subtitles is not None:
-        from unison_audio.subtitles import check_subtitles
+        from unison_audio.longform.subtitles import check_subtitles
 
         check_subtitles(flags.subtitles)
 
@@ -117,7 +117,7 @@ def _plan_edit(
     flags: LengthFlags,
 ) -> Run:
     """An edit in regions or of a long recording."""
-    from unison_audio.times import parse_region
+    from unison_audio.longform.times import parse_region
 
     if inputs.source is None:
         raise InputError("--region names times of a recording; give it with --source.")
@@ -134,7 +134,7 @@ def _plan_edit(
             )
     if output == STDOUT:
         raise InputError("An edited recording keeps its own format; give a file, not -o -.")
-    from unison_audio.regions import check_output, edit_file, plan_edit
+    from unison_audio.longform.regions import check_output, edit_file, plan_edit
 
     edit = plan_edit(variant, instruction, inputs.source, regions, inputs.seed)
     check_output(edit, output, exact=regions is not None)
@@ -154,9 +154,9 @@ def _plan_speech(
     flags: LengthFlags,
 ) -> Run:
     """A text of any length."""
-    from unison_audio.longform import pieces, plan_speech, speak
-    from unison_audio.subtitles import sentence_cues, write_subtitles
-    from unison_audio.text_windows import LENGTH_MARGIN, estimate_seconds
+    from unison_audio.longform.long_speech import pieces, plan_speech, speak
+    from unison_audio.longform.subtitles import sentence_cues, write_subtitles
+    from unison_audio.longform.text_windows import LENGTH_MARGIN, estimate_seconds
 
     if inputs.source is not None:
         raise InputError("--text-file is for speech, which takes no source; leave one out.")
@@ -193,7 +193,7 @@ def _plan_speech(
 
 
 def _is_long_timeline(variant: Variant, instruction: str) -> bool:
-    from unison_audio.subtitles import event_cues
+    from unison_audio.longform.subtitles import event_cues
 
     return any(cue.end > variant.max_seconds for cue in event_cues(instruction))
 
@@ -206,8 +206,8 @@ def _plan_timeline(
     flags: LengthFlags,
 ) -> Run:
     """A timeline that is longer than a window."""
-    from unison_audio.subtitles import event_cues, write_subtitles
-    from unison_audio.timeline import compose, plan_timeline
+    from unison_audio.longform.subtitles import event_cues, write_subtitles
+    from unison_audio.longform.timeline import compose, plan_timeline
 
     windows = plan_timeline(variant, instruction, inputs.duration, inputs.seed)
 
@@ -228,9 +228,9 @@ def _plan_one(
     flags: LengthFlags,
 ) -> Run:
     """One call of the model, to a pipe or with subtitles."""
-    from unison_audio.subtitles import Cue, event_cues, write_subtitles
+    from unison_audio.longform.subtitles import Cue, event_cues, write_subtitles
+    from unison_audio.longform.text_windows import split_instruction
     from unison_audio.tasks.instructions import parse_instruction
-    from unison_audio.text_windows import split_instruction
 
     check_files(variant, instruction, inputs)
     task = parse_instruction(instruction, inputs.source is not None, inputs.reference is not None)
@@ -254,7 +254,7 @@ def _plan_one(
 
 
 def _write(sounds: Iterator[Audio], output: Path, flags: LengthFlags) -> None:
-    from unison_audio.sound_stream import write_sounds, write_stream
+    from unison_audio.longform.sound_stream import write_sounds, write_stream
 
     if output == STDOUT:
         write_stream(sounds, sys.stdout.buffer, raw=flags.raw)
@@ -268,7 +268,7 @@ def read_text(path: Path) -> str:
     Raises:
         InputError: It is missing, too long, no UTF-8, or holds nothing.
     """
-    from unison_audio.text_windows import MAX_CHARACTERS
+    from unison_audio.longform.text_windows import MAX_CHARACTERS
 
     most = 4 * MAX_CHARACTERS  # bytes: UTF-8 takes up to four for one character
     name = "Standard input" if path == STDOUT else str(path)

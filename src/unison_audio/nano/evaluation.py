@@ -91,6 +91,15 @@ class BarOptions:
     recipe: ClassifierRecipe | None = None
     """How to train the classifier."""
 
+    def __post_init__(self) -> None:
+        """Refuse a number that measures nothing.
+
+        Raises:
+            InputError: If there is no item.
+        """
+        if self.items < 1:
+            raise InputError(f"items is {self.items}; it must be at least 1.")
+
 
 def evaluate_nano(
     config: EvaluationConfig,
@@ -119,8 +128,6 @@ def evaluate_nano(
     """
     options = options or BarOptions()
     chosen = _chosen(options.tasks)
-    if options.items < 1:
-        raise InputError(f"items is {options.items}; it must be at least 1.")
     require_nano_corpus(corpus, "Measuring nano")
     config = dataclasses.replace(
         config, metric_options=dataclasses.replace(config.metric_options, offline=True)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from unison_audio import audio
 from unison_audio.audio import Audio
-from unison_audio.edit_changes import Editor, RegionEdit, half_join, window_changes
-from unison_audio.edit_windows import check_seed, plan_windows
 from unison_audio.errors import InputError
-from unison_audio.native_audio import (
+from unison_audio.longform.edit_changes import Editor, RegionEdit, half_join, window_changes
+from unison_audio.longform.edit_windows import check_seed, plan_windows
+from unison_audio.longform.native_audio import (
     NativeAudio,
     Samples,
     check_exact,
@@ -28,9 +28,9 @@ from unison_audio.native_audio import (
     to_float,
     write_recording,
 )
+from unison_audio.longform.times import Region, check_regions
 from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.tasks.table import TASKS
-from unison_audio.times import Region, check_regions
 from unison_audio.variants import Variant
 
 Source = str | os.PathLike[str] | Audio | tuple[Any, int]

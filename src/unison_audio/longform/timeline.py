@@ -9,10 +9,10 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.audio import Audio
-from unison_audio.edit_changes import Editor
-from unison_audio.edit_windows import check_seed, derive_seed
 from unison_audio.errors import InputError
-from unison_audio.subtitles import Cue, event_cues
+from unison_audio.longform.edit_changes import Editor
+from unison_audio.longform.edit_windows import check_seed, derive_seed
+from unison_audio.longform.subtitles import Cue, event_cues
 from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.variants import Variant
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unison_audio.errors import InputError
 from unison_audio.files import make_folder, write_whole
-from unison_audio.text_windows import TextWindow, join_texts
+from unison_audio.longform.text_windows import TextWindow, join_texts
 
 
 @dataclass(frozen=True, kw_only=True)

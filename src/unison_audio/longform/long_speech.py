@@ -15,11 +15,10 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.audio import Audio
-from unison_audio.edit_windows import check_seed, derive_seed
 from unison_audio.errors import InputError
 from unison_audio.inputs import PEAK, REFERENCE_SECONDS, Sound, read_sound
-from unison_audio.spectrogram import log_mel
-from unison_audio.text_windows import (
+from unison_audio.longform.edit_windows import check_seed, derive_seed
+from unison_audio.longform.text_windows import (
     LENGTH_MARGIN,
     SpeechPace,
     TextWindow,
@@ -28,6 +27,7 @@ from unison_audio.text_windows import (
     pace_of,
     split_instruction,
 )
+from unison_audio.spectrogram import log_mel
 from unison_audio.variants import Variant
 
 WINDOWS_AT_ONCE = 8

@@ -1,0 +1,1 @@
+"""Sounds of any length: `long_speech` speaks texts, `regions` edits recordings, `timeline` composes."""
