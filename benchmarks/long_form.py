@@ -264,8 +264,23 @@ def recording(*, minutes: float = 5.0) -> None:
     away = torch.ones(length, dtype=torch.bool)
     for start in starts:
         away[max(0, start - RATE // 10) : start + span + RATE // 10] = False
+    taken = unison.edit(REMOVE, (source, RATE), seed=0, extract=True)
+    extracted = torch.from_numpy(taken.read(0, length)[:, 0].copy())
+    barked = source - wind
+
+    def si_sdr(truth: Tensor, estimate: Tensor) -> Tensor:
+        aimed = (estimate * truth).sum(1, keepdim=True) / truth.square().sum(1, keepdim=True)
+        error = estimate - aimed * truth
+        return 10 * ((aimed * truth).square().sum(1) / error.square().sum(1)).log10()
+
     report(
         {
+            "SI-SDR of the extracted barks, dB": float(
+                si_sdr(near(barked), near(extracted)).median()
+            ),
+            "SI-SDR of the recording at the barks, dB": float(
+                si_sdr(near(barked), near(source)).median()
+            ),
             "barks": len(starts),
             "LSD of the source at the barks": distance(near(source)),
             "LSD of the long recording, edited": distance(near(edited)),

@@ -41,6 +41,8 @@ class LengthFlags:
     ] = None
     """Edit only between these times, such as 3.2-7.5 or 0:01.5-1:05; may be given several times.
     All other samples stay as they are, at the recording's own rate, channels and depth."""
+    extract: Annotated[bool, Parameter(negative="")] = False
+    """Write what a removal takes away, instead of what it leaves."""
     text_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
     """Speak a text of any length out of this file, or of standard input for -."""
     subtitles: Path | None = None
@@ -73,7 +75,7 @@ def plan_any_length(
     """
     flags = flags or LengthFlags()
     _check_flags(output, flags)
-    if flags.region or _is_long_recording(variant, inputs.source):
+    if flags.region or flags.extract or _is_long_recording(variant, inputs.source):
         return _plan_edit(variant, instruction, output, inputs, flags)
     from unison_audio.longform.text_windows import is_long
 
@@ -120,7 +122,7 @@ def _plan_edit(
     from unison_audio.longform.times import parse_region
 
     if inputs.source is None:
-        raise InputError("--region names times of a recording; give it with --source.")
+        raise InputError("--region and --extract are for a recording; give it with --source.")
     regions = [parse_region(text) for text in flags.region] if flags.region else None
     for name, given in (
         ("--reference", inputs.reference),
@@ -129,14 +131,16 @@ def _plan_edit(
     ):
         if given is not None:
             raise InputError(
-                f"{name} does not go with a region or a recording longer than "
+                f"{name} does not go with a region, --extract or a recording longer than "
                 f"{variant.max_seconds} s: the result is as long as the source; leave it out."
             )
     if output == STDOUT:
         raise InputError("An edited recording keeps its own format; give a file, not -o -.")
     from unison_audio.longform.regions import check_output, edit_file, plan_edit
 
-    edit = plan_edit(variant, instruction, inputs.source, regions, inputs.seed)
+    edit = plan_edit(
+        variant, instruction, inputs.source, regions, inputs.seed, extract=flags.extract
+    )
     check_output(edit, output, exact=regions is not None)
 
     def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:

@@ -1,1 +1,1 @@
-"""Sounds of any length: `long_speech` speaks texts, `regions` edits recordings, `timeline` composes."""
+"""Sounds of any length: texts (`long_speech`), recordings (`regions`) and timelines."""

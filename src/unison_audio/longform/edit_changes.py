@@ -62,7 +62,9 @@ class RegionEdit:
     windows: list[EditWindow]
     """Where, in the order of time."""
     seed: int
-    """That the windows' seeds are derived from."""
+    """Seed that the windows' seeds are derived from."""
+    extract: bool = False
+    """Whether the result is what the edit takes away, instead of what it leaves."""
 
 
 def half_join(recording: NativeAudio) -> int:

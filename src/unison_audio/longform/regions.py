@@ -51,6 +51,8 @@ def plan_edit(
     source: Source,
     regions: Sequence[Region] | None = None,
     seed: int = 0,
+    *,
+    extract: bool = False,
 ) -> RegionEdit:
     """Check an edit, and cut it into windows that the variant takes.
 
@@ -60,11 +62,17 @@ def plan_edit(
         source: The recording, of any length, rate and number of channels.
         regions: Seconds, from and to, outside of which nothing changes; None for everywhere.
         seed: Window i has the seed `derive_seed(seed, i)`.
+        extract: Whether the result is what a removal takes away, instead of what it leaves.
 
     Raises:
         InputError: If something does not fit; the message says what does.
     """
     task = TASKS[parse_instruction(instruction, True, False)]
+    if extract and task.group != "remove":
+        raise InputError(
+            f"The instruction {instruction!r} ({task.name}) takes nothing away that could be "
+            "extracted; write [Edit][Audio] Remove ... or [Edit][Speech] Remove the speech."
+        )
     check_seed(seed)
     recording = open_recording(source)
     rate, frames = recording.sample_rate, recording.frames
@@ -96,7 +104,12 @@ def plan_edit(
         )
     ]
     return RegionEdit(
-        instruction=instruction, task=task, recording=recording, windows=windows, seed=seed
+        instruction=instruction,
+        task=task,
+        recording=recording,
+        windows=windows,
+        seed=seed,
+        extract=extract,
     )
 
 
@@ -124,18 +137,18 @@ def edit_blocks(
         changes = window_changes(unison, edit, first, windows, options)
         for number, (window, change) in enumerate(zip(windows, changes, strict=True), first + 1):
             if window.opens:  # what no window covers is copied in pieces of bounded size
-                yield from _copies(edit.recording, position, window.begin)
+                yield from _copies(edit, position, window.begin)
                 position, pending = window.begin, None
             final = window.end if window.closes else window.end - half_join(edit.recording)
             reach = window.end if window.closes else window.end + half_join(edit.recording)
             change = change[position - window.start : reach - window.start]
             if pending is not None:
                 change[: len(pending)] += pending
-            yield _changed(edit.recording, position, change[: final - position])
+            yield _changed(edit, position, change[: final - position])
             pending, position = change[final - position :], final
             if on_window is not None:
                 on_window(number, len(edit.windows))
-    yield from _copies(edit.recording, position, edit.recording.frames)
+    yield from _copies(edit, position, edit.recording.frames)
 
 
 def edit_regions(
@@ -145,6 +158,7 @@ def edit_regions(
     *,
     regions: Sequence[Region] | None = None,
     seed: int = 0,
+    extract: bool = False,
     on_window: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> NativeAudio:
@@ -156,6 +170,7 @@ def edit_regions(
         source: The recording.
         regions: Seconds, from and to.
         seed: Of the noise.
+        extract: Whether the result is what a removal takes away.
         on_window: Called with the windows done and the windows in all.
         **options: Of sampling, as for `Unison.generate`.
 
@@ -166,7 +181,7 @@ def edit_regions(
     Raises:
         InputError: If an input cannot be used.
     """
-    edit = plan_edit(unison.variant, instruction, source, regions, seed)
+    edit = plan_edit(unison.variant, instruction, source, regions, seed, extract=extract)
     samples = np.concatenate(list(edit_blocks(unison, edit, on_window, **options)))
     like = edit.recording
     return NativeAudio(
@@ -217,17 +232,21 @@ def check_output(edit: RegionEdit, output: Path, exact: bool) -> None:
         check_exact(output, edit.recording.coding)
 
 
-def _copies(recording: NativeAudio, start: int, stop: int) -> Iterator[Samples]:
-    """The recording's own samples, in pieces."""
+def _copies(edit: RegionEdit, start: int, stop: int) -> Iterator[Samples]:
+    """What no window covers, in pieces: the recording's own samples, or none of it."""
     size = 1 << 18
     for position in range(start, stop, size):
-        yield recording.read(position, min(stop, position + size))
+        own = edit.recording.read(position, min(stop, position + size))
+        # 8-bit samples are read as signed numbers, so that 0 is silence in every coding.
+        yield np.zeros_like(own) if edit.extract else own
 
 
-def _changed(recording: NativeAudio, start: int, change: NDArray[np.float64]) -> Samples:
-    """The recording's samples with a difference added; untouched where it is 0."""
-    own = recording.read(start, start + len(change))
-    edited = from_float(to_float(own) + change, recording.coding)
+def _changed(edit: RegionEdit, start: int, change: NDArray[np.float64]) -> Samples:
+    """The recording's samples with a difference added, untouched where it is 0."""
+    if edit.extract:
+        return from_float(-change, edit.recording.coding)
+    own = edit.recording.read(start, start + len(change))
+    edited = from_float(to_float(own) + change, edit.recording.coding)
     return np.where(change == 0, own, edited)
 
 
