@@ -101,6 +101,11 @@ class LongSpeech:
 
     def seconds(self, window: TextWindow) -> float:
         """The duration that a window is asked for with."""
+        becomes_reference = window.index == 0 and self.reference is None and self.pace.clones
+        if becomes_reference:
+            return min(self.longest, REFERENCE_SECONDS)
+        if self.variant.sample_seconds:  # what is cropped is sampled all the same
+            return self.longest
         wanted = window.seconds * LENGTH_MARGIN + 0.1
         return min(self.longest, max(self.pace.shortest, wanted))
 
