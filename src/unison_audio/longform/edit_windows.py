@@ -1,4 +1,4 @@
-"""Where an edit of any length is cut: windows that a variant takes, joined at quiet places."""
+"""Windows of an edit: cut to the length that a variant takes, joined at quiet places."""
 
 import itertools
 from collections.abc import Callable
@@ -24,9 +24,9 @@ class EditWindow:
     stop: int
     """The sample after the last one."""
     begin: int
-    """Where its result takes over: the start of the region, or a join."""
+    """First sample of its result: the start of the region, or a join."""
     end: int
-    """Where it gives way: the end of the region, or the next join."""
+    """End of its result: the end of the region, or the next join."""
     opens: bool
     """Whether `begin` is the start of a region, where the fade lies inside the region."""
     closes: bool

@@ -43,11 +43,11 @@ TRIES = 3
 _FADE_IN_SECONDS, _FADE_OUT_SECONDS = 0.01, 0.03
 
 _REFERENCE_SILENCE_SECONDS = 0.1 + 0.1
-"""What `prepare_reference` appends, and up to one latent frame of any codec."""
+"""Silence that `prepare_reference` appends, and up to one latent frame of any codec."""
 
 
 class Speaker(Protocol):
-    """What this file needs of `pipeline.Unison`."""
+    """The part of `pipeline.Unison` that speech needs."""
 
     variant: Variant
 
@@ -64,19 +64,19 @@ class LongSpeech:
     template: str
     """The instruction with `{text}` for the words."""
     text: str
-    """What is said."""
+    """The words to speak."""
     reference: Tensor | None
     """(samples,) a recording of the voice at the variant's rate, silence cut off."""
     reference_text: str | None
-    """Its words."""
+    """Words of the reference."""
     seed: int
-    """That the windows' seeds are derived from."""
+    """Seed that the windows' seeds are derived from."""
     variant: Variant
-    """What speaks."""
+    """The variant that speaks."""
 
     @property
     def pace(self) -> SpeechPace:
-        """How fast the variant speaks."""
+        """Speaking rate of the variant."""
         return pace_of(self.variant)
 
     @property
@@ -115,7 +115,7 @@ class SpokenWindow:
     """A window as it sounds."""
 
     window: TextWindow
-    """What is said."""
+    """The words of the window."""
     start: float
     """Seconds from the beginning of the whole."""
     speech: Tensor
@@ -123,7 +123,7 @@ class SpokenWindow:
     pause: int
     """Samples of silence that follow; 0 after the last."""
     seed: int
-    """That it can be made again with."""
+    """Seed that gives this window again."""
     sample_rate: int
     """Samples per second."""
 
@@ -150,7 +150,7 @@ def plan_speech(
         text: The words, where the instruction has none.
         reference: A recording of the voice, for `[Speech with voice]`.
         reference_text: Its words.
-        seed: Of the noise.
+        seed: Seed of the noise.
 
     Raises:
         InputError: If something does not fit; the message says what does.
@@ -199,7 +199,7 @@ def speak(
         unison: The model.
         speech: What `plan_speech` made.
         on_window: Called with the windows done.
-        **options: Of sampling, as for `Unison.generate`.
+        **options: Sampling options, as for `Unison.generate`.
 
     Yields:
         The windows in order, as soon as they are finished.

@@ -40,7 +40,7 @@ WINDOWS_AT_ONCE = 8
 """Windows that are edited in one batch, which bounds the memory."""
 
 LEAST_WINDOW_SECONDS = 1.0
-"""What the model is given at least, where the recording has it: trained clips are no shorter."""
+"""Shortest window, where the recording is long enough: trained clips are no shorter."""
 
 _QUIET_SECONDS = 0.02
 
@@ -125,7 +125,7 @@ def edit_blocks(
         unison: The model.
         edit: What `plan_edit` made.
         on_window: Called with the windows done and the windows in all.
-        **options: Of sampling, as for `Unison.generate`.
+        **options: Sampling options, as for `Unison.generate`.
 
     Yields:
         (samples, channels) of the recording's own type, together the whole recording.
@@ -166,13 +166,13 @@ def edit_regions(
 
     Args:
         unison: The model.
-        instruction: As for `plan_edit`, and so `source`, `regions` and `seed`.
+        instruction: An edit, with the tags of the task table.
         source: The recording.
         regions: Seconds, from and to.
-        seed: Of the noise.
+        seed: Seed of the noise.
         extract: Whether the result is what a removal takes away.
         on_window: Called with the windows done and the windows in all.
-        **options: Of sampling, as for `Unison.generate`.
+        **options: Sampling options, as for `Unison.generate`.
 
     Returns:
         The recording, at the source's rate, channels and depth. Outside the regions its samples
@@ -208,7 +208,7 @@ def edit_file(
         edit: What `plan_edit` made.
         output: A wav or flac file; ogg or mp3 code the samples anew.
         on_window: Called with the windows done and the windows in all.
-        **options: Of sampling, as for `Unison.generate`.
+        **options: Sampling options, as for `Unison.generate`.
 
     Raises:
         InputError: If an input cannot be used, or the file cannot be written.
@@ -233,7 +233,7 @@ def check_output(edit: RegionEdit, output: Path, exact: bool) -> None:
 
 
 def _copies(edit: RegionEdit, start: int, stop: int) -> Iterator[Samples]:
-    """What no window covers, in pieces: the recording's own samples, or none of it."""
+    """Samples that no window covers, in pieces: the recording's own, or zeros to extract."""
     size = 1 << 18
     for position in range(start, stop, size):
         own = edit.recording.read(position, min(stop, position + size))

@@ -20,7 +20,7 @@ WINDOWS_AT_ONCE = 8
 """Windows that are sampled in one batch, which bounds the memory."""
 
 JOIN_SECONDS = 0.5
-"""What neighbors share, and are cross-faded over, where an event is cut."""
+"""Overlap and cross-fade of two windows where an event is cut."""
 
 FADE_SECONDS = 0.02
 """The fade at a cut between events."""
@@ -29,7 +29,7 @@ LONGEST_SECONDS = 24 * 3600
 """Seconds of one timeline."""
 
 LEAST_EVENT_SECONDS = 0.1
-"""What is left of an event in a window is left out below this."""
+"""Shorter rests of an event in a window are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class TimelineWindow:
 
     @property
     def instruction(self) -> str:
-        """What the window is asked for with."""
+        """Instruction of the window."""
         return "[Audio] " + " ".join(
             f"From {event.start:.3g}s to {event.end:.3g}s, {event.text}." for event in self.events
         )
@@ -119,7 +119,7 @@ def compose(
         windows: What `plan_timeline` made.
         seed: Window i has the seed `derive_seed(seed, i)`.
         on_window: Called with the windows done and the windows in all.
-        **options: Of sampling, as for `Unison.generate`.
+        **options: Sampling options, as for `Unison.generate`.
 
     Yields:
         Sounds to play one after the other, each as soon as it is finished.
