@@ -1,9 +1,11 @@
-"""Where an edit of any length is cut: windows that a variant takes, joined at quiet places."""
+"""Windows of an edit: cut to the length that a variant takes, joined at quiet places."""
 
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
+
+from unison_audio.errors import InputError
 
 OVERLAP = 0.25
 """Share of a window that the next one covers too. The join is looked for inside it."""
@@ -22,9 +24,9 @@ class EditWindow:
     stop: int
     """The sample after the last one."""
     begin: int
-    """Where its result takes over: the start of the region, or a join."""
+    """First sample of its result: the start of the region, or a join."""
     end: int
-    """Where it gives way: the end of the region, or the next join."""
+    """End of its result: the end of the region, or the next join."""
     opens: bool
     """Whether `begin` is the start of a region, where the fade lies inside the region."""
     closes: bool
@@ -42,6 +44,16 @@ def derive_seed(seed: int, index: int) -> int:
         return seed
     digest = blake2b(f"{seed}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def check_seed(seed: object) -> None:
+    """Check a seed.
+
+    Raises:
+        InputError: It is no whole number from 0 to 2^63 - 1.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
+        raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
 
 
 def plan_windows(

@@ -43,13 +43,13 @@ class NativeAudio:
     sample_rate: int
     """Samples per second."""
     channels: int
-    """How many."""
+    """Number of channels."""
     frames: int
     """Samples of one channel."""
     coding: str
     """A key of `LOSSLESS`."""
     name: str
-    """How messages call it."""
+    """Name of the recording in messages."""
     samples: Samples | None = None
     """(samples, channels) where they are in memory."""
     file: str = ""
@@ -198,7 +198,7 @@ def write_recording(
     Args:
         path: A wav or flac file keeps the samples exactly; ogg and mp3 code them.
         blocks: (samples, channels) each, of `like`'s type.
-        like: Whose rate, channels and coding the file gets.
+        like: Recording that gives the file its rate, channels and coding.
 
     Raises:
         InputError: The format cannot hold it, or the file cannot be written.

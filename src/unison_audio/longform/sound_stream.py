@@ -16,7 +16,7 @@ from unison_audio.errors import InputError
 from unison_audio.files import check_sound_file
 
 UNKNOWN_SIZE = 0xFFFF_FFFF
-"""What stands for the length in the header of a stream: nobody knows it yet. Players then read to
+"""Length in the header of a stream, whose length is not known yet. Players then read to
 the end."""
 
 
