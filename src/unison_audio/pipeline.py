@@ -329,6 +329,7 @@ class Unison:
         *,
         regions: Sequence[Region] | None = None,
         seed: int = 0,
+        extract: bool = False,
         on_window: Callable[[int, int], None] | None = None,
         **options: Any,
     ) -> NativeAudio:
@@ -339,6 +340,7 @@ class Unison:
             source: The recording, at any rate and with any number of channels.
             regions: Seconds, from and to, outside of which no sample changes; None for everywhere.
             seed: Seed of the noise; each window has one derived from it.
+            extract: Whether the result is what a removal takes away, instead of what it leaves.
             on_window: Called with the windows done and the windows in all.
             **options: Options of sampling, as for `generate`.
 
@@ -355,6 +357,7 @@ class Unison:
             source,
             regions=regions,
             seed=seed,
+            extract=extract,
             on_window=on_window,
             **options,
         )

@@ -22,7 +22,7 @@ RESULTS = "results.jsonl"
 
 INPUTS: tuple[str, ...] = tuple(field.name for field in fields(FileInputs))
 
-LENGTHS = ("region", "text_file", "subtitles")
+LENGTHS = ("region", "extract", "text_file", "subtitles")
 
 KEYS = ("instruction", *INPUTS, *LENGTHS, *OPTIONS, "output")
 """Keys of a job."""
@@ -192,7 +192,10 @@ def _read_length(values: dict[str, Any]) -> LengthFlags:
     paths: dict[str, Any] = {
         key: Path(values[key]) for key in ("text_file", "subtitles") if key in values
     }
-    return LengthFlags(region=regions, **paths)
+    extract = values.get("extract", False)
+    if not isinstance(extract, bool):
+        raise InputError(f"extract is {extract!r}; give true or false.")
+    return LengthFlags(region=regions, extract=extract, **paths)
 
 
 def _plan(job: GenerationJob, variant: "Variant", output: Path) -> Run | None:

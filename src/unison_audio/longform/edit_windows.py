@@ -1,30 +1,32 @@
-"""Cuts an edit of any length into windows that fit a variant, joined at quiet places."""
+"""Windows of an edit: cut to the length that a variant takes, joined at quiet places."""
 
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from unison_audio.errors import InputError
+
 OVERLAP = 0.25
-"""Share of a window that the next one covers too. The join lies inside it."""
+"""Share of a window that the next one covers too. The join is looked for inside it."""
 
 JOIN_REACH = 0.075
-"""Largest distance of a join from the middle of the overlap, as a share of a window. A window is
-worst near its edges, where the model knows the sound on one side only."""
+"""Share of a window by which a join may lie off the middle of the overlap: near its edges a window
+is at its worst, because it knows the sound of one side only."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EditWindow:
-    """A stretch that the model edits at once; all positions are samples of the recording."""
+    """One stretch that is edited at once; all positions are samples of the recording."""
 
     start: int
     """First sample that the model is given."""
     stop: int
     """The sample after the last one."""
     begin: int
-    """Where its result takes over: the start of the region, or a join."""
+    """First sample of its result: the start of the region, or a join."""
     end: int
-    """Where its result ends: the end of the region, or the next join."""
+    """End of its result: the end of the region, or the next join."""
     opens: bool
     """Whether `begin` is the start of a region, where the fade lies inside the region."""
     closes: bool
@@ -32,18 +34,28 @@ class EditWindow:
 
 
 def derive_seed(seed: int, index: int) -> int:
-    """The seed of one window, so that each window can be made again alone.
+    """The seed of one window, so that any window can be made again alone.
 
     Args:
-        seed: The seed of the request, which the first window has itself.
+        seed: The seed that was asked for; the first window has it itself.
         index: Which window, from 0.
     """
     if index == 0:
         return seed
-    # Not seed + index: a user who tries the seeds 0, 1, 2 would get the same noise in shifted
-    # windows. The shift keeps the result below 2^63, torch's limit.
+    # A hash, and not seed + index: a user who tries the seeds 0, 1, 2 would get the same noise
+    # again in the next window. The shift keeps the result below 2^63.
     digest = blake2b(f"{seed}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def check_seed(seed: object) -> None:
+    """Check a seed.
+
+    Raises:
+        InputError: It is no whole number from 0 to 2^63 - 1.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
+        raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
 
 
 def plan_windows(
@@ -59,11 +71,12 @@ def plan_windows(
         region: First sample, and the one after the last.
         frames: Samples of the recording.
         longest: Samples that the variant takes at once.
-        context: Minimum samples of a window. A shorter region gets the sound around it as context.
+        context: Samples that the model is given at least, where the recording has them: of a
+            shorter region it also hears what is around it.
         quietest: Called with two positions; returns the quietest place between them.
 
     Returns:
-        The windows, in order. Neighbors overlap; one's `end` is the next one's `begin`.
+        The windows, in order. Neighbors overlap and meet at `end` of one, `begin` of the next.
     """
     begin, end = region
     if end - begin <= longest:
@@ -77,8 +90,7 @@ def plan_windows(
     joins = []
     for start, following in itertools.pairwise(starts):
         middle = (following + start + longest) // 2
-        # A cross-fade of two versions of a sound can be heard; in a quiet place there is little to
-        # mix.
+        # Mixing two versions of a loud sound can be heard; in a quiet place there is little to mix.
         joins.append(quietest(middle - reach, middle + reach))
     edges = [begin, *joins, end]
     return [

@@ -43,13 +43,13 @@ class NativeAudio:
     sample_rate: int
     """Samples per second."""
     channels: int
-    """How many."""
+    """Number of channels."""
     frames: int
     """Samples of one channel."""
     coding: str
     """A key of `LOSSLESS`."""
     name: str
-    """How messages call it."""
+    """Name of the recording in messages."""
     samples: Samples | None = None
     """(samples, channels) where they are in memory."""
     file: str = ""

@@ -1,8 +1,8 @@
 """Edits of recordings of any length, everywhere or in named regions, exact outside them.
 
-The model works on mono at its own rate and on short clips. This file cuts the recording into
-windows and edits each. It converts the difference to the recording's rate and channels and adds it
-to the recording's own samples. Where the difference is 0, these samples stay unchanged.
+The model works on mono at its own rate and on short stretches. This file cuts the recording into
+windows, has each edited, brings the difference back to the recording's rate and channels, and adds
+it to the recording's own samples. Where the difference is nothing, those samples stay as they are.
 """
 
 import os
@@ -18,7 +18,7 @@ from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
 from unison_audio.longform.edit_changes import Editor, RegionEdit, half_join, window_changes
-from unison_audio.longform.edit_windows import plan_windows
+from unison_audio.longform.edit_windows import check_seed, plan_windows
 from unison_audio.longform.native_audio import (
     NativeAudio,
     Samples,
@@ -40,7 +40,7 @@ WINDOWS_AT_ONCE = 8
 """Windows that are edited in one batch, which bounds the memory."""
 
 LEAST_WINDOW_SECONDS = 1.0
-"""Minimum length of a window, if the recording is that long: training had no shorter clips."""
+"""Shortest window, where the recording is long enough: trained clips are no shorter."""
 
 _QUIET_SECONDS = 0.02
 
@@ -51,22 +51,29 @@ def plan_edit(
     source: Source,
     regions: Sequence[Region] | None = None,
     seed: int = 0,
+    *,
+    extract: bool = False,
 ) -> RegionEdit:
-    """Check an edit, and cut it into windows that fit the variant.
+    """Check an edit, and cut it into windows that the variant takes.
 
     Args:
-        variant: The variant that will run it.
+        variant: What will run it.
         instruction: An edit, with the tags of the task table.
         source: The recording, of any length, rate and number of channels.
         regions: Seconds, from and to, outside of which nothing changes; None for everywhere.
         seed: Window i has the seed `derive_seed(seed, i)`.
+        extract: Whether the result is what a removal takes away, instead of what it leaves.
 
     Raises:
         InputError: If something does not fit; the message says what does.
     """
     task = TASKS[parse_instruction(instruction, True, False)]
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
-        raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
+    if extract and task.group != "remove":
+        raise InputError(
+            f"The instruction {instruction!r} ({task.name}) takes nothing away that could be "
+            "extracted; write [Edit][Audio] Remove ... or [Edit][Speech] Remove the speech."
+        )
+    check_seed(seed)
     recording = open_recording(source)
     rate, frames = recording.sample_rate, recording.frames
     if regions is None:
@@ -76,7 +83,9 @@ def plan_edit(
     else:
         checked = check_regions(regions, recording.seconds)
         spans = [(round(start * rate), min(frames, round(stop * rate))) for start, stop in checked]
-    longest = int(variant.max_seconds * rate)
+    # Whole latent frames: what is left over at the end of a source may be cut off.
+    whole = int(variant.max_seconds * variant.latent_fps) / variant.latent_fps
+    longest = int(whole * rate)
     for begin, end in spans:
         # A sentence that is cut into windows would be spoken twice or in two halves.
         if task.group == "add_speech" and end - begin > longest:
@@ -96,7 +105,12 @@ def plan_edit(
         )
     ]
     return RegionEdit(
-        instruction=instruction, task=task, recording=recording, windows=windows, seed=seed
+        instruction=instruction,
+        task=task,
+        recording=recording,
+        windows=windows,
+        seed=seed,
+        extract=extract,
     )
 
 
@@ -112,7 +126,7 @@ def edit_blocks(
         unison: The model.
         edit: What `plan_edit` made.
         on_window: Called with the windows done and the windows in all.
-        **options: Of sampling, as for `Unison.generate`.
+        **options: Sampling options, as for `Unison.generate`.
 
     Yields:
         (samples, channels) of the recording's own type, together the whole recording.
@@ -124,7 +138,7 @@ def edit_blocks(
         changes = window_changes(unison, edit, first, windows, options)
         for number, (window, change) in enumerate(zip(windows, changes, strict=True), first + 1):
             if window.opens:  # what no window covers is copied in pieces of bounded size
-                yield from _copies(edit.recording, position, window.begin)
+                yield from _copies(edit, position, window.begin)
                 position, pending = window.begin, None
             # The samples around a join wait for the next window's share of the cross-fade; the two
             # shares add up to one. All others are final, so memory does not grow with the length.
@@ -133,11 +147,11 @@ def edit_blocks(
             change = change[position - window.start : reach - window.start]
             if pending is not None:
                 change[: len(pending)] += pending
-            yield _changed(edit.recording, position, change[: final - position])
+            yield _changed(edit, position, change[: final - position])
             pending, position = change[final - position :], final
             if on_window is not None:
                 on_window(number, len(edit.windows))
-    yield from _copies(edit.recording, position, edit.recording.frames)
+    yield from _copies(edit, position, edit.recording.frames)
 
 
 def edit_regions(
@@ -147,6 +161,7 @@ def edit_regions(
     *,
     regions: Sequence[Region] | None = None,
     seed: int = 0,
+    extract: bool = False,
     on_window: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> NativeAudio:
@@ -154,12 +169,13 @@ def edit_regions(
 
     Args:
         unison: The model.
-        instruction: As for `plan_edit`, and so `source`, `regions` and `seed`.
+        instruction: An edit, with the tags of the task table.
         source: The recording.
         regions: Seconds, from and to.
-        seed: Of the noise.
+        seed: Seed of the noise.
+        extract: Whether the result is what a removal takes away.
         on_window: Called with the windows done and the windows in all.
-        **options: Of sampling, as for `Unison.generate`.
+        **options: Sampling options, as for `Unison.generate`.
 
     Returns:
         The recording, at the source's rate, channels and depth. Outside the regions its samples
@@ -168,7 +184,7 @@ def edit_regions(
     Raises:
         InputError: If an input cannot be used.
     """
-    edit = plan_edit(unison.variant, instruction, source, regions, seed)
+    edit = plan_edit(unison.variant, instruction, source, regions, seed, extract=extract)
     samples = np.concatenate(list(edit_blocks(unison, edit, on_window, **options)))
     like = edit.recording
     return NativeAudio(
@@ -188,14 +204,14 @@ def edit_file(
     on_window: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> None:
-    """Edit a recording into a file, which is written atomically.
+    """Edit a recording into a file, which appears whole or not at all.
 
     Args:
         unison: The model.
         edit: What `plan_edit` made.
         output: A wav or flac file; ogg or mp3 code the samples anew.
         on_window: Called with the windows done and the windows in all.
-        **options: Of sampling, as for `Unison.generate`.
+        **options: Sampling options, as for `Unison.generate`.
 
     Raises:
         InputError: If an input cannot be used, or the file cannot be written.
@@ -219,17 +235,21 @@ def check_output(edit: RegionEdit, output: Path, exact: bool) -> None:
         check_exact(output, edit.recording.coding)
 
 
-def _copies(recording: NativeAudio, start: int, stop: int) -> Iterator[Samples]:
-    """The recording's own samples, in pieces."""
+def _copies(edit: RegionEdit, start: int, stop: int) -> Iterator[Samples]:
+    """Samples that no window covers, in pieces: the recording's own, or zeros to extract."""
     size = 1 << 18
     for position in range(start, stop, size):
-        yield recording.read(position, min(stop, position + size))
+        own = edit.recording.read(position, min(stop, position + size))
+        # 8-bit samples are read as signed numbers, so that 0 is silence in every coding.
+        yield np.zeros_like(own) if edit.extract else own
 
 
-def _changed(recording: NativeAudio, start: int, change: NDArray[np.float64]) -> Samples:
-    """The recording's samples with a difference added; untouched where it is 0."""
-    own = recording.read(start, start + len(change))
-    edited = from_float(to_float(own) + change, recording.coding)
+def _changed(edit: RegionEdit, start: int, change: NDArray[np.float64]) -> Samples:
+    """The recording's samples with a difference added, untouched where it is 0."""
+    if edit.extract:
+        return from_float(-change, edit.recording.coding)
+    own = edit.recording.read(start, start + len(change))
+    edited = from_float(to_float(own) + change, edit.recording.coding)
     return np.where(change == 0, own, edited)
 
 

@@ -1,4 +1,4 @@
-"""Writes sounds while they are generated: to a file, or to a pipe that a player reads."""
+"""Sounds that are written as they are made: to a file, or to a pipe that something plays from."""
 
 import secrets
 import struct
@@ -16,7 +16,8 @@ from unison_audio.errors import InputError
 from unison_audio.files import check_sound_file
 
 UNKNOWN_SIZE = 0xFFFF_FFFF
-"""Length in the header of a stream, which is not known yet. Players then read to the end."""
+"""Length in the header of a stream, whose length is not known yet. Players then read to
+the end."""
 
 
 def wav_header(sample_rate: int) -> bytes:
@@ -46,7 +47,7 @@ def pcm16(waveform: Tensor) -> bytes:
 
 
 def write_stream(sounds: Iterable[Audio], out: BinaryIO, *, raw: bool = False) -> None:
-    """Write sounds one after the other to a pipe, each as soon as it is finished.
+    """Write sounds one after the other to a pipe, each as soon as it is there.
 
     Args:
         sounds: Of one sample rate.
@@ -54,7 +55,7 @@ def write_stream(sounds: Iterable[Audio], out: BinaryIO, *, raw: bool = False) -
         raw: Whether only the samples are written, without a WAV header.
 
     Raises:
-        BrokenPipeError: The reader has closed the pipe.
+        BrokenPipeError: Nobody reads any more.
     """
     first = True
     for sound in sounds:
@@ -62,12 +63,12 @@ def write_stream(sounds: Iterable[Audio], out: BinaryIO, *, raw: bool = False) -
             out.write(wav_header(sound.sample_rate))
         first = False
         out.write(pcm16(sound.waveform))
-        # Without this, a player would wait for the buffer of several kilobytes to fill.
+        # Without this, a player would wait until a buffer of several kilobytes is full.
         out.flush()
 
 
 def write_sounds(path: Path, sounds: Iterable[Audio]) -> None:
-    """Write sounds one after the other into a file, which is written atomically.
+    """Write sounds one after the other into a file, which appears whole or not at all.
 
     Args:
         path: The suffix says the format: wav, flac, ogg or mp3.

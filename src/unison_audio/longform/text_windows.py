@@ -35,7 +35,7 @@ their number in time."""
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechPace:
-    """How fast a variant speaks, and how much of it at once."""
+    """Speaking rate of a variant, and how it keeps one voice."""
 
     english: float
     """Seconds per character, spaces included."""
@@ -73,12 +73,12 @@ class TextPiece:
 
 @dataclass(frozen=True, kw_only=True)
 class TextWindow:
-    """What is spoken at once."""
+    """The words of one call of the model."""
 
     index: int
     """Which window, from 0."""
     pieces: tuple[TextPiece, ...]
-    """Its sentences or parts."""
+    """Sentences, or parts of them."""
 
     @property
     def text(self) -> str:
@@ -97,7 +97,7 @@ class TextWindow:
 
 
 def pace_of(variant: Variant) -> SpeechPace:
-    """How fast a variant speaks."""
+    """Speaking rate of a variant."""
     return SPEECH_PACES.get(variant.name, DEFAULT_PACE)
 
 
