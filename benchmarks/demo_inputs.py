@@ -45,7 +45,7 @@ CONFIG = BuilderConfig(
     timed_overlap=0.0,
     first_template_probability=1.0,
 )
-"""The levels of the paper's test sets, where they are fixed, and the paper's wordings."""
+"""The levels of the paper's test sets, where they are fixed, and the paper's templates."""
 
 _HEARD: dict[str, tuple[int, int]] = {
     "zero_shot_tts": (0, 1),
@@ -95,7 +95,7 @@ def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[DemoExample]:
 
 
 def draw_examples(corpus: Path, seed: int = 0) -> Iterator[tuple[DemoExample, TaskBatch]]:
-    """Draw one example a task; sounds are of kinds that nano's judge can tell.
+    """Draw one example a task; sounds are of kinds that nano's event classifier knows.
 
     Args:
         corpus: What `unison-audio data nano` wrote.

@@ -29,7 +29,7 @@ def stroke(number):
     return file.getvalue()
 
 
-def test_ten_recordings_are_learnt_and_others_judge(new_sound, monkeypatch, tmp_path):
+def test_ten_recordings_are_learned_and_others_evaluate(new_sound, monkeypatch, tmp_path):
     monkeypatch.setattr(new_sound, "fetch", lambda package, folder: folder / package)
     monkeypatch.setattr(
         new_sound,
