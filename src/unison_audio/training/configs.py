@@ -120,7 +120,7 @@ class EstimateConfig:
 
 
 def at_least_one(**values: int | None) -> None:
-    """Checks counts; None stands for a default and passes.
+    """Checks counts; None stands for a default and is accepted.
 
     Raises:
         InputError: If a count is below 1.

@@ -59,7 +59,7 @@ class Step:
 
 
 OnStep = Callable[[Step], bool]
-"""Told of each step; True to stop."""
+"""Called after each step; returns True to stop."""
 
 
 def read_notes(out: Path, chunk: Chunk) -> list[dict[str, Any]]:
@@ -83,7 +83,7 @@ def run_chunk(job: IngestJob, chunk: Chunk, on_step: OnStep, limit: int | None =
     Args:
         job: The ingest.
         chunk: Of its plan.
-        on_step: Told of each clip.
+        on_step: Called after each clip.
         limit: Most clips to write, or all.
 
     Raises:

@@ -110,7 +110,7 @@ class JointEncoder:
     """Several encoders side by side.
 
     Args:
-        encoders: Whose vectors are joined, in this order.
+        encoders: Encoders; their vectors are joined in this order.
     """
 
     def __init__(self, encoders: Sequence[FeatureEncoder]) -> None:

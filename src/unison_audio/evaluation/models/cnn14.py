@@ -101,7 +101,7 @@ class Cnn14(nn.Module):
 
     Args:
         widths: Channels of the blocks; the last is the embedding's width too.
-        classes: What it tells apart.
+        classes: Number of classes.
     """
 
     def __init__(self, widths: Sequence[int] = WIDTHS, classes: int = CLASSES) -> None:
