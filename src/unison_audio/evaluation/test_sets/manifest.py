@@ -271,6 +271,8 @@ def file_hash(path: Path) -> str:
     Raises:
         OSError: If it cannot be read.
     """
+    # Size, time and inode notice a changed file at no cost; hashing every target for every metric
+    # would take longer than some metrics.
     seen = path.stat()
     return _file_hash(str(path.resolve()), seen.st_size, seen.st_mtime_ns, seen.st_ino)
 
@@ -290,6 +292,8 @@ def value_hash(value: Any) -> str:
 
 def derived_seed(*parts: int | str) -> int:
     """A seed from 0 to 2^63 - 1 that depends on all parts and on nothing else."""
+    # As JSON, so that ("a", "bc") and ("ab", "c") differ; Python's hash() changes with each
+    # process.
     text = json.dumps(parts, ensure_ascii=False)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
