@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from unison_audio.variants import Variant
 
 STDOUT = Path("-")
-"""The name of an output that is written to standard output as it is made."""
+"""Output name that stands for standard output."""
 
 Show = Callable[[int, int], None]
-"""Called with what is done and how much there is."""
+"""Called with the windows done and the windows in all."""
 
 Run = Callable[["Unison", Mapping[str, Any], Show], str]
 """Does what was planned: called with the model, the options of sampling, and progress. Returns the
@@ -44,9 +44,9 @@ class LengthFlags:
     extract: Annotated[bool, Parameter(negative="")] = False
     """Write what a removal takes away, instead of what it leaves."""
     text_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
-    """Speak a text of any length out of this file, or of standard input for -."""
+    """Speak a text of any length from this file, or from standard input for -."""
     subtitles: Path | None = None
-    """Also write when each sentence, or event of a timeline, is heard: .srt, .vtt or .json."""
+    """Also write the times of sentences, or of a timeline's events: .srt, .vtt or .json."""
     raw: bool = False
     """With -o -: write 16-bit samples without a WAV header."""
 
@@ -58,10 +58,10 @@ def plan_any_length(
     inputs: FileInputs,
     flags: LengthFlags | None,
 ) -> Run | None:
-    """Check what needs more than one call of the model, or goes elsewhere than into a file.
+    """Check a request that needs several calls of the model, or an output other than a file.
 
     Args:
-        variant: What will run it.
+        variant: The variant that will run it.
         instruction: With the tags of the task table.
         output: The file, or `STDOUT`.
         inputs: The other inputs.

@@ -56,7 +56,7 @@ def subsets_of(
 
     Args:
         test_set: The set.
-        metrics: Metrics that were asked for by name. Those that no task has, such as a user's own,
+        metrics: Metrics that the user named. Those that no task has, such as a user's own,
             are measured on every task whose items have what they need.
     """
     asked = {name for task in TASKS.values() for name in task.metrics}

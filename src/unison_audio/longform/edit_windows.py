@@ -37,7 +37,7 @@ def derive_seed(seed: int, index: int) -> int:
     """The seed of one window, so that any window can be made again alone.
 
     Args:
-        seed: The seed that was asked for; the first window has it itself.
+        seed: The seed of the request, which the first window has itself.
         index: Which window, from 0.
     """
     if index == 0:

@@ -81,7 +81,7 @@ class LongSpeech:
 
     @property
     def longest(self) -> float:
-        """Seconds that are asked for at most in one window."""
+        """Maximum duration of a window in seconds."""
         cloned = self.reference is not None or self.pace.clones
         wanted = longest_window(self.variant, cloned) * LENGTH_MARGIN
         if not cloned:
@@ -100,7 +100,7 @@ class LongSpeech:
         return cut_text(self.text, self.pace, self.longest / LENGTH_MARGIN, first)
 
     def seconds(self, window: TextWindow) -> float:
-        """The duration that a window is asked for with."""
+        """Duration with which a window is generated."""
         becomes_reference = window.index == 0 and self.reference is None and self.pace.clones
         if becomes_reference:
             return min(self.longest, REFERENCE_SECONDS)
@@ -241,7 +241,7 @@ def pieces(spoken: Iterator[SpokenWindow], speech: LongSpeech) -> Iterator[Audio
 
     Args:
         spoken: What `speak` yields.
-        speech: What was asked for.
+        speech: The long text.
     """
     for part in spoken:
         yield Audio(

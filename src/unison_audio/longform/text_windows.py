@@ -16,7 +16,7 @@ PARAGRAPH_PAUSE, SENTENCE_PAUSE, CLAUSE_PAUSE, WORD_PAUSE = 0.8, 0.45, 0.2, 0.05
 """Seconds of silence after each."""
 
 LENGTH_MARGIN = 1.15
-"""A window is asked for with so much more than its estimated length; silence is cut off."""
+"""Factor on a window's estimated length; the silence of the surplus is cut off."""
 
 _CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
@@ -42,7 +42,7 @@ class SpeechPace:
     chinese: float
     """Seconds per Chinese character."""
     shortest: float
-    """Seconds that are asked for at least: training had none shorter."""
+    """Minimum duration of a window in seconds: training had none shorter."""
     clones: bool
     """Whether the first window becomes the reference of the others. Nano's clones lose half of
     their words, so its windows are sampled again where their voice differs instead."""

@@ -67,7 +67,7 @@ def measure(
         seed: Seed of the resamples.
 
     Raises:
-        InputError: If the metric's model cannot be had.
+        InputError: If the metric model is not available.
     """
     opened = context.open(metric)
     features, reasons = _features(opened, samples, context)

@@ -214,7 +214,7 @@ class Paraformer(Asr):
         device: Device of the model.
 
     Raises:
-        InputError: If the package is missing or the model cannot be had.
+        InputError: If the package is missing or the model is not available.
     """
 
     def __init__(self, source: Path | str = PARAFORMER, device: str = "cpu") -> None:

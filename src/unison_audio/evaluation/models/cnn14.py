@@ -143,7 +143,7 @@ class Cnn14Tagger:
         context: Where the weights are: ``cnn14``.
 
     Raises:
-        InputError: If they cannot be had.
+        InputError: If they are not available.
     """
 
     sample_rate = SAMPLE_RATE

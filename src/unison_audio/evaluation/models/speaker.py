@@ -134,7 +134,7 @@ class WavLmSpeaker:
         device: Device of the model.
 
     Raises:
-        InputError: If the model cannot be had.
+        InputError: If the model is not available.
     """
 
     def __init__(self, source: Path | str = SPEAKER_MODEL, device: str = "cpu") -> None:

@@ -139,7 +139,7 @@ def load_pretrained(kind: Any, source: Path | str, **settings: Any) -> Any:
         The model in 32-bit floats, in evaluation mode, without gradients.
 
     Raises:
-        InputError: If it cannot be had, or lacks weights.
+        InputError: If it is not available, or lacks weights.
     """
     net, info = load_part(
         kind,
@@ -163,7 +163,7 @@ def load_part(kind: Any, source: Path | str, **settings: Any) -> Any:
     """Loads a part without weights, such as a feature extractor, like `load_pretrained`.
 
     Raises:
-        InputError: If it cannot be had.
+        InputError: If it is not available.
     """
     from unison_audio.hub import quiet_transformers
 

@@ -135,7 +135,7 @@ def timed_items(test_set: TestSet, outputs: Path) -> list[TestItem]:
 def draw_edits(
     test_set: TestSet, outputs: Path, items: Sequence[TestItem], *, system: str
 ) -> "Figure":
-    """Draw a row an item: source, output and ground truth, the instruction beneath.
+    """Draw a row for each item: source, output and ground truth, the instruction beneath.
 
     Args:
         test_set: The set.
@@ -179,7 +179,7 @@ def draw_edits(
 def draw_timelines(
     test_set: TestSet, outputs: Path, items: Sequence[TestItem], *, system: str
 ) -> "Figure":
-    """Draw a row an item: output and ground truth, with the windows asked for drawn over them.
+    """Draw a row for each item: output and ground truth, with the requested windows over them.
 
     Args:
         test_set: The set.

@@ -3,16 +3,15 @@
 A recording is used once before any is used again, in an order drawn with the seed; each item's own
 draws depend on the seed and its name alone. Templates are the paper's own. Where it is silent:
 
-- AudioCaps: one item a clip, asked for with its first caption; all captions stay with the item. Of
-  more clips than are asked for, some are drawn.
-- Sounds in scenes are clips none of whose captions speaks of speech; the phrase for an event is
-  the first caption, the caption of a scene its parts' captions joined by "and", of a timeline by
+- AudioCaps: one item for each clip, with its first caption as the instruction; the item keeps all
+  captions. If the count is lower, clips are drawn.
+- Sounds in scenes are clips without a caption that mentions speech. The phrase for an event is the
+  first caption. The caption of a scene joins its parts' captions by "and", of a timeline by
   "followed by". Speech in it is called "a man speaking" or "a woman speaking"; Seed-TTS does not
-  say who is who, so the median pitch decides.
-- Plain speech is asked of a gender drawn at random, as many of each as can be.
-- Zero-shot speech and rewriting take an utterance's own prompt as the reference, or as the words
-  before.
-- Clips last 10 s; where a recording of speech is longer, so is its item.
+  state the gender, so the median pitch decides.
+- The gender of plain speech is drawn at random, with equal numbers of both.
+- Zero-shot speech and rewriting use an utterance's own prompt, as the reference or as the old words.
+- Clips last 10 s; an item is longer if its recording of speech is.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
