@@ -10,7 +10,7 @@ draws depend on the seed and its name alone. Templates are the paper's own. Wher
   "followed by". Speech in it is called "a man speaking" or "a woman speaking"; Seed-TTS does not
   state the gender, so the median pitch decides.
 - The gender of plain speech is drawn at random, with equal numbers of both.
-- Zero-shot speech and rewriting use an utterance's own prompt, as the reference or as the old words.
+- Zero-shot speech and rewriting use an utterance's prompt, as the reference or as the old words.
 - Clips last 10 s; an item is longer if its recording of speech is.
 """
 
