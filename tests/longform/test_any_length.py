@@ -104,6 +104,21 @@ def test_a_pipe_that_closes_ends_the_command_quietly(tiny_checkpoint: Path) -> N
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_ends_a_stream_with_one_sentence(tiny_checkpoint: Path) -> None:
+    command = [sys.executable, "-m", "unison_audio.cli.main", "generate", "[Audio] rain"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*command, "-o", "-", "--variant", str(tiny_checkpoint), "--duration", "1"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("unison-audio: Standard output cannot be written (No space left")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_regions_leave_the_rest_as_it_is(weights: Any, noise: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.wav"
     flags = ("--region", "0:01-2.5 s", "--region", "10-12")

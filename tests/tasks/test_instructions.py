@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from unison_audio.errors import InputError
@@ -145,3 +147,10 @@ def test_respell():
 )
 def test_with_reference_text(text, expected):
     assert with_reference_text(text, "stop.") == expected
+
+
+def test_long_runs_of_digits_take_linear_time() -> None:
+    began = time.process_time()
+    for text in ("9" * 20_000, "9." * 10_000):
+        parse_instruction(f"[Audio] rain {text}", False, False)
+    assert time.process_time() - began < 5

@@ -261,7 +261,17 @@ def _write(sounds: Iterator[Audio], output: Path, flags: LengthFlags) -> None:
     from unison_audio.longform.sound_stream import write_sounds, write_stream
 
     if output == STDOUT:
-        write_stream(sounds, sys.stdout.buffer, raw=flags.raw)
+        try:
+            write_stream(sounds, sys.stdout.buffer, raw=flags.raw)
+        except BrokenPipeError:  # the reader has heard enough, which `main` knows how to end
+            raise
+        except OSError as error:
+            # What is still buffered would fail again when Python exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise InputError(
+                f"Standard output cannot be written ({os.strerror(error.errno or 0)}); "
+                "give another place."
+            ) from error
     else:
         write_sounds(output, sounds)
 

@@ -11,7 +11,7 @@ from unison_audio import audio_files
 from unison_audio.checks import FileInputs, check_files
 from unison_audio.cli.any_length import LengthFlags, Run, plan_any_length
 from unison_audio.errors import InputError
-from unison_audio.files import check_sound_file, read_rows, write_whole
+from unison_audio.files import check_sound_file, read_rows, require_other_file, write_whole
 from unison_audio.sampling_params import OPTIONS, RENAMED, SamplingParams, merge_options
 
 if TYPE_CHECKING:
@@ -84,6 +84,25 @@ def read_jobs(path: Path, variant: "Variant") -> list[GenerationJob]:
         return job
 
     return read_rows(path, KEYS, "jobs", read, hidden=tuple(RENAMED))
+
+
+def check_outputs(path: Path, jobs: list[GenerationJob], folder: Path) -> None:
+    """Check that no output replaces a recording of any job.
+
+    Args:
+        path: The file that the jobs are from.
+        jobs: Result of `read_jobs`.
+        folder: Folder of the outputs.
+
+    Raises:
+        InputError: If one would; the message begins with the file and the line.
+    """
+    recordings = [Path(job.asked[key]) for job in jobs for key in _PATHS if key in job.asked]
+    for job in jobs:
+        try:
+            require_other_file(folder / job.output, recordings)
+        except InputError as error:
+            raise InputError(f"{path}, line {job.line}: {error}") from error
 
 
 def check_recordings(path: Path, jobs: list[GenerationJob], unison: "Unison") -> None:

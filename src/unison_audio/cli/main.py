@@ -72,11 +72,12 @@ def generate(
     from unison_audio.checkpoint_files import open_checkpoint
     from unison_audio.checks import FileInputs, check_files
     from unison_audio.cli.progress import progress
-    from unison_audio.files import check_sound_file
+    from unison_audio.files import check_sound_file, require_other_file
 
+    inputs = inputs or FileInputs()
     if output != STDOUT:
         check_sound_file(output)
-    inputs = inputs or FileInputs()
+        require_other_file(output, (inputs.source, inputs.reference))
     # Importing torch takes longer than all of these checks, so bad input is refused before it.
     strict = sampling is not None and bool(sampling.strict)
     opened = open_checkpoint(variant)
@@ -112,7 +113,7 @@ def batch(
         machine: Where to compute; each option has its own flag.
     """
     from unison_audio.checkpoint_files import open_checkpoint
-    from unison_audio.cli.jobs import check_recordings, read_jobs, run_jobs
+    from unison_audio.cli.jobs import check_outputs, check_recordings, read_jobs, run_jobs
     from unison_audio.cli.progress import progress
     from unison_audio.files import make_folder
 
@@ -120,6 +121,7 @@ def batch(
         raise InputError(f"There is no file {jobs}; check the path.")
     opened = open_checkpoint(variant)
     checked = read_jobs(jobs, opened.variant)
+    check_outputs(jobs, checked, output)
     unison = (machine or MachineFlags()).open(opened)
     check_recordings(jobs, checked, unison)
     make_folder(output)
@@ -287,7 +289,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 result_action="return_value",
             )
             # Here, and not at exit, so that a closed pipe is noticed inside the try.
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except (InputError, CycloptsError) as error:
         message = " ".join(str(error).split())
@@ -301,6 +304,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # that of a program that SIGPIPE ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:  # a full disk, a closed folder, a name that is too long
+        where = f" at {error.filename}" if error.filename else ""
+        reason = error.strerror or type(error).__name__
+        print(f"unison-audio: {reason}{where}; mend that and try again.", file=sys.stderr)
+        return BAD_INPUT
 
 
 def _show_warning(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -23,10 +23,12 @@ _QUOTED = re.compile(r'"[^"]*"|“[^”]*”|「[^」]*」')
 
 _PLEASE = r"(?:please|now|then|and|also|can you|could you|i want (?:you )?to|\W)*\s*"
 
-_SECONDS = r"(\d+(?:\.\d+)?)\s*(?:s|sec|secs|seconds)?"
+# Digits are bounded and begin only where no digit stands before: a search then takes linear time.
+_NUMBER = r"(?<![\d.])(\d{1,9}(?:\.\d{1,9})?)(?![\d])"
+_SECONDS = rf"{_NUMBER}\s*(?:s|sec|secs|seconds)?"
 
 _WINDOW = re.compile(
-    rf"{_SECONDS}\s*(?:to|-|–|until|till|and)\s*(\d+(?:\.\d+)?)\s*(?:s|sec|secs|seconds)\b",
+    rf"{_SECONDS}\s*(?:to|-|–|until|till|and)\s*{_NUMBER}\s*(?:s|sec|secs|seconds)\b",
     re.IGNORECASE,
 )
 
