@@ -74,6 +74,8 @@ def subsets_of(
             for name, metric in own.items()
             if any(all(_has(item, need) for need in metric.needs) for item in items)
         ]
+        # Error rates are computed by language: English counts words, Mandarin characters, and a
+        # mean of both would mean nothing.
         whole = tuple(name for name in named if name not in BY_LANGUAGE)
         if whole:
             made.append(Subset(task=task, metrics=whole))

@@ -106,6 +106,8 @@ class AisfxTagger:
         Raises:
             InputError: If one is too short.
         """
+        # The largest, since an event that sounds in one fragment alone must count for the whole
+        # sound.
         rows = torch.stack([self.fragments(waveform).amax(dim=0) for waveform in waveforms])
         return list(torch.cat([rows, self.head(rows)], dim=1).numpy())
 
