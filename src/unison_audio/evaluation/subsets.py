@@ -8,7 +8,7 @@ from unison_audio.evaluation.test_sets.manifest import TestItem, TestSet
 from unison_audio.tasks.table import TASKS
 
 BY_LANGUAGE = {"wer": {"en": "wer", "zh": "cer"}}
-"""Language -> the speech metrics that replace others."""
+"""Metric -> language -> the metric that is measured in that language."""
 
 BEYOND = {
     "tts": ("dnsmos",),

@@ -1,4 +1,4 @@
-"""Timelines of any length: windows that are told of the events inside them, joined in order."""
+"""Timelines of any length: windows with the events inside them, generated and joined in order."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
