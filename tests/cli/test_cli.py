@@ -107,7 +107,7 @@ def test_generate_with_inputs(
     assert audio_files.seconds(cloned) == 2.56
 
 
-def test_a_cut_reference_is_told_in_one_line(
+def test_a_cut_reference_is_reported_in_one_line(
     tiny_checkpoint: Path, stub_text: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reference = tone_file(tmp_path / "long.wav", 4.0, RATE)

@@ -147,6 +147,7 @@ def run_jobs(
     before = _read_results(folder / RESULTS)
     results: dict[str, dict[str, Any]] = {}
     failed = 0
+    # Rewritten first: a kill may have cut the last line, and appending to it would spoil the next.
     write_whole(folder / RESULTS, _lines(before.values()))
     with (folder / RESULTS).open("a", encoding="utf-8") as notes:
         for done, job in enumerate(jobs, start=1):
@@ -164,6 +165,7 @@ def run_jobs(
                 notes.flush()
             if on_job is not None:
                 on_job(done, len(jobs))
+    # Results of jobs that are no longer in the file stay: their outputs still lie in the folder.
     others = [result for name, result in before.items() if name not in results]
     write_whole(folder / RESULTS, _lines([*others, *results.values()]))
     return failed
@@ -177,6 +179,7 @@ def _read_job(number: int, values: dict[str, Any], folder: Path) -> GenerationJo
             raise InputError(f"{key} is {values[key]!r}; it must be a text.")
     output = values.pop("output", f"{number:04d}.wav")
     for name in (output, values.get("subtitles", "")):
+        # A jobs file may come from someone else; it must not overwrite files elsewhere.
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise InputError(f"The output {name!r} leads out of the folder; give a file's name.")
     for key in _PATHS:

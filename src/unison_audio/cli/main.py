@@ -288,6 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print_error=False,
                 result_action="return_value",
             )
+            # Here, and not at exit, so that a closed pipe is noticed inside the try.
             if sys.stdout is not None:
                 sys.stdout.flush()
         return result if isinstance(result, int) else 0
@@ -297,7 +298,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of the output has closed it
+    except BrokenPipeError:
+        # The reader, such as `head` or a player, has closed the pipe. Python would flush stdout
+        # once more at exit and print a traceback, so stdout becomes /dev/null. The exit code is
+        # that of a program that SIGPIPE ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:  # a full disk, a closed folder, a name that is too long

@@ -56,7 +56,7 @@ def progress(*, always: bool = False) -> Iterator[Show]:
 
 
 class _Lines:
-    """Prints a line for every tenth."""
+    """Prints a line for every tenth, as logs of jobs without a terminal need."""
 
     def __init__(self) -> None:
         self.tenths: dict[str, int] = {}

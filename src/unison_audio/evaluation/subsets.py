@@ -8,7 +8,7 @@ from unison_audio.evaluation.test_sets.manifest import TestItem, TestSet
 from unison_audio.tasks.table import TASKS
 
 BY_LANGUAGE = {"wer": {"en": "wer", "zh": "cer"}}
-"""Metrics of speech that stand for another in some languages."""
+"""Language -> the speech metrics that replace others."""
 
 BEYOND = {
     "tts": ("dnsmos",),
@@ -29,19 +29,19 @@ BY_GENDER = ("gender-tts",)
 
 @dataclass(frozen=True, kw_only=True)
 class Subset:
-    """Items of a set that have figures of their own."""
+    """A subset of the items with figures of its own."""
 
     task: str = ""
-    """Of one task; "" for all."""
+    """Task of the items; "" for all."""
     language: str = ""
-    """In one language; "" for all."""
+    """Language of the items; "" for all."""
     part: str = ""
-    """Asked of one gender; "" for both."""
+    """Requested gender; "" for both."""
     metrics: tuple[str, ...]
-    """What is measured."""
+    """Metrics to measure."""
 
     def has(self, item: TestItem) -> bool:
-        """Whether an item is one of them."""
+        """Whether an item belongs to the subset."""
         return (
             self.task in ("", item.task)
             and self.language in ("", item.language)
@@ -52,7 +52,7 @@ class Subset:
 def subsets_of(
     test_set: TestSet, metrics: Mapping[str, type[Metric]] | None = None
 ) -> list[Subset]:
-    """The parts of a set that have figures, and which ones, from the task table.
+    """The subsets of a test set and their metrics, from the task table.
 
     Args:
         test_set: The set.

@@ -171,7 +171,7 @@ def _difference(
 
 
 def _gate(change: Tensor, rate: int) -> NDArray[np.float64]:
-    """1 for each frame that changed or has a neighbour that did, else 0."""
+    """1 for each frame that changed or has a neighbor that did, else 0."""
     frame = round(_FRAME_SECONDS * rate)
     count = -(-len(change) // frame)
     padded = torch.nn.functional.pad(change.abs(), (0, count * frame - len(change)))

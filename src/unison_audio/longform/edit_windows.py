@@ -42,6 +42,8 @@ def derive_seed(seed: int, index: int) -> int:
     """
     if index == 0:
         return seed
+    # A hash, and not seed + index: a user who tries the seeds 0, 1, 2 would get the same noise
+    # again in the next window. The shift keeps the result below 2^63.
     digest = blake2b(f"{seed}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -74,7 +76,7 @@ def plan_windows(
         quietest: Called with two positions; returns the quietest place between them.
 
     Returns:
-        The windows, in order. Neighbours overlap and meet at `end` of one, `begin` of the next.
+        The windows, in order. Neighbors overlap and meet at `end` of one, `begin` of the next.
     """
     begin, end = region
     if end - begin <= longest:
@@ -88,6 +90,7 @@ def plan_windows(
     joins = []
     for start, following in itertools.pairwise(starts):
         middle = (following + start + longest) // 2
+        # Mixing two versions of a loud sound can be heard; in a quiet place there is little to mix.
         joins.append(quietest(middle - reach, middle + reach))
     edges = [begin, *joins, end]
     return [

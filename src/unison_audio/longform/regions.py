@@ -87,14 +87,15 @@ def plan_edit(
     whole = int(variant.max_seconds * variant.latent_fps) / variant.latent_fps
     longest = int(whole * rate)
     for begin, end in spans:
+        # A sentence that is cut into windows would be spoken twice or in two halves.
         if task.group == "add_speech" and end - begin > longest:
             what = recording.name if regions is None else "The region"
             raise InputError(
                 f"{what} is {(end - begin) / rate:.2f} s long and the edit puts in words, which "
                 f"must fit a region of at most {variant.max_seconds} s; name one with --region."
             )
-    # What is taken away may lie across a region's edge, so removals hear what is around it. What
-    # is added must lie inside.
+    # What is taken away may lie across a region's edge, so removals get all the context that fits
+    # the model. What is added must lie inside the region.
     context = longest if task.group == "remove" else round(LEAST_WINDOW_SECONDS * rate)
     windows = [
         window
@@ -139,6 +140,8 @@ def edit_blocks(
             if window.opens:  # what no window covers is copied in pieces of bounded size
                 yield from _copies(edit, position, window.begin)
                 position, pending = window.begin, None
+            # The samples around a join wait for the next window's share of the cross-fade; the two
+            # shares add up to one. All others are final, so memory does not grow with the length.
             final = window.end if window.closes else window.end - half_join(edit.recording)
             reach = window.end if window.closes else window.end + half_join(edit.recording)
             change = change[position - window.start : reach - window.start]

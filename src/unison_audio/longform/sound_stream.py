@@ -63,6 +63,7 @@ def write_stream(sounds: Iterable[Audio], out: BinaryIO, *, raw: bool = False) -
             out.write(wav_header(sound.sample_rate))
         first = False
         out.write(pcm16(sound.waveform))
+        # Without this, a player would wait until a buffer of several kilobytes is full.
         out.flush()
 
 

@@ -132,7 +132,7 @@ def check_rate(learning_rate: float | None) -> None:
 
 
 def at_least_one(**values: int | None) -> None:
-    """Checks counts; None stands for a default and passes.
+    """Checks counts; None stands for a default and is accepted.
 
     Raises:
         InputError: If a count is below 1.
