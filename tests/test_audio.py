@@ -1,6 +1,7 @@
 import math
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import soundfile
 import torch
 
 from unison_audio import audio, audio_files
+from unison_audio.data.decode import Recording, UnreadableAudioError
 from unison_audio.errors import InputError
+from unison_audio.longform.native_audio import open_recording
 
 
 def tone(frequency, sample_rate, seconds=0.5, amplitude=0.5):
@@ -249,3 +252,28 @@ def test_trim_silence():
     assert torch.equal(audio.trim_silence(sound, 16000), torch.ones(3200))
     assert len(audio.trim_silence(torch.zeros(100), 16000)) == 0
     assert len(audio.trim_silence(sound, 16000, threshold_db=-70.0)) == 4800
+
+
+@pytest.fixture
+def streamed_flac(tmp_path: Path) -> Path:
+    """A FLAC whose header states no length, as an encoder writes it into a pipe."""
+    path = tmp_path / "streamed.flac"
+    soundfile.write(path, np.zeros(8000, np.float32) + 0.1, 16_000)
+    content = bytearray(path.read_bytes())
+    # STREAMINFO begins at byte 8; its 36 bits of total samples end at byte 18 of it. 0 is unknown.
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(bytes(content))
+    return path
+
+
+def test_a_streamed_flac_is_refused_in_one_sentence(streamed_flac: Path) -> None:
+    assert soundfile.info(streamed_flac).frames > 1 << 60
+    with pytest.raises(InputError, match="states no length"):
+        audio.load(streamed_flac, sample_rate=16_000)
+    with pytest.raises(InputError, match="states no length"):
+        open_recording(streamed_flac)
+    with pytest.raises(InputError, match="states no length"):
+        audio_files.seconds(streamed_flac)
+    with pytest.raises(UnreadableAudioError, match="states no length"):
+        Recording(streamed_flac, "streamed.flac")

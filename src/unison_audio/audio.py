@@ -18,7 +18,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from unison_audio.audio_files import FORMATS, reason, require_file, unreadable
+from unison_audio.audio_files import FORMATS, reason, require_file, stated_frames, unreadable
 from unison_audio.errors import InputError
 
 SILENCE_RMS = 1e-7
@@ -46,7 +46,7 @@ def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
     name = require_file(path)
     try:
         with soundfile.SoundFile(name) as file:
-            file_rate, frames = file.samplerate, file.frames
+            file_rate, frames = file.samplerate, stated_frames(file, name)
             data = file.read(dtype="float32", always_2d=True)  # (samples, channels)
     except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
         raise unreadable(name, error) from error

@@ -6,8 +6,15 @@ Nothing here imports torch, so that a bad file is refused at once.
 import os
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unison_audio.errors import InputError
+
+if TYPE_CHECKING:
+    from soundfile import SoundFile
+
+MAX_HOURS = 100
+"""Longest recording that is read."""
 
 FORMATS: dict[str, tuple[str, str]] = {
     ".wav": ("WAV", "PCM_16"),
@@ -32,9 +39,27 @@ def seconds(path: str | os.PathLike[str]) -> float:
 
     try:
         with soundfile.SoundFile(name) as file:
-            return file.frames / file.samplerate
+            return stated_frames(file, name) / file.samplerate
     except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
         raise unreadable(name, error) from error
+
+
+def stated_frames(file: "SoundFile", name: str) -> int:
+    """The frames that an open sound file's header states.
+
+    libsndfile reports the unknown length of a streamed FLAC as 2^63 - 1 frames, and soundfile
+    cannot read such a file to its end (findings/streamed-flac-read.sh).
+
+    Raises:
+        InputError: If the header states no length, or one that no recording has.
+    """
+    frames = int(file.frames)
+    if frames > MAX_HOURS * 3600 * file.samplerate:
+        raise InputError(
+            f"The header of {name} states no length that a recording can have ({frames} samples), "
+            "as of a stream; convert it to a whole file first, such as with: ffmpeg -i in out.wav"
+        )
+    return frames
 
 
 def require_file(path: str | os.PathLike[str]) -> str:
@@ -84,6 +109,8 @@ def reason(error: Exception) -> str:
 
 def unreadable(name: str, error: Exception) -> InputError:
     """The error of a file that the library cannot read."""
+    if isinstance(error, InputError):  # it already says what is wrong
+        return error
     return InputError(
         f"{name} cannot be read as sound ({reason(error)}); give a wav, flac, ogg or mp3 file."
     )

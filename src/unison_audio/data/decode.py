@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.audio import SILENCE_RMS
+from unison_audio.audio_files import MAX_HOURS
 from unison_audio.data.records import BrokenClipError
 from unison_audio.errors import InputError
 
@@ -99,6 +100,8 @@ class Recording:
             self._subtype = "PCM_24" if self._file.subtype in _FINE_SUBTYPES else "PCM_16"
         if not self.header.frames:
             raise UnreadableAudioError("no samples")
+        if self.header.frames > MAX_HOURS * 3600 * self.header.sample_rate:
+            raise UnreadableAudioError("its header states no length, as of a stream")
         if self.header.suffix == "wav" and _wav_is_short(source):
             raise UnreadableAudioError("ends before the length its header states")
 

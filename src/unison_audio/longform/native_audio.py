@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unison_audio.audio import Audio
-from unison_audio.audio_files import FORMATS, reason, require_file, unreadable
+from unison_audio.audio_files import FORMATS, reason, require_file, stated_frames, unreadable
 from unison_audio.errors import InputError
 
 Samples = NDArray[np.generic]
@@ -117,7 +117,7 @@ def open_recording(given: str | os.PathLike[str] | Audio | tuple[object, int]) -
     name = require_file(given)
     try:
         with soundfile.SoundFile(name) as file:
-            found = (file.samplerate, file.channels, file.frames, file.subtype)
+            found = (file.samplerate, file.channels, stated_frames(file, name), file.subtype)
     except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
         raise unreadable(name, error) from error
     rate, channels, frames, coding = found
