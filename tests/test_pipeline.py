@@ -320,9 +320,16 @@ def test_the_words_of_the_reference_reach_the_model(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_long_reference_is_cut_and_said_so() -> None:
-    with pytest.warns(ShortenedWarning, match=r"4\.00 s long; only its beginning") as caught:
+    expected = r"4\.00 s long; only its beginning is used, up to 3\.00 s of the recording"
+    with pytest.warns(ShortenedWarning, match=expected) as caught:
         result = leading(0.5).generate(CLONE, reference=(noise(4.0), RATE), reference_text="go")
     assert caught[0].filename == __file__
+    # A silence before the cut is found, and the silence before the words counts in its place.
+    quiet = noise(4.0)
+    quiet[round(2.6 * RATE) : round(2.8 * RATE)] = 0
+    given = torch.cat([torch.zeros(RATE), quiet])
+    with pytest.warns(ShortenedWarning, match=r"up to 3\.80 s of the recording"):
+        leading(0.5).generate(CLONE, reference=(given, RATE), reference_text="go")
     assert 1.0 <= result.seconds <= 2.0
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -16,8 +16,9 @@ from unison_audio.codecs.table import AudioCodec
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.release_inputs import sampled_frames, source_gain, to_length
-from unison_audio.tasks.instructions import respell, with_reference_text
+from unison_audio.tasks.instructions import respell
 from unison_audio.tasks.reference import frame_edge, prepare_reference
+from unison_audio.tasks.reference_text import with_reference_text
 from unison_audio.tasks.table import Task
 from unison_audio.variants import Variant
 
@@ -29,6 +30,9 @@ PEAK = 0.99
 
 REFERENCE_SECONDS = 3.0
 """Longest reference; the rest of a longer one is not used (paper section 3.6)."""
+
+REFERENCE_SILENCE_SECONDS = 0.1
+"""Silence after the reference, before the new speech."""
 
 MIN_ZERO_SHOT_SECONDS = 1.0
 """Shortest new speech that must fit beside a reference."""
@@ -217,8 +221,12 @@ def _zero_shot(
     """Put empty frames for the new speech after the reference; a warning if that was shortened."""
     rate = variant.sample_rate
     # Silence around the words takes room from the new speech; training references have none.
-    waveform = audio.trim_silence(read_sound(reference, "reference", rate), rate)
-    head = prepare_reference(waveform, rate, max_seconds=REFERENCE_SECONDS)
+    recording = read_sound(reference, "reference", rate)
+    start, end = audio.sound_span(recording, rate)
+    waveform = recording[start:end]
+    head = prepare_reference(
+        waveform, rate, max_seconds=REFERENCE_SECONDS, silence_seconds=REFERENCE_SILENCE_SECONDS
+    )
     if not variant.source_rms:  # the release has no peak limit: its mel front end clamps
         head = head * min(1.0, PEAK / float(head.abs().max()))
     edge = frame_edge(head.shape[0], codec.hop)
@@ -236,9 +244,10 @@ def _zero_shot(
         )
     shortened = ""
     if waveform.shape[0] > REFERENCE_SECONDS * rate:
+        cut = (start + head.shape[0]) / rate - REFERENCE_SILENCE_SECONDS
         shortened = (
-            f"The reference is {waveform.shape[0] / rate:.2f} s long; only its beginning of at "
-            f"most {REFERENCE_SECONDS:.0f} s is used, so the reference text must be what is said "
+            f"The reference is {waveform.shape[0] / rate:.2f} s long; only its beginning is used, "
+            f"up to {cut:.2f} s of the recording, so the reference text must be what is said up to "
             "there."
         )
     if variant.sample_seconds:

@@ -5,7 +5,6 @@ from unison_audio.tasks.instructions import (
     SPELLINGS,
     parse_instruction,
     respell,
-    with_reference_text,
 )
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.templates import render
@@ -133,15 +132,3 @@ def test_respell():
     assert respell("[speech  with voice] go", "[Edit][Audio]") == "[Speech with voice] go"
     with pytest.raises(InputError, match="choose from"):
         respell(joined, "wide")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("[Speech with voice] go home", "[Speech with voice] stop, go home"),
-        ('[Speech with voice] Say "go home"', '[Speech with voice] Say "stop, go home"'),
-        ("  [speech with voice]go", "  [speech with voice]stop, go"),
-    ],
-)
-def test_with_reference_text(text, expected):
-    assert with_reference_text(text, "stop.") == expected

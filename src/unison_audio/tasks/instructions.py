@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 
 from unison_audio.errors import InputError
+from unison_audio.tasks.reference_text import new_text_span
 from unison_audio.tasks.table import TASKS
-from unison_audio.tasks.templates import join_reference_text
 
 SPELLINGS: dict[str, str] = {"[Edit][Audio]": "", "[Edit] [Audio]": " "}
 """Spellings of an edit's tags, named by example -> the text between the two tags."""
@@ -169,23 +169,6 @@ def respell(instruction: str, spelling: str) -> str:
     return "".join(part + quote for part, quote in zip(outside, [*quoted, ""], strict=True))
 
 
-def with_reference_text(instruction: str, reference_text: str) -> str:
-    """Insert the reference's text before the new text of a zero-shot instruction.
-
-    It goes inside the quotes, or after the tag where there are no quotes.
-    """
-    quote = _QUOTED.search(instruction)
-    if quote:
-        start, end = quote.start() + 1, quote.end() - 1
-    else:
-        tag = _TAG.match(instruction.lstrip())
-        start = len(instruction) - len(instruction.lstrip()) + (tag.end() if tag else 0)
-        start += len(instruction[start:]) - len(instruction[start:].lstrip())
-        end = len(instruction)
-    joined = join_reference_text(reference_text, instruction[start:end])
-    return instruction[:start] + joined + instruction[end:]
-
-
 def _tag_name(written: str) -> str:
     return " ".join(written.lower().split())
 
@@ -305,12 +288,14 @@ def mentions(instruction: str) -> Mentions:
     Args:
         instruction: Instruction with the tags of the task table.
     """
+    clauses = _clauses(instruction)
+    if clauses and clauses[0][0] == "speech with voice":
+        start, end = new_text_span(instruction)
+        return Mentions((instruction[start:end],), ())
     texts = [quote[1:-1] for quote in _QUOTED.findall(instruction) if quote[1:-1].strip()]
     sounds = []
-    for tags, words in _clauses(instruction):
-        if tags == "speech with voice" and '""' not in words:
-            texts.append(words)
-        elif tags == "audio":
+    for tags, words in clauses:
+        if tags == "audio":
             sounds.append(_WINDOW.sub(",", words.replace('""', " ")))
         elif tags == "edit audio":
             sounds.append(_EDIT_VERB.sub(",", words.replace('""', " ")))

@@ -6,19 +6,12 @@ a timeline the text after the tag is repeated for each event.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import torch
-
-# Stripped from the end of the reference's text, so that the joint text is one sentence and not a
-# finished one followed by a comma.
-_CLOSING = " \t\n.,;:!?…。，、；：！？"
-
-_CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "tts": (
@@ -187,18 +180,6 @@ def choose(
         templates[0] if first or len(templates) == 1 else templates[1 + int(k)]
         for first, k in zip(is_first.tolist(), other.tolist(), strict=True)
     ]
-
-
-def join_reference_text(reference_text: str, text: str) -> str:
-    """Join the reference's text and the new text as zero-shot instructions contain them.
-
-    The reference's closing punctuation is replaced by a comma, after Chinese by `，`. The released
-    weights were trained on this form, `{reference text}, {text}` (paper Table 10).
-    """
-    head = reference_text.strip().rstrip(_CLOSING)
-    if not head:
-        return text
-    return f"{head}，{text}" if _CHINESE.search(head[-1]) else f"{head}, {text}"
 
 
 def _fill(template: str, fields: Mapping[str, Any]) -> str:
