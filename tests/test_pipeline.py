@@ -107,6 +107,21 @@ def test_every_input_matters(tiny: Unison) -> None:
         assert not torch.allclose(base.waveform, other.waveform, rtol=1e-2, atol=1e-6)
 
 
+def test_free_wording_where_the_task_is_named(tiny: Unison) -> None:
+    source, free = (noise(1.0), RATE), "I never want to hear rain again"
+    named = tiny.generate(free, source=source, task="edit_remove")
+    assert named.task == "edit_remove"
+    assert same(named, tiny.generate(f"[Edit][Audio] {free}", source=source, task="edit_remove"))
+    both = tiny.generate([free, TTS], source=[source, None], task=["edit_remove", None])
+    assert [sound.task for sound in both] == ["edit_remove", "tts"]
+    tiny.check(free, source=source, task="edit_remove")
+    edited = tiny.edit(free, source, task="edit_remove")
+    assert edited.samples.shape[0] == RATE
+    for given in ({}, {"task": "edit_undo"}, {"task": "tts"}, {"task": 3}):
+        with pytest.raises(InputError):
+            tiny.generate(free, source=source, **given)
+
+
 @pytest.mark.parametrize("at_once", [2, 16])
 def test_a_list_gives_what_single_calls_give(
     tiny: Unison, at_once: int, monkeypatch: pytest.MonkeyPatch

@@ -16,7 +16,7 @@ from unison_audio.codecs.table import AudioCodec
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.release_inputs import sampled_frames, source_gain, to_length
-from unison_audio.tasks.instructions import respell
+from unison_audio.tasks.instructions import respell, with_tags
 from unison_audio.tasks.reference import frame_edge, prepare_reference
 from unison_audio.tasks.reference_text import with_reference_text
 from unison_audio.tasks.table import Task
@@ -87,28 +87,32 @@ class Request:
     """Parts of the instruction outside the variant's domain."""
 
 
-def prepare(
-    variant: Variant,
-    codec: AudioCodec,
-    instruction: str,
-    *,
-    source: Sound | None = None,
-    reference: Sound | None = None,
-    reference_text: str | None = None,
-    duration: float | None = None,
-    seed: int = 0,
-) -> Request:
+@dataclass(frozen=True, kw_only=True)
+class ItemInputs:
+    """The inputs of one item besides its instruction."""
+
+    source: Sound | None = None
+    """The recording to edit."""
+    reference: Sound | None = None
+    """The recording of the voice to speak in."""
+    reference_text: str | None = None
+    """The words of the reference."""
+    duration: float | None = None
+    """Seconds of the result; None for the source's length, or the variant's default."""
+    seed: int = 0
+    """Seed of the noise."""
+    task: str | None = None
+    """The task, where the user names it."""
+
+
+def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemInputs) -> Request:
     """Check and prepare the inputs of one item (paper section 3.3; zero-shot: section 3.6).
 
     Args:
         variant: The variant that will run it.
         codec: The variant's codec.
         instruction: Instruction with the tags of the task table.
-        source: The recording to edit.
-        reference: The recording of the voice to speak in.
-        reference_text: The words of the reference.
-        duration: Seconds of the result; None for the source's length, or the variant's default.
-        seed: Seed of the noise.
+        inputs: Its other inputs.
 
     Returns:
         The request.
@@ -116,19 +120,23 @@ def prepare(
     Raises:
         InputError: If an input does not fit.
     """
+    source, reference, duration = inputs.source, inputs.reference, inputs.duration
     task = check_item(
         variant,
         instruction,
         has_source=source is not None,
         has_reference=reference is not None,
-        reference_text=reference_text,
+        reference_text=inputs.reference_text,
         duration=duration,
-        seed=seed,
+        seed=inputs.seed,
+        named_task=inputs.task,
     )
+    if inputs.task is not None:
+        instruction = with_tags(instruction, task.name)
     instruction = respell(instruction.strip(), variant.edit_tag_spelling)
     read, shortened = instruction, ""
-    if reference is not None and reference_text is not None:
-        read = with_reference_text(instruction, reference_text)
+    if reference is not None and inputs.reference_text is not None:
+        read = with_reference_text(instruction, inputs.reference_text)
         layout, shortened = _zero_shot(variant, codec, reference, duration)
     elif source is not None:
         layout, shortened = _edit(variant, codec, task, source, duration)
@@ -142,7 +150,7 @@ def prepare(
         asked=instruction,
         instruction=read,
         layout=layout,
-        seed=seed,
+        seed=inputs.seed,
         shortened=shortened,
         outside=outside_domain(variant, instruction),
     )

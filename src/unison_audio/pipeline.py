@@ -24,6 +24,7 @@ from unison_audio.inputs import (
     FADE_IN_SECONDS,
     PEAK,
     DomainWarning,
+    ItemInputs,
     Request,
     ShortenedWarning,
     Sound,
@@ -252,7 +253,9 @@ class Unison:
             seed: Seed of the noise; the same seed gives the same sound.
             sampling: Sampling options; None takes the variant's default preset.
             on_step: Called after each step with the steps done and the steps in all.
-            **options: Fields of `SamplingParams`, such as `steps=20`, over those of `sampling`.
+            **options: Fields of `SamplingParams`, such as `steps=20`, over those of `sampling`; and
+                `task`, the name of the task, or a list of names, for instructions in free wording
+                or without tags.
 
         Returns:
             The sound, or a list of one sound for each instruction. An instruction outside the
@@ -263,6 +266,7 @@ class Unison:
                 is set and the instruction is outside the variant's domain.
         """
         # 1. Check the inputs: one set for each instruction, and the settings of every task group.
+        task = options.pop("task", None)
         params = merge_options(sampling, options)
         settings = resolve_sampling(self.variant, params)
         items = _items(
@@ -272,10 +276,11 @@ class Unison:
             reference_text=reference_text,
             duration=duration,
             seed=seed,
+            task=task,
         )
         # 2. Read the recordings, find each task, encode sources and references.
         with self._codec.use() as codec:
-            requests = [prepare(self.variant, codec, **item) for item in items]
+            requests = [prepare(self.variant, codec, *item) for item in items]
             # Each item is encoded alone, so that its latents do not depend on its neighbors.
             conditions = [self._condition(codec, request) for request in requests]
         if params.strict:
@@ -329,6 +334,7 @@ class Unison:
         *,
         regions: Sequence[Region] | None = None,
         seed: int = 0,
+        task: str | None = None,
         on_window: Callable[[int, int], None] | None = None,
         **options: Any,
     ) -> NativeAudio:
@@ -339,6 +345,7 @@ class Unison:
             source: The recording, at any rate and with any number of channels.
             regions: Seconds, from and to, outside of which no sample changes; None for everywhere.
             seed: Seed of the noise; each window has one derived from it.
+            task: The task, for an instruction in free wording or without tags.
             on_window: Called with the windows done and the windows in all.
             **options: Options of sampling, as for `generate`.
 
@@ -355,6 +362,7 @@ class Unison:
             source,
             regions=regions,
             seed=seed,
+            task=task,
             on_window=on_window,
             **options,
         )
@@ -400,13 +408,13 @@ class Unison:
 
         Args:
             instruction: Instruction with the tags of the task table.
-            **inputs: source, reference, reference_text, duration and seed, as for `generate`.
+            **inputs: source, reference, reference_text, duration, seed and task, as for `generate`.
 
         Raises:
             InputError: If an input cannot be used, or does not fit the instruction.
         """
         with self._codec.use() as codec:
-            prepare(self.variant, codec, instruction, **inputs)
+            prepare(self.variant, codec, instruction, ItemInputs(**inputs))
 
     @torch.no_grad()
     def run(
@@ -595,15 +603,15 @@ def _is_list(instruction: object) -> bool:
     return isinstance(instruction, list)
 
 
-def _items(instruction: Any, **inputs: Any) -> list[dict[str, Any]]:
-    """Inputs of each instruction, by the names of `prepare`.
+def _items(instruction: Any, **inputs: Any) -> list[tuple[Any, ItemInputs]]:
+    """Each instruction with its inputs, by the names of `ItemInputs`.
 
     Raises:
         InputError: If a list has another length than that of the instructions.
     """
     single = not _is_list(instruction)
     instructions = [instruction] if single else instruction
-    items = [{"instruction": text} for text in instructions]
+    items: list[dict[str, Any]] = [{} for _ in instructions]
     for name, value in inputs.items():
         if not isinstance(value, list):
             value = [value] * len(items)
@@ -614,7 +622,7 @@ def _items(instruction: Any, **inputs: Any) -> list[dict[str, Any]]:
             )
         for item, own in zip(items, value, strict=True):
             item[name] = own
-    return items
+    return [(text, ItemInputs(**item)) for text, item in zip(instructions, items, strict=True)]
 
 
 def _plan_batches(requests: Sequence[Request], sampling: ResolvedSampling) -> list[_Batch]:

@@ -76,11 +76,15 @@ def plan_any_length(
     if flags.region or _is_long_recording(variant, inputs.source):
         return _plan_edit(variant, instruction, output, inputs, flags)
     from unison_audio.longform.text_windows import is_long
+    from unison_audio.tasks.instructions import with_tags
 
     cloned = inputs.reference is not None
     source = inputs.source
+    speaks = inputs.task in (None, "tts", "zero_shot_tts")
+    if inputs.task is not None and speaks:
+        instruction = with_tags(instruction, inputs.task)
     if flags.text_file is not None or (
-        source is None and is_long(variant, instruction, inputs.duration, cloned)
+        source is None and speaks and is_long(variant, instruction, inputs.duration, cloned)
     ):
         return _plan_speech(variant, instruction, output, inputs, flags)
     if output == STDOUT or flags.subtitles is not None:
@@ -134,7 +138,7 @@ def _plan_edit(
         raise InputError("An edited recording keeps its own format; give a file, not -o -.")
     from unison_audio.longform.regions import check_output, edit_file, plan_edit
 
-    edit = plan_edit(variant, instruction, inputs.source, regions, inputs.seed)
+    edit = plan_edit(variant, instruction, inputs.source, regions, inputs.seed, inputs.task)
     check_output(edit, output, exact=regions is not None)
 
     def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
@@ -201,7 +205,9 @@ def _plan_one(
     from unison_audio.tasks.instructions import parse_instruction
 
     check_files(variant, instruction, inputs)
-    task = parse_instruction(instruction, inputs.source is not None, inputs.reference is not None)
+    task = parse_instruction(
+        instruction, inputs.source is not None, inputs.reference is not None, inputs.task
+    )
     events = event_cues(instruction) if task == "timed" else []
     if flags.subtitles is not None and not events and task not in ("tts", "zero_shot_tts"):
         raise InputError(

@@ -141,11 +141,16 @@ the first job runs. Rerun the same command to resume: complete jobs are skipped.
 
 
 @app.command
-def tasks() -> None:
-    """List the tasks with their instruction, inputs and share of the training batches."""
+def tasks(*, variant: Annotated[str | None, Parameter(name=["--variant"])] = None) -> None:
+    """List the tasks with their instruction, inputs and share of the training batches.
+
+    Args:
+        variant: A variant's name, a checkpoint's folder, or owner/name on the hub: shows the
+            wording that its weights were trained with; by default the paper's.
+    """
     from unison_audio.cli.listings import tasks_table
 
-    print(tasks_table())
+    print(tasks_table(variant))
 
 
 @app.command

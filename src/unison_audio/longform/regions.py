@@ -29,7 +29,7 @@ from unison_audio.longform.native_audio import (
     write_recording,
 )
 from unison_audio.longform.times import Region, check_regions
-from unison_audio.tasks.instructions import parse_instruction
+from unison_audio.tasks.instructions import parse_instruction, with_tags
 from unison_audio.tasks.table import TASKS
 from unison_audio.variants import Variant
 
@@ -51,6 +51,7 @@ def plan_edit(
     source: Source,
     regions: Sequence[Region] | None = None,
     seed: int = 0,
+    task: str | None = None,
 ) -> RegionEdit:
     """Check an edit, and cut it into windows that the variant takes.
 
@@ -60,11 +61,14 @@ def plan_edit(
         source: The recording, of any length, rate and number of channels.
         regions: Seconds, from and to, outside of which nothing changes; None for everywhere.
         seed: Window i has the seed `derive_seed(seed, i)`.
+        task: The task, where the user names it.
 
     Raises:
         InputError: If something does not fit; the message says what does.
     """
-    task = TASKS[parse_instruction(instruction, True, False)]
+    row = TASKS[parse_instruction(instruction, True, False, task)]
+    if task is not None:
+        instruction = with_tags(instruction, task)
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
         raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
     recording = open_recording(source)
@@ -78,7 +82,7 @@ def plan_edit(
         spans = [(round(start * rate), min(frames, round(stop * rate))) for start, stop in checked]
     longest = int(variant.max_seconds * rate)
     for begin, end in spans:
-        if task.group == "add_speech" and end - begin > longest:
+        if row.group == "add_speech" and end - begin > longest:
             what = recording.name if regions is None else "The region"
             raise InputError(
                 f"{what} is {(end - begin) / rate:.2f} s long and the edit puts in words, which "
@@ -86,7 +90,7 @@ def plan_edit(
             )
     # What is taken away may lie across a region's edge, so removals hear what is around it. What
     # is added must lie inside.
-    context = longest if task.group == "remove" else round(LEAST_WINDOW_SECONDS * rate)
+    context = longest if row.group == "remove" else round(LEAST_WINDOW_SECONDS * rate)
     windows = [
         window
         for span in spans
@@ -95,7 +99,7 @@ def plan_edit(
         )
     ]
     return RegionEdit(
-        instruction=instruction, task=task, recording=recording, windows=windows, seed=seed
+        instruction=instruction, task=row, recording=recording, windows=windows, seed=seed
     )
 
 
@@ -144,6 +148,7 @@ def edit_regions(
     *,
     regions: Sequence[Region] | None = None,
     seed: int = 0,
+    task: str | None = None,
     on_window: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> NativeAudio:
@@ -151,10 +156,11 @@ def edit_regions(
 
     Args:
         unison: The model.
-        instruction: As for `plan_edit`, and so `source`, `regions` and `seed`.
+        instruction: As for `plan_edit`, and so `source`, `regions`, `seed` and `task`.
         source: The recording.
         regions: Seconds, from and to.
         seed: Of the noise.
+        task: The task, where the user names it.
         on_window: Called with the windows done and the windows in all.
         **options: Of sampling, as for `Unison.generate`.
 
@@ -165,7 +171,7 @@ def edit_regions(
     Raises:
         InputError: If an input cannot be used.
     """
-    edit = plan_edit(unison.variant, instruction, source, regions, seed)
+    edit = plan_edit(unison.variant, instruction, source, regions, seed, task)
     samples = np.concatenate(list(edit_blocks(unison, edit, on_window, **options)))
     like = edit.recording
     return NativeAudio(

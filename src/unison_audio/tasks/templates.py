@@ -115,6 +115,18 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 """Task -> its templates."""
 
+RELEASE_FIRST: dict[str, str] = {
+    "edit_add": "[Edit][Audio] Mix in the sound of {Event}.",
+    "edit_remove": "[Edit][Audio] Eliminate the sound of {Event}.",
+    "edit_replace": "[Edit][Audio] Eliminate the sound of {Old}. [Edit][Audio] Add {New}.",
+    "speech_delete": "[Edit][Speech] Remove the speech.",
+    "denoise": "[Edit][Speech] Denoise the record.",
+}
+"""Task -> the template that the released weights were trained with, where it is not the paper's."""
+
+WORDINGS = ("paper", "release")
+"""Whose templates a variant's weights were trained with."""
+
 WITHOUT_GENDER: dict[str, str] = {
     '[Speech] A {gender} voice saying "{text}"': '[Speech] A voice saying "{text}"',
     '[Speech] A {gender} voice says "{text}"': '[Speech] A voice says "{text}"',
@@ -137,6 +149,22 @@ WITHOUT_GENDER: dict[str, str] = {
 """Template with a gender -> the template for clips of unknown gender (Emilia, WenetSpeech).
 
 A template that is not listed loses the placeholder alone."""
+
+
+def pool_of(task: str, wording: str = "paper") -> tuple[str, ...]:
+    """Return the templates of a task in the wording of a variant's training.
+
+    Args:
+        task: A key of `TEMPLATES`.
+        wording: One of `WORDINGS`.
+
+    Returns:
+        The pool. Its first template is the one that evaluation uses.
+    """
+    pool = TEMPLATES[task]
+    if wording == "release" and task in RELEASE_FIRST:
+        return (RELEASE_FIRST[task], *pool[1:])
+    return pool
 
 
 def render(template: str, fields: Mapping[str, Any]) -> str:

@@ -290,6 +290,7 @@ class BatchStream(IterableDataset[EncodedBatch]):
         return BuilderConfig(
             hop=self.codec.hop,
             first_template_probability=self.recipe.first_template_probability,
+            wording=self.variant.wording,
             noise_floor_dbfs=self.recipe.noise_floor_dbfs,
         )
 

@@ -117,7 +117,7 @@ def build_test_set(
             settings={
                 "material": recordings.name,
                 "counts": {key: full[key] for key in kind.counts},
-                "form": vars(spec),
+                "form": spec.stored,
             },
             inputs=recordings.inputs(sounds=kind.sounds, voices=kind.voices),
         ),
