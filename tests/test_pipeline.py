@@ -517,7 +517,7 @@ def test_a_checkpoint_comes_back_as_it_was(tiny_checkpoint: Path, tmp_path: Path
     assert torch.isfinite(expected.waveform).all()
     assert not torch.allclose(expected.waveform, unison.generate(TTS + "!", duration=1.0).waveform)
     unison.save_pretrained(tmp_path / "copy")
-    names = {"config.json", "model.safetensors", "codec.json", "codec.safetensors"}
+    names = {"config.json", "model.safetensors", "codec.json", "codec.safetensors", "README.md"}
     assert {file.name for file in (tmp_path / "copy").iterdir()} == names
     again = Unison.from_pretrained(tmp_path / "copy").generate(TTS, duration=1.0)
     assert same(expected, again)

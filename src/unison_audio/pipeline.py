@@ -38,6 +38,7 @@ from unison_audio.longform.times import Region
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.rerank import denoising_error
 from unison_audio.model.sampling import ModelInputs, sample
+from unison_audio.model_card import CardInfo
 from unison_audio.preserve import preserve_source
 from unison_audio.release_inputs import batch_source, dithered, sampled_frames
 from unison_audio.sampling_params import (
@@ -157,37 +158,48 @@ class Unison:
         return unison
 
     def save_pretrained(
-        self, directory: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        dtype: torch.dtype = torch.float32,
+        card: CardInfo | None = None,
     ) -> None:
-        """Write a checkpoint that `from_pretrained` loads, nano's codec included.
+        """Write a checkpoint that `from_pretrained` loads, nano's codec and a model card included.
 
         Args:
             directory: Folder to write to; made if missing.
             dtype: Type of the backbone's weights in the file, float32 or float16. The nano codec
                 is always stored as float16.
+            card: License, data and results for the model card. A card by hand stays.
 
         Raises:
             InputError: If a weight is not finite in that type.
         """
-        checkpoint.save(directory, self.variant, self.backbone, dtype=dtype)
+        checkpoint.save(directory, self.variant, self.backbone, dtype=dtype, card=card)
         if isinstance(self.codec, NanoCodec):
             codecs.save_nano_codec(Path(directory), self.codec)
 
     def push_to_hub(
-        self, repo_id: str, *, private: bool = False, dtype: torch.dtype = torch.float32
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        dtype: torch.dtype = torch.float32,
+        card: CardInfo | None = None,
     ) -> str:
         """Upload a checkpoint, as `save_pretrained` writes it, to the Hugging Face hub.
 
         Args:
             repo_id: `owner/name`; the repository is made if it is missing.
             private: Whether a new repository is hidden from others.
-            dtype: As for `save_pretrained`.
+            dtype: As for `save_pretrained`, and so `card`.
+            card: License, data and results for the model card.
 
         Returns:
             The address of the commit.
         """
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, dtype=dtype)
+            self.save_pretrained(folder, dtype=dtype, card=card)
             message = f"Upload {self.variant.name}"
             return checkpoint.upload(folder, repo_id, message=message, private=private)
 

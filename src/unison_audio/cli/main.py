@@ -234,6 +234,27 @@ def download(
     print(f"All that {found.name} needs from the network is here.")
 
 
+@app.command
+def export(
+    checkpoint: str,
+    /,
+    *,
+    output: Output,
+    form: Annotated[str, Parameter(name=["--format"])] = "diffusers",
+) -> None:
+    """Write a checkpoint as a folder that another library loads.
+
+    Args:
+        checkpoint: A variant's name, a checkpoint's folder, or owner/name on the hub.
+        output: The folder to write to.
+        form: diffusers, for DiffusionPipeline.from_pretrained.
+    """
+    from unison_audio.diffusers_export import export
+
+    export(checkpoint, output, form)
+    print(f"The folder is {output}.")
+
+
 @app.command(name="import-release")
 def import_release(
     weights: str,

@@ -125,7 +125,7 @@ class OwnClipStream(BatchStream):
     def sample_batch(
         self, task: str, count: int, seconds: float, generator: torch.Generator
     ) -> TaskBatch:
-        """Builds items for samples as `BatchStream` does; of pairs where the clips do not suffice."""
+        """Builds items for samples, of pairs where the clips do not suffice."""
         clips = self.source.clips if isinstance(self.source, CorpusInMemory) else None
         if clips is None or task in buildable_tasks(clips):
             return super().sample_batch(task, count, seconds, generator)
