@@ -101,5 +101,5 @@ class UnisonPipeline(DiffusionPipeline):
             inputs["guidance_scale"] = guidance_scale
         made: Audio | list[Audio] = self.unison.unison.generate(prompt, **inputs)
         sounds = made if isinstance(made, list) else [made]
-        audios = [sound.waveform.numpy() for sound in sounds]
+        audios: Any = [sound.waveform.numpy() for sound in sounds]  # of any lengths
         return AudioPipelineOutput(audios=audios) if return_dict else (audios,)
