@@ -67,7 +67,7 @@ def test_there_and_back(fusion: str, tmp_path: Path) -> None:
     assert variant == tiny_variant(fusion)
     assert not loaded.training
     assert len({p.stat().st_mode for p in tmp_path.iterdir()}) == 1
-    assert {p.name for p in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    assert {p.name for p in tmp_path.iterdir()} == {"README.md", "config.json", "model.safetensors"}
     for (name, ours), theirs in zip(backbone.named_parameters(), loaded.parameters(), strict=True):
         assert torch.equal(ours, theirs), name
         assert ours.requires_grad == theirs.requires_grad, name

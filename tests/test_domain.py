@@ -182,6 +182,8 @@ def test_mentions() -> None:
     assert (found.texts, [s.strip() for s in found.sounds]) == (("go",), ["rain"])
     assert mentions("[Edit][Speech] Remove the noise").sounds == ()
     assert mentions("[Speech with voice] red dog").texts == ("red dog",)
+    whole = 'He said "red, go" twice'
+    assert mentions(f"[Speech with voice] {whole}").texts == (whole,)
 
 
 def test_a_text_must_fit_the_duration() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import re
 import shlex
 import shutil
@@ -21,6 +22,14 @@ from unison_audio.cli import main as cli
 from unison_audio.codecs import mmaudio_weights as mmaudio_files
 from unison_audio.codecs.mmaudio import CONFIGS
 from unison_audio.downloads import needed_downloads
+from unison_audio.evaluation.baselines import SDEdit, Zeta
+from unison_audio.evaluation.systems import UnisonSystem
+from unison_audio.evaluation.test_sets.manifest import (
+    RenderedItem,
+    TestItem,
+    TestSetAbout,
+    write_test_set,
+)
 from unison_audio.loading import LoadOptions, open_frozen
 from unison_audio.model.config import BackboneConfig
 from unison_audio.pipeline import Unison
@@ -28,7 +37,10 @@ from unison_audio.release_files import RELEASE_FOLDERS
 from unison_audio.tasks.table import TaskBatch
 from unison_audio.text.prompt import ChatPrompt
 from unison_audio.training.batches import BatchStream
+from unison_audio.training.configs import FinetuneConfig
+from unison_audio.training.finetune import finetune
 from unison_audio.training.recipes import base_recipe
+from unison_audio.training.run import RunOutput
 
 GUIDE = Path(__file__).parents[1] / "docs" / "full-size.md"
 CODECS = {"d20-44k": "mmaudio-44k", "d24-16k": "mmaudio-16k"}
@@ -238,7 +250,43 @@ def test_every_path_reads_the_same_tokens(files: Path, monkeypatch: pytest.Monke
         unison.text_encoder.encode([spelling])  # as the baselines do
         stream.encode(dataclasses.replace(batch, instructions=[spelling]))
     assert len(read) == 12
-    assert all(one == tokens(unison.text_encoder.prompt, wants) for one in read)
+    prompt = unison.text_encoder.prompt
+    assert all(one == tokens(prompt, wants) for one in read)
+
+    # The evaluation engine asks with the item's instruction; the baselines describe its sounds.
+    item = TestItem(
+        id="rain",
+        set="audio-editing",
+        task="edit_remove",
+        instruction="[Edit][Audio] Remove rain",
+        caption="a dog",
+        source_caption="a dog and rain",
+        seconds=source.shape[1] / 16_000,
+    )
+    about = TestSetAbout(name="audio-editing", sample_rate=16_000, seed=0, settings={}, inputs={})
+    rendered = RenderedItem(item=item, sounds={"source": source[0], "target": source[0]})
+    test_set = write_test_set(files / "set", about, [rendered])
+    described = [f"[Audio] {caption}" for caption in (item.source_caption, item.caption)]
+    for system, instructions in (
+        (UnisonSystem(unison), [wants]),
+        (SDEdit(unison, steps=2), described[1:]),
+        (Zeta(unison, steps=2), described),
+    ):
+        read.clear()
+        system.generate(test_set, test_set.items)
+        assert read == [tokens(prompt, text) for text in instructions]
+
+    # Fine-tuning on a pair, with the command's own stream of batches.
+    for name in ("before", "after"):
+        soundfile.write(files / f"{name}.wav", source[0].numpy(), 16_000)
+    pair = {"audio": "after.wav", "source": "before.wav"}
+    pair["instruction"] = "[edit][audio] Remove rain"
+    (files / "own.jsonl").write_text(json.dumps(pair) + "\n")
+    read.clear()
+    config, run = FinetuneConfig(steps=1, items=1, rank=2), RunOutput(folder=files / "run")
+    finetune(str(files / "d24"), files / "own.jsonl", run, config=config)
+    assert read
+    assert all(one == tokens(prompt, wants) for one in read)
 
 
 @pytest.mark.parametrize("low_memory", [False, True])

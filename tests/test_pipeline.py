@@ -107,6 +107,21 @@ def test_every_input_matters(tiny: Unison) -> None:
         assert not torch.allclose(base.waveform, other.waveform, rtol=1e-2, atol=1e-6)
 
 
+def test_free_wording_where_the_task_is_named(tiny: Unison) -> None:
+    source, free = (noise(1.0), RATE), "I never want to hear rain again"
+    named = tiny.generate(free, source=source, task="edit_remove")
+    assert named.task == "edit_remove"
+    assert same(named, tiny.generate(f"[Edit][Audio] {free}", source=source, task="edit_remove"))
+    both = tiny.generate([free, TTS], source=[source, None], task=["edit_remove", None])
+    assert [sound.task for sound in both] == ["edit_remove", "tts"]
+    tiny.check(free, source=source, task="edit_remove")
+    edited = tiny.edit(free, source, task="edit_remove")
+    assert edited.samples.shape[0] == RATE
+    for given in ({}, {"task": "edit_undo"}, {"task": "tts"}, {"task": 3}):
+        with pytest.raises(InputError):
+            tiny.generate(free, source=source, **given)
+
+
 @pytest.mark.parametrize("at_once", [2, 16])
 def test_a_list_gives_what_single_calls_give(
     tiny: Unison, at_once: int, monkeypatch: pytest.MonkeyPatch
@@ -320,9 +335,16 @@ def test_the_words_of_the_reference_reach_the_model(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_long_reference_is_cut_and_said_so() -> None:
-    with pytest.warns(ShortenedWarning, match=r"4\.00 s long; only its beginning") as caught:
+    expected = r"4\.00 s long; only its beginning is used, up to 3\.00 s of the recording"
+    with pytest.warns(ShortenedWarning, match=expected) as caught:
         result = leading(0.5).generate(CLONE, reference=(noise(4.0), RATE), reference_text="go")
     assert caught[0].filename == __file__
+    # A silence before the cut is found, and the silence before the words counts in its place.
+    quiet = noise(4.0)
+    quiet[round(2.6 * RATE) : round(2.8 * RATE)] = 0
+    given = torch.cat([torch.zeros(RATE), quiet])
+    with pytest.warns(ShortenedWarning, match=r"up to 3\.80 s of the recording"):
+        leading(0.5).generate(CLONE, reference=(given, RATE), reference_text="go")
     assert 1.0 <= result.seconds <= 2.0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -495,7 +517,7 @@ def test_a_checkpoint_comes_back_as_it_was(tiny_checkpoint: Path, tmp_path: Path
     assert torch.isfinite(expected.waveform).all()
     assert not torch.allclose(expected.waveform, unison.generate(TTS + "!", duration=1.0).waveform)
     unison.save_pretrained(tmp_path / "copy")
-    names = {"config.json", "model.safetensors", "codec.json", "codec.safetensors"}
+    names = {"config.json", "model.safetensors", "codec.json", "codec.safetensors", "README.md"}
     assert {file.name for file in (tmp_path / "copy").iterdir()} == names
     again = Unison.from_pretrained(tmp_path / "copy").generate(TTS, duration=1.0)
     assert same(expected, again)

@@ -47,6 +47,7 @@ def test_the_checkpoint_is_an_ordinary_one(name: str, fusion: str, tmp_path: Pat
     variant, backbone = checkpoint.load(tmp_path / "out")
     assert variant.system_prompt == "Listen well.\nThen speak."
     assert variant.edit_tag_spelling == "[Edit] [Audio]"
+    assert variant.wording == "release"
     expected = golden_backbone(fusion).state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in backbone.state_dict().items())
 

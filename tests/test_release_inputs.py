@@ -149,7 +149,7 @@ def test_a_source_of_the_whole_length_loses_less_than_a_frame_and_says_so(unison
 def test_without_the_fields_nothing_is_changed() -> None:
     variant = released(sample_seconds=0.0, source_rms=0.0, dither=0.0)
     codec, source = FloorCodec(), noise(1.0)
-    layout = inputs.prepare(variant, codec, DELETE, source=(source, RATE)).layout
+    layout = inputs.prepare(variant, codec, DELETE, inputs.ItemInputs(source=(source, RATE))).layout
     assert layout.frames == 16
     same, gains = batch_source(variant, TASKS["speech_delete"], source[None], [0])
     assert torch.equal(same[0], source)

@@ -220,8 +220,8 @@ def frame_levels(waveform: Tensor, frame: int) -> Tensor:
     return 10.0 * torch.log10((energy / sizes).clamp_min(1e-20))
 
 
-def trim_silence(waveform: Tensor, sample_rate: int, threshold_db: float = -40.0) -> Tensor:
-    """Cut silence off both ends.
+def sound_span(waveform: Tensor, sample_rate: int, threshold_db: float = -40.0) -> tuple[int, int]:
+    """Find the first and the last sample that are not silence.
 
     Args:
         waveform: (samples,).
@@ -229,15 +229,30 @@ def trim_silence(waveform: Tensor, sample_rate: int, threshold_db: float = -40.0
         threshold_db: What counts as silence, relative to the loudest frame.
 
     Returns:
-        The stretch from the first to the last frame above the threshold; nothing, (0,), of a
-        waveform that is silent throughout.
+        Start and end of the stretch from the first to the last frame above the threshold; (0, 0)
+        for a waveform that is silent throughout.
     """
     if waveform.numel() == 0 or float(rms(waveform)) < SILENCE_RMS:
-        return waveform[:0]
+        return 0, 0
     frame = max(1, round(0.01 * sample_rate))
     levels = frame_levels(waveform, frame)
     loud = torch.nonzero(levels >= levels.max() + threshold_db).flatten()
-    return waveform[int(loud[0]) * frame : (int(loud[-1]) + 1) * frame]
+    return int(loud[0]) * frame, min((int(loud[-1]) + 1) * frame, waveform.shape[0])
+
+
+def trim_silence(waveform: Tensor, sample_rate: int, threshold_db: float = -40.0) -> Tensor:
+    """Cut silence off both ends, as `sound_span` finds them.
+
+    Args:
+        waveform: (samples,).
+        sample_rate: Samples per second.
+        threshold_db: What counts as silence, relative to the loudest frame.
+
+    Returns:
+        The stretch between; nothing, (0,), of a waveform that is silent throughout.
+    """
+    start, end = sound_span(waveform, sample_rate, threshold_db)
+    return waveform[start:end]
 
 
 @dataclass(frozen=True, eq=False)

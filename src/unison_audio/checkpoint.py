@@ -24,6 +24,7 @@ from unison_audio.checkpoint_files import (
 )
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model_card import CardInfo, file_metadata, write_card
 from unison_audio.variants import Variant
 
 DISK_TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -35,8 +36,9 @@ def save(
     backbone: UnisonBackbone,
     *,
     dtype: torch.dtype = torch.float32,
+    card: CardInfo | None = None,
 ) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint and its model card.
 
     Both files are complete on the disk before either takes its place, the config last: an
     interrupted save leaves what was there before, and never half a file. Other files in the
@@ -47,6 +49,7 @@ def save(
         variant: the configuration to store.
         backbone: the weights to store.
         dtype: type of the weights in the file, float32, bfloat16 or float16.
+        card: what the model card says besides the facts of the config. A card by hand stays.
 
     Raises:
         InputError: if the backbone is not of that variant, the type is another one, or a weight
@@ -73,7 +76,7 @@ def save(
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".incomplete-") as temporary:
         files = [Path(temporary, WEIGHTS_FILE), Path(temporary, CONFIG_FILE)]
-        save_file(weights, files[0], metadata={"format": "pt"})
+        save_file(weights, files[0], metadata=file_metadata(variant))
         files[1].write_text(config_text(variant), "utf-8")
         # safetensors lets only the owner read its file; the config's mode follows the umask.
         files[0].chmod(files[1].stat().st_mode)
@@ -82,6 +85,7 @@ def save(
                 os.fsync(written.fileno())
         for file in files:
             file.replace(directory / file.name)
+    write_card(directory, variant, card)
 
 
 def load(

@@ -10,7 +10,7 @@ from unison_audio import audio_files
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.model.guidance import is_number
-from unison_audio.tasks.instructions import parse_instruction
+from unison_audio.tasks.instructions import parse_instruction, with_tags
 from unison_audio.tasks.table import TASKS, Task
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ class FileInputs:
     """Length of the result in seconds; by default that of the source, or the variant's default."""
     seed: int = 0
     """Seed of the noise; the same seed gives the same sound."""
+    task: str | None = None
+    """The task, for an instruction in free wording or without tags; by default its tags and verbs
+    determine it."""
 
 
 def check_files(
@@ -49,7 +52,7 @@ def check_files(
     Raises:
         InputError: If an input does not fit.
     """
-    check_item(
+    task = check_item(
         variant,
         instruction,
         has_source=inputs.source is not None,
@@ -57,7 +60,10 @@ def check_files(
         reference_text=inputs.reference_text,
         duration=inputs.duration,
         seed=inputs.seed,
+        named_task=inputs.task,
     )
+    if inputs.task is not None:
+        instruction = with_tags(instruction, task.name)
     seconds = variant.default_seconds
     if inputs.source is not None:
         seconds = audio_files.seconds(inputs.source)
@@ -79,6 +85,7 @@ def check_item(
     reference_text: str | None,
     duration: float | None,
     seed: int,
+    named_task: str | None = None,
 ) -> Task:
     """Check the request of one item without its recordings.
 
@@ -90,6 +97,7 @@ def check_item(
         reference_text: The words of the reference.
         duration: Length of the result in seconds.
         seed: Seed of the noise.
+        named_task: The task, where the user names it.
 
     Returns:
         The task that the instruction asks for.
@@ -99,7 +107,9 @@ def check_item(
     """
     if not isinstance(instruction, str):
         raise InputError(f"The instruction is {instruction!r}; it must be a text.")
-    task = TASKS[parse_instruction(instruction, has_source, has_reference)]
+    if named_task is not None and not isinstance(named_task, str):
+        raise InputError(f"The task is {named_task!r}; it must be one of {', '.join(TASKS)}.")
+    task = TASKS[parse_instruction(instruction, has_source, has_reference, named_task)]
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
         raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
     if duration is not None and not (is_number(duration) and 0 < duration <= variant.max_seconds):

@@ -16,8 +16,9 @@ from unison_audio.codecs.table import AudioCodec
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.release_inputs import sampled_frames, source_gain, to_length
-from unison_audio.tasks.instructions import respell, with_reference_text
+from unison_audio.tasks.instructions import respell, with_tags
 from unison_audio.tasks.reference import frame_edge, prepare_reference
+from unison_audio.tasks.reference_text import with_reference_text
 from unison_audio.tasks.table import Task
 from unison_audio.variants import Variant
 
@@ -32,6 +33,9 @@ PEAK = 0.99
 
 REFERENCE_SECONDS = 3.0
 """Longest reference; the rest of a longer one is not used (paper section 3.6)."""
+
+REFERENCE_SILENCE_SECONDS = 0.1
+"""Silence after the reference, before the new speech."""
 
 MIN_ZERO_SHOT_SECONDS = 1.0
 """Shortest new speech that must fit beside a reference."""
@@ -86,28 +90,32 @@ class Request:
     """Parts of the instruction outside the variant's domain."""
 
 
-def prepare(
-    variant: Variant,
-    codec: AudioCodec,
-    instruction: str,
-    *,
-    source: Sound | None = None,
-    reference: Sound | None = None,
-    reference_text: str | None = None,
-    duration: float | None = None,
-    seed: int = 0,
-) -> Request:
+@dataclass(frozen=True, kw_only=True)
+class ItemInputs:
+    """The inputs of one item besides its instruction."""
+
+    source: Sound | None = None
+    """The recording to edit."""
+    reference: Sound | None = None
+    """The recording of the voice to speak in."""
+    reference_text: str | None = None
+    """The words of the reference."""
+    duration: float | None = None
+    """Seconds of the result; None for the source's length, or the variant's default."""
+    seed: int = 0
+    """Seed of the noise."""
+    task: str | None = None
+    """The task, where the user names it."""
+
+
+def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemInputs) -> Request:
     """Check and prepare the inputs of one item (paper section 3.3; zero-shot: section 3.6).
 
     Args:
         variant: The variant that will run it.
         codec: The variant's codec.
         instruction: Instruction with the tags of the task table.
-        source: The recording to edit.
-        reference: The recording of the voice to speak in.
-        reference_text: The words of the reference.
-        duration: Seconds of the result; None for the source's length, or the variant's default.
-        seed: Seed of the noise.
+        inputs: Its other inputs.
 
     Returns:
         The request.
@@ -115,19 +123,23 @@ def prepare(
     Raises:
         InputError: If an input does not fit.
     """
+    source, reference, duration = inputs.source, inputs.reference, inputs.duration
     task = check_item(
         variant,
         instruction,
         has_source=source is not None,
         has_reference=reference is not None,
-        reference_text=reference_text,
+        reference_text=inputs.reference_text,
         duration=duration,
-        seed=seed,
+        seed=inputs.seed,
+        named_task=inputs.task,
     )
+    if inputs.task is not None:
+        instruction = with_tags(instruction, task.name)
     instruction = respell(instruction.strip(), variant.edit_tag_spelling)
     read, shortened = instruction, ""
-    if reference is not None and reference_text is not None:
-        read = with_reference_text(instruction, reference_text)
+    if reference is not None and inputs.reference_text is not None:
+        read = with_reference_text(instruction, inputs.reference_text)
         layout, shortened = _zero_shot(variant, codec, reference, duration)
     elif source is not None:
         layout, shortened = _edit(variant, codec, task, source, duration)
@@ -141,7 +153,7 @@ def prepare(
         asked=instruction,
         instruction=read,
         layout=layout,
-        seed=seed,
+        seed=inputs.seed,
         shortened=shortened,
         outside=outside_domain(variant, instruction),
     )
@@ -225,8 +237,12 @@ def _zero_shot(
     """Put empty frames for the new speech after the reference; a warning if that was shortened."""
     rate = variant.sample_rate
     # Silence around the words takes room from the new speech; training references have none.
-    waveform = audio.trim_silence(read_sound(reference, "reference", rate), rate)
-    head = prepare_reference(waveform, rate, max_seconds=REFERENCE_SECONDS)
+    recording = read_sound(reference, "reference", rate)
+    start, end = audio.sound_span(recording, rate)
+    waveform = recording[start:end]
+    head = prepare_reference(
+        waveform, rate, max_seconds=REFERENCE_SECONDS, silence_seconds=REFERENCE_SILENCE_SECONDS
+    )
     if not variant.source_rms:  # the release has no peak limit: its mel front end clamps
         head = head * min(1.0, PEAK / float(head.abs().max()))
     edge = frame_edge(head.shape[0], codec.hop)
@@ -244,9 +260,10 @@ def _zero_shot(
         )
     shortened = ""
     if waveform.shape[0] > REFERENCE_SECONDS * rate:
+        cut = (start + head.shape[0]) / rate - REFERENCE_SILENCE_SECONDS
         shortened = (
-            f"The reference is {waveform.shape[0] / rate:.2f} s long; only its beginning of at "
-            f"most {REFERENCE_SECONDS:.0f} s is used, so the reference text must be what is said "
+            f"The reference is {waveform.shape[0] / rate:.2f} s long; only its beginning is used, "
+            f"up to {cut:.2f} s of the recording, so the reference text must be what is said up to "
             "there."
         )
     if variant.sample_seconds:

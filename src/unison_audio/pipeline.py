@@ -24,6 +24,7 @@ from unison_audio.inputs import (
     FADE_IN_SECONDS,
     PEAK,
     DomainWarning,
+    ItemInputs,
     Request,
     ShortenedWarning,
     Sound,
@@ -37,6 +38,7 @@ from unison_audio.longform.times import Region
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.rerank import denoising_error
 from unison_audio.model.sampling import ModelInputs, sample
+from unison_audio.model_card import CardInfo
 from unison_audio.preserve import preserve_source
 from unison_audio.release_inputs import batch_source, dithered, sampled_frames
 from unison_audio.sampling_params import (
@@ -156,37 +158,48 @@ class Unison:
         return unison
 
     def save_pretrained(
-        self, directory: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        dtype: torch.dtype = torch.float32,
+        card: CardInfo | None = None,
     ) -> None:
-        """Write a checkpoint that `from_pretrained` loads, nano's codec included.
+        """Write a checkpoint that `from_pretrained` loads, nano's codec and a model card included.
 
         Args:
             directory: Folder to write to; made if missing.
             dtype: Type of the backbone's weights in the file, float32 or float16. The nano codec
                 is always stored as float16.
+            card: License, data and results for the model card. A card by hand stays.
 
         Raises:
             InputError: If a weight is not finite in that type.
         """
-        checkpoint.save(directory, self.variant, self.backbone, dtype=dtype)
+        checkpoint.save(directory, self.variant, self.backbone, dtype=dtype, card=card)
         if isinstance(self.codec, NanoCodec):
             codecs.save_nano_codec(Path(directory), self.codec)
 
     def push_to_hub(
-        self, repo_id: str, *, private: bool = False, dtype: torch.dtype = torch.float32
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        dtype: torch.dtype = torch.float32,
+        card: CardInfo | None = None,
     ) -> str:
         """Upload a checkpoint, as `save_pretrained` writes it, to the Hugging Face hub.
 
         Args:
             repo_id: `owner/name`; the repository is made if it is missing.
             private: Whether a new repository is hidden from others.
-            dtype: As for `save_pretrained`.
+            dtype: As for `save_pretrained`, and so `card`.
+            card: License, data and results for the model card.
 
         Returns:
             The address of the commit.
         """
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, dtype=dtype)
+            self.save_pretrained(folder, dtype=dtype, card=card)
             message = f"Upload {self.variant.name}"
             return checkpoint.upload(folder, repo_id, message=message, private=private)
 
@@ -252,7 +265,9 @@ class Unison:
             seed: Seed of the noise; the same seed gives the same sound.
             sampling: Sampling options; None takes the variant's default preset.
             on_step: Called after each step with the steps done and the steps in all.
-            **options: Fields of `SamplingParams`, such as `steps=20`, over those of `sampling`.
+            **options: Fields of `SamplingParams`, such as `steps=20`, over those of `sampling`; and
+                `task`, the name of the task, or a list of names, for instructions in free wording
+                or without tags.
 
         Returns:
             The sound, or a list of one sound for each instruction. An instruction outside the
@@ -263,6 +278,7 @@ class Unison:
                 is set and the instruction is outside the variant's domain.
         """
         # 1. Check the inputs: one set for each instruction, and the settings of every task group.
+        task = options.pop("task", None)
         params = merge_options(sampling, options)
         settings = resolve_sampling(self.variant, params)
         items = _items(
@@ -272,10 +288,11 @@ class Unison:
             reference_text=reference_text,
             duration=duration,
             seed=seed,
+            task=task,
         )
         # 2. Read the recordings, find each task, encode sources and references.
         with self._codec.use() as codec:
-            requests = [prepare(self.variant, codec, **item) for item in items]
+            requests = [prepare(self.variant, codec, *item) for item in items]
             # Each item is encoded alone, so that its latents do not depend on its neighbors.
             conditions = [self._condition(codec, request) for request in requests]
         if params.strict:
@@ -330,6 +347,7 @@ class Unison:
         regions: Sequence[Region] | None = None,
         seed: int = 0,
         extract: bool = False,
+        task: str | None = None,
         on_window: Callable[[int, int], None] | None = None,
         **options: Any,
     ) -> NativeAudio:
@@ -341,6 +359,7 @@ class Unison:
             regions: Seconds, from and to, outside of which no sample changes; None for everywhere.
             seed: Seed of the noise; each window has one derived from it.
             extract: Whether the result is what a removal takes away, instead of what it leaves.
+            task: The task, for an instruction in free wording or without tags.
             on_window: Called with the windows done and the windows in all.
             **options: Options of sampling, as for `generate`.
 
@@ -358,6 +377,7 @@ class Unison:
             regions=regions,
             seed=seed,
             extract=extract,
+            task=task,
             on_window=on_window,
             **options,
         )
@@ -403,13 +423,13 @@ class Unison:
 
         Args:
             instruction: Instruction with the tags of the task table.
-            **inputs: source, reference, reference_text, duration and seed, as for `generate`.
+            **inputs: source, reference, reference_text, duration, seed and task, as for `generate`.
 
         Raises:
             InputError: If an input cannot be used, or does not fit the instruction.
         """
         with self._codec.use() as codec:
-            prepare(self.variant, codec, instruction, **inputs)
+            prepare(self.variant, codec, instruction, ItemInputs(**inputs))
 
     @torch.no_grad()
     def run(
@@ -598,15 +618,15 @@ def _is_list(instruction: object) -> bool:
     return isinstance(instruction, list)
 
 
-def _items(instruction: Any, **inputs: Any) -> list[dict[str, Any]]:
-    """Inputs of each instruction, by the names of `prepare`.
+def _items(instruction: Any, **inputs: Any) -> list[tuple[Any, ItemInputs]]:
+    """Each instruction with its inputs, by the names of `ItemInputs`.
 
     Raises:
         InputError: If a list has another length than that of the instructions.
     """
     single = not _is_list(instruction)
     instructions = [instruction] if single else instruction
-    items = [{"instruction": text} for text in instructions]
+    items: list[dict[str, Any]] = [{} for _ in instructions]
     for name, value in inputs.items():
         if not isinstance(value, list):
             value = [value] * len(items)
@@ -617,7 +637,7 @@ def _items(instruction: Any, **inputs: Any) -> list[dict[str, Any]]:
             )
         for item, own in zip(items, value, strict=True):
             item[name] = own
-    return items
+    return [(text, ItemInputs(**item)) for text, item in zip(instructions, items, strict=True)]
 
 
 def _plan_batches(requests: Sequence[Request], sampling: ResolvedSampling) -> list[_Batch]:

@@ -302,6 +302,7 @@ def _release_inputs(variant: Variant, seconds: float | None) -> dict[str, Any]:
         "default_seconds": min(variant.default_seconds, seconds),
         "zero_shot_seconds": min(variant.zero_shot_seconds, seconds),
         "source_rms": RELEASE_RMS,
+        "wording": "release",
         "dither": RELEASE_DITHER if variant.sample_rate <= DITHERED_RATE else 0.0,
     }
 

@@ -6,6 +6,7 @@ from unison_audio.domain import Domain
 from unison_audio.errors import InputError
 from unison_audio.model.config import FUSIONS, BackboneConfig
 from unison_audio.model.solvers import SOLVERS
+from unison_audio.tasks.templates import WORDINGS
 
 EDIT_TAG_SPELLINGS = ("[Edit][Audio]", "[Edit] [Audio]")
 
@@ -87,6 +88,8 @@ class Variant:
     velocity there is arbitrary; the release follows it all the same."""
     edit_tag_spelling: str = "[Edit][Audio]"
     """Spelling of an edit's tags in training: `[Edit][Audio]` or `[Edit] [Audio]`."""
+    wording: str = "paper"
+    """Whose templates the weights were trained with: `paper`, or `release` for imported weights."""
     system_prompt: str = ""
     """System prompt around every instruction, for text encoders that take one."""
     text_window: int = 0
@@ -137,6 +140,9 @@ class Variant:
                 f"edit_tag_spelling is {self.edit_tag_spelling!r}; "
                 f"use {' or '.join(map(repr, EDIT_TAG_SPELLINGS))}."
             )
+
+        if self.wording not in WORDINGS:
+            raise InputError(f"wording is {self.wording!r}; use {' or '.join(WORDINGS)}.")
 
     @property
     def latent_channels(self) -> int:

@@ -58,6 +58,24 @@ def test_the_whole_command_with_the_real_text_encoder(
     assert audio_files.seconds(out) == 1.0
 
 
+def test_a_named_task_takes_free_wording(
+    tiny: Unison, tiny_checkpoint: Path, stub_text: None, tmp_path: Path
+) -> None:
+    free, source = "I never want to hear rain again", tone_file(tmp_path / "source.wav", 1.0, RATE)
+    job = {"instruction": free, "source": source.name, "task": "edit_remove", "steps": 2}
+    (tmp_path / "jobs.jsonl").write_text(json.dumps(job) + "\n")
+    weights = ("--variant", tiny_checkpoint)
+    out = tmp_path / "x.wav"
+    given = ("--source", source, "--steps", 2, "-o", out)
+    assert run("generate", free, *given, *weights) == 2
+    assert run("generate", free, *given, *weights, "--task", "edit_remove") == 0
+    assert run("batch", tmp_path / "jobs.jsonl", "-o", tmp_path / "all", *weights) == 0
+    expected = tiny.generate(free, source=source, steps=2, task="edit_remove")
+    for file in (out, tmp_path / "all" / "0001.wav"):
+        written = audio.load(file, sample_rate=RATE)
+        np.testing.assert_allclose(written, expected.waveform, atol=1e-4)
+
+
 @pytest.mark.parametrize("suffix", list(audio_files.FORMATS))
 def test_generate_writes_what_the_library_gives(
     suffix: str, tiny: Unison, tiny_checkpoint: Path, stub_text: None, tmp_path: Path
@@ -246,6 +264,31 @@ def test_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"{task.stage2_probability:.1%}" in line
     assert "21.4%" in lines[2]  # 0.15 of the 0.70 of generation
     assert "reference + reference text" in lines[3]
+
+
+def test_tasks_are_listed_in_the_wording_of_a_variant(
+    tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_checkpoint / "config.json"
+    values = json.loads(config.read_text())
+    try:
+        changed = {**values, "wording": "release", "edit_tag_spelling": "[Edit] [Audio]"}
+        config.write_text(json.dumps(changed))
+        assert run("tasks", "--variant", tiny_checkpoint) == 0
+    finally:
+        config.write_text(json.dumps(values, indent=2) + "\n")
+    listed = capsys.readouterr().out
+    for wording in (
+        "[Edit] [Audio] Mix in the sound of {Event}.",
+        "[Edit] [Audio] Eliminate the sound of {Old}. [Edit] [Audio] Add {New}.",
+        "[Edit] [Speech] Denoise the record.",
+        '[Edit] [Speech] Change speech to "{new}"',
+    ):
+        assert f"  {wording}\n" in listed
+    assert run("tasks", "--variant", "nano") == 0
+    nano = capsys.readouterr().out
+    assert run("tasks") == 0
+    assert capsys.readouterr().out == nano
 
 
 def test_variants_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -332,6 +332,9 @@ def test_forms_of_variants() -> None:
         22,
     )
     assert (nano.sample_rate, nano.seconds, nano.timed_seconds) == (16_000, 2.56, 5.12)
+    assert "wording" not in nano.stored  # older sets stay those of this spec
+    released = TestSetSpec.of(dataclasses.replace(VARIANTS["d20-44k"], wording="release"))
+    assert released.stored == {**full.stored, "wording": "release"}
 
 
 def test_seeds_depend_on_every_part() -> None:

@@ -288,6 +288,7 @@ def saved_checkpoint(variant: str, folder: Path) -> None:
     tiny = _tiny_variant(variant)
     checkpoint.save(folder, tiny, _tiny_backbone(tiny))
     assert checkpoint.load(folder)[0] == tiny
+    (folder / "README.md").unlink()  # the model card is prose, not a stored format
 
 
 def full_size(variant: str) -> dict[str, list[int]]:

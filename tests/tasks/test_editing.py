@@ -1,6 +1,10 @@
+import re
+
 import numpy as np
 import pytest
 import torch
+
+from unison_audio.tasks.instructions import parse_instruction
 
 RATE = 8000
 
@@ -152,3 +156,20 @@ def test_the_same_noise_lies_under_source_and_target(build):
     assert torch.equal(never.source, quiet.source)
     spoken = build("tts", 3, noise_floor_dbfs=(-60.0, -50.0), noise_floor_probability=1.0)
     assert torch.equal(spoken.target, build("tts", 3).target)
+
+
+def test_the_wording_of_the_released_weights(build):
+    texts = {
+        name: build(name, first_template_probability=1.0, wording="release").instructions[0]
+        for name in ("edit_add", "edit_remove", "edit_replace", "speech_delete", "denoise")
+    }
+    assert re.fullmatch(r"\[Edit\]\[Audio\] Mix in the sound of [A-Z].*\.", texts["edit_add"])
+    assert re.fullmatch(r"\[Edit\]\[Audio\] Eliminate the sound of [A-Z].*\.", texts["edit_remove"])
+    assert re.fullmatch(
+        r"\[Edit\]\[Audio\] Eliminate the sound of [A-Z].*\. \[Edit\]\[Audio\] Add [A-Z].*\.",
+        texts["edit_replace"],
+    )
+    assert texts["speech_delete"] == "[Edit][Speech] Remove the speech."
+    assert texts["denoise"] == "[Edit][Speech] Denoise the record."
+    for name, text in texts.items():
+        assert parse_instruction(text, True, False) == name

@@ -7,7 +7,7 @@ from unison_audio.tasks.instructions import (
     SPELLINGS,
     parse_instruction,
     respell,
-    with_reference_text,
+    with_tags,
 )
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.templates import render
@@ -138,15 +138,51 @@ def test_respell():
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("name", "text"),
     [
-        ("[Speech with voice] go home", "[Speech with voice] stop, go home"),
-        ('[Speech with voice] Say "go home"', '[Speech with voice] Say "stop, go home"'),
-        ("  [speech with voice]go", "  [speech with voice]stop, go"),
+        ("edit_remove", "[Edit][Audio] 去掉狗叫声"),
+        ("edit_remove", "[Edit] [Audio] 请把狗叫声去掉。"),
+        ("edit_remove", "[Edit][Audio] 将背景里的雨声全部删除"),
+        ("edit_add", "[Edit][Audio] 添加雷声"),
+        ("edit_add", "[Edit][Audio] 请加上鸟叫"),
+        ("edit_replace", "[Edit][Audio] 把狗叫声换成猫叫声"),
+        ("edit_replace", "[Edit][Audio] 去掉狗叫声，并加上雨声"),
+        ("edit_replace", "[Edit][Audio] 用雨声替换狗叫声"),
+        ("edit_replace", "[Edit][Audio] 去掉狗叫声 [Edit][Audio] 加上雨声"),
+        ("speech_insert", "[Edit][Speech] 添加一个人说“你好”"),
+        ("speech_delete", "[Edit][Speech] 去掉说话声"),
+        ("speech_delete", "[Edit][Speech] 把人声删掉"),
+        ("speech_rewrite", "[Edit][Speech] 把说的话改成“你好”"),
+        ("speech_rewrite", "[Edit][Speech] 让他说「再见」"),
+        ("denoise", "[Edit][Speech] 降噪"),
+        ("denoise", "[Edit][Speech] 去掉背景噪音"),
+        ("audio_to_speech", '[Edit][Audio] 去掉雨声 [Edit][Speech] 加上一个声音说"走"'),
+        ("speech_to_audio", "[Edit][Speech] 去掉说话声 [Edit][Audio] 加上雨声"),
     ],
 )
-def test_with_reference_text(text, expected):
-    assert with_reference_text(text, "stop.") == expected
+def test_chinese_edits_are_read(name, text):
+    assert read(name, text) == name
+
+
+def test_a_named_task_takes_free_wording():
+    free = "I never want to hear that dog again"
+    assert parse_instruction(free, True, False, "edit_remove") == "edit_remove"
+    assert with_tags(free, "edit_remove") == f"[Edit][Audio] {free}"
+    assert with_tags("走吧", "zero_shot_tts") == "[Speech with voice] 走吧"
+    assert with_tags("Stop the rain, say “go”", "audio_to_speech").startswith("[Edit][Audio] Stop")
+    tagged = f"[edit] [audio] {free}"
+    assert parse_instruction(tagged, True, False, "edit_remove") == "edit_remove"
+    assert with_tags(tagged, "edit_remove") == tagged
+    with pytest.raises(InputError, match="name its task"):
+        parse_instruction(free, True, False)
+    with pytest.raises(InputError, match="no task 'undo'; use one of tts"):
+        parse_instruction(free, True, False, "undo")
+    with pytest.raises(InputError, match="needs a source"):
+        parse_instruction(free, False, False, "edit_remove")
+    with pytest.raises(InputError, match="takes no source"):
+        parse_instruction("rain", True, False, "t2a")
+    with pytest.raises(InputError, match="has no words"):
+        parse_instruction("[Edit][Audio] ...", True, False, "edit_remove")
 
 
 def test_long_runs_of_digits_take_linear_time() -> None:

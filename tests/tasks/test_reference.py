@@ -3,7 +3,7 @@ import torch
 
 from unison_audio.errors import InputError
 from unison_audio.tasks.reference import frame_edge, prepare_reference
-from unison_audio.tasks.templates import join_reference_text
+from unison_audio.tasks.reference_text import join_reference_text, with_reference_text
 
 RATE = 16000
 
@@ -45,13 +45,48 @@ def test_a_silent_reference_is_refused():
         ("Stop!! ", "go", "Stop, go"),
         ("no mark", "go", "no mark, go"),
         ("今天天气很好。", "明天下雨。", "今天天气很好，明天下雨。"),
-        ("他说 OK。", "好", "他说 OK, 好"),
+        ("他说 OK。", "好", "他说 OK，好"),
+        ("OK.", "好", "OK，好"),
+        ("你好", "go", "你好，go"),
+        ('He said "stop."', "go", 'He said "stop, go'),
+        ("a dog (red) —", "go", "a dog (red, go"),
+        ("Wait -- ", "go", "Wait, go"),
+        ("他说：“好。”", "走", "他说：“好，走"),
         ("", "go", "go"),
         ("...", "go", "go"),
     ],
 )
 def test_texts_are_joined_after_the_closing_punctuation(reference, text, joined):
     assert join_reference_text(reference, text) == joined
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[Speech with voice] go home", "[Speech with voice] stop, go home"),
+        ("  [speech with voice]go", "  [speech with voice]stop, go"),
+        # The text itself holds quotation marks: all of it is spoken.
+        (
+            '[Speech with voice] He said "red, go" twice',
+            '[Speech with voice] stop, He said "red, go" twice',
+        ),
+        (
+            '[Speech with voice] "Go," he said, "home."',
+            '[Speech with voice] stop, "Go," he said, "home."',
+        ),
+        ("[Speech with voice] 他说“走”", "[Speech with voice] stop，他说“走”"),
+        # A template of the pool with quotes, as training fills it in.
+        ('[Speech with voice] Say "go home"', '[Speech with voice] Say "stop, go home"'),
+        ("[Speech with voice] say “go”.", "[Speech with voice] say “stop, go”."),
+        (
+            '[Speech with voice] Speak "go" in this voice',
+            '[Speech with voice] Speak "stop, go" in this voice',
+        ),
+        ('[Speech with voice] "go"', '[Speech with voice] "stop, go"'),
+    ],
+)
+def test_the_words_of_the_reference_precede_the_whole_new_text(text, expected):
+    assert with_reference_text(text, "stop.") == expected
 
 
 def test_frame_edge():

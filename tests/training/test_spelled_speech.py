@@ -1,4 +1,4 @@
-"""The experiment with spelled transcripts: its texts, its data, an exact resume, and its evaluation."""
+"""The experiment with spelled transcripts: texts, data, exact resume, evaluation."""
 
 import dataclasses
 import importlib

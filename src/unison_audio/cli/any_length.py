@@ -78,11 +78,15 @@ def plan_any_length(
     if flags.region or flags.extract or _is_long_recording(variant, inputs.source):
         return _plan_edit(variant, instruction, output, inputs, flags)
     from unison_audio.longform.text_windows import is_long
+    from unison_audio.tasks.instructions import with_tags
 
     cloned = inputs.reference is not None
     source = inputs.source
+    speaks = inputs.task in (None, "tts", "zero_shot_tts")
+    if inputs.task is not None and speaks:
+        instruction = with_tags(instruction, inputs.task)
     if flags.text_file is not None or (
-        source is None and is_long(variant, instruction, inputs.duration, cloned)
+        source is None and speaks and is_long(variant, instruction, inputs.duration, cloned)
     ):
         return _plan_speech(variant, instruction, output, inputs, flags)
     if source is None and not cloned and _is_long_timeline(variant, instruction):
@@ -139,7 +143,13 @@ def _plan_edit(
     from unison_audio.longform.regions import check_output, edit_file, plan_edit
 
     edit = plan_edit(
-        variant, instruction, inputs.source, regions, inputs.seed, extract=flags.extract
+        variant,
+        instruction,
+        inputs.source,
+        regions,
+        inputs.seed,
+        extract=flags.extract,
+        task=inputs.task,
     )
     check_output(edit, output, exact=regions is not None)
 
@@ -237,7 +247,9 @@ def _plan_one(
     from unison_audio.tasks.instructions import parse_instruction
 
     check_files(variant, instruction, inputs)
-    task = parse_instruction(instruction, inputs.source is not None, inputs.reference is not None)
+    task = parse_instruction(
+        instruction, inputs.source is not None, inputs.reference is not None, inputs.task
+    )
     events = event_cues(instruction) if task == "timed" else []
     if flags.subtitles is not None and not events and task not in ("tts", "zero_shot_tts"):
         raise InputError(

@@ -29,7 +29,7 @@ KEYS = ("instruction", *INPUTS, *LENGTHS, *OPTIONS, "output")
 
 _PATHS = ("source", "reference", "text_file")
 
-_TEXTS = ("instruction", *_PATHS, "reference_text", "subtitles", "output")
+_TEXTS = ("instruction", *_PATHS, "reference_text", "task", "subtitles", "output")
 
 
 @dataclass(frozen=True, kw_only=True)

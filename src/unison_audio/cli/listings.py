@@ -8,21 +8,35 @@ from unison_audio.checkpoint_files import open_checkpoint
 from unison_audio.errors import InputError
 from unison_audio.model.config import count_parameters
 from unison_audio.tasks.curriculum import default_stages
+from unison_audio.tasks.instructions import respell
 from unison_audio.tasks.table import TASKS
-from unison_audio.variants import VARIANTS
+from unison_audio.tasks.templates import pool_of
+from unison_audio.variants import VARIANTS, Variant
 
 if TYPE_CHECKING:
     from unison_audio.training.estimate import Estimate
 
 
-def tasks_table() -> str:
-    """Each task with its share of the batches in both training stages, inputs and instruction."""
+def tasks_table(name_or_path: str | None = None) -> str:
+    """Each task with its share of the batches in both training stages, inputs and instruction.
+
+    Args:
+        name_or_path: Variant or checkpoint whose wording and spelling is shown; None for the
+            paper's.
+
+    Raises:
+        InputError: If there is no such variant or checkpoint.
+    """
+    variant = None if name_or_path is None else _find(name_or_path)
     stages = [stage.probabilities for stage in default_stages()]
     rows: list[tuple[str, ...]] = [("task", "stage 1", "stage 2", "inputs", "instruction")]
     for name, task in TASKS.items():
         shares = [f"{stage.get(name, 0.0):.1%}" for stage in stages]
         inputs = " + ".join(need.replace("_", " ") for need in task.needs)
-        rows.append((name, *shares, inputs or "none", task.templates[0]))
+        instruction = task.templates[0]
+        if variant is not None:
+            instruction = respell(pool_of(name, variant.wording)[0], variant.edit_tag_spelling)
+        rows.append((name, *shares, inputs or "none", instruction))
     return _aligned(rows, right=(1, 2))
 
 
@@ -44,13 +58,7 @@ def domain_listing(name_or_path: str) -> str:
     Raises:
         InputError: If there is no such variant or checkpoint.
     """
-    try:
-        variant = open_checkpoint(name_or_path).variant
-    except InputError:
-        # Most weights do not come with the package; without them the table says what is known.
-        if name_or_path not in VARIANTS:
-            raise
-        variant = VARIANTS[name_or_path]
+    variant = _find(name_or_path)
     domain = variant.domain
     if domain is None:
         return f"{variant.name} declares no limits: any words and sounds."
@@ -69,6 +77,17 @@ def domain_listing(name_or_path: str) -> str:
             f"Longest sound: {variant.max_seconds} s.",
         ]
     )
+
+
+def _find(name_or_path: str) -> Variant:
+    """The variant of a checkpoint; without weights, what the table of variants knows."""
+    try:
+        return open_checkpoint(name_or_path).variant
+    except InputError:
+        # Most weights do not come with the package.
+        if name_or_path not in VARIANTS:
+            raise
+        return VARIANTS[name_or_path]
 
 
 def estimate_table(estimate: "Estimate", tflops: float, steps: int) -> str:

@@ -143,11 +143,16 @@ the first job runs. Rerun the same command to resume: complete jobs are skipped.
 
 
 @app.command
-def tasks() -> None:
-    """List the tasks with their instruction, inputs and share of the training batches."""
+def tasks(*, variant: Annotated[str | None, Parameter(name=["--variant"])] = None) -> None:
+    """List the tasks with their instruction, inputs and share of the training batches.
+
+    Args:
+        variant: A variant's name, a checkpoint's folder, or owner/name on the hub: shows the
+            wording that its weights were trained with; by default the paper's.
+    """
     from unison_audio.cli.listings import tasks_table
 
-    print(tasks_table())
+    print(tasks_table(variant))
 
 
 @app.command
@@ -229,6 +234,27 @@ def download(
     print(f"{total / 1e9:.2f} GB to download for {found.name}.", flush=True)
     download_all(downloads)
     print(f"All that {found.name} needs from the network is here.")
+
+
+@app.command
+def export(
+    checkpoint: str,
+    /,
+    *,
+    output: Output,
+    form: Annotated[str, Parameter(name=["--format"])] = "diffusers",
+) -> None:
+    """Write a checkpoint as a folder that another library loads.
+
+    Args:
+        checkpoint: A variant's name, a checkpoint's folder, or owner/name on the hub.
+        output: The folder to write to.
+        form: diffusers, for DiffusionPipeline.from_pretrained.
+    """
+    from unison_audio.diffusers_export import export
+
+    export(checkpoint, output, form)
+    print(f"The folder is {output}.")
 
 
 @app.command(name="import-release")

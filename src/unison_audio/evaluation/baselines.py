@@ -16,13 +16,14 @@ from torch import Tensor
 from unison_audio.errors import InputError
 from unison_audio.evaluation.engine import System, fingerprint
 from unison_audio.evaluation.test_sets.manifest import TestItem, TestSet, derived_seed
-from unison_audio.inputs import Request, prepare
+from unison_audio.inputs import ItemInputs, Request, prepare
 from unison_audio.model.flow import add_noise
 from unison_audio.model.guidance import Guidance
 from unison_audio.model.prepared import PreparedRun
 from unison_audio.model.sampling import VelocityField
 from unison_audio.model.solvers import Solver
 from unison_audio.pipeline import Unison
+from unison_audio.release_inputs import dithered
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.templates import render
 
@@ -264,8 +265,11 @@ class _LatentEditor:
                 unison.variant,
                 unison.codec,
                 item.instruction,
-                source=test_set.path(item, "source"),
-                seed=derived_seed(self.seed, item.id),
+                ItemInputs(
+                    source=test_set.path(item, "source"),
+                    seed=derived_seed(self.seed, item.id),
+                    task=item.task,
+                ),
             )
             for item in items
         ]
@@ -315,7 +319,8 @@ class _LatentEditor:
         for request in requests:
             source = request.layout.source
             assert source is not None, "an edit has a source"
-            latents.append(self.unison.codec.encode(source[None].to(self.unison.device)).float())
+            read = dithered(self.unison.variant, source[None], [request.seed])
+            latents.append(self.unison.codec.encode(read.to(self.unison.device)).float())
         return torch.cat(latents)
 
     def _decode(self, request: Request, z: Tensor) -> Tensor:

@@ -64,6 +64,7 @@ class UnisonSystem(System):
             reference_text=[item.reference_text or None for item in items],
             duration=[None if item.source else item.seconds for item in items],
             seed=[derived_seed(self._seed, item.id) for item in items],
+            task=[item.task for item in items],
             **self._options,
         )
         return [sound.waveform for sound in sounds]

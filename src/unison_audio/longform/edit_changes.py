@@ -104,6 +104,7 @@ def window_changes(
     sounding = [k for k, (_, low) in enumerate(tracks) if low.numel()]
     results = unison.generate(
         [edit.instruction] * len(sounding),
+        task=edit.task.name,
         source=[(tracks[k][1], variant.sample_rate) for k in sounding],
         seed=[derive_seed(edit.seed, first + tracks[k][0]) for k in sounding],
         **options,

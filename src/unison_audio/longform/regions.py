@@ -29,7 +29,7 @@ from unison_audio.longform.native_audio import (
     write_recording,
 )
 from unison_audio.longform.times import Region, check_regions
-from unison_audio.tasks.instructions import parse_instruction
+from unison_audio.tasks.instructions import parse_instruction, with_tags
 from unison_audio.tasks.table import TASKS
 from unison_audio.variants import Variant
 
@@ -53,6 +53,7 @@ def plan_edit(
     seed: int = 0,
     *,
     extract: bool = False,
+    task: str | None = None,
 ) -> RegionEdit:
     """Check an edit, and cut it into windows that the variant takes.
 
@@ -63,14 +64,17 @@ def plan_edit(
         regions: Seconds, from and to, outside of which nothing changes; None for everywhere.
         seed: Window i has the seed `derive_seed(seed, i)`.
         extract: Whether the result is what a removal takes away, instead of what it leaves.
+        task: The task, where the user names it.
 
     Raises:
         InputError: If something does not fit; the message says what does.
     """
-    task = TASKS[parse_instruction(instruction, True, False)]
-    if extract and task.group != "remove":
+    row = TASKS[parse_instruction(instruction, True, False, task)]
+    if task is not None:
+        instruction = with_tags(instruction, task)
+    if extract and row.group != "remove":
         raise InputError(
-            f"The instruction {instruction!r} ({task.name}) takes nothing away that could be "
+            f"The instruction {instruction!r} ({row.name}) takes nothing away that could be "
             "extracted; write [Edit][Audio] Remove ... or [Edit][Speech] Remove the speech."
         )
     check_seed(seed)
@@ -88,7 +92,7 @@ def plan_edit(
     longest = int(whole * rate)
     for begin, end in spans:
         # A sentence that is cut into windows would be spoken twice or in two halves.
-        if task.group == "add_speech" and end - begin > longest:
+        if row.group == "add_speech" and end - begin > longest:
             what = recording.name if regions is None else "The region"
             raise InputError(
                 f"{what} is {(end - begin) / rate:.2f} s long and the edit puts in words, which "
@@ -96,7 +100,7 @@ def plan_edit(
             )
     # What is taken away may lie across a region's edge, so removals get all the context that fits
     # the model. What is added must lie inside the region.
-    context = longest if task.group == "remove" else round(LEAST_WINDOW_SECONDS * rate)
+    context = longest if row.group == "remove" else round(LEAST_WINDOW_SECONDS * rate)
     windows = [
         window
         for span in spans
@@ -106,7 +110,7 @@ def plan_edit(
     ]
     return RegionEdit(
         instruction=instruction,
-        task=task,
+        task=row,
         recording=recording,
         windows=windows,
         seed=seed,
@@ -162,6 +166,7 @@ def edit_regions(
     regions: Sequence[Region] | None = None,
     seed: int = 0,
     extract: bool = False,
+    task: str | None = None,
     on_window: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> NativeAudio:
@@ -174,6 +179,7 @@ def edit_regions(
         regions: Seconds, from and to.
         seed: Seed of the noise.
         extract: Whether the result is what a removal takes away.
+        task: The task, where the user names it.
         on_window: Called with the windows done and the windows in all.
         **options: Sampling options, as for `Unison.generate`.
 
@@ -184,7 +190,7 @@ def edit_regions(
     Raises:
         InputError: If an input cannot be used.
     """
-    edit = plan_edit(unison.variant, instruction, source, regions, seed, extract=extract)
+    edit = plan_edit(unison.variant, instruction, source, regions, seed, extract=extract, task=task)
     samples = np.concatenate(list(edit_blocks(unison, edit, on_window, **options)))
     like = edit.recording
     return NativeAudio(

@@ -7,6 +7,7 @@ from functools import reduce
 
 from unison_audio.errors import InputError
 from unison_audio.tasks.instructions import parse_instruction
+from unison_audio.tasks.reference_text import new_text_span
 from unison_audio.variants import Variant
 
 MAX_CHARACTERS = 2_000_000
@@ -274,13 +275,15 @@ def split_instruction(instruction: str) -> tuple[str, str]:
             f"The instruction {instruction!r} does not only speak; a long text needs "
             '[Speech] A male voice saying "..." or [Speech with voice] ...'
         )
-    quote = re.search(r'"([^"]*)"|“([^”]*)”|「([^」]*)」', rest)
     head = instruction[: tag.end()].strip()
+    if "voice" in tag[1].lower():
+        start, end = new_text_span(instruction)
+        before, after = instruction[tag.end() : start], instruction[end:].rstrip()
+        return f"{head} {before}{{text}}{after}", instruction[start:end]
+    quote = re.search(r'"([^"]*)"|“([^”]*)”|「([^」]*)」', rest)
     if quote:
         words = next(group for group in quote.groups() if group is not None)
         return f'{head} {rest[: quote.start()]}"{{text}}"{rest[quote.end() :]}', words
-    if "voice" in tag[1].lower():
-        return f"{head} {{text}}", rest.strip()
     who = rest.strip().rstrip(",.:") or "A voice"
     who = re.sub(r"\s+(saying|says)$", "", who)
     return f'{head} {who} saying "{{text}}"', ""

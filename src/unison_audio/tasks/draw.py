@@ -82,7 +82,10 @@ class BuilderConfig:
     """Zero-shot: samples of a latent frame; the new speech begins at a frame boundary."""
 
     first_template_probability: float = 0.5
-    """Probability of the paper's own template; the others share the rest."""
+    """Probability of the first template; the others share the rest."""
+
+    wording: str = "paper"
+    """Whose templates are used: the paper's, or those of the released weights."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

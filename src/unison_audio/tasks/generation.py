@@ -13,8 +13,8 @@ import torch
 from unison_audio.tasks import scene
 from unison_audio.tasks.draw import Built, Draw, events, fill, finish, mix, pause, place_randomly
 from unison_audio.tasks.reference import frame_edge
+from unison_audio.tasks.reference_text import join_reference_text
 from unison_audio.tasks.scene import Layer
-from unison_audio.tasks.templates import join_reference_text
 
 
 def tts(draw: Draw) -> Built:

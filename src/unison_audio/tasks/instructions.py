@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 
 from unison_audio.errors import InputError
+from unison_audio.tasks.reference_text import new_text_span
 from unison_audio.tasks.table import TASKS
-from unison_audio.tasks.templates import join_reference_text
+from unison_audio.tasks.verbs import EDIT_VERB, EDITS, find_action
 
 SPELLINGS: dict[str, str] = {"[Edit][Audio]": "", "[Edit] [Audio]": " "}
 """Spellings of an edit's tags, named by example -> the text between the two tags."""
@@ -20,8 +21,6 @@ _TAG = re.compile(r"\[\s*(edit|speech\s+with\s+voice|speech|audio)\s*\]", re.IGN
 
 # Straight, curly and Chinese quotes. What stands inside is speech, never a tag or a verb.
 _QUOTED = re.compile(r'"[^"]*"|“[^”]*”|「[^」]*」')
-
-_PLEASE = r"(?:please|now|then|and|also|can you|could you|i want (?:you )?to|\W)*\s*"
 
 # Digits are bounded and begin only where no digit stands before: a search then takes linear time.
 _NUMBER = r"(?<![\d.])(\d{1,9}(?:\.\d{1,9})?)(?![\d])"
@@ -35,83 +34,39 @@ _WINDOW = re.compile(
 # A lone "with" is part of many captions ("a car with a horn"), so only ", with" counts as a mix.
 _MIX = re.compile(r", with\b|\b(?:and|together with|mixed with|along with|while)\b", re.IGNORECASE)
 
-_ADD = r"(?:add|mix in|insert|overlay|put in|put|include|bring in|blend in|lay)"
-
-_REMOVE = (
-    r"(?:remove|eliminate|get rid of|take out|take away|delete|erase|cut out|cut|drop|strip|mute|"
-    r"filter out|silence)"
-)
-
-_SWAP = r"(?:replace|swap|exchange|substitute|change|turn|trade)"
-
-_CHANGE = r"(?:change|alter|replace|rewrite|swap|exchange|substitute|edit|revise|modify|turn|make)"
-
-_CLEAN = r"(?:denoise|de-noise|clean|enhance|suppress|reduce|restore)"
-
-_NOISE = r"\b(?:noise|noises|hiss|hum|static)\b"
-
-# Tags of a clause -> (pattern of its text, its action). The first match wins, so longer patterns
-# stand first: "remove the bell and add rain" replaces. Quoted text is reduced to a bare pair of
-# quotes before matching.
-_ACTIONS: dict[str, tuple[tuple[str, str], ...]] = {
-    "edit audio": (
-        (rf"{_REMOVE}\s+\S.*\b(?:and|then)\s+{_ADD}\s+\S", "replace audio"),
-        (rf"{_SWAP}\s+\S.*\b(?:with|for|by|to|into)\s+\S", "replace audio"),
-        (rf"{_ADD}\s+\S", "add audio"),
-        (rf"{_REMOVE}\s+\S", "remove audio"),
-    ),
-    "edit speech": (
-        (rf"{_CLEAN}\b", "denoise"),
-        (rf'{_REMOVE}\b[^"]*{_NOISE}[^"]*$', "denoise"),
-        (rf'{_CHANGE}\b.*""', "change speech"),
-        (rf'{_REMOVE}\b.*\b(?:and|then)\s+{_ADD}\b.*""', "change speech"),
-        (rf'{_ADD}\b.*""', "add speech"),
-        (rf'{_REMOVE}\b(?!.*\b{_ADD}\b)[^"]*$', "remove speech"),
-    ),
-}
-
-# Actions of an edit's clauses, in the order of the instruction -> task.
-_EDITS: dict[tuple[str, ...], str] = {
-    ("add audio",): "edit_add",
-    ("remove audio",): "edit_remove",
-    ("replace audio",): "edit_replace",
-    ("remove audio", "add audio"): "edit_replace",
-    ("add audio", "remove audio"): "edit_replace",
-    ("add speech",): "speech_insert",
-    ("remove speech",): "speech_delete",
-    ("change speech",): "speech_rewrite",
-    ("remove speech", "add speech"): "speech_rewrite",
-    ("denoise",): "denoise",
-    ("remove audio", "add speech"): "audio_to_speech",
-    ("add speech", "remove audio"): "audio_to_speech",
-    ("remove speech", "add audio"): "speech_to_audio",
-    ("add audio", "remove speech"): "speech_to_audio",
-}
-
-
 _READ_BY_TAGS = frozenset({"tts", "zero_shot_tts", "t2a", "t2a_mix", "t2as", "timed"})
 """Tasks that `_read` finds without verbs."""
 
 
-def parse_instruction(instruction: str, has_source: bool, has_reference: bool) -> str:
+def parse_instruction(
+    instruction: str, has_source: bool, has_reference: bool, task: str | None = None
+) -> str:
     """Find the task of an instruction.
 
     Tags may have either spelling and any case. Other words than the table's templates are
-    understood where their verbs are clear. A caption with "and" counts as a mix, which the model
-    treats like any other caption.
+    understood where their verbs are clear, in English and, for edits, in Chinese. A caption with
+    "and" counts as a mix, which the model treats like any other caption. Where a task is named, the
+    words are not read: the language model follows what no pattern does.
 
     Args:
         instruction: The user's instruction.
         has_source: Whether a recording to edit is given.
         has_reference: Whether a recording of a voice is given.
+        task: The task, where the user names it.
 
     Returns:
         A key of `TASKS`.
 
     Raises:
         InputError: The instruction fits no task, or does not fit the inputs; the message lists the
-            templates that do.
+            templates that do. Or the named task is unknown, or the instruction has no words.
     """
+    if task is not None:
+        if task not in TASKS:
+            raise InputError(f"There is no task {task!r}; use one of {', '.join(TASKS)}.")
+        if not re.search(r"\w", _TAG.sub("", instruction)):
+            raise InputError(f"The instruction {instruction!r} has no words; say what to do.")
+        return _require_inputs(task, instruction, has_source, has_reference)
     # Templates of other tasks come first: the verbs below might claim a part of their text.
     name = _read_template(instruction)
     if name is not None:
@@ -119,14 +74,14 @@ def parse_instruction(instruction: str, has_source: bool, has_reference: bool) -
     clauses = _clauses(instruction)
     if not clauses:
         raise InputError(
-            f"The instruction {instruction!r} does not begin with a tag; "
+            f"The instruction {instruction!r} does not begin with a tag; name its task, or "
             f"{_listing(has_source, has_reference)}."
         )
     name = _read(clauses)
     if name is None:
         tags = tuple(tag for tag, _ in clauses)
         raise InputError(
-            f"The instruction {instruction!r} is not understood; "
+            f"The instruction {instruction!r} is not understood; name its task, or "
             f"{_listing(has_source, has_reference, tags)}."
         )
     return _require_inputs(name, instruction, has_source, has_reference)
@@ -144,6 +99,22 @@ def _require_inputs(name: str, instruction: str, has_source: bool, has_reference
                 f"{_listing(has_source, has_reference)}."
             )
     return name
+
+
+def with_tags(instruction: str, task: str) -> str:
+    """Put the tags of a named task before an instruction that begins with none.
+
+    The weights saw no instruction without tags. Of a task with two clauses these are the tags of
+    the first.
+
+    Args:
+        instruction: The user's instruction.
+        task: A key of `TASKS`.
+    """
+    if _TAG.match(instruction.lstrip()):
+        return instruction
+    tags = re.match(r"(?:\[[^\]]*\]\s*)+", TASKS[task].templates[0])
+    return f"{tags[0].strip()} {instruction.strip()}" if tags else instruction
 
 
 def respell(instruction: str, spelling: str) -> str:
@@ -169,23 +140,6 @@ def respell(instruction: str, spelling: str) -> str:
     quoted = _QUOTED.findall(instruction)
     outside = [tidy(part) for part in _QUOTED.split(instruction)]
     return "".join(part + quote for part, quote in zip(outside, [*quoted, ""], strict=True))
-
-
-def with_reference_text(instruction: str, reference_text: str) -> str:
-    """Insert the reference's text before the new text of a zero-shot instruction.
-
-    It goes inside the quotes, or after the tag where there are no quotes.
-    """
-    quote = _QUOTED.search(instruction)
-    if quote:
-        start, end = quote.start() + 1, quote.end() - 1
-    else:
-        tag = _TAG.match(instruction.lstrip())
-        start = len(instruction) - len(instruction.lstrip()) + (tag.end() if tag else 0)
-        start += len(instruction[start:]) - len(instruction[start:].lstrip())
-        end = len(instruction)
-    joined = join_reference_text(reference_text, instruction[start:end])
-    return instruction[:start] + joined + instruction[end:]
 
 
 def _tag_name(written: str) -> str:
@@ -220,7 +174,7 @@ def _clauses(instruction: str) -> list[tuple[str, str]]:
 
 def _read_template(instruction: str) -> str | None:
     """Return the task with a matching template, among the tasks that verbs do not cover."""
-    covered = _READ_BY_TAGS | set(_EDITS.values())
+    covered = _READ_BY_TAGS | set(EDITS.values())
     text = _normalized(instruction)
     for name, task in TASKS.items():
         if name not in covered and any(_pattern(form).fullmatch(text) for form in task.templates):
@@ -260,16 +214,8 @@ def _read(clauses: list[tuple[str, str]]) -> str | None:
         if spans:
             return "timed" if all(float(a) < float(b) for a, b in spans) else None
         return "t2a_mix" if _MIX.search(words[0]) else "t2a"
-    actions = tuple(_action(tag, text) for tag, text in clauses)
-    return _EDITS.get(actions)
-
-
-def _action(tags: str, words: str) -> str:
-    """Return the action of an edit's clause, "" if it is not clear."""
-    for pattern, action in _ACTIONS.get(tags, ()):
-        if re.match(_PLEASE + pattern, words, re.IGNORECASE | re.DOTALL):
-            return action
-    return ""
+    actions = tuple(find_action(tag, text) for tag, text in clauses)
+    return EDITS.get(actions)
 
 
 def _listing(has_source: bool, has_reference: bool, tags: tuple[str, ...] = ()) -> str:
@@ -298,22 +244,21 @@ class Mentions:
     """Descriptions of sounds, one for each clause; a description may name several sounds."""
 
 
-_EDIT_VERB = re.compile(rf"(?:^|\b(?:and|then)\b){_PLEASE}(?:{_ADD}|{_REMOVE}|{_SWAP})\b", re.I)
-
-
 def mentions(instruction: str) -> Mentions:
     """Find the texts and the sounds that an instruction names.
 
     Args:
         instruction: Instruction with the tags of the task table.
     """
+    clauses = _clauses(instruction)
+    if clauses and clauses[0][0] == "speech with voice":
+        start, end = new_text_span(instruction)
+        return Mentions((instruction[start:end],), ())
     texts = [quote[1:-1] for quote in _QUOTED.findall(instruction) if quote[1:-1].strip()]
     sounds = []
-    for tags, words in _clauses(instruction):
-        if tags == "speech with voice" and '""' not in words:
-            texts.append(words)
-        elif tags == "audio":
+    for tags, words in clauses:
+        if tags == "audio":
             sounds.append(_WINDOW.sub(",", words.replace('""', " ")))
         elif tags == "edit audio":
-            sounds.append(_EDIT_VERB.sub(",", words.replace('""', " ")))
+            sounds.append(EDIT_VERB.sub(",", words.replace('""', " ")))
     return Mentions(tuple(texts), tuple(sounds))

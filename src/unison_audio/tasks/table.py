@@ -198,9 +198,8 @@ class Task:
         built = self.load_builder()(draw)
         if self.tag == EDITING and config.noise_floor_dbfs is not None:
             built = drawing.add_noise_floor(built, draw)
-        chosen = template_pools.choose(
-            self.templates, config.first_template_probability, batch, generator
-        )
+        pool = template_pools.pool_of(self.name, config.wording)
+        chosen = template_pools.choose(pool, config.first_template_probability, batch, generator)
         return TaskBatch(
             task=self.name,
             instructions=[

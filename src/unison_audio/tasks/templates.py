@@ -6,19 +6,12 @@ a timeline the text after the tag is repeated for each event.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import torch
-
-# Stripped from the end of the reference's text, so that the joint text is one sentence and not a
-# finished one followed by a comma.
-_CLOSING = " \t\n.,;:!?…。，、；：！？"
-
-_CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "tts": (
@@ -122,6 +115,18 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 """Task -> its templates."""
 
+RELEASE_FIRST: dict[str, str] = {
+    "edit_add": "[Edit][Audio] Mix in the sound of {Event}.",
+    "edit_remove": "[Edit][Audio] Eliminate the sound of {Event}.",
+    "edit_replace": "[Edit][Audio] Eliminate the sound of {Old}. [Edit][Audio] Add {New}.",
+    "speech_delete": "[Edit][Speech] Remove the speech.",
+    "denoise": "[Edit][Speech] Denoise the record.",
+}
+"""Task -> the template that the released weights were trained with, where it is not the paper's."""
+
+WORDINGS = ("paper", "release")
+"""Whose templates a variant's weights were trained with."""
+
 WITHOUT_GENDER: dict[str, str] = {
     '[Speech] A {gender} voice saying "{text}"': '[Speech] A voice saying "{text}"',
     '[Speech] A {gender} voice says "{text}"': '[Speech] A voice says "{text}"',
@@ -144,6 +149,22 @@ WITHOUT_GENDER: dict[str, str] = {
 """Template with a gender -> the template for clips of unknown gender (Emilia, WenetSpeech).
 
 A template that is not listed loses the placeholder alone."""
+
+
+def pool_of(task: str, wording: str = "paper") -> tuple[str, ...]:
+    """Return the templates of a task in the wording of a variant's training.
+
+    Args:
+        task: A key of `TEMPLATES`.
+        wording: One of `WORDINGS`.
+
+    Returns:
+        The pool. Its first template is the one that evaluation uses.
+    """
+    pool = TEMPLATES[task]
+    if wording == "release" and task in RELEASE_FIRST:
+        return (RELEASE_FIRST[task], *pool[1:])
+    return pool
 
 
 def render(template: str, fields: Mapping[str, Any]) -> str:
@@ -187,18 +208,6 @@ def choose(
         templates[0] if first or len(templates) == 1 else templates[1 + int(k)]
         for first, k in zip(is_first.tolist(), other.tolist(), strict=True)
     ]
-
-
-def join_reference_text(reference_text: str, text: str) -> str:
-    """Join the reference's text and the new text as zero-shot instructions contain them.
-
-    The reference's closing punctuation is replaced by a comma, after Chinese by `，`. The released
-    weights were trained on this form, `{reference text}, {text}` (paper Table 10).
-    """
-    head = reference_text.strip().rstrip(_CLOSING)
-    if not head:
-        return text
-    return f"{head}，{text}" if _CHINESE.search(head[-1]) else f"{head}, {text}"
 
 
 def _fill(template: str, fields: Mapping[str, Any]) -> str:

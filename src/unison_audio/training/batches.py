@@ -285,11 +285,33 @@ class BatchStream(IterableDataset[EncodedBatch]):
             config=self.builder_config(),
         )
 
+    def sample_batch(
+        self, task: str, count: int, seconds: float, generator: torch.Generator
+    ) -> TaskBatch:
+        """Builds the items of a task that samples are made of.
+
+        Args:
+            task: A task of the recipe.
+            count: Number of items.
+            seconds: Their length.
+            generator: A CPU generator.
+        """
+        return TASKS[task].build(
+            self.source.pools(None),
+            count,
+            seconds,
+            self.codec.sample_rate,
+            generator,
+            device=self.device,
+            config=self.builder_config(),
+        )
+
     def builder_config(self) -> BuilderConfig:
         """Settings of the task builders."""
         return BuilderConfig(
             hop=self.codec.hop,
             first_template_probability=self.recipe.first_template_probability,
+            wording=self.variant.wording,
             noise_floor_dbfs=self.recipe.noise_floor_dbfs,
         )
 

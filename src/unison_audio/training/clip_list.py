@@ -26,7 +26,7 @@ from unison_audio.files import read_rows
 from unison_audio.inputs import PEAK
 from unison_audio.tasks.instructions import parse_instruction, respell
 from unison_audio.tasks.table import TASKS, TaskBatch
-from unison_audio.training.batches import REDRAW_SEEDS, BatchStream, buildable_tasks
+from unison_audio.training.batches import REDRAW_SEEDS, BatchStream, CorpusInMemory, buildable_tasks
 from unison_audio.training.checkpoints import step_generator
 from unison_audio.variants import Variant
 
@@ -120,7 +120,21 @@ class OwnClipStream(BatchStream):
         frames = len(first.target) // self.codec.hop
         count = max(1, self.recipe.frames_per_batch // frames)
         rows = torch.randint(len(alike), (count,), generator=generator).tolist()
-        chosen = [alike[row] for row in rows]
+        return self._batch(task, [alike[row] for row in rows])
+
+    def sample_batch(
+        self, task: str, count: int, seconds: float, generator: torch.Generator
+    ) -> TaskBatch:
+        """Builds items for samples, of pairs where the clips do not suffice."""
+        clips = self.source.clips if isinstance(self.source, CorpusInMemory) else None
+        if clips is None or task in buildable_tasks(clips):
+            return super().sample_batch(task, count, seconds, generator)
+        pairs = self.by_task[task]
+        alike = [pair for pair in pairs if len(pair.target) == len(pairs[0].target)]
+        return self._batch(task, alike[:count])
+
+    def _batch(self, task: str, chosen: Sequence[Pair]) -> TaskBatch:
+        """A batch of pairs of equal length."""
         sources = [pair.source for pair in chosen if pair.source is not None]
         return TaskBatch(
             task=task,

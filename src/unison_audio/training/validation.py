@@ -8,7 +8,7 @@ import torch
 from unison_audio.audio import save
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.sampling import ModelInputs, sample
-from unison_audio.tasks.table import REFERENCE, TASKS
+from unison_audio.tasks.table import REFERENCE
 from unison_audio.training.batches import BatchStream, EncodedBatch, PoolSource
 from unison_audio.training.checkpoints import step_generator
 from unison_audio.training.objective import SampleConfig, velocity_error
@@ -104,17 +104,9 @@ def write_samples(
         folder.mkdir(parents=True, exist_ok=True)
     generator = step_generator(stream.recipe.seed + 2, 0)
     rate = stream.codec.sample_rate
-    pools = stream.source.pools(None)
     for task in [name for name, p in stream.recipe.phase(step).probabilities.items() if p > 0]:
-        batch = TASKS[task].build(
-            pools,
-            SAMPLES_PER_TASK,
-            SAMPLE_SECONDS * stream.variant.max_seconds,
-            rate,
-            generator,
-            device=stream.device,
-            config=stream.builder_config(),
-        )
+        seconds = SAMPLE_SECONDS * stream.variant.max_seconds
+        batch = stream.sample_batch(task, SAMPLES_PER_TASK, seconds, generator)
         encoded = stream.encode(batch)
         if folder is None:
             continue

@@ -117,7 +117,7 @@ def build_test_set(
                 # These keys stand in the manifests of existing sets, which must stay readable.
                 "material": recordings.name,
                 "counts": {key: full[key] for key in kind.counts},
-                "form": vars(spec),
+                "form": spec.stored,
             },
             inputs=recordings.inputs(sounds=kind.sounds, voices=kind.voices),
         ),

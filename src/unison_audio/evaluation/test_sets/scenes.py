@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -64,6 +64,8 @@ class TestSetSpec:
     """Length of the new speech after a reference."""
     longest: float = 22.0
     """Longest clip, reference and new speech together included."""
+    wording: str = "paper"
+    """Whose templates the instructions use."""
 
     @classmethod
     def of(cls, variant: Variant) -> "TestSetSpec":
@@ -75,7 +77,13 @@ class TestSetSpec:
             timed_seconds=min(10.0, variant.max_seconds),
             zero_shot_seconds=variant.zero_shot_seconds,
             longest=variant.max_seconds,
+            wording=variant.wording,
         )
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """The spec as a manifest stores it; older sets name no wording and have the paper's."""
+        return {k: v for k, v in vars(self).items() if (k, v) != ("wording", "paper")}
 
 
 class Shuffler(Generic[T]):
@@ -247,6 +255,7 @@ class BuildContext:
                 t2as_snr_db=(0.0, 0.0),
                 event_snr_db=(-3.0, 3.0),
                 first_template_probability=1.0,
+                wording=self.spec.wording,
                 peak=0.99 if self.recordings.published else 0.98,  # room for the noise floor
                 hop=self.spec.hop,
             ),
