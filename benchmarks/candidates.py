@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--temperatures", type=float, nargs="+", default=TEMPERATURES)
     arguments = parser.parse_args()
     unison = Unison.from_pretrained(arguments.variant)
-    judges = (SentenceAsr(), VocabularyAsr())
+    asr_models = (SentenceAsr(), VocabularyAsr())
     most = arguments.most
     settings = resolve_sampling(unison.variant).for_task(TASKS["tts"])
     texts = draw_texts(arguments.texts)
@@ -102,8 +102,8 @@ def main() -> None:
         rates, errors = [], []
         for number, (instruction, text) in enumerate(texts):
             waves, found = speak(unison, instruction, temperature, most, number)
-            heard = [judges[number % 2].transcribe([wave.numpy()])[0] for wave in waves]
-            rates.append([word_error_rate(fold(text), fold(said)) for said in heard])
+            transcripts = [asr_models[number % 2].transcribe([wave.numpy()])[0] for wave in waves]
+            rates.append([word_error_rate(fold(text), fold(said)) for said in transcripts])
             errors.append(found)
         for count in counts:
             own, best = kept(torch.tensor(rates), torch.stack(errors), count)

@@ -36,7 +36,10 @@ COMMANDS: dict[str, tuple[list[str], int, float | None]] = {
 def processor_seconds(source: Path, arguments: list[str], code: int, folder: Path) -> float:
     """Run a command in a process of its own and return its user and system time."""
     environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(source)}
-    command = [sys.executable, "-m", "unison_audio.cli.main", *arguments]
+    # Builds before 0.2 had the command line in another module.
+    new = (source / "unison_audio/cli/main.py").is_file()
+    module = "unison_audio.cli.main" if new else "unison_audio.app.cli"
+    command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(
         command,
         cwd=folder,

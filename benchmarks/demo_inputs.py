@@ -31,7 +31,7 @@ SAMPLE_RATE = 16_000
 SECONDS = 2.56
 OTHER_SECONDS = {"timed": 3.84, "zero_shot_tts": 5.12}
 """Tasks whose examples are longer."""
-SHARED_LICENCES = ("CC0", "CC-BY-")
+SHARED_LICENSES = ("CC0", "CC-BY-")
 SENTENCES = 160
 """Held-out texts end with so many sentences; those before are mere sequences of words."""
 
@@ -45,7 +45,7 @@ CONFIG = BuilderConfig(
     timed_overlap=0.0,
     first_template_probability=1.0,
 )
-"""The levels of the paper's test sets, where they are fixed, and the paper's wordings."""
+"""The levels of the paper's test sets, where they are fixed, and the paper's templates."""
 
 _HEARD: dict[str, tuple[int, int]] = {
     "zero_shot_tts": (0, 1),
@@ -95,7 +95,7 @@ def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[DemoExample]:
 
 
 def draw_examples(corpus: Path, seed: int = 0) -> Iterator[tuple[DemoExample, TaskBatch]]:
-    """Draw one example a task; sounds are of kinds that nano's judge can tell.
+    """Draw one example a task; sounds are of kinds that nano's event classifier knows.
 
     Args:
         corpus: What `unison-audio data nano` wrote.
@@ -170,7 +170,7 @@ class TracedPools(MemoryPools):
 
 
 def _shared(record: ClipRecord) -> bool:
-    return record.kind == "speech" or record.licence.startswith(SHARED_LICENCES)
+    return record.kind == "speech" or record.licence.startswith(SHARED_LICENSES)
 
 
 def _saying(clips: list[Clip], texts: set[str]) -> list[Clip]:

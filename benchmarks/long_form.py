@@ -4,6 +4,7 @@
     python benchmarks/long_form.py memory
     python benchmarks/long_form.py regions
     python benchmarks/long_form.py recording
+    python benchmarks/long_form.py timeline
 
 `speech` speaks held-out sentences as one long text and each by itself, with its own seed. Words are
 judged by Whisper tiny.en, voices by Resemblyzer: the similarity of each window to the first stands
@@ -18,6 +19,9 @@ the samples outside that stay as they are.
 
 `recording` removes a bark every ten seconds from five minutes of wind, and from clips of 5.12 s
 around each bark by themselves. The LSD is to the wind alone; wind and barks are nano's own.
+
+`timeline` lays 20 events of 2 s into two minutes, and compares the level inside the events with the
+level outside, beside the same events two by two in timelines of 5.12 s.
 """
 
 import json
@@ -40,6 +44,7 @@ from unison_audio import Unison, audio
 from unison_audio.evaluation.metrics.signal import lsd, word_error_rate
 from unison_audio.longform.edit_windows import derive_seed
 from unison_audio.longform.long_speech import plan_speech, speak
+from unison_audio.longform.timeline import compose, plan_timeline
 
 RATE = 16_000
 MALE = "[Speech] A male voice"
@@ -76,16 +81,16 @@ def flite_similarity(embed, texts: list[str]) -> float | None:
         vectors = []
         for text in texts:
             subprocess.run([program, "-voice", "rms", "-t", text, "-o", str(path)], check=True)
-            vectors.append(embed(audio.load(path, sample_rate=RATE), RATE))
+            vectors += embed([audio.load(path, sample_rate=RATE).numpy()])
     return float(torch.stack([vectors[0] @ vector for vector in vectors[1:]]).mean())
 
 
 @app.command
 def speech(*, sentences: int = 100, seed: int = 0) -> None:
     """Words, voice, joins, first sound and time of a long text."""
-    from unison_audio.evaluation.models.asr import FreeRecogniser, fold
-    from unison_audio.evaluation.models.speech_quality import VoiceListener
+    from unison_audio.evaluation.models.speaker import Resemblyzer
     from unison_audio.nano.vocabulary import held_out_texts
+    from unison_audio.nano.vocabulary_asr import SentenceAsr
 
     texts = held_out_texts(sequences=0)[:sentences]
     text = "\n".join(f"{line[0].upper()}{line[1:]}." for line in texts)
@@ -112,17 +117,15 @@ def speech(*, sentences: int = 100, seed: int = 0) -> None:
         )
     singly = time.process_time() - started
 
-    recognizer, voices = FreeRecogniser(), VoiceListener()
+    asr, voices = SentenceAsr(), Resemblyzer()
 
     def wer(waves: list[Tensor]) -> float:
-        rates = [
-            word_error_rate(fold(part.window.text), fold(recognizer.transcribe(wave, RATE)))
-            for part, wave in zip(spoken, waves, strict=True)
-        ]
-        return 100 * float(np.mean(rates))
+        spelled = [part.window.text for part in spoken]
+        pairs = asr.transcript_pairs([wave.numpy() for wave in waves], spelled)
+        return 100 * float(np.mean([word_error_rate(*pair) for pair in pairs]))
 
     def likeness(waves: list[Tensor]) -> float:
-        vectors = [voices.embed(wave, RATE) for wave in waves]
+        vectors = voices.embed([wave.numpy() for wave in waves])
         return float(torch.stack([vectors[0] @ vector for vector in vectors[1:]]).mean())
 
     windows, clips = [part.speech for part in spoken], [sound.waveform for sound in alone]
@@ -261,8 +264,23 @@ def recording(*, minutes: float = 5.0) -> None:
     away = torch.ones(length, dtype=torch.bool)
     for start in starts:
         away[max(0, start - RATE // 10) : start + span + RATE // 10] = False
+    taken = unison.edit(REMOVE, (source, RATE), seed=0, extract=True)
+    extracted = torch.from_numpy(taken.read(0, length)[:, 0].copy())
+    barked = source - wind
+
+    def si_sdr(truth: Tensor, estimate: Tensor) -> Tensor:
+        aimed = (estimate * truth).sum(1, keepdim=True) / truth.square().sum(1, keepdim=True)
+        error = estimate - aimed * truth
+        return 10 * ((aimed * truth).square().sum(1) / error.square().sum(1)).log10()
+
     report(
         {
+            "SI-SDR of the extracted barks, dB": float(
+                si_sdr(near(barked), near(extracted)).median()
+            ),
+            "SI-SDR of the recording at the barks, dB": float(
+                si_sdr(near(barked), near(source)).median()
+            ),
             "barks": len(starts),
             "LSD of the source at the barks": distance(near(source)),
             "LSD of the long recording, edited": distance(near(edited)),
@@ -271,6 +289,38 @@ def recording(*, minutes: float = 5.0) -> None:
             "of these the input's own, %": 100 * float((edited == source)[away].float().mean()),
             "SNR of the change in the others, dB": float(
                 20 * torch.log10(audio.rms(source[away]) / audio.rms((edited - source)[away]))
+            ),
+        }
+    )
+
+
+@app.command
+def timeline() -> None:
+    """Levels inside and outside the events of a long timeline, and of short ones."""
+    unison = Unison.from_pretrained("nano")
+    names = ("a dog barking", "a bell ringing", "a gunshot", "a cow mooing", "glass breaking")
+    starts = [6.0 * k + 1.0 for k in range(20)]
+    said = [f"From {s:g}s to {s + 2:g}s, {names[k % 5]}." for k, s in enumerate(starts)]
+    windows = plan_timeline(unison.variant, f"[Audio] {' '.join(said)}", duration=120.0)
+    whole = torch.cat([piece.waveform for piece in compose(unison, windows)])
+    pairs = [
+        f"[Audio] From 0.3s to 2.3s, {names[k % 5]}. From 3s to 5s, {names[(k + 1) % 5]}."
+        for k in range(0, 20, 2)
+    ]
+    short = unison.generate(pairs, duration=5.12, seed=list(range(10)))
+
+    def contrast(wave: Tensor, spans: list[tuple[float, float]]) -> float:
+        inside = torch.zeros(len(wave), dtype=torch.bool)
+        for start, stop in spans:
+            inside[round(start * RATE) : round(stop * RATE)] = True
+        return float(20 * (audio.rms(wave[inside]) / audio.rms(wave[~inside])).log10())
+
+    report(
+        {
+            "windows, of these silent": f"{len(windows)}, {sum(not w.events for w in windows)}",
+            "events above the rest, dB": contrast(whole, [(s, s + 2.0) for s in starts]),
+            "events above the rest in short timelines, dB": float(
+                np.mean([contrast(sound.waveform, [(0.3, 2.3), (3.0, 5.0)]) for sound in short])
             ),
         }
     )

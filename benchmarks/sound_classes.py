@@ -1,6 +1,6 @@
 """Which kinds of sound can be judged: classes told on real recordings of unheard families.
 
-The perceptron of nano's judge of sounds is trained on the real recordings of a corpus, families of
+The perceptron of nano's event classifier is trained on the real recordings of a corpus, families of
 takes apart in four folds, several times over; each recording is ranked by what has not heard its
 family. Starting from the classes of `evaluation/sound_classes.py`, the class that is told least is
 taken out, the ranks are counted anew among the others, and so on until each is told often enough.

@@ -140,10 +140,10 @@ def test_the_sounds_of_the_readme_are_what_its_commands_make(tmp_path, monkeypat
 
 
 def test_the_card_lists_what_nano_knows():
-    from unison_audio.nano.corpus import catalogue
+    from unison_audio.nano.corpus import catalog
     from unison_audio.nano.vocabulary import VOCABULARY
 
-    labels = sorted({row["label"] for row in catalogue("sounds")})
+    labels = sorted({row["label"] for row in catalog("sounds")})
     text = (ROOT / "docs" / "nano.md").read_text()
     words, sounds = (
         [row.split("|")[2].strip() for row in part.splitlines() if row.startswith("| ")][1:]

@@ -322,7 +322,7 @@ def test_the_guide_trains_every_variant_and_reads_every_corpus() -> None:
     assert used == set(EXECUTED), "a row without a command"
 
 
-def test_a_command_that_nobody_knows_is_noticed() -> None:
+def test_an_unknown_command_is_noticed() -> None:
     for line in ("unison-audio evaluate nano", "rm -r shards", "unison-audio dataset x"):
         with pytest.raises(AssertionError, match="does not know"):
             kind_of(line.split())

@@ -31,7 +31,7 @@ def left_beside(target: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("checksum", [{"md5": MD5}, {"sha256": SHA256}], ids=["md5", "sha256"])
-def test_a_file_arrives_whole_and_progress_is_told(served, target, checksum):
+def test_a_file_arrives_whole_and_progress_is_reported(served, target, checksum):
     told = []
     fetch(
         f"{served.url}/weights.pt",

@@ -588,3 +588,9 @@ def test_defaults_of_the_variants() -> None:
     assert VARIANTS["d24-16k"].default_seconds == 10.0
     with pytest.raises(InputError, match="default_seconds is 6"):
         dataclasses.replace(VARIANTS["nano"], default_seconds=6.0)
+
+
+def test_samples_that_would_overflow_are_refused() -> None:
+    loud = torch.randn(16_000) * 1e30
+    with pytest.raises(InputError, match="full scale is 1"):
+        leading().generate("[Edit][Audio] Add rain", source=(loud, RATE))

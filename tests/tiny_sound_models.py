@@ -1,4 +1,4 @@
-"""Small instances of the judges of sound, in the layouts in which the real ones are published."""
+"""Small instances of the metric models of sound, in the layouts of the published ones."""
 
 import json
 import math

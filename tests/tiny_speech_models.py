@@ -1,4 +1,4 @@
-"""Tiny judges of speech in the layout of the published folders, with answers known beforehand.
+"""Tiny metric models of speech in the published layouts, with answers known beforehand.
 
 Their weights are random but for what decides the answer, so that the whole of the library's code
 runs and a test still knows what must come out.

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +40,21 @@ def check_sound_file(path: Path) -> Path:
         raise InputError(f"Cannot write {path}: it is a folder; give the name of a file.")
     make_folder(path.parent)
     return path
+
+
+def require_other_file(output: Path, recordings: Iterable[Path | None]) -> None:
+    """Refuse an output that would replace one of the recordings it is made from.
+
+    Raises:
+        InputError: If the output is one of the recordings, by name or through a link.
+    """
+    place = output.resolve()
+    for recording in recordings:
+        if recording is not None and recording.resolve() == place:
+            raise InputError(
+                f"The output {output} is also a recording to read, which would be lost; give the "
+                "output another name."
+            )
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -22,6 +22,9 @@ from unison_audio.tasks.reference_text import with_reference_text
 from unison_audio.tasks.table import Task
 from unison_audio.variants import Variant
 
+MAX_PEAK = 1e6
+"""Largest sample of a user's recording: 16-bit values in place of +-1 are still read."""
+
 Sound: TypeAlias = str | os.PathLike[str] | Audio | tuple[Tensor | np.ndarray, int]
 """A file's path, an `Audio`, or (waveform, sample_rate) with (samples,) or (channels, samples)."""
 
@@ -184,6 +187,11 @@ def read_sound(given: Sound, what: str, sample_rate: int, longest: float | None 
     if longest is not None:
         check_length(waveform.shape[0] / sample_rate, longest, name)
     audio.require_sound(waveform, name)
+    peak = float(waveform.abs().max())
+    if peak > MAX_PEAK:  # powers of such samples overflow float32, and the result would be NaN
+        raise InputError(
+            f"{name} has samples of {peak:.3g}, where full scale is 1; scale the waveform to +-1."
+        )
     return waveform
 
 

@@ -74,6 +74,8 @@ class LazyModel(Generic[T]):
 
 def _free_memory() -> None:
     """Free the memory of models without references."""
+    # Modules hold reference cycles, so only the collector frees them; the caching allocator then
+    # gives the GPU's memory back to other models.
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -208,9 +210,11 @@ def plan(
     """
     sizes = needed_bytes(variant, dtype)
     free = available_memory(device)
+    # Unknown on some systems: loading may then fail, but refusing would be a guess.
     if free is None:
         return bool(low_memory)
     together, in_turn = sum(sizes.values()), max(sizes.values())
+    # Together is faster: in low memory, every call loads the models again.
     if low_memory is None:
         low_memory = together + WORKING_BYTES > free
     needed = (in_turn if low_memory else together) + WORKING_BYTES
@@ -259,6 +263,7 @@ def _load_codec(
     device: torch.device,
 ) -> AudioCodec:
     codec = new(where, files)
+    # A codec of other sizes would often run without an error and give noise.
     wanted = (variant.sample_rate, variant.latent_channels, variant.hop)
     found = (codec.sample_rate, codec.channels, codec.hop)
     if wanted != found:

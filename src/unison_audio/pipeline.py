@@ -347,6 +347,7 @@ class Unison:
         regions: Sequence[Region] | None = None,
         seed: int = 0,
         task: str | None = None,
+        extract: bool = False,
         on_window: Callable[[int, int], None] | None = None,
         **options: Any,
     ) -> NativeAudio:
@@ -358,6 +359,7 @@ class Unison:
             regions: Seconds, from and to, outside of which no sample changes; None for everywhere.
             seed: Seed of the noise; each window has one derived from it.
             task: The task, for an instruction in free wording or without tags.
+            extract: Whether the result is what a removal takes away, instead of what it leaves.
             on_window: Called with the windows done and the windows in all.
             **options: Options of sampling, as for `generate`.
 
@@ -375,6 +377,7 @@ class Unison:
             regions=regions,
             seed=seed,
             task=task,
+            extract=extract,
             on_window=on_window,
             **options,
         )

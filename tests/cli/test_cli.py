@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from tiny_unison import RATE, tone_file
 
 from unison_audio import audio, audio_files, checkpoint, checkpoint_files
@@ -124,7 +125,7 @@ def test_generate_with_inputs(
     assert audio_files.seconds(cloned) == 2.56
 
 
-def test_a_cut_reference_is_told_in_one_line(
+def test_a_cut_reference_is_reported_in_one_line(
     tiny_checkpoint: Path, stub_text: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reference = tone_file(tmp_path / "long.wav", 4.0, RATE)
@@ -519,3 +520,46 @@ def test_an_empty_jobs_file(
     path = write_jobs(tmp_path / "jobs.jsonl")
     code = run("batch", path, "-o", tmp_path / "out", "--variant", tiny_checkpoint)
     assert "holds no jobs" in refused(capsys, code)
+
+
+@pytest.mark.parametrize("name", ["rain.wav", "./here/../rain.wav", "link.wav"])
+def test_an_output_never_replaces_its_source(name: str, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "here").mkdir()
+    source = tmp_path / "rain.wav"
+    audio.save(source, torch.rand(8000) - 0.5, 16_000)
+    (tmp_path / "link.wav").symlink_to(source)
+    before = source.read_bytes()
+    words = ["generate", "[Edit][Audio] Add rain", "--source", str(source)]
+    assert cli.main([*words, "-o", str(tmp_path / name)]) == cli.BAD_INPUT
+    assert "another name" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
+def test_no_job_replaces_a_recording_of_another(tmp_path: Path, capsys: Any) -> None:
+    audio.save(tmp_path / "rain.wav", torch.rand(8000) - 0.5, 16_000)
+    jobs = tmp_path / "jobs.jsonl"
+    rows = [
+        {"instruction": "[Audio] thunder", "output": "rain.wav"},
+        {"instruction": "[Edit][Audio] Add thunder", "source": "rain.wav"},
+    ]
+    jobs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    before = (tmp_path / "rain.wav").read_bytes()
+    assert cli.main(["batch", str(jobs), "-o", str(tmp_path)]) == cli.BAD_INPUT
+    assert "line 1" in capsys.readouterr().err
+    assert (tmp_path / "rain.wav").read_bytes() == before
+
+
+def test_a_full_standard_output_is_one_sentence() -> None:
+    command = [sys.executable, "-m", "unison_audio.cli.main", "tasks"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == cli.BAD_INPUT
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("rate", ["nan", "0", "-1", "inf"])
+def test_a_rate_that_trains_nothing_is_refused(rate: str, tmp_path: Path, capsys: Any) -> None:
+    words = ["finetune", str(tmp_path / "no.jsonl"), "--run", str(tmp_path / "run")]
+    assert cli.main([*words, f"--learning-rate={rate}"]) == cli.BAD_INPUT
+    assert "learning_rate" in capsys.readouterr().err

@@ -165,7 +165,7 @@ def test_a_table_that_changed_since_the_plan_was_made_is_refused(root, tmp_path)
     assert killed_after(copy, tmp_path / "out", 1, 0.4)
     with (copy / "metadata.jsonl").open("a") as table:
         table.write('{"audio": "0/clip0000.wav", "text": "late"}\n')
-    with pytest.raises(InputError, match="put the old one back, or delete the shards"):
+    with pytest.raises(InputError, match="restore the old one, or delete the shards"):
         ingest("folder", copy, tmp_path / "out", workers=1, shard_clips=60)
 
 

@@ -100,7 +100,7 @@ def test_another_corpus_is_refused(corpus: Path, tmp_path: Path) -> None:
         demo_check.check_demo(Performer(corpus), corpus, tmp_path / "out")
 
 
-def test_only_kinds_that_can_be_judged_are_drawn(
+def test_only_kinds_that_can_be_classified_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = small_corpus(tmp_path / "corpus")

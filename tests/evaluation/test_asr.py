@@ -34,7 +34,7 @@ def test_whisper_of_transformers(whisper):
         asr.transcribe([noise(30.5)])
 
 
-def test_whisper_for_english_only_is_told_nothing(tmp_path):
+def test_whisper_for_english_only_gets_no_language(tmp_path):
     asr = models.load_whisper(write_whisper(tmp_path, "Yes.", multilingual=False), "cpu")
     assert asr.transcribe([noise(0.5)]) == ["Yes."]
 

@@ -177,7 +177,7 @@ def test_edits_are_described_as_generation(sets) -> None:
 
 
 @pytest.mark.parametrize("kind", [SDEdit, Zeta])
-def test_from_time_0_the_codec_alone_is_heard(sets, tiny, kind) -> None:
+def test_from_time_0_only_the_codec_changes_the_sound(sets, tiny, kind) -> None:
     test_set = sets["audio-editing"]
     option = {SDEdit: "strength", Zeta: "start"}[kind]
     items = test_set.items[:2]

@@ -59,7 +59,7 @@ def test_no_distance_to_itself() -> None:
     assert frechet_distance(constant, constant + 2) == pytest.approx(16)
 
 
-def test_too_few_vectors_are_told() -> None:
+def test_too_few_vectors_are_refused() -> None:
     with pytest.raises(InputError, match="at least 2 vectors"):
         frechet_distance(np.zeros((1, 4)), np.zeros((5, 4)))
     with pytest.raises(InputError, match="at least 4 vectors, not 3"):

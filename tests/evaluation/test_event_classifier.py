@@ -69,37 +69,37 @@ def clips():
 
 
 @pytest.fixture(scope="module")
-def judge(clips):
+def classifier(clips):
     return train_classifier(clips, RATE, BandEncoder(), TINY)
 
 
-def test_learns_from_clips_to_judge_others(judge):
+def test_learns_from_clips_to_classify_others(classifier):
     waves = torch.stack([tone(f * 1.015, 0.6, 1.0) for f in LABELS.values()])
-    assert judge.ranks(waves, RATE, list(LABELS)) == [1, 1, 1]
+    assert classifier.ranks(waves, RATE, list(LABELS)) == [1, 1, 1]
 
 
-def test_hears_both_events_of_a_mix_and_leaves_the_base_out(judge):
+def test_ranks_both_events_of_a_mix_and_leaves_the_base_out(classifier):
     mix = (tone(150.0) + tone(1500.0))[None]
-    ranks = [judge.ranks(mix, RATE, [label])[0] for label in LABELS]
+    ranks = [classifier.ranks(mix, RATE, [label])[0] for label in LABELS]
     assert ranks[2] == 3
-    assert judge.ranks(mix, RATE, ["a low hum"], [["a whistle"]]) == [1]
-    assert judge.ranks(mix, RATE, ["a whistle"], [["a low hum", "a bell"]]) == [1]
+    assert classifier.ranks(mix, RATE, ["a low hum"], [["a whistle"]]) == [1]
+    assert classifier.ranks(mix, RATE, ["a whistle"], [["a low hum", "a bell"]]) == [1]
 
 
-def test_alike_labels_count_as_one_class(clips, judge, monkeypatch):
+def test_alike_labels_count_as_one_class(clips, classifier, monkeypatch):
     deep = tone(150.0)[None]
-    assert judge.ranks(deep, RATE, ["a bell"])[0] > 1
+    assert classifier.ranks(deep, RATE, ["a bell"])[0] > 1
     monkeypatch.setattr(sound_classes, "MERGED", {"a bell": "deep", "a low hum": "deep"})
-    merged = EventClassifier(judge.config, judge.net, judge.encoder)
+    merged = EventClassifier(classifier.config, classifier.net, classifier.encoder)
     assert set(merged.classes) == {"deep", "a whistle"}
     assert merged.ranks(deep, RATE, ["a bell"]) == [1]
     assert merged.ranks(deep, RATE, ["a whistle"]) == [2]
     assert merged.ranks(deep, RATE, ["a whistle"], [["a bell"]]) == [1]
 
 
-def test_what_is_not_ranked_does_not_compete(judge, monkeypatch):
+def test_what_is_not_ranked_does_not_compete(classifier, monkeypatch):
     monkeypatch.setattr(sound_classes, "UNRANKED", frozenset({"a low hum"}))
-    fewer = EventClassifier(judge.config, judge.net, judge.encoder)
+    fewer = EventClassifier(classifier.config, classifier.net, classifier.encoder)
     ranks = [fewer.ranks(tone(150.0)[None], RATE, [label])[0] for label in ("a bell", "a whistle")]
     assert sorted(ranks) == [1, 2]
     assert fewer.ranks(tone(600.0)[None], RATE, ["a bell"], [["a low hum"]]) == [1]
@@ -127,15 +127,15 @@ def test_smearing_keeps_level_and_place(clips):
     assert float(outside) < 0.05 * float(inside)
 
 
-def test_the_level_does_not_matter(judge):
+def test_the_level_does_not_matter(classifier):
     wave = tone(600.0)[None]
-    loud, low = judge.net.logits_of_mel(
-        log_mel(mel_power(torch.cat([wave, 0.01 * wave]), judge.config))
+    loud, low = classifier.net.logits_of_mel(
+        log_mel(mel_power(torch.cat([wave, 0.01 * wave]), classifier.config))
     )
     torch.testing.assert_close(loud, low, atol=1e-3, rtol=0)
 
 
-def test_the_same_seed_gives_the_same_judge(clips):
+def test_the_same_seed_gives_the_same_classifier(clips):
     short = ClassifierRecipe(
         steps=3, batch=4, encoded_steps=2, seconds=(0.64,), perceptron_steps=3, speeds=(1.0,)
     )
@@ -146,17 +146,17 @@ def test_the_same_seed_gives_the_same_judge(clips):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-def test_is_stored_and_read(judge, tmp_path):
-    save_classifier(tmp_path / "judge", judge)
-    again = load_classifier(tmp_path / "judge", BandEncoder())
+def test_is_stored_and_read(classifier, tmp_path):
+    save_classifier(tmp_path / "classifier", classifier)
+    again = load_classifier(tmp_path / "classifier", BandEncoder())
     wave = tone(440.0)[None]
-    torch.testing.assert_close(again.scores(wave, RATE), judge.scores(wave, RATE))
-    assert again.config == judge.config
+    torch.testing.assert_close(again.scores(wave, RATE), classifier.scores(wave, RATE))
+    assert again.config == classifier.config
 
 
-def test_refuses_what_it_cannot_judge(judge, tmp_path):
+def test_refuses_what_it_cannot_classify(classifier, tmp_path):
     with pytest.raises(InputError, match=r"'a dog'.*delete"):
-        judge.ranks(tone(440.0)[None], RATE, ["a dog"])
+        classifier.ranks(tone(440.0)[None], RATE, ["a dog"])
     with pytest.raises(InputError, match="delete the folder"):
         load_classifier(tmp_path, BandEncoder())
     with pytest.raises(InputError, match="no sound"):
@@ -180,6 +180,6 @@ def test_scenes_say_what_they_hold(clips):
 
 def test_the_network_takes_any_length():
     config = ClassifierConfig(labels=("a", "b"), sample_rate=RATE, features=65)
-    judge = EventClassifier(config, ClassifierNet(config), BandEncoder())
+    classifier = EventClassifier(config, ClassifierNet(config), BandEncoder())
     for seconds in (0.1, 0.5, 3.0):
-        assert judge.scores(tone(200.0, seconds)[None], RATE).shape == (1, 2)
+        assert classifier.scores(tone(200.0, seconds)[None], RATE).shape == (1, 2)

@@ -202,7 +202,7 @@ def test_a_figure_that_needs_more_samples_is_missing(samples: list[EvaluationSam
     assert score.reasons[""] == "give two"
 
 
-def test_a_path_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing at"):
         MetricContext(paths={"vggish": tmp_path / "no"}).path("vggish")
 

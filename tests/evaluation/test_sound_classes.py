@@ -1,8 +1,8 @@
 from unison_audio.evaluation.models import event_classifier as sound_classes
 from unison_audio.evaluation.models.event_classifier import is_ranked, sound_class
-from unison_audio.nano.corpus import catalogue
+from unison_audio.nano.corpus import catalog
 
-LABELS = {row["label"] for row in catalogue("sounds")}
+LABELS = {row["label"] for row in catalog("sounds")}
 
 
 def test_the_lists_name_nanos_labels():

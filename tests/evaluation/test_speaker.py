@@ -73,7 +73,7 @@ def test_wavlm_as_its_library_computes(tmp_path):
     assert float(speaker.WavLmSpeaker(folder).embed([np.zeros(RATE, "f4")])[0].norm()) == 0.0
 
 
-def test_voices_are_told_apart(recordings):
+def test_voices_are_distinguished(recordings):
     need("resemblyzer")
     encoder = speaker.Resemblyzer()
     found = {}

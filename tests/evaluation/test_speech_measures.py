@@ -221,12 +221,12 @@ def test_quality_is_dnsmos(sample, recordings):
     short = sample("short", once)
     long = sample("long", torch.cat([once, noise(11.0 - len(once) / RATE)]))
     score = figures("dnsmos", [short, long], MetricContext())
-    listener = Dnsmos()
+    dnsmos = Dnsmos()
     assert score.per_item["short"] == pytest.approx(
-        listener.overall(load(short.output, sample_rate=RATE), RATE)
+        dnsmos.overall(load(short.output, sample_rate=RATE), RATE)
     )
     wave = load(long.output, sample_rate=RATE)
-    parts = [listener.overall(wave[k * RATE : k * RATE + 144_160], RATE) for k in (0, 1)]
+    parts = [dnsmos.overall(wave[k * RATE : k * RATE + 144_160], RATE) for k in (0, 1)]
     assert score.per_item["long"] == pytest.approx(sum(parts) / 2)
     assert abs(parts[0] - parts[1]) > 0.01
 

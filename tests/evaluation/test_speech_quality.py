@@ -23,7 +23,7 @@ def test_quality_falls_with_noise(recordings):
     assert scores[0] > scores[2] + 0.7
 
 
-def test_presence_is_where_somebody_speaks(recordings):
+def test_presence_is_where_speech_is(recordings):
     pytest.importorskip("silero_vad")
     threads = torch.get_num_threads()
     vad = SileroVad()

@@ -1,4 +1,4 @@
-"""The whole evaluation with judges that need no model: here, killed, and through Ray."""
+"""The whole evaluation with metrics that need no model: here, killed, and through Ray."""
 
 import dataclasses
 import hashlib

@@ -37,7 +37,7 @@ def score(metric, value, *, count=40, failed=(), model=None, spread=0.1, **more)
         "high": value * (1 + spread),
         "count": count,
         "failed": list(failed),
-        "model": NAMES.get(metric, "a judge") if model is None else model,
+        "model": NAMES.get(metric, "a model") if model is None else model,
         "per_item": None,
         **more,
     }
@@ -215,7 +215,7 @@ def test_ablations_are_the_rows_of_table_8():
     assert not [e for e in table(tables, 1).lines if e.origin == "here"]
 
 
-def test_other_judges_are_named_and_not_set_against_the_papers():
+def test_other_metric_models_are_named_and_not_ranked_against_the_papers():
     ours = [
         row(
             "seed-tts",

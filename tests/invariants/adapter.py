@@ -686,7 +686,7 @@ def metric_figure(kind: str, name: str, *, offline: bool) -> dict[str, Any]:
 
 
 def character_errors() -> dict[str, Any]:
-    """Error rates of Mandarin, of what a recogniser is said to have heard."""
+    """Error rates of Mandarin, of given transcripts."""
     from unison_audio.evaluation.metrics.measure import measure
     from unison_audio.evaluation.metrics.metric import MetricContext
     from unison_audio.evaluation.metrics.speech import CharacterErrorRate

@@ -104,6 +104,21 @@ def test_a_pipe_that_closes_ends_the_command_quietly(tiny_checkpoint: Path) -> N
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_ends_a_stream_with_one_sentence(tiny_checkpoint: Path) -> None:
+    command = [sys.executable, "-m", "unison_audio.cli.main", "generate", "[Audio] rain"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*command, "-o", "-", "--variant", str(tiny_checkpoint), "--duration", "1"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("unison-audio: Standard output cannot be written (No space left")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_regions_leave_the_rest_as_it_is(weights: Any, noise: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.wav"
     flags = ("--region", "0:01-2.5 s", "--region", "10-12")
@@ -116,6 +131,16 @@ def test_regions_leave_the_rest_as_it_is(weights: Any, noise: Path, tmp_path: Pa
     assert same[60_000:240_000].all()
     assert not same[24_000:60_000].all()
     assert not same[240_000:].all()
+
+
+def test_what_a_removal_takes_away(weights: Any, noise: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.wav"
+    flags = ("--region", "1-2", "--extract")
+    assert run("generate", REMOVE, "-o", out, "--source", noise, *flags, *weights) == 0
+    taken = soundfile.read(out, dtype="int32")[0]
+    assert not taken[:24_000].any()
+    assert not taken[48_000:].any()
+    assert taken[24_000:48_000].any()
 
 
 def test_a_long_recording_is_edited_throughout(weights: Any, noise: Path, tmp_path: Path) -> None:
@@ -153,6 +178,7 @@ def refusals(folder: Path, source: Path) -> list[tuple[str, list[Any]]]:
         ("overlap", [*edit, "1-3", "--region", "2-4"]),
         ("leave it out", [*edit, "1-2", "--duration", 3]),
         ("give a file", [REMOVE, "-o", "-", "--source", source, "--region", "1-2"]),
+        ("takes nothing away", ["[Edit][Audio] Add rain", *out, "--source", source, "--extract"]),
         ("with --source", [MALE, *out, "--region", "1-2"]),
         ("write a .wav", [REMOVE, "-o", folder / "x.mp3", "--source", source, "--region", "1-2"]),
         ("leave --subtitles out", ["[Audio] rain", *out, "--subtitles", folder / "x.srt"]),
@@ -204,6 +230,7 @@ def test_jobs_take_texts_and_regions(
     [
         ({"instruction": REMOVE, "source": "in.wav", "region": "2-1"}, "reversed"),
         ({"instruction": REMOVE, "source": "in.wav", "region": [1, 2]}, "region is"),
+        ({"instruction": REMOVE, "source": "in.wav", "extract": 1}, "extract is"),
         ({"instruction": MALE, "text_file": "none.txt"}, "cannot be read"),
         ({"instruction": MALE, "text_file": "t.txt", "subtitles": "../a.srt"}, "leads out"),
     ],

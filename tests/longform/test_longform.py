@@ -1,5 +1,6 @@
 """Long text: how it is cut, how it is spoken in one voice, how it is joined."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -200,6 +201,16 @@ def test_a_clone_speaks_with_the_reference_or_the_first_window():
     given = {"reference": hum, "reference_text": "hum", "text": text}
     list(speak(model, plan_speech(FULL, "[Speech with voice]", **given)))
     assert all(asked[3]["reference_text"] == "hum" for asked in model.asked)
+
+
+def test_weights_of_one_length_use_all_of_it() -> None:
+    released = dataclasses.replace(FULL, sample_seconds=10.0, max_seconds=10.0)
+    model = Voice(released)
+    list(speak(model, plan_speech(released, MALE, text="The red bird is big. " * 20)))
+    durations = [seconds for asked in model.asked for seconds in asked[2]]
+    assert durations[0] == 3.0
+    assert len(durations) > 3
+    assert set(durations[1:]) == {10.0 - 3.0 - 0.2}
 
 
 def test_speech_that_is_refused():

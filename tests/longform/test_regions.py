@@ -239,3 +239,26 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(InputError, match="no file"):
         plan_edit(variant, REMOVE, tmp_path / "none.wav")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["in.wav"]
+
+
+@pytest.mark.parametrize("coding", ["PCM_U8", "PCM_16", "FLOAT"])
+def test_what_is_taken_away_and_what_is_left_make_up_the_recording(tmp_path, coding):
+    path = stored(tmp_path / "in.wav", 16_000, 2, coding)
+    both = [
+        edit_regions(Scaled(gain=0.25), REMOVE, path, regions=[(1, 2)], extract=extract)
+        for extract in (False, True)
+    ]
+    left, taken = (to_float(result.read(0, result.frames)) for result in both)
+    step = 2 / 256 if coding == "PCM_U8" else 1e-4
+    assert np.abs(left + taken - to_float(raw(path))).max() <= step
+    assert not taken[:16_000].any()
+    assert not taken[32_000:].any()
+    assert taken[20_000:28_000].std() > 0.05
+    both[1].save(tmp_path / "taken.wav")
+    assert np.array_equal(raw(tmp_path / "taken.wav"), both[1].samples)
+
+
+def test_only_removals_are_extracted(tmp_path):
+    path = stored(tmp_path / "in.wav", 16_000, 1, "PCM_16")
+    with pytest.raises(InputError, match="takes nothing away"):
+        plan_edit(VARIANTS["nano"], ADD, path, extract=True)

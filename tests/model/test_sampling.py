@@ -272,7 +272,7 @@ def test_batch_without_any_text() -> None:
     torch.testing.assert_close(guided, sampled_from(backbone, given, steps=3, guidance=UNGUIDED))
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     told: list[tuple[int, int]] = []
     sampled_from(
         tiny_backbone("O"),

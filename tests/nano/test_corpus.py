@@ -22,16 +22,16 @@ needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="no Debian tools")
 
 
-def test_the_catalogue_covers_about_sixty_labels_with_licences():
-    rows = nano_corpus.catalogue("sounds")
+def test_the_catalog_covers_about_sixty_labels_with_licences():
+    rows = nano_corpus.catalog("sounds")
     counts = collections.Counter(row["label"] for row in rows)
     assert 55 <= len(counts) <= 80
     assert min(counts.values()) >= 6
-    assert all(row["licence"] for row in rows + nano_corpus.catalogue("speech"))
+    assert all(row["licence"] for row in rows + nano_corpus.catalog("speech"))
 
 
 def test_each_label_is_in_both_splits_and_takes_of_a_recording_stay_together():
-    rows = nano_corpus.catalogue("sounds")
+    rows = nano_corpus.catalog("sounds")
     splits = nano_corpus.sound_splits(rows)
     by_label = collections.defaultdict(collections.Counter)
     for row in rows:
@@ -129,7 +129,7 @@ def test_recordings_come_out_of_a_package_levelled_and_broken_ones_are_set_aside
         }
         for path in ("usr/a.wav", "usr/b.wav", "usr/c.wav", "usr/broken.wav")
     ]
-    monkeypatch.setattr(nano_corpus, "catalogue", lambda name: rows if name == "sounds" else [])
+    monkeypatch.setattr(nano_corpus, "catalog", lambda name: rows if name == "sounds" else [])
     files = {"usr/a.wav": wav(), "usr/b.wav": wav(12.0), "usr/c.wav": wav(0.2)}
     fake_deb(tmp_path, "p", {**files, "usr/broken.wav": b"RIFF no", "usr/else.txt": b"x"})
     clips = list(nano_corpus.make_recordings("p", tmp_path))

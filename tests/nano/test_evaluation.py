@@ -244,7 +244,7 @@ def barred(result):
     return {(row["task"], row["measure"]): row for row in result["bars"] if row["met"] is not None}
 
 
-def test_a_model_that_gives_the_target_meets_every_bar(measure, tmp_path):
+def test_a_model_that_gives_the_target_meets_every_target(measure, tmp_path):
     result = measure(Oracle(knows=True), tmp_path)
     rows = barred(result)
     assert set(rows) == set(THRESHOLDS)

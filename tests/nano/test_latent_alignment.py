@@ -46,7 +46,7 @@ def test_other_coordinates_are_undone_to_rounding(reference, waveforms):
     )
 
 
-def test_nothing_is_heard_of_it_but_at_the_edges(reference, waveforms):
+def test_the_sound_stays_the_same_but_at_the_edges(reference, waveforms):
     codec = in_other_coordinates(reference)
     before = codec.decode(codec.encode(waveforms))
     align_latents(codec, reference, waveforms)

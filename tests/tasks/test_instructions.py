@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from unison_audio.errors import InputError
@@ -181,3 +183,10 @@ def test_a_named_task_takes_free_wording():
         parse_instruction("rain", True, False, "t2a")
     with pytest.raises(InputError, match="has no words"):
         parse_instruction("[Edit][Audio] ...", True, False, "edit_remove")
+
+
+def test_long_runs_of_digits_take_linear_time() -> None:
+    began = time.process_time()
+    for text in ("9" * 20_000, "9." * 10_000):
+        parse_instruction(f"[Audio] rain {text}", False, False)
+    assert time.process_time() - began < 5

@@ -36,7 +36,7 @@ PIECES = (
 
 
 def texts() -> list[str]:
-    """Every task's own wording, and random ones of all lengths with marks of every kind."""
+    """Every task's own template, and random ones of all lengths with marks of every kind."""
     draw = random.Random(0)
     drawn = (draw.choices(PIECES, k=count) for count in range(1, 61))
     return [

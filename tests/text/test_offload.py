@@ -83,7 +83,7 @@ def test_only_what_is_used_is_in_memory(tmp_path):
     assert mapped() - before < 8 * MIB
 
 
-def test_files_that_cannot_be_used_are_told(folder):
+def test_files_that_cannot_be_used_are_refused(folder):
     def refuses(message):
         with pytest.raises(InputError, match=message):
             Shards(folder, "text.")

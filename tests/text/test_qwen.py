@@ -186,7 +186,7 @@ def keep_tensors(folder, wanted):
     index.write_text(json.dumps(stored))
 
 
-def test_what_cannot_be_a_model_is_told(model, files, tmp_path):
+def test_what_cannot_be_a_model_is_refused(model, files, tmp_path):
     def broken(change):
         folder = tmp_path / change.__name__
         shutil.copytree(files, folder)
@@ -292,7 +292,7 @@ def test_only_what_is_needed_is_downloaded(model, files, hub):
     assert not hub.asked  # a complete cache needs no network
 
 
-def test_a_model_that_cannot_be_had_is_told(hub):
+def test_a_model_that_cannot_be_downloaded_is_refused(hub):
     with pytest.raises(InputError, match=r"cannot be had.*no repository.*--text-files"):
         TEXT_ENCODERS["qwen2.5-omni-7b"](TextSetup(picks=(1,)))
     hub.repos["Qwen/Qwen2.5-Omni-7B"] = {"config.json": b"{}"}

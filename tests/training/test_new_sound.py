@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from unison_audio.nano.corpus import catalogue
+from unison_audio.nano.corpus import catalog
 from unison_audio.training.clip_list import read_own_clips
 from unison_audio.variants import VARIANTS
 
@@ -29,7 +29,7 @@ def stroke(number):
     return file.getvalue()
 
 
-def test_ten_recordings_are_learnt_and_others_judge(new_sound, monkeypatch, tmp_path):
+def test_ten_recordings_are_learned_and_others_evaluate(new_sound, monkeypatch, tmp_path):
     monkeypatch.setattr(new_sound, "fetch", lambda package, folder: folder / package)
     monkeypatch.setattr(
         new_sound,
@@ -45,10 +45,10 @@ def test_ten_recordings_are_learnt_and_others_judge(new_sound, monkeypatch, tmp_
 
 
 def test_nano_does_not_know_the_new_sound_and_knows_the_others(new_sound):
-    labels = {row["label"] for row in catalogue("sounds")}
+    labels = {row["label"] for row in catalog("sounds")}
     assert new_sound.LABEL not in labels
     assert set(new_sound.KNOWN) <= labels
-    rows = catalogue("sounds")
+    rows = catalog("sounds")
     assert not any("tabla" in row["path"] for row in rows)
     packages = {row["package"] for row in rows}
     assert packages >= {new_sound.SOURCE, *new_sound.OTHERS}

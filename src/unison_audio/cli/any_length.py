@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from unison_audio.variants import Variant
 
 STDOUT = Path("-")
-"""The name of an output that is written to standard output as it is made."""
+"""Output name that stands for standard output."""
 
 Show = Callable[[int, int], None]
-"""Called with what is done and how much there is."""
+"""Called with the windows done and the windows in all."""
 
 Run = Callable[["Unison", Mapping[str, Any], Show], str]
 """Does what was planned: called with the model, the options of sampling, and progress. Returns the
@@ -41,10 +41,12 @@ class LengthFlags:
     ] = None
     """Edit only between these times, such as 3.2-7.5 or 0:01.5-1:05; may be given several times.
     All other samples stay as they are, at the recording's own rate, channels and depth."""
+    extract: Annotated[bool, Parameter(negative="")] = False
+    """Write what a removal takes away, instead of what it leaves."""
     text_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
-    """Speak a text of any length out of this file, or of standard input for -."""
+    """Speak a text of any length from this file, or from standard input for -."""
     subtitles: Path | None = None
-    """Also write when each sentence, or event of a timeline, is heard: .srt, .vtt or .json."""
+    """Also write the times of sentences, or of a timeline's events: .srt, .vtt or .json."""
     raw: bool = False
     """With -o -: write 16-bit samples without a WAV header."""
 
@@ -56,10 +58,10 @@ def plan_any_length(
     inputs: FileInputs,
     flags: LengthFlags | None,
 ) -> Run | None:
-    """Check what needs more than one call of the model, or goes elsewhere than into a file.
+    """Check a request that needs several calls of the model, or an output other than a file.
 
     Args:
-        variant: What will run it.
+        variant: The variant that will run it.
         instruction: With the tags of the task table.
         output: The file, or `STDOUT`.
         inputs: The other inputs.
@@ -73,7 +75,7 @@ def plan_any_length(
     """
     flags = flags or LengthFlags()
     _check_flags(output, flags)
-    if flags.region or _is_long_recording(variant, inputs.source):
+    if flags.region or flags.extract or _is_long_recording(variant, inputs.source):
         return _plan_edit(variant, instruction, output, inputs, flags)
     from unison_audio.longform.text_windows import is_long
     from unison_audio.tasks.instructions import with_tags
@@ -87,6 +89,8 @@ def plan_any_length(
         source is None and speaks and is_long(variant, instruction, inputs.duration, cloned)
     ):
         return _plan_speech(variant, instruction, output, inputs, flags)
+    if source is None and not cloned and _is_long_timeline(variant, instruction):
+        return _plan_timeline(variant, instruction, output, inputs, flags)
     if output == STDOUT or flags.subtitles is not None:
         return _plan_one(variant, instruction, output, inputs, flags)
     return None
@@ -122,7 +126,7 @@ def _plan_edit(
     from unison_audio.longform.times import parse_region
 
     if inputs.source is None:
-        raise InputError("--region names times of a recording; give it with --source.")
+        raise InputError("--region and --extract are for a recording; give it with --source.")
     regions = [parse_region(text) for text in flags.region] if flags.region else None
     for name, given in (
         ("--reference", inputs.reference),
@@ -131,14 +135,22 @@ def _plan_edit(
     ):
         if given is not None:
             raise InputError(
-                f"{name} does not go with a region or a recording longer than "
+                f"{name} does not go with a region, --extract or a recording longer than "
                 f"{variant.max_seconds} s: the result is as long as the source; leave it out."
             )
     if output == STDOUT:
         raise InputError("An edited recording keeps its own format; give a file, not -o -.")
     from unison_audio.longform.regions import check_output, edit_file, plan_edit
 
-    edit = plan_edit(variant, instruction, inputs.source, regions, inputs.seed, inputs.task)
+    edit = plan_edit(
+        variant,
+        instruction,
+        inputs.source,
+        regions,
+        inputs.seed,
+        inputs.task,
+        extract=flags.extract,
+    )
     check_output(edit, output, exact=regions is not None)
 
     def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
@@ -158,6 +170,7 @@ def _plan_speech(
     """A text of any length."""
     from unison_audio.longform.long_speech import pieces, plan_speech, speak
     from unison_audio.longform.subtitles import sentence_cues, write_subtitles
+    from unison_audio.longform.text_windows import LENGTH_MARGIN, estimate_seconds
 
     if inputs.source is not None:
         raise InputError("--text-file is for speech, which takes no source; leave one out.")
@@ -182,12 +195,41 @@ def _plan_speech(
                     timed.append(part.times)
                 yield part
 
-        total = sum(1 for _ in speech.windows())
-        spoken = noted(speak(unison, speech, lambda done: show(done, total), **options))
+        # Estimated, since counting the windows of a whole book would delay the first one.
+        total = round(estimate_seconds(speech.text, speech.pace) / speech.longest * LENGTH_MARGIN)
+        spoken = noted(speak(unison, speech, lambda done: show(done, max(done, total)), **options))
         _write(pieces(spoken, speech), output, flags)
         if flags.subtitles is not None:
             write_subtitles(flags.subtitles, sentence_cues(timed))
         return "tts" if speech.reference is None else "zero_shot_tts"
+
+    return run
+
+
+def _is_long_timeline(variant: Variant, instruction: str) -> bool:
+    from unison_audio.longform.subtitles import event_cues
+
+    return any(cue.end > variant.max_seconds for cue in event_cues(instruction))
+
+
+def _plan_timeline(
+    variant: Variant,
+    instruction: str,
+    output: Path,
+    inputs: FileInputs,
+    flags: LengthFlags,
+) -> Run:
+    """A timeline that is longer than a window."""
+    from unison_audio.longform.subtitles import event_cues, write_subtitles
+    from unison_audio.longform.timeline import compose, plan_timeline
+
+    windows = plan_timeline(variant, instruction, inputs.duration, inputs.seed)
+
+    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
+        _write(compose(unison, windows, inputs.seed, show, **options), output, flags)
+        if flags.subtitles is not None:
+            write_subtitles(flags.subtitles, event_cues(instruction))
+        return "timed"
 
     return run
 
@@ -231,7 +273,17 @@ def _write(sounds: Iterator[Audio], output: Path, flags: LengthFlags) -> None:
     from unison_audio.longform.sound_stream import write_sounds, write_stream
 
     if output == STDOUT:
-        write_stream(sounds, sys.stdout.buffer, raw=flags.raw)
+        try:
+            write_stream(sounds, sys.stdout.buffer, raw=flags.raw)
+        except BrokenPipeError:  # the reader has heard enough, which `main` knows how to end
+            raise
+        except OSError as error:
+            # What is still buffered would fail again when Python exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise InputError(
+                f"Standard output cannot be written ({os.strerror(error.errno or 0)}); "
+                "give another place."
+            ) from error
     else:
         write_sounds(output, sounds)
 

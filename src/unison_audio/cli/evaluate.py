@@ -28,50 +28,53 @@ Old = Parameter(show=False)
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class RunFlags:
-    """How to run an evaluation."""
+    """How an evaluation runs."""
 
     sets: Names = None
-    """Test sets of the paper's kinds; by default all."""
+    """Test sets of the paper's kinds; all by default."""
     systems: Names = None
-    """Some of ground-truth, through-codec, copy-source, sdedit, zeta and unison; by default all."""
+    """Systems to run: ground-truth, through-codec, copy-source, sdedit, zeta, unison; all by
+    default."""
     seed: int = 0
     """Seed of the test sets, the noise and the bootstrap."""
     batch: int = 8
-    """Items answered at once."""
+    """Items in a batch."""
     ray_address: str | None = None
-    """Address of a Ray cluster that shares the work; auto is this machine's, local starts one."""
+    """Address of a Ray cluster that shares the work; auto uses this machine's, local starts one."""
     workers: int = 2
-    """Jobs at once, through Ray."""
+    """Concurrent Ray jobs."""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class SetFlags:
-    """What is built and answered."""
+    """What is built and run."""
 
     outputs: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative="")] = None
-    """Folders of other systems' sounds, named by the items' ids; the folder's name is theirs."""
+    """Folders with outputs of other systems, one file per item id; the folder's name is the
+    system's."""
     counts: Names = None
-    """Other numbers of items than the paper's, such as audiocaps=100 timed=20."""
+    """Item counts that differ from the paper's, such as audiocaps=100 timed=20."""
     stages: Names = None
-    """Some of build, generate and score; by default all."""
+    """Stages to run: build, generate, score; all by default."""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class MetricFlags:
-    """What is measured, and by which models."""
+    """Metrics and the models behind them."""
 
     metrics: Names = None
-    """Metrics; by default all that the tasks ask for."""
+    """Metrics; by default those of the tasks."""
     metric_models: Names = None
     """Local files of metric models, such as whisper=FOLDER cnn14=FILE."""
     metric_device: str | None = None
-    """Device of the metric models; by default the model's."""
+    """Device of the metric models; by default that of the model."""
     offline_models: Annotated[bool, Parameter(negative="")] = False
-    """Use metric models out of packages where no others are given."""
+    """Use the metric models that come with packages where no file is given, so that no network is
+    needed."""
     bootstrap: int = 1000
-    """Resamples for the intervals."""
+    """Bootstrap resamples for the confidence intervals."""
     judges: Annotated[
         list[str] | None, Parameter(consume_multiple=True, negative="", show=False)
     ] = None
@@ -82,7 +85,7 @@ class MetricFlags:
     """The old name of --offline-models."""
 
     def options(self, device: str) -> "MetricOptions":
-        """As the library takes them."""
+        """The options as the library takes them."""
         from unison_audio.evaluation.suite import MetricOptions
 
         files = _pairs("metric-models", [*(self.metric_models or ()), *(self.judges or ())])
@@ -97,7 +100,7 @@ class MetricFlags:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class BarFlags:
-    """What nano's table of bars is measured on."""
+    """The items of nano's table of targets."""
 
     items: int = 100
     """Items of tts, t2a, edit_add, edit_remove, speech_insert, speech_delete and denoise; the other

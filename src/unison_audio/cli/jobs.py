@@ -11,7 +11,7 @@ from unison_audio import audio_files
 from unison_audio.checks import FileInputs, check_files
 from unison_audio.cli.any_length import LengthFlags, Run, plan_any_length
 from unison_audio.errors import InputError
-from unison_audio.files import check_sound_file, read_rows, write_whole
+from unison_audio.files import check_sound_file, read_rows, require_other_file, write_whole
 from unison_audio.sampling_params import OPTIONS, RENAMED, SamplingParams, merge_options
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ RESULTS = "results.jsonl"
 
 INPUTS: tuple[str, ...] = tuple(field.name for field in fields(FileInputs))
 
-LENGTHS = ("region", "text_file", "subtitles")
+LENGTHS = ("region", "extract", "text_file", "subtitles")
 
 KEYS = ("instruction", *INPUTS, *LENGTHS, *OPTIONS, "output")
 """Keys of a job."""
@@ -86,6 +86,25 @@ def read_jobs(path: Path, variant: "Variant") -> list[GenerationJob]:
     return read_rows(path, KEYS, "jobs", read, hidden=tuple(RENAMED))
 
 
+def check_outputs(path: Path, jobs: list[GenerationJob], folder: Path) -> None:
+    """Check that no output replaces a recording of any job.
+
+    Args:
+        path: The file that the jobs are from.
+        jobs: Result of `read_jobs`.
+        folder: Folder of the outputs.
+
+    Raises:
+        InputError: If one would; the message begins with the file and the line.
+    """
+    recordings = [Path(job.asked[key]) for job in jobs for key in _PATHS if key in job.asked]
+    for job in jobs:
+        try:
+            require_other_file(folder / job.output, recordings)
+        except InputError as error:
+            raise InputError(f"{path}, line {job.line}: {error}") from error
+
+
 def check_recordings(path: Path, jobs: list[GenerationJob], unison: "Unison") -> None:
     """Check the recordings of jobs by decoding them.
 
@@ -128,6 +147,7 @@ def run_jobs(
     before = _read_results(folder / RESULTS)
     results: dict[str, dict[str, Any]] = {}
     failed = 0
+    # Rewritten first: a kill may have cut the last line, and appending to it would spoil the next.
     write_whole(folder / RESULTS, _lines(before.values()))
     with (folder / RESULTS).open("a", encoding="utf-8") as notes:
         for done, job in enumerate(jobs, start=1):
@@ -145,6 +165,7 @@ def run_jobs(
                 notes.flush()
             if on_job is not None:
                 on_job(done, len(jobs))
+    # Results of jobs that are no longer in the file stay: their outputs still lie in the folder.
     others = [result for name, result in before.items() if name not in results]
     write_whole(folder / RESULTS, _lines([*others, *results.values()]))
     return failed
@@ -158,6 +179,7 @@ def _read_job(number: int, values: dict[str, Any], folder: Path) -> GenerationJo
             raise InputError(f"{key} is {values[key]!r}; it must be a text.")
     output = values.pop("output", f"{number:04d}.wav")
     for name in (output, values.get("subtitles", "")):
+        # A jobs file may come from someone else; it must not overwrite files elsewhere.
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise InputError(f"The output {name!r} leads out of the folder; give a file's name.")
     for key in _PATHS:
@@ -189,7 +211,10 @@ def _read_length(values: dict[str, Any]) -> LengthFlags:
     paths: dict[str, Any] = {
         key: Path(values[key]) for key in ("text_file", "subtitles") if key in values
     }
-    return LengthFlags(region=regions, **paths)
+    extract = values.get("extract", False)
+    if not isinstance(extract, bool):
+        raise InputError(f"extract is {extract!r}; give true or false.")
+    return LengthFlags(region=regions, extract=extract, **paths)
 
 
 def _plan(job: GenerationJob, variant: "Variant", output: Path) -> Run | None:

@@ -72,11 +72,12 @@ def generate(
     from unison_audio.checkpoint_files import open_checkpoint
     from unison_audio.checks import FileInputs, check_files
     from unison_audio.cli.progress import progress
-    from unison_audio.files import check_sound_file
+    from unison_audio.files import check_sound_file, require_other_file
 
+    inputs = inputs or FileInputs()
     if output != STDOUT:
         check_sound_file(output)
-    inputs = inputs or FileInputs()
+        require_other_file(output, (inputs.source, inputs.reference))
     # Importing torch takes longer than all of these checks, so bad input is refused before it.
     strict = sampling is not None and bool(sampling.strict)
     opened = open_checkpoint(variant)
@@ -112,7 +113,7 @@ def batch(
         machine: Where to compute; each option has its own flag.
     """
     from unison_audio.checkpoint_files import open_checkpoint
-    from unison_audio.cli.jobs import check_recordings, read_jobs, run_jobs
+    from unison_audio.cli.jobs import check_outputs, check_recordings, read_jobs, run_jobs
     from unison_audio.cli.progress import progress
     from unison_audio.files import make_folder
 
@@ -120,6 +121,7 @@ def batch(
         raise InputError(f"There is no file {jobs}; check the path.")
     opened = open_checkpoint(variant)
     checked = read_jobs(jobs, opened.variant)
+    check_outputs(jobs, checked, output)
     unison = (machine or MachineFlags()).open(opened)
     check_recordings(jobs, checked, unison)
     make_folder(output)
@@ -312,7 +314,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print_error=False,
                 result_action="return_value",
             )
-            sys.stdout.flush()
+            # Here, and not at exit, so that a closed pipe is noticed inside the try.
+            if sys.stdout is not None:
+                sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except (InputError, CycloptsError) as error:
         message = " ".join(str(error).split())
@@ -320,9 +324,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of the output has closed it
+    except BrokenPipeError:
+        # The reader, such as `head` or a player, has closed the pipe. Python would flush stdout
+        # once more at exit and print a traceback, so stdout becomes /dev/null. The exit code is
+        # that of a program that SIGPIPE ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:  # a full disk, a closed folder, a name that is too long
+        where = f" at {error.filename}" if error.filename else ""
+        reason = error.strerror or type(error).__name__
+        print(f"unison-audio: {reason}{where}; mend that and try again.", file=sys.stderr)
+        return BAD_INPUT
 
 
 def _show_warning(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -85,7 +85,7 @@ def rename_flags(arguments: Sequence[str]) -> list[str]:
     }
     renamed: list[str] = []
     for place, argument in enumerate(arguments):
-        if argument == "--":  # what follows are values
+        if argument == "--":  # all further arguments are values, never flags
             return [*renamed, *arguments[place:]]
         flag, equals, value = argument.partition("=")
         if flag in old:

@@ -26,6 +26,7 @@ def progress(*, always: bool = False) -> Iterator[Show]:
     if not sys.stderr.isatty():
         yield _Lines() if always else _nothing
         return
+    # Here, since rich is slow to import and a pipe needs none of it.
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -56,7 +57,7 @@ def progress(*, always: bool = False) -> Iterator[Show]:
 
 
 class _Lines:
-    """Prints a line for every tenth."""
+    """Prints a line for every tenth, as logs of jobs without a terminal need."""
 
     def __init__(self) -> None:
         self.tenths: dict[str, int] = {}

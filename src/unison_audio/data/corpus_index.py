@@ -75,6 +75,7 @@ def open_url(url: str) -> IO[bytes]:
         )
     if shutil.which(PROGRAMS[scheme]) is None:
         raise InputError(f"{url} is read with {PROGRAMS[scheme]}, which is missing; install it")
+    # webdataset passes the command to a shell, hence the quotes.
     if scheme == "s3":
         url = f"pipe:aws s3 cp --only-show-errors {shlex.quote(url)} -"
     return gopen(url)

@@ -96,6 +96,7 @@ class WorkerPosition(NamedTuple):
         """Plain values for a checkpoint."""
         return {
             "draws": self.draws,
+            # The key is that of existing checkpoints.
             "passes": [list(place) for place in self.epochs],
             "skipped": dict(self.skipped),
         }

@@ -110,6 +110,8 @@ class Window:
         Raises:
             InputError: If they are too many, or the whole of a small corpus several times.
         """
+        # Four times the whole of a small corpus: each clip has had its chance, and a corpus without
+        # usable clips ends the run instead of reading for ever.
         most = max(64, min(MAX_FAILED, 4 * self.stream.clips))
         if failed > most:
             raise InputError(
@@ -139,6 +141,8 @@ class Window:
         self._filled = True
         exact = self.stream.exact
         ranks = [state["stream"]["rank"] for state in self._states]
+        # With other numbers of ranks or workers the stream gives other clips, so the marks of the
+        # old window would fall on the wrong ones.
         if exact and self.stream.rank in ranks:
             for state in self._states[ranks.index(self.stream.rank)]["held"]:
                 self._read(state)

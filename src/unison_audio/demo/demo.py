@@ -19,7 +19,8 @@ from unison_audio.sampling_params import SamplingParams, resolve_sampling
 from unison_audio.spectrogram import draw_mel
 from unison_audio.tasks.table import TASKS
 
-GREY = "#8a8f98"
+GRAY = "#8a8f98"
+"""Color of labels: readable on a white and on a black page, as the pictures are transparent."""
 
 
 def mel_picture(waveform: Tensor, sample_rate: int) -> bytes:
@@ -32,10 +33,11 @@ def mel_picture(waveform: Tensor, sample_rate: int) -> bytes:
     Returns:
         A PNG file.
     """
+    # Without pyplot, which keeps global state and needs a display on some systems.
     figure = Figure(figsize=(5.6, 2.3), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     figure.patch.set_alpha(0.0)
-    draw_mel(figure.add_subplot(), waveform, sample_rate, label_color=GREY)
+    draw_mel(figure.add_subplot(), waveform, sample_rate, label_color=GRAY)
     file = io.BytesIO()
     figure.savefig(file, format="png", transparent=True)
     return file.getvalue()
@@ -113,6 +115,7 @@ def _write_entry(example: DemoExample, sound: Audio, inputs: Path, folder: Path)
         if name is not None:
             file = f"{example.task}-{what.lower()}{Path(name).suffix}"
             shutil.copyfile(inputs / name, folder / file)
+            # The page plays the recording as given; its picture shows what the model can use of it.
             given = audio.load(inputs / name, sample_rate=sound.sample_rate)
             picture = _draw(Audio(given, sound.sample_rate), folder, file)
             tracks.append(Track(what=what, file=file, picture=picture, note=example.holds))

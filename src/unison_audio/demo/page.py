@@ -148,6 +148,8 @@ def render_page(entries: Sequence[Entry], settings: Mapping[str, str]) -> str:
     links = "\n".join(
         f'<a href="#{entry.task}">{html.escape(TITLES[entry.task][0])}</a>' for entry in entries
     )
+    # Everything is inline or beside the page: browsers open it from the disk, without a server or a
+    # network. Texts are escaped, since instructions may come from a user's folder of inputs.
     sections = "\n".join(_section(entry) for entry in entries)
     return f"""<!doctype html>
 <html lang="en">

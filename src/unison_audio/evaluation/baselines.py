@@ -131,6 +131,7 @@ def times_from(steps: int, start: float) -> Tensor:
     """
     if not 0 <= start <= 1:
         raise InputError(f"An edit is to begin at the time {start!r}; give one from 0 to 1.")
+    # 1e-6: the times are float32, and a start that is one of them must select it.
     times = Solver("euler", steps).times
     return torch.cat((times[times <= start + 1e-6], torch.zeros(1)))
 
@@ -200,6 +201,8 @@ def zeta(
     for step in range(len(times) - 1):
         t, after = float(times[step]), float(times[step + 1])
         then = on_path(step + 1)
+        # The correction holds what the source's description does not explain. Added to the target's
+        # mean, it carries the unedited parts over.
         left = then - posterior_mean(x, _velocity(source, x, step, t, source_guidance), t, after)
         y = posterior_mean(y, _velocity(target, y, step, t, guidance), t, after) + left
         x = then
@@ -222,6 +225,7 @@ def posterior_mean(z_t: Tensor, v: Tensor, t: float, after: float) -> Tensor:
     Returns:
         (B, C, T').
     """
+    # At t = 1 this is 0, and all of the noise is drawn anew; at t' = 0 the mean is the data itself.
     kept = (1 - t) * after / ((1 - after) * t)
     return (1 - after) * (z_t - t * v) + after * kept * (z_t + (1 - t) * v)
 
@@ -271,6 +275,8 @@ class _LatentEditor:
         ]
         described = [describe_edit(item) for item in items]
         made: dict[int, Tensor] = {}
+        # Rows of one length only: the model's latents are not padded here, so a row's result does
+        # not depend on its neighbors.
         for frames in {request.layout.frames for request in requests}:
             rows = [k for k, request in enumerate(requests) if request.layout.frames == frames]
             some = [requests[k] for k in rows]

@@ -1,4 +1,4 @@
-"""Spreading jobs over processes and machines through Ray, or doing them here."""
+"""Spreads jobs over processes and machines through Ray, or runs them in this process."""
 
 import os
 import socket
@@ -13,10 +13,10 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 LOCAL = "local"
-"""The address that starts Ray on this machine, for the length of the call."""
+"""The address that starts Ray on this machine for one call."""
 
 REACH_SECONDS = 10.0
-"""How long a cluster's address is tried."""
+"""Seconds until an unreachable cluster is refused."""
 
 
 def spread(
@@ -28,26 +28,27 @@ def spread(
     gpus: float = 0.0,
     on_done: Callable[[A], None] | None = None,
 ) -> list[R]:
-    """Do a job for each of several tasks.
+    """Run a job for each of several tasks.
 
     Machines of a cluster must see the same folders under the same paths. A worker's arithmetic has
     one thread where nothing else is set (OMP_NUM_THREADS); the last bits of a model's answers may
     depend on the number of threads, so compare runs of one number.
 
     Args:
-        job: A function of a module; what it takes and gives can be pickled.
+        job: A function of a module, with arguments and results that can be pickled.
         tasks: One argument for each.
-        ray_address: Of a Ray cluster, "auto" for the one that this machine belongs to, or "local"
-            for one that lives as long as this call; None does all here, one after another.
-        workers: How many at once, through Ray.
-        gpus: Graphics cards that each takes, through Ray; a share of one is possible.
-        on_done: Called here with each task that is done.
+        ray_address: Address of a Ray cluster, "auto" for the one that this machine belongs to, or
+            "local" for one that ends with this call. None runs all jobs in this process, one after
+            another.
+        workers: Concurrent Ray jobs.
+        gpus: GPUs that each Ray job takes; a fraction is possible.
+        on_done: Called in this process with each finished task.
 
     Returns:
-        What the job gave, in the order of the tasks.
+        The results of the job, in the order of the tasks.
 
     Raises:
-        InputError: Ray is missing or the cluster cannot be reached, or what a job raises.
+        InputError: Ray is missing, the cluster cannot be reached, or a job raised it.
     """
     if ray_address is None:
         results = []
@@ -75,7 +76,7 @@ def connected(ray_address: str | None, workers: int) -> Iterator[None]:
         yield
         return
     ray = _ray()
-    if ray.is_initialized():  # whoever connected sees to the rest
+    if ray.is_initialized():  # the outer caller disconnects
         yield
         return
     _connect(ray, ray_address, workers)
@@ -93,11 +94,13 @@ def _through(
     gpus: float,
     on_done: Callable[[A], None] | None,
 ) -> list[R]:
-    """Keep as many tasks under way as there are workers."""
+    """Run as many tasks at a time as there are workers."""
     remote = ray.remote(job).options(num_cpus=1, num_gpus=gpus)
     results: dict[int, R] = {}
     under_way: dict[Any, int] = {}
     waiting = list(enumerate(tasks))[::-1]
+    # Ray would queue any number of tasks. Submitting no more than `workers` holds that limit on a
+    # larger cluster, and leaves few tasks to cancel after an error.
     while waiting or under_way:
         while waiting and len(under_way) < workers:
             number, task = waiting.pop()
@@ -109,6 +112,8 @@ def _through(
         except ray.exceptions.RayTaskError as error:
             for reference in under_way:
                 ray.cancel(reference)
+            # Ray wraps exceptions of workers with a remote traceback; a user's mistake must stay
+            # one sentence and exit code 2.
             if isinstance(error.cause, InputError):
                 raise InputError(str(error.cause)) from error
             raise
@@ -124,7 +129,7 @@ def _connect(ray: Any, address: str, workers: int) -> None:
         options |= {"num_cpus": workers, "include_dashboard": False}
     try:
         host, _, port = address.removeprefix("ray://").rpartition(":")
-        if host and port.isdigit():  # Ray itself tries for many minutes
+        if host and port.isdigit():  # Ray itself retries for minutes
             socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
         ray.init(**options)
     except (OSError, ValueError, RuntimeError) as error:

@@ -34,56 +34,56 @@ PEAK = 0.99
 
 
 class System(ABC):
-    """What is evaluated: answers items with sounds."""
+    """A system under evaluation: makes an output waveform for each test item."""
 
     name: str
-    """Its name in tables, and the name of its folder."""
+    """System name, in tables and as the name of its folder."""
     sample_rate: int | None = None
-    """Sample rate of its outputs in Hz; None for the test set's."""
+    """Sample rate of the outputs in Hz; None takes the test set's."""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What tells it from others of its name, such as a fingerprint of its weights and settings.
+        """Identity of the system as JSON values, such as a fingerprint of its weights and settings.
 
-        Outputs of another identity are not reused. JSON values.
+        Outputs made under another identity are not reused.
         """
         return {}
 
     def takes(self, item: TestItem) -> bool:
-        """Whether it has an answer to an item at all."""
+        """Whether the system supports an item."""
         del item
         return True
 
     @abstractmethod
     def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
-        """Answers items of one task and length.
+        """Makes the outputs of items of one task and length.
 
         Args:
-            test_set: The set that they belong to.
-            items: What is asked for.
+            test_set: Test set of the items.
+            items: The items.
 
         Returns:
             (samples,) for each.
 
         Raises:
-            Exception: If one cannot be answered; the items are then asked for one by one.
+            Exception: If an item fails; the engine then retries the items one by one.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What a system has made of a test set so far."""
+    """Progress of a system on a test set."""
 
     folder: Path
-    """Where the outputs lie, named by the items' ids."""
+    """Folder of the outputs, one file per item id."""
     items: tuple[TestItem, ...]
-    """The items that the system takes."""
+    """Items that the system supports."""
     failed: Mapping[str, str]
-    """Id -> why there is no output."""
+    """Item id -> reason why there is no output."""
 
     @property
     def missing(self) -> int:
-        """How many items have neither an output nor a reason."""
+        """Number of items with neither an output nor a reason."""
         return sum(
             item.id not in self.failed and not output_path(self.folder, item).is_file()
             for item in self.items
@@ -91,19 +91,19 @@ class Made:
 
 
 def output_path(folder: Path, item: TestItem) -> Path:
-    """Where an item's output lies."""
+    """Path of an item's output."""
     return folder / f"{item.id}.flac"
 
 
 def batches(items: Sequence[TestItem], size: int) -> list[list[TestItem]]:
-    """Put items of one task and length together.
+    """Group items of one task and length into batches.
 
-    The division depends on the items alone, so that whoever runs whichever batch, and after
-    whatever kills, the same items are answered together and the same sounds come.
+    The grouping depends on the items alone. A batch therefore holds the same items on every worker
+    and after every resume, and its outputs are the same.
 
     Args:
-        items: All that a system takes of a set.
-        size: The most in one batch.
+        items: All items of a set that a system supports.
+        size: Maximum batch size.
     """
     subsets: dict[tuple[str, int], list[TestItem]] = {}
     for item in items:
@@ -116,13 +116,13 @@ def batches(items: Sequence[TestItem], size: int) -> list[list[TestItem]]:
 
 
 def prepare_outputs(system: System, test_set: TestSet, out: Path, *, batch: int) -> Path:
-    """Make the folder of a system's outputs, or make sure that the one there is this system's.
+    """Make the folder of a system's outputs, or check that the existing one belongs to it.
 
     Args:
         system: The system.
         test_set: The test set.
-        out: Where all outputs go.
-        batch: Items answered at once; a system's sounds may depend on it in their last bits.
+        out: Folder of all outputs.
+        batch: Batch size; the last bits of outputs may depend on it.
 
     Returns:
         ``out/<system>/<set>``.
@@ -162,21 +162,20 @@ def generate_set(
     shard: tuple[int, int] = (0, 1),
     on_progress: Callable[[int], None] | None = None,
 ) -> Made:
-    """Make a system's outputs; what is there already is left as it is.
+    """Make a system's outputs, except those that exist already.
 
-    A file appears whole or not at all. An item that cannot be answered is noted with the reason
-    and asked for again in the next run.
+    Files are written atomically. A failed item is logged with its reason. The next run retries it.
 
     Args:
-        system: What answers.
-        test_set: What is asked for.
-        out: Where all outputs go.
-        batch: The most items answered at once.
-        shard: (i, n): only every n-th batch, from the i-th on.
-        on_progress: Called with the number of items done after each batch.
+        system: The system.
+        test_set: The test set.
+        out: Folder of all outputs.
+        batch: Maximum batch size.
+        shard: (i, n) runs every n-th batch only, from the i-th on.
+        on_progress: Called after each batch with the number of items done.
 
     Returns:
-        What there is now, of all shards.
+        The progress of all shards together.
 
     Raises:
         InputError: As `prepare_outputs`.
@@ -193,14 +192,14 @@ def generate_set(
 
 
 def look_up(folder: Path, test_set: TestSet) -> Made:
-    """Tell what a folder of outputs holds, and list the failures in ``failures.jsonl``.
+    """Read the progress of a folder of outputs, and list the failures in ``failures.jsonl``.
 
     Args:
-        folder: As `prepare_outputs` gives it.
-        test_set: What was asked for.
+        folder: Result of `prepare_outputs`.
+        test_set: The test set.
 
     Raises:
-        InputError: There are no outputs of this test set.
+        InputError: The folder has no outputs of this test set.
     """
     about = folder / ABOUT
     if not about.is_file():
@@ -225,7 +224,7 @@ def look_up(folder: Path, test_set: TestSet) -> Made:
 
 
 def samples_of(test_set: TestSet, made: Made) -> list[EvaluationSample]:
-    """What metrics measure: every item with an output."""
+    """The samples that metrics measure: every item with an output."""
     return [
         EvaluationSample(
             item=item,
@@ -252,19 +251,19 @@ def score_set(
     """Measure a system's outputs.
 
     Args:
-        test_set: What was asked for.
-        made: Its outputs.
+        test_set: The test set.
+        made: The system's outputs.
         metrics: The metrics.
-        context: Where metrics find their models.
-        keep: Which items count.
-        bootstrap: Draws for the intervals.
-        seed: Of the bootstrap.
+        context: Source of the metric models.
+        keep: Selects the items.
+        bootstrap: Resamples for the confidence intervals.
+        seed: Seed of the bootstrap.
 
     Returns:
         Metric -> its score. Items without an output are among the failed, with the reason.
 
     Raises:
-        InputError: Outputs are still to be made, or a metric's model cannot be had.
+        InputError: Outputs are missing, or a metric model is not available.
     """
     if made.missing:
         raise InputError(
@@ -287,9 +286,9 @@ def score_set(
 
 
 def real_time_factor(made: Made) -> float:
-    """Seconds of computing for a second of sound; NaN where no time was measured.
+    """Real-time factor: seconds of computing per second of sound; NaN without measurements.
 
-    A batch that was generated twice, after a kill, counts with its last time.
+    A batch that a resumed run made again counts with its last time.
     """
     path = made.folder / TIMES
     lines = path.read_text("utf-8").splitlines() if path.is_file() else []
@@ -300,12 +299,14 @@ def real_time_factor(made: Made) -> float:
 
 
 def _answer(system: System, test_set: TestSet, items: Sequence[TestItem], folder: Path) -> None:
-    """Write the outputs of a batch, or of its items one by one where it fails as a whole."""
+    """Write the outputs of a batch; if the batch fails, retry its items one by one."""
     began = time.perf_counter()
     try:
         made: list[Tensor | Exception] = list(system.generate(test_set, items))
         assert len(made) == len(items), "a system answers every item"
     except Exception as error:
+        # One item that fails must not cost the others of its batch their outputs. Alone, each item
+        # keeps its own reason.
         if len(items) > 1:
             for item in items:
                 _answer(system, test_set, [item], folder)
@@ -325,7 +326,7 @@ def _answer(system: System, test_set: TestSet, items: Sequence[TestItem], folder
 
 
 def _write(path: Path, answer: Tensor | Exception, rate: int) -> str:
-    """Write an output; one that exceeds full scale is scaled. Gives the reason where it cannot."""
+    """Write an output, scaled down if it exceeds full scale; returns the reason of a failure."""
     if isinstance(answer, Exception):
         return " ".join((str(answer) or type(answer).__name__).split())
     if answer.ndim != 1 or answer.numel() == 0:
@@ -351,12 +352,12 @@ class Model(Protocol):
 
     @property
     def backbone(self) -> nn.Module:
-        """Its backbone."""
+        """The backbone."""
         ...
 
     @property
     def codec(self) -> AudioCodec:
-        """Its codec."""
+        """The codec."""
         ...
 
 

@@ -8,7 +8,7 @@ from unison_audio.evaluation.test_sets.manifest import TestItem, TestSet
 from unison_audio.tasks.table import TASKS
 
 BY_LANGUAGE = {"wer": {"en": "wer", "zh": "cer"}}
-"""Metrics of speech that stand for another in some languages."""
+"""Metric -> language -> the metric that is measured in that language."""
 
 BEYOND = {
     "tts": ("dnsmos",),
@@ -29,19 +29,19 @@ BY_GENDER = ("gender-tts",)
 
 @dataclass(frozen=True, kw_only=True)
 class Subset:
-    """Items of a set that have figures of their own."""
+    """A subset of the items with figures of its own."""
 
     task: str = ""
-    """Of one task; "" for all."""
+    """Task of the items; "" for all."""
     language: str = ""
-    """In one language; "" for all."""
+    """Language of the items; "" for all."""
     part: str = ""
-    """Asked of one gender; "" for both."""
+    """Requested gender; "" for both."""
     metrics: tuple[str, ...]
-    """What is measured."""
+    """Metrics to measure."""
 
     def has(self, item: TestItem) -> bool:
-        """Whether an item is one of them."""
+        """Whether an item belongs to the subset."""
         return (
             self.task in ("", item.task)
             and self.language in ("", item.language)
@@ -52,11 +52,11 @@ class Subset:
 def subsets_of(
     test_set: TestSet, metrics: Mapping[str, type[Metric]] | None = None
 ) -> list[Subset]:
-    """The parts of a set that have figures, and which ones, from the task table.
+    """The subsets of a test set and their metrics, from the task table.
 
     Args:
         test_set: The set.
-        metrics: Metrics that were asked for by name. Those that no task has, such as a user's own,
+        metrics: Metrics that the user named. Those that no task has, such as a user's own,
             are measured on every task whose items have what they need.
     """
     asked = {name for task in TASKS.values() for name in task.metrics}
@@ -74,6 +74,8 @@ def subsets_of(
             for name, metric in own.items()
             if any(all(_has(item, need) for need in metric.needs) for item in items)
         ]
+        # Error rates are computed by language: English counts words, Mandarin characters, and a
+        # mean of both would mean nothing.
         whole = tuple(name for name in named if name not in BY_LANGUAGE)
         if whole:
             made.append(Subset(task=task, metrics=whole))

@@ -37,7 +37,7 @@ from unison_audio.evaluation.test_sets.scenes import TestSetSpec
 from unison_audio.files import write_whole
 
 STAGES = ("build", "generate", "score")
-"""What is done, in this order; each resumes from what is on disk."""
+"""The stages in their order; each resumes from the files on disk."""
 
 RESULTS = "results.json"
 
@@ -47,16 +47,16 @@ FEATURES = "features"
 
 @dataclass(frozen=True, kw_only=True)
 class MetricOptions:
-    """Where the metrics' models come from, and how figures are made."""
+    """Source of the metric models, and settings of the figures."""
 
     paths: Mapping[str, Path] = field(default_factory=dict)
-    """Local files by model, as `MetricContext` takes them."""
+    """Model name -> local file, as in `MetricContext`."""
     device: str = "cpu"
     """Device of the models."""
     offline: bool = False
     """Whether models out of packages stand in for those that are not in `paths`."""
     bootstrap: int = 1000
-    """Resamples for the intervals."""
+    """Bootstrap resamples for the confidence intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +64,17 @@ class EvaluationConfig:
     """The settings of an evaluation."""
 
     choice: ModelChoice
-    """The model; it also gives the rate and the lengths of the test sets."""
+    """The model, which also sets the sample rate and the lengths of the test sets."""
     out: Path
-    """Folder of test sets, outputs, features, results and report. A killed run resumes there."""
+    """Folder of test sets, outputs, features, results and report. A rerun resumes there."""
     sets: Sequence[str] | None = None
     """Names of test sets; all if None."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Other numbers of items than the default; sets of which none are asked for are left out."""
+    """Item counts that differ from the default; a set with count 0 is left out."""
     systems: Sequence[str] = DEFAULT_SYSTEMS
     """Keys of `systems.SYSTEMS`."""
     outputs: Mapping[str, Path] = field(default_factory=dict)
-    """Name -> folder of other systems' sounds, named by the items' ids."""
+    """System name -> folder of its outputs, one file per item id."""
     metrics: Sequence[str] | Mapping[str, type[Metric]] | None = None
     """Names of `METRICS`, or metrics by name; None for what the task table asks for. A metric that
     no task asks for, such as a user's own, is measured on every task whose items have what it
@@ -82,13 +82,13 @@ class EvaluationConfig:
     metric_options: MetricOptions = field(default_factory=MetricOptions)
     """Where the metrics' models come from."""
     seed: int = 0
-    """Seed of sets, noise and bootstrap."""
+    """Seed of test sets, noise and bootstrap."""
     batch: int = 8
-    """Items answered at once."""
+    """Batch size."""
     ray_address: str | None = None
     """Address of a Ray cluster; None does everything in this process."""
     workers: int = 2
-    """How many jobs at once, through Ray."""
+    """Concurrent Ray jobs."""
     stages: Sequence[str] = STAGES
     """Some of `STAGES`."""
 
@@ -106,37 +106,37 @@ class EvaluationConfig:
                 raise InputError(f"{name} is {value}; it must be at least 1.")
 
     def spread(self, job: Callable[[Any], Any], tasks: Sequence[Any], device: str) -> list[Any]:
-        """Do a job for each task, here or through Ray."""
+        """Run a job for each task, in this process or through Ray."""
         gpus = 1.0 if device.startswith("cuda") else 0.0
         return spread(job, tasks, gpus=gpus, ray_address=self.ray_address, workers=self.workers)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetPlan:
-    """One test set of an evaluation: how it is built, who answers it, what is measured."""
+    """One test set of an evaluation: how it is built, the systems and the metrics."""
 
     name: str
     """The set's name, and the name of its folder."""
     build: Callable[[Path], TestSet]
-    """Builds it in a folder, or takes the one that is there."""
+    """Builds the set in a folder, or reads the existing one."""
     systems: tuple[SystemChoice, ...]
-    """Who answers it."""
+    """Systems that run on it."""
     subsets: Callable[[TestSet], Sequence[Subset]]
-    """The parts of it that have figures, and the metrics of each."""
+    """Subsets with figures of their own, and the metrics of each."""
     metrics: Mapping[str, type[Metric]]
-    """The metrics by name; those that are not here are not measured."""
+    """Metrics by name; no others are measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What an evaluation found."""
+    """Results of an evaluation."""
 
     rows: list[dict[str, Any]]
     """One row for each system and subset: "system", "set", "task", "language", "part", "scores"."""
     test_sets: dict[str, TestSet]
     """Name -> test set."""
     made: dict[tuple[str, str], Made]
-    """(system, set) -> its outputs."""
+    """(system, set) -> outputs."""
 
 
 def evaluate_paper(config: EvaluationConfig, data: Path) -> list[dict[str, Any]]:
@@ -181,7 +181,7 @@ def plan_sets(
     """The plans of test sets of the paper's kinds.
 
     Args:
-        config: What to evaluate.
+        config: The evaluation.
         recordings: Given the names of the sets, what they are made from; asked when building.
         counts: Items of each set.
 
@@ -217,14 +217,14 @@ def plan_sets(
 
 
 def run_plans(config: EvaluationConfig, plans: Sequence[SetPlan]) -> Results:
-    """Build test sets, run systems over them and score what came.
+    """Build test sets, run the systems and score their outputs.
 
     Args:
-        config: What to evaluate.
+        config: The evaluation.
         plans: The test sets.
 
     Returns:
-        What was found; without the stage "score" there are no rows.
+        The results; they have no rows without the stage "score".
 
     Raises:
         InputError: Data or a metric's model is missing, or a folder holds something else.
@@ -248,7 +248,7 @@ def run_plans(config: EvaluationConfig, plans: Sequence[SetPlan]) -> Results:
 
 @dataclass(frozen=True, kw_only=True)
 class _Generating:
-    """One shard of a system's answers to a set."""
+    """One shard of a system's outputs for a set."""
 
     system: SystemChoice
     test_set: Path
@@ -275,7 +275,7 @@ def _generate_all(
 ) -> None:
     """All outputs of all systems."""
     shards = config.workers if config.ray_address is not None else 1
-    # Systems outside sets: a model is loaded once and answers all its sets.
+    # The outer loop is over systems, so that a worker loads a model once for all test sets.
     systems = dict.fromkeys(system for plan in plans for system in plan.systems)
     tasks = [
         _Generating(
@@ -329,6 +329,7 @@ def _score_all(config: EvaluationConfig, plans: Sequence[SetPlan], results: Resu
                             seed=config.seed,
                         )
                     )
+    # One task a figure, so that workers share the work evenly. Features come from the shared cache.
     scores = config.spread(_score, tasks, config.metric_options.device)
     for (row, name), score in zip(places, scores, strict=True):
         row["scores"][name] = dataclasses.asdict(score)
@@ -351,11 +352,13 @@ def _score(task: _Scoring) -> Score:
     return scores[task.metric.name]
 
 
+# One entry: loaded models stay in memory as long as their context, and a second context would hold
+# a second copy of each.
 @lru_cache(maxsize=1)
 def _context(
     paths: tuple[tuple[str, str], ...], device: str, offline: bool, cache: Path
 ) -> MetricContext:
-    """The metrics' models, loaded once a process."""
+    """The metric models, loaded once in a process."""
     return MetricContext(
         paths={name: Path(path) for name, path in paths},
         device=device,
@@ -381,9 +384,9 @@ def write_results(config: EvaluationConfig, results: Results, about: Mapping[str
     """Write ``results.json``.
 
     Args:
-        config: What was evaluated.
-        results: What was found.
-        about: What else to say of the run; a key "rows" would hide the results.
+        config: The evaluation.
+        results: The results.
+        about: Further values about the run; a key "rows" would hide the results.
     """
     settings = {
         "variant": config.choice.variant.name,
@@ -406,11 +409,11 @@ def write_set_report(
     paper: bool,
     extra: Sequence[PlainTable] = (),
 ) -> None:
-    """Write the report on the sets of the paper's kinds, with its pictures.
+    """Write the report on the test sets of the paper's kinds, with figures.
 
     Args:
-        config: What was evaluated.
-        results: What was found.
+        config: The evaluation.
+        results: The results.
         title: Title of the page.
         paper: Whether the paper's rows stand in the tables.
         extra: Tables before the others.

@@ -1,4 +1,4 @@
-"""The systems that are compared: the model, references and whatever has left a folder of sounds."""
+"""The compared systems: the model, references, and folders with outputs of other systems."""
 
 import contextlib
 from collections import defaultdict
@@ -24,14 +24,13 @@ from unison_audio.variants import VARIANTS, Variant
 
 
 class UnisonSystem(System):
-    """The model, asked as a user asks it.
+    """The model, run as a user runs it.
 
-    An item's noise has a seed that depends on `seed` and the item's id alone.
+    The noise of an item depends on `seed` and the item's id alone.
 
     Args:
         unison: The model.
-        name: As tables show it.
-        seed: Of the noise.
+        name: System name in tables. seed: Of the noise.
         **options: Fields of `SamplingParams`.
     """
 
@@ -56,7 +55,7 @@ class UnisonSystem(System):
         }
 
     def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
-        """Edits as long as their sources, everything else as long as the item says."""
+        """Outputs: edits have the source's length, all others the item's length."""
         paths = {role: [test_set.path(item, role) for item in items] for role in _GIVEN}
         sounds = self._unison.generate(
             [item.instruction for item in items],
@@ -75,7 +74,7 @@ _GIVEN: tuple[Role, ...] = ("source", "reference")
 
 
 class GroundTruth(System):
-    """What was asked for, itself."""
+    """The ground truth: the targets themselves."""
 
     name = "ground-truth"
 
@@ -89,7 +88,7 @@ class GroundTruth(System):
 
 
 class CopySource(System):
-    """Leaving the source of an edit as it is."""
+    """The unedited source of each edit."""
 
     name = "copy-source"
 
@@ -103,7 +102,7 @@ class CopySource(System):
 
 
 class ThroughCodec(System):
-    """What was asked for, encoded and decoded: what the codec alone costs.
+    """The targets, encoded and decoded: the loss of the codec alone.
 
     Args:
         codec: The model's codec.
@@ -136,18 +135,18 @@ class ThroughCodec(System):
 
 
 class SourceThroughCodec(ThroughCodec):
-    """The source of an edit, encoded and decoded: a copy that pays for the codec as edits do."""
+    """The source of an edit, encoded and decoded: a copy with the codec's loss."""
 
     name = "source-through-codec"
     role: Role = "source"
 
 
 class Outputs(System):
-    """Another system, by the sounds that it left: files named by the items' ids, of any format.
+    """Another system, as a folder of its outputs: one file per item id, of any format.
 
     Args:
-        folder: Holds them, or a folder of a test set's name with them; at any depth.
-        name: As tables show it; the folder's by default.
+        folder: Folder with the files, or with one folder for each test set; at any depth.
+        name: System name in tables; the folder's name by default.
 
     Raises:
         InputError: There is no such folder, or no sound in it.
@@ -218,7 +217,7 @@ class ModelChoice:
     dtype: torch.dtype | None = None
     """Type of the backbone's arithmetic; None for the device's own."""
     low_memory: bool | None = None
-    """As `Unison.from_pretrained` takes it."""
+    """Low memory, as in `Unison.from_pretrained`."""
     codec_files: str | None = None
     """Folder of the codec's own files."""
     text_files: str | None = None
@@ -226,11 +225,11 @@ class ModelChoice:
     seed: int = 0
     """Of the noise."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Of sampling, where they are not to be the variant's."""
+    """Sampling options that differ from the variant's."""
 
     @property
     def variant(self) -> Variant:
-        """What it is, without its weights."""
+        """The choice as plain values, without weights."""
         if self.model in VARIANTS:
             return VARIANTS[self.model]
         return read_config(find_checkpoint(self.model) / CONFIG_FILE)
@@ -273,7 +272,7 @@ def _zeta(choice: ModelChoice) -> System:
 
 
 def _of_baselines(choice: ModelChoice) -> dict[str, Any]:
-    """The options of sampling that baselines have as well."""
+    """The sampling options that baselines share."""
     return {k: choice.options[k] for k in ("steps", "guidance_scale") if k in choice.options}
 
 
@@ -286,7 +285,7 @@ SYSTEMS: dict[str, Callable[[ModelChoice], System]] = {
     "unison": _unison,
     "source-through-codec": _source_through_codec,
 }
-"""Name -> what opens the system, given the model."""
+"""System name -> function that opens the system, given the model."""
 
 
 DEFAULT_SYSTEMS = tuple(name for name in SYSTEMS if name != "source-through-codec")
@@ -300,15 +299,15 @@ class SystemChoice:
     name: str
     """A key of `SYSTEMS`, or any name for a folder of outputs."""
     choice: ModelChoice
-    """The model, for those that need one."""
+    """The model, for systems that need one."""
     outputs: Path | None = None
-    """The folder, for a system that has left its outputs."""
+    """The folder, for a system given by its outputs."""
 
     def open(self) -> System:
         """The system itself.
 
         Raises:
-            InputError: Its model or its folder is not there.
+            InputError: The model or the folder is missing.
         """
         if self.outputs is not None:
             return Outputs(self.outputs, self.name)
@@ -322,7 +321,7 @@ def choose_systems(
 
     Args:
         names: Keys of `SYSTEMS`.
-        outputs: Name -> folder of systems that have left their outputs.
+        outputs: System name -> folder of its outputs.
         choice: The model.
 
     Raises:

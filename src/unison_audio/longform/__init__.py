@@ -1,1 +1,1 @@
-"""Sounds of any length: `long_speech` speaks long texts, `regions` edits long recordings."""
+"""Sounds of any length: texts (`long_speech`), recordings (`regions`) and timelines."""

@@ -39,7 +39,7 @@ class UneditedWarning(UserWarning):
 
 
 class Editor(Protocol):
-    """What this file needs of `pipeline.Unison`."""
+    """The part of `pipeline.Unison` that edits need."""
 
     variant: Variant
 
@@ -56,13 +56,15 @@ class RegionEdit:
     instruction: str
     """With the tags of the task table."""
     task: Task
-    """What it asks for."""
+    """Task of the instruction."""
     recording: NativeAudio
-    """What is edited."""
+    """The recording to edit."""
     windows: list[EditWindow]
-    """Where, in the order of time."""
+    """The windows, in the order of time."""
     seed: int
-    """That the windows' seeds are derived from."""
+    """Seed that the windows' seeds are derived from."""
+    extract: bool = False
+    """Whether the result is what the edit takes away, instead of what it leaves."""
 
 
 def half_join(recording: NativeAudio) -> int:
@@ -77,7 +79,7 @@ def window_changes(
     windows: Sequence[EditWindow],
     options: dict[str, Any],
 ) -> list[NDArray[np.float64]]:
-    """What each window adds to the recording: (samples, channels), faded at its edges."""
+    """Edit windows: the difference of each, (samples, channels), faded at its edges."""
     variant, recording = unison.variant, edit.recording
     most = int(variant.max_seconds * variant.sample_rate)
     tracks: list[tuple[int, Tensor]] = []  # (window, mono at the model's rate)
@@ -126,7 +128,7 @@ def window_changes(
 
 
 def _tracks(task: Task, own: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """What the model edits: every channel where it only removes, else their mean.
+    """Mono signals for the model: every channel of a removal, else their mean.
 
     A sound is taken out of each channel at its own level. What is added is one sound, the same in
     all channels: sampled by channel it would be several.
@@ -153,6 +155,8 @@ def _difference(
     """
     if edited is None:
         return np.zeros_like(own)
+    if len(edited) < len(low):  # an incomplete last frame is cut off
+        edited = torch.cat([edited, low[len(edited) :]])
     change = edited - low
     gate = _gate(change, variant.sample_rate)
     if not gate.any():
@@ -168,7 +172,7 @@ def _difference(
 
 
 def _gate(change: Tensor, rate: int) -> NDArray[np.float64]:
-    """1 for each frame that changed or has a neighbour that did, else 0."""
+    """1 for each frame that changed or has a neighbor that did, else 0."""
     frame = round(_FRAME_SECONDS * rate)
     count = -(-len(change) // frame)
     padded = torch.nn.functional.pad(change.abs(), (0, count * frame - len(change)))

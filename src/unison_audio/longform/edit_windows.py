@@ -1,9 +1,11 @@
-"""Where an edit of any length is cut: windows that a variant takes, joined at quiet places."""
+"""Windows of an edit: cut to the length that a variant takes, joined at quiet places."""
 
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
+
+from unison_audio.errors import InputError
 
 OVERLAP = 0.25
 """Share of a window that the next one covers too. The join is looked for inside it."""
@@ -22,9 +24,9 @@ class EditWindow:
     stop: int
     """The sample after the last one."""
     begin: int
-    """Where its result takes over: the start of the region, or a join."""
+    """First sample of its result: the start of the region, or a join."""
     end: int
-    """Where it gives way: the end of the region, or the next join."""
+    """End of its result: the end of the region, or the next join."""
     opens: bool
     """Whether `begin` is the start of a region, where the fade lies inside the region."""
     closes: bool
@@ -35,13 +37,25 @@ def derive_seed(seed: int, index: int) -> int:
     """The seed of one window, so that any window can be made again alone.
 
     Args:
-        seed: The seed that was asked for; the first window has it itself.
+        seed: The seed of the request, which the first window has itself.
         index: Which window, from 0.
     """
     if index == 0:
         return seed
+    # A hash, and not seed + index: a user who tries the seeds 0, 1, 2 would get the same noise
+    # again in the next window. The shift keeps the result below 2^63.
     digest = blake2b(f"{seed}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def check_seed(seed: object) -> None:
+    """Check a seed.
+
+    Raises:
+        InputError: It is no whole number from 0 to 2^63 - 1.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
+        raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
 
 
 def plan_windows(
@@ -62,7 +76,7 @@ def plan_windows(
         quietest: Called with two positions; returns the quietest place between them.
 
     Returns:
-        The windows, in order. Neighbours overlap and meet at `end` of one, `begin` of the next.
+        The windows, in order. Neighbors overlap and meet at `end` of one, `begin` of the next.
     """
     begin, end = region
     if end - begin <= longest:
@@ -76,6 +90,7 @@ def plan_windows(
     joins = []
     for start, following in itertools.pairwise(starts):
         middle = (following + start + longest) // 2
+        # Mixing two versions of a loud sound can be heard; in a quiet place there is little to mix.
         joins.append(quietest(middle - reach, middle + reach))
     edges = [begin, *joins, end]
     return [

@@ -17,7 +17,7 @@ from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
 from unison_audio.inputs import PEAK, REFERENCE_SECONDS, Sound, read_sound
-from unison_audio.longform.edit_windows import derive_seed
+from unison_audio.longform.edit_windows import check_seed, derive_seed
 from unison_audio.longform.text_windows import (
     LENGTH_MARGIN,
     SpeechPace,
@@ -43,11 +43,11 @@ TRIES = 3
 _FADE_IN_SECONDS, _FADE_OUT_SECONDS = 0.01, 0.03
 
 _REFERENCE_SILENCE_SECONDS = 0.1 + 0.1
-"""What `prepare_reference` appends, and up to one latent frame of any codec."""
+"""Silence that `prepare_reference` appends, and up to one latent frame of any codec."""
 
 
 class Speaker(Protocol):
-    """What this file needs of `pipeline.Unison`."""
+    """The part of `pipeline.Unison` that speech needs."""
 
     variant: Variant
 
@@ -64,24 +64,24 @@ class LongSpeech:
     template: str
     """The instruction with `{text}` for the words."""
     text: str
-    """What is said."""
+    """The words to speak."""
     reference: Tensor | None
     """(samples,) a recording of the voice at the variant's rate, silence cut off."""
     reference_text: str | None
-    """Its words."""
+    """Words of the reference."""
     seed: int
-    """That the windows' seeds are derived from."""
+    """Seed that the windows' seeds are derived from."""
     variant: Variant
-    """What speaks."""
+    """The variant that speaks."""
 
     @property
     def pace(self) -> SpeechPace:
-        """How fast the variant speaks."""
+        """Speaking rate of the variant."""
         return pace_of(self.variant)
 
     @property
     def longest(self) -> float:
-        """Seconds that are asked for at most in one window."""
+        """Maximum duration of a window in seconds."""
         cloned = self.reference is not None or self.pace.clones
         wanted = longest_window(self.variant, cloned) * LENGTH_MARGIN
         if not cloned:
@@ -100,7 +100,12 @@ class LongSpeech:
         return cut_text(self.text, self.pace, self.longest / LENGTH_MARGIN, first)
 
     def seconds(self, window: TextWindow) -> float:
-        """The duration that a window is asked for with."""
+        """Duration with which a window is generated."""
+        becomes_reference = window.index == 0 and self.reference is None and self.pace.clones
+        if becomes_reference:
+            return min(self.longest, REFERENCE_SECONDS)
+        if self.variant.sample_seconds:  # what is cropped is sampled all the same
+            return self.longest
         wanted = window.seconds * LENGTH_MARGIN + 0.1
         return min(self.longest, max(self.pace.shortest, wanted))
 
@@ -110,7 +115,7 @@ class SpokenWindow:
     """A window as it sounds."""
 
     window: TextWindow
-    """What is said."""
+    """The words of the window."""
     start: float
     """Seconds from the beginning of the whole."""
     speech: Tensor
@@ -118,7 +123,7 @@ class SpokenWindow:
     pause: int
     """Samples of silence that follow; 0 after the last."""
     seed: int
-    """That it can be made again with."""
+    """Seed that gives this window again."""
     sample_rate: int
     """Samples per second."""
 
@@ -145,7 +150,7 @@ def plan_speech(
         text: The words, where the instruction has none.
         reference: A recording of the voice, for `[Speech with voice]`.
         reference_text: Its words.
-        seed: Of the noise.
+        seed: Seed of the noise.
 
     Raises:
         InputError: If something does not fit; the message says what does.
@@ -165,8 +170,7 @@ def plan_speech(
             f"The instruction {instruction!r} needs the words of the reference; give them as the "
             "reference text."
         )
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
-        raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
+    check_seed(seed)
     rate = variant.sample_rate
     voice = None
     if reference is not None:
@@ -195,7 +199,7 @@ def speak(
         unison: The model.
         speech: What `plan_speech` made.
         on_window: Called with the windows done.
-        **options: Of sampling, as for `Unison.generate`.
+        **options: Sampling options, as for `Unison.generate`.
 
     Yields:
         The windows in order, as soon as they are finished.
@@ -237,7 +241,7 @@ def pieces(spoken: Iterator[SpokenWindow], speech: LongSpeech) -> Iterator[Audio
 
     Args:
         spoken: What `speak` yields.
-        speech: What was asked for.
+        speech: The long text.
     """
     for part in spoken:
         yield Audio(

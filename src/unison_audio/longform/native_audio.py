@@ -43,13 +43,13 @@ class NativeAudio:
     sample_rate: int
     """Samples per second."""
     channels: int
-    """How many."""
+    """Number of channels."""
     frames: int
     """Samples of one channel."""
     coding: str
     """A key of `LOSSLESS`."""
     name: str
-    """How messages call it."""
+    """Name of the recording in messages."""
     samples: Samples | None = None
     """(samples, channels) where they are in memory."""
     file: str = ""
@@ -171,6 +171,8 @@ def from_float(values: NDArray[np.float64], coding: str) -> Samples:
     if step == 0:
         return values.astype(dtype)
     limits = np.iinfo(dtype)
+    # 8- and 24-bit samples fill the upper bytes of their number type: only multiples of `step`
+    # exist.
     steps = np.round(values * (-float(limits.min) / step))
     return (steps.clip(limits.min / step, limits.max // step) * step).astype(dtype)
 
@@ -193,12 +195,12 @@ def check_exact(path: Path, coding: str) -> None:
 def write_recording(
     path: str | os.PathLike[str], blocks: Iterable[Samples], like: NativeAudio
 ) -> None:
-    """Write blocks as they come; the file appears whole or not at all.
+    """Write blocks one after the other; the file is written atomically.
 
     Args:
         path: A wav or flac file keeps the samples exactly; ogg and mp3 code them.
         blocks: (samples, channels) each, of `like`'s type.
-        like: Whose rate, channels and coding the file gets.
+        like: Recording that gives the file its rate, channels and coding.
 
     Raises:
         InputError: The format cannot hold it, or the file cannot be written.
@@ -210,6 +212,7 @@ def write_recording(
         coding = like.coding
         size = like.frames * like.channels * 8
         container = "RF64" if container == "WAV" and size > LONGEST_WAV_BYTES else container
+    # Beside the target, so that the final rename stays within one file system and is atomic.
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         with soundfile.SoundFile(

@@ -18,7 +18,7 @@ from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
 from unison_audio.longform.edit_changes import Editor, RegionEdit, half_join, window_changes
-from unison_audio.longform.edit_windows import plan_windows
+from unison_audio.longform.edit_windows import check_seed, plan_windows
 from unison_audio.longform.native_audio import (
     NativeAudio,
     Samples,
@@ -40,7 +40,7 @@ WINDOWS_AT_ONCE = 8
 """Windows that are edited in one batch, which bounds the memory."""
 
 LEAST_WINDOW_SECONDS = 1.0
-"""What the model is given at least, where the recording has it: trained clips are no shorter."""
+"""Shortest window, where the recording is long enough: trained clips are no shorter."""
 
 _QUIET_SECONDS = 0.02
 
@@ -52,6 +52,8 @@ def plan_edit(
     regions: Sequence[Region] | None = None,
     seed: int = 0,
     task: str | None = None,
+    *,
+    extract: bool = False,
 ) -> RegionEdit:
     """Check an edit, and cut it into windows that the variant takes.
 
@@ -62,6 +64,7 @@ def plan_edit(
         regions: Seconds, from and to, outside of which nothing changes; None for everywhere.
         seed: Window i has the seed `derive_seed(seed, i)`.
         task: The task, where the user names it.
+        extract: Whether the result is what a removal takes away, instead of what it leaves.
 
     Raises:
         InputError: If something does not fit; the message says what does.
@@ -69,8 +72,12 @@ def plan_edit(
     row = TASKS[parse_instruction(instruction, True, False, task)]
     if task is not None:
         instruction = with_tags(instruction, task)
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
-        raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
+    if extract and row.group != "remove":
+        raise InputError(
+            f"The instruction {instruction!r} ({row.name}) takes nothing away that could be "
+            "extracted; write [Edit][Audio] Remove ... or [Edit][Speech] Remove the speech."
+        )
+    check_seed(seed)
     recording = open_recording(source)
     rate, frames = recording.sample_rate, recording.frames
     if regions is None:
@@ -80,16 +87,19 @@ def plan_edit(
     else:
         checked = check_regions(regions, recording.seconds)
         spans = [(round(start * rate), min(frames, round(stop * rate))) for start, stop in checked]
-    longest = int(variant.max_seconds * rate)
+    # Whole latent frames: what is left over at the end of a source may be cut off.
+    whole = int(variant.max_seconds * variant.latent_fps) / variant.latent_fps
+    longest = int(whole * rate)
     for begin, end in spans:
+        # A sentence that is cut into windows would be spoken twice or in two halves.
         if row.group == "add_speech" and end - begin > longest:
             what = recording.name if regions is None else "The region"
             raise InputError(
                 f"{what} is {(end - begin) / rate:.2f} s long and the edit puts in words, which "
                 f"must fit a region of at most {variant.max_seconds} s; name one with --region."
             )
-    # What is taken away may lie across a region's edge, so removals hear what is around it. What
-    # is added must lie inside.
+    # What is taken away may lie across a region's edge, so removals get all the context that fits
+    # the model. What is added must lie inside the region.
     context = longest if row.group == "remove" else round(LEAST_WINDOW_SECONDS * rate)
     windows = [
         window
@@ -99,7 +109,12 @@ def plan_edit(
         )
     ]
     return RegionEdit(
-        instruction=instruction, task=row, recording=recording, windows=windows, seed=seed
+        instruction=instruction,
+        task=row,
+        recording=recording,
+        windows=windows,
+        seed=seed,
+        extract=extract,
     )
 
 
@@ -115,7 +130,7 @@ def edit_blocks(
         unison: The model.
         edit: What `plan_edit` made.
         on_window: Called with the windows done and the windows in all.
-        **options: Of sampling, as for `Unison.generate`.
+        **options: Sampling options, as for `Unison.generate`.
 
     Yields:
         (samples, channels) of the recording's own type, together the whole recording.
@@ -127,18 +142,20 @@ def edit_blocks(
         changes = window_changes(unison, edit, first, windows, options)
         for number, (window, change) in enumerate(zip(windows, changes, strict=True), first + 1):
             if window.opens:  # what no window covers is copied in pieces of bounded size
-                yield from _copies(edit.recording, position, window.begin)
+                yield from _copies(edit, position, window.begin)
                 position, pending = window.begin, None
+            # The samples around a join wait for the next window's share of the cross-fade; the two
+            # shares add up to one. All others are final, so memory does not grow with the length.
             final = window.end if window.closes else window.end - half_join(edit.recording)
             reach = window.end if window.closes else window.end + half_join(edit.recording)
             change = change[position - window.start : reach - window.start]
             if pending is not None:
                 change[: len(pending)] += pending
-            yield _changed(edit.recording, position, change[: final - position])
+            yield _changed(edit, position, change[: final - position])
             pending, position = change[final - position :], final
             if on_window is not None:
                 on_window(number, len(edit.windows))
-    yield from _copies(edit.recording, position, edit.recording.frames)
+    yield from _copies(edit, position, edit.recording.frames)
 
 
 def edit_regions(
@@ -149,6 +166,7 @@ def edit_regions(
     regions: Sequence[Region] | None = None,
     seed: int = 0,
     task: str | None = None,
+    extract: bool = False,
     on_window: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> NativeAudio:
@@ -156,13 +174,14 @@ def edit_regions(
 
     Args:
         unison: The model.
-        instruction: As for `plan_edit`, and so `source`, `regions`, `seed` and `task`.
+        instruction: An edit, with the tags of the task table.
         source: The recording.
         regions: Seconds, from and to.
-        seed: Of the noise.
+        seed: Seed of the noise.
         task: The task, where the user names it.
+        extract: Whether the result is what a removal takes away.
         on_window: Called with the windows done and the windows in all.
-        **options: Of sampling, as for `Unison.generate`.
+        **options: Sampling options, as for `Unison.generate`.
 
     Returns:
         The recording, at the source's rate, channels and depth. Outside the regions its samples
@@ -171,7 +190,7 @@ def edit_regions(
     Raises:
         InputError: If an input cannot be used.
     """
-    edit = plan_edit(unison.variant, instruction, source, regions, seed, task)
+    edit = plan_edit(unison.variant, instruction, source, regions, seed, task, extract=extract)
     samples = np.concatenate(list(edit_blocks(unison, edit, on_window, **options)))
     like = edit.recording
     return NativeAudio(
@@ -198,7 +217,7 @@ def edit_file(
         edit: What `plan_edit` made.
         output: A wav or flac file; ogg or mp3 code the samples anew.
         on_window: Called with the windows done and the windows in all.
-        **options: Of sampling, as for `Unison.generate`.
+        **options: Sampling options, as for `Unison.generate`.
 
     Raises:
         InputError: If an input cannot be used, or the file cannot be written.
@@ -222,17 +241,21 @@ def check_output(edit: RegionEdit, output: Path, exact: bool) -> None:
         check_exact(output, edit.recording.coding)
 
 
-def _copies(recording: NativeAudio, start: int, stop: int) -> Iterator[Samples]:
-    """The recording's own samples, in pieces."""
+def _copies(edit: RegionEdit, start: int, stop: int) -> Iterator[Samples]:
+    """Samples that no window covers, in pieces: the recording's own, or zeros to extract."""
     size = 1 << 18
     for position in range(start, stop, size):
-        yield recording.read(position, min(stop, position + size))
+        own = edit.recording.read(position, min(stop, position + size))
+        # 8-bit samples are read as signed numbers, so that 0 is silence in every coding.
+        yield np.zeros_like(own) if edit.extract else own
 
 
-def _changed(recording: NativeAudio, start: int, change: NDArray[np.float64]) -> Samples:
-    """The recording's samples with a difference added; untouched where it is 0."""
-    own = recording.read(start, start + len(change))
-    edited = from_float(to_float(own) + change, recording.coding)
+def _changed(edit: RegionEdit, start: int, change: NDArray[np.float64]) -> Samples:
+    """The recording's samples with a difference added, untouched where it is 0."""
+    if edit.extract:
+        return from_float(-change, edit.recording.coding)
+    own = edit.recording.read(start, start + len(change))
+    edited = from_float(to_float(own) + change, edit.recording.coding)
     return np.where(change == 0, own, edited)
 
 

@@ -16,7 +16,7 @@ from unison_audio.errors import InputError
 from unison_audio.files import check_sound_file
 
 UNKNOWN_SIZE = 0xFFFF_FFFF
-"""What stands for the length in the header of a stream: nobody knows it yet. Players then read to
+"""Length in the header of a stream, whose length is not known yet. Players then read to
 the end."""
 
 
@@ -63,6 +63,7 @@ def write_stream(sounds: Iterable[Audio], out: BinaryIO, *, raw: bool = False) -
             out.write(wav_header(sound.sample_rate))
         first = False
         out.write(pcm16(sound.waveform))
+        # Without this, a player would wait until a buffer of several kilobytes is full.
         out.flush()
 
 

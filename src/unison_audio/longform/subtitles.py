@@ -1,4 +1,4 @@
-"""Subtitles: what is heard when, as SubRip, WebVTT or JSON."""
+"""Subtitles of sentences or events with their times, as SubRip, WebVTT or JSON."""
 
 import json
 import re
@@ -16,9 +16,9 @@ class Cue:
     """One subtitle."""
 
     start: float
-    """Seconds."""
+    """Start in seconds."""
     end: float
-    """Seconds."""
+    """End in seconds."""
     text: str
     """A sentence, or the name of an event."""
 
@@ -26,7 +26,7 @@ class Cue:
 def sentence_cues(timed: Iterable[tuple[TextWindow, float, float]]) -> list[Cue]:
     """The sentences of a long text with their times.
 
-    Where a window has several, its length is shared out by their estimated lengths.
+    The length of a window is divided among its sentences by their estimated lengths.
 
     Args:
         timed: The windows, and the seconds when each begins and ends.
@@ -62,7 +62,7 @@ def event_cues(instruction: str) -> list[Cue]:
         instruction: Such as `[Audio] From 0s to 2s, rain. From 2s to 4s, thunder.`.
 
     Returns:
-        One cue an event; none where the instruction is no timeline.
+        One cue for each event; none if the instruction is no timeline.
     """
     words = re.sub(r"^\s*\[[^\]]*\]", "", instruction)
     cues = []
@@ -75,7 +75,7 @@ def event_cues(instruction: str) -> list[Cue]:
 
 
 def to_srt(cues: Iterable[Cue]) -> str:
-    """SubRip."""
+    """SubRip text of the cues."""
     return "\n".join(
         f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{cue.text}\n"
         for number, cue in enumerate(cues, start=1)
@@ -83,7 +83,7 @@ def to_srt(cues: Iterable[Cue]) -> str:
 
 
 def to_vtt(cues: Iterable[Cue]) -> str:
-    """WebVTT, where three characters mean something else and are written as names."""
+    """WebVTT. The characters &, < and > are escaped, since they are markup there."""
 
     def safe(text: str) -> str:
         return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -107,7 +107,7 @@ WRITERS: dict[str, Callable[[Iterable[Cue]], str]] = {
     ".vtt": to_vtt,
     ".json": to_json,
 }
-"""Suffix -> what writes it."""
+"""Suffix -> function that formats the cues."""
 
 
 def check_subtitles(path: Path) -> None:

@@ -17,7 +17,7 @@ PARAGRAPH_PAUSE, SENTENCE_PAUSE, CLAUSE_PAUSE, WORD_PAUSE = 0.8, 0.45, 0.2, 0.05
 """Seconds of silence after each."""
 
 LENGTH_MARGIN = 1.15
-"""A window is asked for with so much more than its estimated length; silence is cut off."""
+"""Factor on a window's estimated length; the silence of the surplus is cut off."""
 
 _CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
@@ -36,14 +36,14 @@ their number in time."""
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechPace:
-    """How fast a variant speaks, and how much of it at once."""
+    """Speaking rate of a variant, and how it keeps one voice."""
 
     english: float
     """Seconds per character, spaces included."""
     chinese: float
     """Seconds per Chinese character."""
     shortest: float
-    """Seconds that are asked for at least: training had none shorter."""
+    """Minimum duration of a window in seconds: training had none shorter."""
     clones: bool
     """Whether the first window becomes the reference of the others. Nano's clones lose half of
     their words, so its windows are sampled again where their voice differs instead."""
@@ -74,12 +74,12 @@ class TextPiece:
 
 @dataclass(frozen=True, kw_only=True)
 class TextWindow:
-    """What is spoken at once."""
+    """The words of one call of the model."""
 
     index: int
     """Which window, from 0."""
     pieces: tuple[TextPiece, ...]
-    """Its sentences or parts."""
+    """Sentences, or parts of them."""
 
     @property
     def text(self) -> str:
@@ -98,7 +98,7 @@ class TextWindow:
 
 
 def pace_of(variant: Variant) -> SpeechPace:
-    """How fast a variant speaks."""
+    """Speaking rate of a variant."""
     return SPEECH_PACES.get(variant.name, DEFAULT_PACE)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from unison_audio.errors import InputError
 
 LEAST_REGION_SECONDS = 0.05
-"""A shorter region would be all cross-fade."""
+"""Minimum length of a region; the cross-fades would fill a shorter one."""
 
 _TIME = r"(?:(?:\d+:)?\d+:)?\d+(?:[.,]\d+)?"
 
@@ -102,6 +102,7 @@ def check_regions(regions: Sequence[Region], length: float) -> list[Region]:
             raise InputError(f"{name} is shorter than {LEAST_REGION_SECONDS} s; make it longer.")
     ordered = sorted(regions)
     for (start, stop), (second, end) in itertools.pairwise(ordered):
+        # Touching regions are allowed: 1.0-2.0 and 2.0-3.0 may differ in the last bit.
         if second < stop - 1e-9:
             raise InputError(
                 f"The regions {_number(start)}-{_number(stop)} and {_number(second)}-"

@@ -61,6 +61,7 @@ class Guidance:
         v = torch.lerp(v0, v1, self.scale)
         if not self.rescale:
             return v
+        # Guidance raises the deviation of the velocity, and with it the loudness of the sound.
         ratio = _deviation(v1, counted) / _deviation(v, counted).clamp(min=1e-12)
         return v * torch.lerp(torch.ones_like(ratio), ratio, self.rescale)
 

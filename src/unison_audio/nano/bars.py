@@ -17,11 +17,11 @@ class Threshold:
     """One bar; exactly one of the three is set."""
 
     at_least: float | None = None
-    """What the value must reach."""
+    """Minimum value."""
     above_truth: float | None = None
-    """By how much the value may exceed the ground truth's."""
+    """Maximum excess over the ground truth's value."""
     at_most: float | None = None
-    """What the value may not exceed."""
+    """Maximum value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class BarRow:
     percent: bool = True
     """Whether the figures are shares, shown in percent."""
     threshold: "Threshold | None" = None
-    """What the model's figure is meant to reach."""
+    """Threshold of the model's figure."""
 
     @property
     def bar(self) -> str:
@@ -123,7 +123,7 @@ SLOWEST = "computing per second of sound, the slowest task"
 SIZE = "megabytes of weights in float16"
 
 EVERY_TASK = "every task"
-"""Stands for a task in rows that are about all of them."""
+"""Task name in rows about all tasks."""
 
 THRESHOLDS: dict[tuple[str, str], Threshold] = {
     ("codec", WORDS): Threshold(above_truth=0.015),
@@ -158,20 +158,20 @@ THRESHOLDS: dict[tuple[str, str], Threshold] = {
     (EVERY_TASK, SLOWEST): Threshold(at_most=1.0),
     (EVERY_TASK, SIZE): Threshold(at_most=40.0),
 }
-"""(Task, measure) -> what nano is meant to reach."""
+"""(Task, measure) -> threshold for nano."""
 
 
 def with_thresholds(
     rows: Iterable[BarRow], thresholds: Mapping[tuple[str, str], Threshold]
 ) -> list[BarRow]:
-    """Gives the rows that have one their threshold, by task and measure."""
+    """Adds the thresholds to the rows, by task and measure."""
     return [
         dataclasses.replace(row, threshold=thresholds.get((row.task, row.measure))) for row in rows
     ]
 
 
 def verdict(rows: Sequence[BarRow]) -> str:
-    """Says in a sentence which bars are met, and which are missed by which figures."""
+    """One sentence with the bars that are met, and those that are missed with their figures."""
     barred = [row for row in rows if row.met is not None]
     missed = [
         f"{row.task}, {row.measure} ({row.show(row.value)}; {row.bar})"

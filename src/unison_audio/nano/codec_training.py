@@ -324,6 +324,8 @@ class CodecTrainer:
         if self.reference is None:
             self.measure_latents(speech, sounds)
             return
+        # Alignment alters the decoder's first layer, so the average is put into the codec first and
+        # begins anew from the aligned weights.
         self.ema.copy_to(self.codec.decoder)
         align_latents(self.codec, self.reference, self._probe(speech, sounds))
         self.ema = Ema(self.codec.decoder, self.recipe.ema)
@@ -354,6 +356,8 @@ def train_codec(
     Raises:
         InputError: If the run started from a codec and is resumed without one, or the reverse.
     """
+    # Moments of the optimizer decay into denormal numbers, which a CPU handles many times slower
+    # than zeros.
     torch.set_flush_denormal(True)
     speech = [clip.waveform for clip in clips if clip.record.kind == "speech"]
     sounds = [clip.waveform for clip in clips if clip.record.kind == "sound"]

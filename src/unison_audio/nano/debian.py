@@ -40,6 +40,7 @@ def read_openttd(path: Path, wanted: Container[str]) -> Iterator[tuple[str, byte
 
 def read_c4group(path: Path, wanted: Container[str]) -> Iterator[tuple[str, bytes]]:
     """Reads an OpenClonk group (``.ocg``, ``.ocd``), with the groups inside it."""
+    # A gzip stream whose two magic bytes are others.
     data = path.read_bytes()
     with gzip.GzipFile(fileobj=io.BytesIO(b"\x1f\x8b" + data[2:])) as stream:
         members = _c4_members(stream.read(), "")
@@ -47,6 +48,8 @@ def read_c4group(path: Path, wanted: Container[str]) -> Iterator[tuple[str, byte
 
 
 def _c4_members(data: bytes, prefix: str) -> Iterator[tuple[str, bytes]]:
+    # The format of Clonk's groups: the header is XORed with 237, and of every three bytes the first
+    # and the third are swapped.
     header = bytearray(byte ^ 237 for byte in data[:_C4_HEADER])
     for i in range(0, _C4_HEADER - 2, 3):
         header[i], header[i + 2] = header[i + 2], header[i]
@@ -96,6 +99,8 @@ def fetch(package: str, folder: Path) -> Path:
                 f"The program {program} is missing, and the recordings of {package} come from a "
                 f"Debian package; put {package}_*.deb into {folder} or run this on Debian"
             )
+    # apt writes under the final name from the first byte on. In a folder of its own, an interrupted
+    # download is not taken for a package.
     with tempfile.TemporaryDirectory(dir=folder) as fresh:
         command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", package]
         run = subprocess.run(command, cwd=fresh, capture_output=True, text=True)
@@ -138,6 +143,7 @@ def read_members(deb: Path, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]
                 yield name, content.read()
                 continue
             suffix = PurePosixPath(name).suffix
+            # Container readers seek, and the package is a pipe.
             with tempfile.NamedTemporaryFile(suffix=suffix) as container:
                 shutil.copyfileobj(content, container)
                 container.flush()

@@ -78,13 +78,13 @@ SPEED = "computing per second of sound"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BarOptions:
-    """What the table of bars is measured on."""
+    """The items of the table of bars."""
 
     items: int = 100
     """Items of a task of `IN_FULL`; the others have a quarter of them, and `SEQUENCES` has three
     times as many."""
     tasks: Sequence[str] | None = None
-    """Tasks, ``codec`` or ``sequences``; all if None."""
+    """Tasks, ``codec`` or ``sequences``; None for all."""
     classifier: Path | None = None
     """Folder of the event classifier, trained there where it is missing; by default ``classifier``
     beside the evaluation's folder if that exists, else inside it."""
@@ -92,10 +92,10 @@ class BarOptions:
     """How to train the classifier."""
 
     def __post_init__(self) -> None:
-        """Refuse a number that measures nothing.
+        """Validate the number of items.
 
         Raises:
-            InputError: If there is no item.
+            InputError: If it is below 1.
         """
         if self.items < 1:
             raise InputError(f"items is {self.items}; it must be at least 1.")
@@ -115,10 +115,10 @@ def evaluate_nano(
     run of all tasks puts them together.
 
     Args:
-        config: What to evaluate; metric models are those out of packages.
-        corpus: What ``unison-audio data nano`` wrote.
-        tables: Only the bars, only the sets of the paper's kinds, or all.
-        options: What the bars are measured on.
+        config: The evaluation; its metric models are those that come with packages.
+        corpus: Folder that ``unison-audio data nano`` wrote.
+        tables: The bars alone, the sets of the paper's kinds alone, or all.
+        options: The items of the bars.
 
     Returns:
         What ``results.json`` holds: "rows" of the sets, and about "bars" the rows of the table.
@@ -170,7 +170,7 @@ def _chosen(tasks: Sequence[str] | None) -> list[str]:
 def _with_classifier(
     config: EvaluationConfig, corpus: Path, options: BarOptions, tables: Tables
 ) -> tuple[EvaluationConfig, dict[str, Any]]:
-    """The config with the event classifier among its models, and how good that is."""
+    """The config with the event classifier among its models, and the classifier's accuracy."""
     paths = config.metric_options.paths
     if tables == "sets" and {"clap", "classifier"} & {*paths}:
         return config, {}
@@ -187,10 +187,11 @@ def _with_classifier(
 def _plan_bars(
     config: EvaluationConfig, corpus: Path, chosen: Sequence[str], items: int
 ) -> list[SetPlan]:
-    """One set a task."""
+    """One test set for each task."""
     variant = config.choice.variant
     systems = {system.name: system for system in choose_systems(SYSTEMS, {}, config.choice)}
 
+    # Cached and lazy: a rerun whose test sets are on disk reads no corpus.
     @cache
     def clips() -> tuple[Clip, ...]:
         splits = (
@@ -274,7 +275,7 @@ def _bars(
 
 
 def _rows_about_all(choice: ModelChoice, speeds: Sequence[BarRow]) -> list[BarRow]:
-    """How fast the slowest task is, and how big the weights are."""
+    """The real-time factor of the slowest task, and the size of the weights."""
     unison = choice.open()
     numbers = sum(
         value.numel()
@@ -286,6 +287,7 @@ def _rows_about_all(choice: ModelChoice, speeds: Sequence[BarRow]) -> list[BarRo
     items, slowest = sum(row.items for row in speeds), max(row.value for row in speeds)
     return [
         BarRow(measure=SLOWEST, items=items, value=slowest, **about),
+        # Two bytes a number: the weights are stored as float16, in megabytes here.
         BarRow(measure=SIZE, items=1, value=2e-6 * numbers, **about),
     ]
 

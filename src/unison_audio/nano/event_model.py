@@ -30,7 +30,8 @@ from unison_audio.nano.metrics import ABOUT_FILE
 from unison_audio.nano.results import mean
 
 LEAST_CLASSES = 4
-"""A scene holds up to a base and three events, all of different classes."""
+"""Minimum number of classes: a scene has a base and up to three events, all of different
+classes."""
 
 PITCH_UTTERANCES = 20
 """Utterances of each training voice from which the genders' pitch is learned."""
@@ -40,7 +41,7 @@ CLIP_SECONDS = 2.56
 
 
 def classifier_folder(out: Path, classifier: Path | None = None) -> Path:
-    """Where the event classifier is looked for: as given, else beside `out` or inside it."""
+    """Folder of the event classifier: as given, else beside `out` or inside it."""
     beside = out.parent / "classifier"
     return classifier or (beside if (beside / WEIGHTS_FILE).is_file() else out / "classifier")
 
@@ -51,7 +52,7 @@ def prepare_classifier(
     """Trains the event classifier where it is missing, and measures it on held-out recordings.
 
     Args:
-        corpus: What ``unison-audio data nano`` wrote.
+        corpus: Folder that ``unison-audio data nano`` wrote.
         rate: Sample rate of the corpus in Hz.
         folder: Folder of the classifier.
         recipe: How to train it.
@@ -66,6 +67,8 @@ def prepare_classifier(
     if not (folder / WEIGHTS_FILE).is_file():
         train = read_corpus(corpus, rate, split="train")
         save_classifier(folder, train_classifier(train, rate, encoder, recipe))
+    # Measured on recordings that the classifier has not seen: its own accuracy bounds every figure
+    # that it gives, and the report prints it beside them.
     path = folder / ABOUT_FILE
     if not path.is_file():
         classifier = load_classifier(folder, encoder)
@@ -97,7 +100,7 @@ def ranked_labels(clips: Sequence[Clip]) -> tuple[str, ...]:
 
 
 def _gender_threshold(clips: Sequence[Clip], rate: int) -> float:
-    """Learns from the training voices which pitch parts the genders."""
+    """Learns the pitch that separates the genders from the training voices."""
     used: defaultdict[str, int] = defaultdict(int)
     pitches, genders = [], []
     for clip in clips:

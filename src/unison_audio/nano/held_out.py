@@ -79,6 +79,7 @@ def _prompted(clips: Sequence[Clip]) -> tuple[Utterance, ...]:
         for number, clip in enumerate(own):
             if not is_sentence(clip.record.text):
                 continue
+            # Negative indices go round to the end, so the first utterances have prompts too.
             before = [own[number - step] for step in range(1, len(own))]
             prompt = next((one for one in before if one.record.seconds >= PROMPT_SECONDS), None)
             if prompt is not None:

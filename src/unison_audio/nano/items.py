@@ -29,7 +29,7 @@ SECONDS = {"": 2.56, "zero_shot_tts": 3.84, "timed": 5.12}
 
 
 class EvenPools(MemoryPools):
-    """Pools that go through all classes of sound in turn, in an order drawn anew each round.
+    """Pools that draw every class of sound once in a round, each round in a new random order.
 
     A scene never holds two sounds of one class.
     """
@@ -46,6 +46,8 @@ class EvenPools(MemoryPools):
         names, classes = list(self._members), {sound_class(label) for label in excluded}
         if not [name for name in self._waiting if name not in classes]:
             order = torch.randperm(len(names), generator=generator).tolist()
+            # Classes that were excluded keep their place at the front, so that none is skipped for
+            # good.
             self._waiting = [*self._waiting, *(names[k] for k in order)]
         name = next(name for name in self._waiting if name not in classes)
         self._waiting.remove(name)
@@ -79,11 +81,11 @@ def build_items(
     random sequences of up to five words. `SEQUENCES` is TTS of sequences alone, of up to six.
 
     Args:
-        task: Its name, or `SEQUENCES`.
+        task: Name of the task, or `SEQUENCES`.
         clips: The splits ``heldout`` and ``speakers``.
-        variant: Gives sample rate, hop and the longest clip.
+        variant: Sets the sample rate, the hop and the longest clip.
         count: Number of items.
-        seed: The same one gives the same items.
+        seed: Equal seeds give equal items.
         labels: Kinds of sound to use; all if None.
     """
     split = "speakers" if task == "zero_shot_tts" else "heldout"
@@ -109,6 +111,8 @@ def build_items(
         share = count if task == SEQUENCES else count // 2
         parts = [(sentences, count - share), (sequences, share)]
         task = "tts"
+    # One generator for all chunks of a task: CHUNK and the order of the parts are thus part of what
+    # a seed means.
     generator = torch.Generator().manual_seed(1000 * seed + number)
     chunks = []
     for spoken, share in parts:
@@ -132,13 +136,13 @@ def build_items(
 def render_items(
     name: str, chunks: Sequence[TaskBatch], sample_rate: int
 ) -> Iterator[RenderedItem]:
-    """The items of built batches, as a test set takes them.
+    """The items of built batches in the form of a test set.
 
     Zero-shot speech is cut: the reference becomes a file of its own, the target the new words.
 
     Args:
         name: The set's name.
-        chunks: As `build_items` gives them.
+        chunks: Result of `build_items`.
         sample_rate: Of the batches, in Hz.
     """
     batch = join(chunks)

@@ -35,10 +35,10 @@ def align_latents(codec: NanoCodec, reference: NanoCodec, waveforms: Tensor) -> 
             f"Latents of {len(inputs)} frames do not determine the map between the {channels} "
             "channels of two codecs; give more waveforms, of more kinds."
         )
-    scale, centre = reference.latent_scale.double(), reference.latent_mean.double()
+    scale, center = reference.latent_scale.double(), reference.latent_mean.double()
     # The fit is in the reference's scale; in the codec's own units: mean' = matrix mean + offset.
     matrix = scale * solved.solution[:channels].T / scale.T
-    offset = scale * solved.solution[channels:].T + centre - matrix @ centre  # (C, 1)
+    offset = scale * solved.solution[channels:].T + center - matrix @ center  # (C, 1)
     inverse = torch.linalg.inv(matrix)
 
     out_weight, out_bias = _parameters(codec.encoder.net[-1])

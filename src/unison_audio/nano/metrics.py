@@ -1,4 +1,4 @@
-"""Metrics of nano's own test sets, whose items say which sounds and words they hold."""
+"""Metrics of nano's own test sets, whose items list their sounds and words."""
 
 import json
 import math
@@ -27,10 +27,11 @@ RATE = 16_000
 """Nano's sample rate in Hz."""
 
 TOP = 3
-"""An asked class counts as present among the classifier's first three."""
+"""A requested class counts as present if it is among the classifier's top three."""
 
 ABOUT_FILE = "judges.json"
-"""File beside the event classifier: its accuracy, and the pitch that parts the genders."""
+"""File beside the event classifier: its accuracy, and the pitch that separates the genders. The
+name is the format's first one, so that existing folders stay valid."""
 
 SILENCE = 10 ** ((FLOOR_DBFS + 6) / 10) * 3 / 8 * signal.LSD_N_FFT
 """Power that white noise 6 dB above the items' noise floor has in a bin of the LSD's spectra.
@@ -39,7 +40,7 @@ Without it the zeros of a digitally silent pause would be decades away from a re
 
 
 class _NanoMetric(Metric):
-    """Silence is scored: a model that gives none of what is asked has to lose by it."""
+    """Silent outputs are scored, so that a model is not spared for an output without content."""
 
     better: ClassVar[Literal["higher", "lower"]] = "higher"
     sample_rate = RATE
@@ -160,7 +161,7 @@ class HalfOfWords(_NanoMetric):
 
 
 class WordLeak(HalfOfWords):
-    """Whether words of the reference are said that were not asked for."""
+    """Whether the output has words of the reference that were not requested."""
 
     name, title, better = "word_leak", "Words of the reference", "lower"
 
@@ -172,7 +173,7 @@ class WordLeak(HalfOfWords):
 
 
 class OwnVoice(_NanoMetric):
-    """Whether a voice is more like its reference than like any other held-out speaker.
+    """Whether a voice is closer to its reference than to any other held-out speaker.
 
     The other speakers are those of the other samples, each by all its references. Features are
     (3, D): a number for the speaker, the reference's embedding, the output's.
@@ -226,7 +227,7 @@ class PitchMatch(_NanoMetric):
 
 
 class TrainingPitchGender(GenderAccuracy):
-    """Gender by the pitch that parts nano's training voices best."""
+    """Gender by the pitch that best separates nano's training voices."""
 
     name, title = "nano_gender", "Gender accuracy (nano)"
 
@@ -254,7 +255,7 @@ class EditDistance(LogSpectralDistance):
 
 
 class UneditedDistance(_NanoMetric):
-    """How far an output is from the source where the edit has nothing to change."""
+    """Distance of an output from the source where the edit changes nothing."""
 
     name, title, better = "unedited_distance", "LSD where nothing is to change", "lower"
     needs = ("target", "source")
@@ -297,7 +298,7 @@ class MelDistance(_NanoMetric):
 
 
 class WindowContrast(_NanoMetric):
-    """By how many dB a timeline's windows are louder than its pauses."""
+    """Level difference in dB between a timeline's windows and its pauses."""
 
     name, title, unit, model = "window_contrast", "Windows above pauses", "dB", "energy"
     feature_shape = (None,)
@@ -343,7 +344,7 @@ class WindowShare(_NanoMetric):
 
 
 def nearest_is_own(own: np.ndarray, others: Sequence[np.ndarray], voice: np.ndarray) -> bool:
-    """Whether a voice is more like its own reference than like any other speaker.
+    """Whether a voice is closer to its own reference than to any other speaker.
 
     Args:
         own: The reference's embedding (D,).
@@ -356,7 +357,7 @@ def nearest_is_own(own: np.ndarray, others: Sequence[np.ndarray], voice: np.ndar
 def window_contrasts(
     waveform: Tensor, windows: Sequence[tuple[float, float]], rate: int
 ) -> list[float]:
-    """Measures by how many dB each window is louder than what lies outside all windows.
+    """Measures the level of each window over that outside all windows, in dB.
 
     The items' noise floor is added to both, so that digital silence is no lower than a recording's.
 

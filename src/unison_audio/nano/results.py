@@ -20,12 +20,12 @@ SYSTEMS = (MODEL, TRUTH, CODEC, SOURCE, SOURCE_CODEC)
 
 @dataclass(frozen=True, kw_only=True)
 class SetScores:
-    """What was measured of one set."""
+    """The scores of one test set."""
 
     scores: Mapping[str, Mapping[str, Score]]
     """System -> metric -> score."""
     texts: Mapping[str, str]
-    """Id of an item -> the words asked for."""
+    """Item id -> requested words."""
 
     def of(self, system: str, metric: str) -> Score | None:
         """A score; None where a system has no answers to the set."""
@@ -43,9 +43,9 @@ class FigureSpec:
     measure: str
     """What is measured, as the table says it."""
     metrics: tuple[str, ...]
-    """Keys of `NANO_METRICS` that it is made of."""
+    """Keys of `NANO_METRICS` that it needs."""
     figure: Figure
-    """Makes the figure."""
+    """Computes the figure."""
     systems: tuple[tuple[str, str], ...] = (
         ("value", MODEL),
         ("truth", TRUTH),
@@ -60,7 +60,7 @@ class FigureSpec:
 
 
 def mean(values: Iterable[float]) -> float:
-    """Averages; NaN of nothing."""
+    """Mean; NaN of an empty list."""
     listed = list(values)
     return statistics.fmean(listed) if listed else math.nan
 
@@ -77,6 +77,8 @@ def plain(metric: str, measure: str, **options: Any) -> FigureSpec:
 
 def _part(metric: str, measure: str, sentences: bool, model: str) -> FigureSpec:
     """A metric over the sentences, or over the sequences, of a set that has both."""
+    # Whisper and pocketsphinx each fail on the other's kind of text, so the mean over both kinds
+    # hides which one was measured.
     is_sentence = IsSentence()
 
     def figure(of: SetScores, system: str) -> tuple[float, int] | None:
@@ -88,6 +90,7 @@ def _part(metric: str, measure: str, sentences: bool, model: str) -> FigureSpec:
             for name, value in score.per_item.items()
             if is_sentence(of.texts[name]) == sentences
         ]
+        # A set of one kind has this figure already, as the metric's own.
         return (mean(chosen), len(chosen)) if 0 < len(chosen) < score.count else None
 
     return FigureSpec(measure=measure, metrics=(metric,), figure=figure, model=model)
@@ -110,16 +113,16 @@ def _difference(metric: str, other: str, sign: float) -> Figure:
     """A metric's figure less another system's, or the other way round."""
 
     def figure(of: SetScores, system: str) -> tuple[float, int] | None:
-        own, theirs = of.of(system, metric), of.of(other, metric)
-        if own is None or theirs is None:
+        own, reference = of.of(system, metric), of.of(other, metric)
+        if own is None or reference is None:
             return None
-        return sign * (own.value - theirs.value), own.count
+        return sign * (own.value - reference.value), own.count
 
     return figure
 
 
 def _both(there: str) -> FigureSpec:
-    """Whether what is added is there and the whole is nearer to the target than the source."""
+    """Share of items with the added content, whose output is nearer to the target."""
 
     def figure(of: SetScores, system: str) -> tuple[float, int] | None:
         new, own, source = (
@@ -228,7 +231,7 @@ FIGURES: dict[str, tuple[FigureSpec, ...]] = {
 
 
 def set_of(task: str) -> str:
-    """The test set that the rows about a task are made of: the codec's are those of TTS."""
+    """Name of a task's test set; the codec uses that of TTS."""
     return f"nano-{'tts' if task == 'codec' else task}"
 
 
@@ -245,7 +248,7 @@ def rows_of(task: str, scores: SetScores) -> list[BarRow]:
 
     Args:
         task: Key of `FIGURES`.
-        scores: What was measured of its set.
+        scores: Scores of its test set.
     """
     rows, none = [], (None, 0)
     for spec in FIGURES[task]:

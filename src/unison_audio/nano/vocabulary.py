@@ -110,7 +110,7 @@ def held_out_texts(seed: int = 0, sequences: int = 400, sentences: int = 160) ->
 
 
 class IsSentence:
-    """Tells natural sentences from random sequences of words."""
+    """Distinguishes natural sentences from random sequences of words."""
 
     def __init__(self) -> None:
         self.sequences = set(held_out_texts(sentences=0))

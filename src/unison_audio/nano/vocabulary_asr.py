@@ -23,7 +23,7 @@ MARGIN_SECONDS = 0.25
 
 _SEARCH_SETTINGS = {
     "cmn": "batch",  # nothing is carried over from one recording to the next
-    "wip": 0.01,  # fewer words are invented where nobody speaks
+    "wip": 0.01,  # fewer invented words where there is no speech
 }
 """Of pocketsphinx. A looping grammar of the same words makes more than twice as many mistakes, and
 takes a hundred times as long on noise."""
@@ -134,7 +134,7 @@ class VocabularyAsr(Asr):
 
 
 class NanoAsr(Asr):
-    """The two models whose weights come with packages, each for the texts that it is good at.
+    """The two models whose weights come with packages, each for its own kind of text.
 
     A model of sentences fails on random words even when they are clear, and a decoder without a
     language model fails on sentences. Any text outside nano's vocabulary counts as a sentence.

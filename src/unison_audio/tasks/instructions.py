@@ -22,10 +22,12 @@ _TAG = re.compile(r"\[\s*(edit|speech\s+with\s+voice|speech|audio)\s*\]", re.IGN
 # Straight, curly and Chinese quotes. What stands inside is speech, never a tag or a verb.
 _QUOTED = re.compile(r'"[^"]*"|“[^”]*”|「[^」]*」')
 
-_SECONDS = r"(\d+(?:\.\d+)?)\s*(?:s|sec|secs|seconds)?"
+# Digits are bounded and begin only where no digit stands before: a search then takes linear time.
+_NUMBER = r"(?<![\d.])(\d{1,9}(?:\.\d{1,9})?)(?![\d])"
+_SECONDS = rf"{_NUMBER}\s*(?:s|sec|secs|seconds)?"
 
 _WINDOW = re.compile(
-    rf"{_SECONDS}\s*(?:to|-|–|until|till|and)\s*(\d+(?:\.\d+)?)\s*(?:s|sec|secs|seconds)\b",
+    rf"{_SECONDS}\s*(?:to|-|–|until|till|and)\s*{_NUMBER}\s*(?:s|sec|secs|seconds)\b",
     re.IGNORECASE,
 )
 

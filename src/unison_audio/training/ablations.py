@@ -34,6 +34,7 @@ from unison_audio.variants import find_variant
 PAPER_STEPS = 80_000
 """Steps of each variant in the paper's Table 8: within its first stage, of generation alone."""
 
+# "judged.json" is a file name of existing folders, whose runs must stay resumable.
 SETTINGS, HELD_OUT, EVALUATED = "ablations.json", "held-out.json", "judged.json"
 
 

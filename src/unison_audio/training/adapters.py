@@ -51,6 +51,7 @@ def add_adapters(backbone: UnisonBackbone, rank: int = 16, alpha: int | None = N
         target_modules=[f"blocks.{name}" for name in names],
         bias="none",
     )
+    # First everything is frozen; the adapters that are then added are the only parameters to train.
     backbone.requires_grad_(False)
     inject_adapter_in_model(config, backbone)
 

@@ -66,6 +66,7 @@ class FinetuneConfig:
     def check(self) -> None:
         """Raises `InputError` for a value that cannot be used."""
         at_least_one(steps=self.steps, items=self.items, rank=self.rank)
+        check_rate(self.learning_rate)
         if self.method not in ("lora", "full"):
             raise InputError(f"The method is {self.method!r}; use one of lora, full.")
 
@@ -86,6 +87,7 @@ class DistillConfig:
     def check(self) -> None:
         """Raises `InputError` for a count below 1."""
         at_least_one(steps=self.steps, substeps=self.substeps, updates=self.updates)
+        check_rate(self.learning_rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +121,18 @@ class EstimateConfig:
                 raise InputError(f"{name} is {value}; it must be above 0.")
 
 
+def check_rate(learning_rate: float | None) -> None:
+    """Checks a peak learning rate; None stands for a default and passes.
+
+    Raises:
+        InputError: If it is not above 0, or not below 1 as every useful rate is.
+    """
+    if learning_rate is not None and not 0 < learning_rate < 1:  # also refuses NaN
+        raise InputError(f"learning_rate is {learning_rate}; it must be above 0 and below 1.")
+
+
 def at_least_one(**values: int | None) -> None:
-    """Checks counts; None stands for a default and passes.
+    """Checks counts; None stands for a default and is accepted.
 
     Raises:
         InputError: If a count is below 1.

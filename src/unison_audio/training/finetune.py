@@ -110,6 +110,7 @@ def _recipe(
         ema_every=1,
         first_template_probability=0.7,
         checkpoint_every=100,
+        # No samples on the way: the run is short.
         sample_every=config.steps + 1,
     )
 
@@ -125,6 +126,7 @@ def _label_weights(own: list[Clip], others: list[Clip], share: float) -> dict[st
     if not 0 < share < 1:
         raise InputError(f"The share of own sounds is {share}; give a number between 0 and 1.")
     mine = {label_of(clip.record) for clip in own if clip.record.kind == "sound"}
+    # A label in both keeps the weight of the own clips.
     rest = {label_of(clip.record) for clip in others if clip.record.kind == "sound"} - mine
     weights = {label: share / len(mine) for label in mine}
     return weights | {label: (1 - share if mine else 1.0) / len(rest) for label in rest}

@@ -50,6 +50,7 @@ def train_variant(
             f"There is no recipe {changes.recipe!r}; use one of {', '.join(FULL_RECIPES)}."
         )
     variant = dataclasses.replace(find_variant(name), system_prompt=system_prompt)
+    # Found now, so that a wrong name is refused before the language model is loaded.
     start = None if init is None else checkpoint_files.resolve(init)
     how = LoadOptions(
         device=parallel.device,

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
+from unison_audio.files import make_folder
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.training.batches import BatchStream, EncodedBatch
 from unison_audio.training.checkpoints import (
@@ -61,7 +62,7 @@ def train_backbone(
     # Moments of the optimizer decay into denormal numbers, which a CPU handles many times slower
     # than zeros.
     torch.set_flush_denormal(True)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     plain = (bool, int, float, str)
     settings = {k: v for k, v in dataclasses.asdict(trainer.recipe).items() if type(v) in plain}
     with full_disk_as_input_error(folder), trainer.parallel.tracking(settings):

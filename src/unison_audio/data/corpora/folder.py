@@ -112,6 +112,7 @@ def _delimiter(table: Path) -> str:
 def _columns(table: Path) -> list[str]:
     with open_text(table) as file:
         header = next(csv.reader(file, delimiter=_delimiter(table)), [])
+    # Spreadsheet programs write a byte order mark before the first name.
     columns = [name.lstrip("\ufeff").strip() for name in header]
     if "audio" not in [_OTHER_NAMES.get(name, name) for name in columns]:
         raise InputError(
@@ -123,6 +124,8 @@ def _columns(table: Path) -> list[str]:
 
 def _csv_ranges(table: Path) -> Iterator[tuple[int, int, int, int]]:
     """Yields (first row, offset, bytes, rows); a row may have several lines."""
+    # The csv reader does not say where a row begins, so the bytes of the lines that it has taken
+    # are counted. It reads no line ahead: after a row, `taken` is the offset of the next one.
     csv.field_size_limit(1 << 30)
     taken = 0
 

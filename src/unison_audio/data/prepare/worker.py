@@ -59,7 +59,7 @@ class Step:
 
 
 OnStep = Callable[[Step], bool]
-"""Told of each step; True to stop."""
+"""Called after each step; returns True to stop."""
 
 
 def read_notes(out: Path, chunk: Chunk) -> list[dict[str, Any]]:
@@ -83,7 +83,7 @@ def run_chunk(job: IngestJob, chunk: Chunk, on_step: OnStep, limit: int | None =
     Args:
         job: The ingest.
         chunk: Of its plan.
-        on_step: Told of each clip.
+        on_step: Called after each clip.
         limit: Most clips to write, or all.
 
     Raises:
@@ -130,6 +130,8 @@ class _ChunkRun:
         try:
             with closing(IngestPlan(self.job.out / WORK / PLAN)) as plan:
                 for item in self._items(plan):
+                    # Clips before the resume point are listed again, not decoded: their keys are
+                    # needed to find duplicates.
                     again = isinstance(item, SourceClip) and item.key in seen
                     if isinstance(item, SourceClip):
                         seen.add(item.key)
@@ -197,6 +199,7 @@ class _ChunkRun:
             "shard": entry,
             "consumed": self.consumed,
             "last": last,
+            # The key is that of existing ingests, which must stay resumable.
             "tally": self.counts.to_json(),
         }
         write_durably(_note_path(self.job.out, self.chunk, self.number), json.dumps(note))

@@ -1,4 +1,4 @@
-"""Frechet distances between sets of vectors, and their extrapolation to endless sets."""
+"""Frechet distances between sets of vectors, and their extrapolation to infinite sets."""
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 def frechet_infinity(
     measured: np.ndarray, reference: np.ndarray, *, steps: int = STEPS, seed: int = 0
 ) -> float:
-    """Frechet distance that an endless set like `measured` would have.
+    """Frechet distance extrapolated to an infinite set from the distribution of `measured`.
 
     The distance to the whole reference is measured for random subsets of `steps` sizes N, drawn
     without replacement, and a line over 1 / N is followed to 0 (Chong and Forsyth 2020; Gui et al.
@@ -66,6 +66,7 @@ def frechet_infinity(
     distances = [
         _between(_moments(measured[rng.permutation(count)[:size]]), fixed) for size in sizes
     ]
+    # The bias of a set of N is proportional to 1 / N, so the intercept of the line has none.
     return float(np.polyfit(1.0 / sizes, distances, 1)[1])
 
 
@@ -76,18 +77,23 @@ def _moments(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             f"A Frechet distance needs two sets of at least 2 vectors, not {vectors.shape}; "
             "measure more files"
         )
+    # Squared deviations of hundreds of dimensions are subtracted from each other below; float32
+    # would leave noise in place of small distances.
     vectors = vectors.astype(np.float64)
     mean = vectors.mean(axis=0)
-    centred = (vectors - mean) / np.sqrt(len(vectors) - 1)
-    if len(centred) > centred.shape[1]:
-        centred = np.linalg.qr(centred, mode="r")
-    return mean, centred
+    centered = (vectors - mean) / np.sqrt(len(vectors) - 1)
+    # Only R' R matters, and R of the QR decomposition has the same with D rows instead of n.
+    if len(centered) > centered.shape[1]:
+        centered = np.linalg.qr(centered, mode="r")
+    return mean, centered
 
 
 def _between(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> float:
     """The distance between two normal distributions, each given as by `_moments`."""
     (mean_1, root_1), (mean_2, root_2) = first, second
     shift = mean_1 - mean_2
+    # tr((C1 C2)^(1/2)) = nuclear norm of R1 R2': real and stable even if a covariance is singular,
+    # where the usual matrix root returns complex numbers or fails.
     overlap = np.linalg.svd(root_1 @ root_2.T, compute_uv=False).sum()
     return float(shift @ shift + np.square(root_1).sum() + np.square(root_2).sum() - 2.0 * overlap)
 
@@ -97,11 +103,12 @@ KL_EPS = 1e-6
 IS_SPLITS = 10
 
 IS_SEED = 2020
-"""Of the order in which samples fall into splits."""
+"""Seed of the order in which samples are split."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Posteriors over the last dimension, in float64."""
+    # Less the largest logit, which cancels: exp never overflows.
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 

@@ -17,11 +17,11 @@ contents of the files instead, so a renamed item keeps its features."""
 
 
 def feature_key(sample: EvaluationSample, features: str, version: int, identity: str) -> str:
-    """Names what the features of a sample depend on.
+    """The cache key of a sample's features: a hash of everything that they depend on.
 
     Args:
-        sample: Its output, target, source and reference count by their contents, its item by
-            everything that is not a name.
+        sample: The sample. Files count by their contents, the item by every field that is not a
+            name.
         features: Name of the features, `Metric.features`.
         version: Version of the computation, `Metric.version`.
         identity: Checksum or name of the metric model.
@@ -82,5 +82,6 @@ class FeatureCache:
         np.lib.format.write_array(content, np.asarray(array), allow_pickle=False)
         write_whole(place, content.getvalue())
 
+    # Two digits of the hash as folders: a folder with 10^5 files is slow on network disks.
     def _place(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.npy"

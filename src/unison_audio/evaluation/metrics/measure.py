@@ -1,4 +1,4 @@
-"""A metric's figure over a set of samples: cached features, named failures, an interval."""
+"""Measures a metric over a set of samples: cached features, listed failures, an interval."""
 
 import logging
 import math
@@ -16,7 +16,7 @@ from unison_audio.evaluation.test_sets.manifest import EvaluationSample
 logger = logging.getLogger(__name__)
 
 BATCH = 32
-"""Samples given to a metric at once; their features are cached before the next are begun."""
+"""Batch size of a metric. The features of a batch are cached before the next batch begins."""
 
 CONFIDENCE = 0.95
 """Confidence of the bootstrap's intervals."""
@@ -24,16 +24,16 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A metric's figure over a set."""
+    """The result of a metric over a set."""
 
     metric: str
     """Name of the metric."""
     value: float
     """The figure; NaN where no sample could be measured, or too few."""
     low: float
-    """Lower end of the bootstrap's interval of `CONFIDENCE`."""
+    """Lower end of the bootstrap interval at `CONFIDENCE`."""
     high: float
-    """Upper end."""
+    """Upper end of the interval."""
     count: int
     """Number of samples in the figure."""
     failed: tuple[str, ...]
@@ -67,7 +67,7 @@ def measure(
         seed: Seed of the resamples.
 
     Raises:
-        InputError: If the metric's model cannot be had.
+        InputError: If the metric model is not available.
     """
     opened = context.open(metric)
     features, reasons = _features(opened, samples, context)
@@ -101,7 +101,7 @@ def measure(
 def _features(
     metric: Metric, samples: Sequence[EvaluationSample], context: MetricContext
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Features, and reasons of failure, by id; from the cache where it has them."""
+    """Features and reasons of failure by sample id; cached features are reused."""
     name = metric.features or metric.name
     cache = FeatureCache(context.cache / name) if context.cache is not None else None
     found: dict[str, np.ndarray] = {}
@@ -123,6 +123,8 @@ def _features(
                 found[item] = kept
                 continue
         unknown.append((sample, key))
+    # An InputError is about one sample; any other exception may be a bug. If every sample fails and
+    # one of them with a bug, that is raised below instead of a table of NaN.
     fault: Exception | None = None
     for start in range(0, len(unknown), BATCH):
         usable = []
@@ -148,7 +150,7 @@ def _features(
 
 
 def _lacking(metric: Metric, sample: EvaluationSample) -> str:
-    """Why a sample lacks what a metric needs; empty where it lacks nothing."""
+    """The reason why a sample lacks an input of the metric; empty if it lacks none."""
     item = sample.item
     has = {
         "target": sample.target is not None,
@@ -169,7 +171,7 @@ def _lacking(metric: Metric, sample: EvaluationSample) -> str:
 
 
 def _extract(metric: Metric, batch: Sequence[EvaluationSample]) -> list[np.ndarray | Exception]:
-    """Features of a batch; one by one where the batch fails as a whole."""
+    """Features of a batch; if the batch fails, its samples are retried one by one."""
     if not batch:
         return []
     try:
@@ -180,6 +182,7 @@ def _extract(metric: Metric, batch: Sequence[EvaluationSample]) -> list[np.ndarr
                 "array a sample"
             )
     except Exception as error:
+        # One bad file must not cost its whole batch the figure. Alone, each sample fails or works.
         if len(batch) == 1:
             return [error]
         return [entry for sample in batch for entry in _extract(metric, [sample])]
@@ -187,7 +190,7 @@ def _extract(metric: Metric, batch: Sequence[EvaluationSample]) -> list[np.ndarr
 
 
 def _checked(metric: Metric, array: np.ndarray) -> np.ndarray | Exception:
-    """Features as they were declared, or what is wrong with them."""
+    """Features of the declared shape, or an error that describes the fault."""
     declared = metric.feature_shape
     if len(declared) != array.ndim or any(
         size not in (None, own) for size, own in zip(declared, array.shape, strict=True)
@@ -202,7 +205,7 @@ def _checked(metric: Metric, array: np.ndarray) -> np.ndarray | Exception:
 
 
 def _require_usable(sample: EvaluationSample, metric: Metric) -> None:
-    """Refuses an output that cannot be read, or that is silent where silence is not measured.
+    """Refuses an unreadable output, and a silent one if the metric does not measure silence.
 
     Raises:
         InputError: With the reason.
@@ -242,6 +245,8 @@ def _interval(
                 for _ in range(bootstrap)
             ]
         )
+        # A resample has only about 63 % of the samples, some of them repeatedly. That shifts
+        # distances between sets upwards, so the interval would lie beside the figure.
         draws += value - draws.mean()
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])

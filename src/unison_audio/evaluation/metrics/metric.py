@@ -1,4 +1,4 @@
-"""What a metric is, and where metrics find their models."""
+"""The metric interface, and the context that gives metrics their models."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +15,12 @@ from unison_audio.evaluation.test_sets.manifest import EvaluationSample
 Model = TypeVar("Model")
 
 Need = Literal["target", "source", "reference", "text", "caption", "events"]
-"""What an item may lack."""
+"""Inputs that an item may lack."""
 
 
 @dataclass(kw_only=True)
 class MetricContext:
-    """Where metrics find their models, and what they share."""
+    """Source of the metric models, and everything that metrics share."""
 
     paths: Mapping[str, Path] = field(default_factory=dict)
     """Local files or folders of models by name, such as ``vggish``, ``cnn14`` and ``clap``; the
@@ -69,17 +69,17 @@ class MetricContext:
 
 
 class Metric:
-    """A metric: what it needs, how a sample becomes features, how features become a figure.
+    """A metric: its inputs, the features of a sample, and the figure of a set.
 
     A subclass declares the class attributes. It implements `score` where each sample has a score of
     its own, and otherwise `extract_features` and `aggregate`. One that needs a model loads it in
     `__init__` through `MetricContext.model`, and sets `model` and `identity`.
 
     Args:
-        context: Where it finds its model.
+        context: Source of the metric models.
 
     Raises:
-        InputError: If its model cannot be had.
+        InputError: If the metric model is not available.
     """
 
     name: ClassVar[str]
@@ -102,7 +102,7 @@ class Metric:
     """Shape of a sample's features, None for a size that depends on model or sample; () is one
     score a sample."""
     needs: ClassVar[tuple[Need, ...]] = ()
-    """What an item must have; a sample without it counts as failed."""
+    """Inputs that an item must have; a sample without them counts as failed."""
     scores_silence: ClassVar[bool] = False
     """Whether a silent output is measured; otherwise it counts as failed. Silence is measured where
     leaving it out would spare a system its worst outputs."""
@@ -112,7 +112,7 @@ class Metric:
     model: str = ""
     """Name of the metric model and its checkpoint; printed with every figure."""
     identity: str = ""
-    """What tells the model from others of the same name, such as a checksum; `model` if empty."""
+    """Identity of the model, such as a checksum; `model` if empty."""
 
     def __init__(self, context: MetricContext) -> None:
         del context
@@ -137,14 +137,14 @@ class Metric:
         return [np.asarray(self.score(sample), np.float64) for sample in samples]
 
     def pool(self, features: np.ndarray) -> np.ndarray:
-        """What `aggregate` takes of a sample's features; a result () is the sample's own score."""
+        """The part of the features that `aggregate` takes; of shape (), it is the score itself."""
         return features
 
     def aggregate(self, pooled: Sequence[np.ndarray]) -> float:
         """The figure of a set; by default the mean of the scores.
 
         Raises:
-            InputError: If it takes more samples than these.
+            InputError: If there are too few samples.
         """
         return float(np.mean(np.stack([np.asarray(score, np.float64) for score in pooled])))
 

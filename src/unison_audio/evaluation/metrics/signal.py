@@ -122,13 +122,13 @@ def si_sdr(reference: Tensor, estimate: Tensor) -> Tensor:
 def word_error_rate(reference: str, hypothesis: str, language: str = "en") -> float:
     """Word error rate of one utterance: substitutions, deletions and insertions over its words.
 
-    Both texts are normalised by `seed_tts` first; in Chinese the words are characters. The rate
+    Both texts are normalized by `seed_tts` first; in Chinese the words are characters. The rate
     can exceed 1. Rates of a set are averaged over its utterances, as Seed-TTS does.
 
     Args:
-        reference: The text asked for.
+        reference: The requested text.
         hypothesis: The transcript.
-        language: Of both, ``en`` or ``zh``.
+        language: Language of both texts, ``en`` or ``zh``.
 
     Raises:
         InputError: If the reference holds no word, the language is another one, or the package
@@ -188,7 +188,7 @@ def _first_dip(
     """Finds YIN's lag: the bottom of the first deep dip, refined by a parabola.
 
     Args:
-        row: Normalised differences; entry k is lag k + 1.
+        row: Normalized differences; entry k is lag k + 1.
         shortest: Least lag.
         periodic: A dip below this is deep.
         noisy: Where no dip is deep, the deepest one counts if it is below this.
@@ -243,7 +243,7 @@ def energy_inside(waveform: Tensor, windows: Sequence[tuple[float, float]], rate
     Args:
         waveform: (samples,).
         windows: Seconds from and to; they may overlap.
-        rate: EvaluationSample rate in Hz.
+        rate: Sample rate in Hz.
     """
     inside = torch.zeros_like(waveform, dtype=torch.bool)
     for start, end in windows:
@@ -253,7 +253,7 @@ def energy_inside(waveform: Tensor, windows: Sequence[tuple[float, float]], rate
 
 
 def _power(waveform: Tensor, n_fft: int, hop: int) -> Tensor:
-    """Power spectrogram (B, bins, T), frames centred, zeros beyond the ends."""
+    """Power spectrogram (B, bins, T), frames centered, zeros beyond the ends."""
     return stft(waveform, n_fft, hop, padding="zeros").abs().square()
 
 

@@ -39,7 +39,7 @@ class MetricModel(Protocol):
 
     @property
     def identity(self) -> str:
-        """What tells it from others of the same name."""
+        """Identity of the model among those of the same name."""
         ...
 
     @property
@@ -126,7 +126,7 @@ class FrechetAudioDistance(Metric):
 
 
 class FadInfinity(FrechetAudioDistance):
-    """The Frechet distance that endless sets of outputs would have."""
+    """The Frechet distance extrapolated to an infinite set of outputs."""
 
     name, title = "fad_inf", "FAD∞"
     # One figure takes as long as `distribution.STEPS` distances.

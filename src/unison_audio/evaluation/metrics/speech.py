@@ -34,11 +34,11 @@ LSD_RATE = 44_100
 """Hz at which spectra are compared (spec of the paper's LSD)."""
 
 TOLERATED_SECONDS = 0.1
-"""By which output and target may differ in length before they cannot be compared."""
+"""Largest difference in length between an output and its target that can be compared."""
 
 
 class _SpeechMetric(Metric):
-    """A metric of speech scores silence too: a system that says nothing keeps its mistakes."""
+    """A metric of speech. Silent outputs are scored too, so that a silent system is not spared."""
 
     better: ClassVar[Literal["higher", "lower"]] = "higher"
     sample_rate = SAMPLE_RATE
@@ -141,7 +141,7 @@ class LogSpectralDistance(_SpeechMetric):
 
 
 class GenderAccuracy(_SpeechMetric):
-    """Share of voices of the gender asked for: 1 where it is found, 0 otherwise.
+    """Share of voices with the requested gender: 1 if it is recognized, 0 otherwise.
 
     By wav2vec 2.0; offline by the median pitch.
     """
@@ -172,7 +172,7 @@ class GenderAccuracy(_SpeechMetric):
 
 
 class RemovalRate(_SpeechMetric):
-    """Share of the source's speech that is gone; below 0 where there is more than before."""
+    """Share of the source's speech that was removed; negative if there is more than before."""
 
     name, title, needs = "removal", "Removal rate", ("source",)
 

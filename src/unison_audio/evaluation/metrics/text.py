@@ -15,13 +15,13 @@ CHINESE_PUNCTUATION = (
 """What the package zhon calls punctuation (``zhon.hanzi.punctuation``); a test compares them."""
 
 REMOVED = (CHINESE_PUNCTUATION + string.punctuation).replace("'", "")
-"""What `seed_tts` removes. The apostrophe of ASCII stays; the typographic one goes."""
+"""Characters that `seed_tts` removes. The apostrophe of ASCII stays; the typographic one goes."""
 
 _REMOVE = str.maketrans("", "", REMOVED)
 
 
 def seed_tts(text: str, language: str = "en") -> str:
-    """Normalises a text as Seed-TTS does (Anastassiou et al. 2024) before errors are counted.
+    """Normalizes a text as Seed-TTS does (Anastassiou et al. 2024) before errors are counted.
 
     Punctuation is removed, nothing put in its place ("twenty-one" -> "twentyone"), the rest is in
     lower case. Numbers, abbreviations and symbols such as "€" stay as they are: "21" is not
@@ -40,7 +40,7 @@ def seed_tts(text: str, language: str = "en") -> str:
     """
     if language not in LANGUAGES:
         raise InputError(
-            f"There is no normalisation of texts in the language {language!r}; take one of "
+            f"There is no normalization of texts in the language {language!r}; take one of "
             f"{', '.join(LANGUAGES)}"
         )
     return " ".join(LANGUAGES[language](text.translate(_REMOVE).lower()))
@@ -63,4 +63,4 @@ def _characters(text: str) -> list[str]:
 LANGUAGES: MappingProxyType[str, Callable[[str], list[str]]] = MappingProxyType(
     {"en": str.split, "zh": _characters}
 )
-"""Language -> what splits its texts into what is counted."""
+"""Language -> function that splits a normalized text into the units that are counted."""

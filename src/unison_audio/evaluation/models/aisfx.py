@@ -23,7 +23,7 @@ class FeatureEncoder(Protocol):
 
 
 class SoundBlock(nn.Module):
-    """Two convolutions with batch normalisation."""
+    """Two convolutions with batch normalization."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class JointEncoder:
     """Several encoders side by side.
 
     Args:
-        encoders: Whose vectors are joined, in this order.
+        encoders: Encoders; their vectors are joined in this order.
     """
 
     def __init__(self, encoders: Sequence[FeatureEncoder]) -> None:

@@ -26,16 +26,16 @@ SAMPLE_RATE = 16_000
 """Sample rate of all of them in Hz."""
 
 WHISPER = "openai/whisper-large-v3"
-"""The paper's model for English words (§4.2), on the Hugging Face hub."""
+"""The paper's English ASR model (§4.2), a name on the Hugging Face hub."""
 
 PARAFORMER = "paraformer-zh"
-"""The paper's model for Chinese words (§4.2), as funasr names it."""
+"""The paper's Chinese ASR model (§4.2), a name in funasr."""
 
 WHISPER_SECONDS = 30.0
-"""Longest recording that Whisper takes at once."""
+"""Longest recording that Whisper accepts, in seconds."""
 
 BATCH = 8
-"""Recordings that Whisper transcribes together."""
+"""Batch size of Whisper."""
 
 
 class Asr(ABC):
@@ -44,7 +44,7 @@ class Asr(ABC):
     model: str
     """Name of the model and of the checkpoint."""
     identity: str
-    """What tells it from others of the same name."""
+    """Identity of the model among those of the same name."""
 
     @abstractmethod
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
@@ -53,14 +53,14 @@ class Asr(ABC):
     def transcript_pairs(
         self, waves: Sequence[np.ndarray], texts: Sequence[str]
     ) -> list[tuple[str, str]]:
-        """Reference and transcript of each waveform, as they are to be compared.
+        """Reference and transcript of each waveform, ready to compare.
 
         Digital silence has an empty transcript and is not given to the model, which would invent
         words.
 
         Args:
             waves: (samples,) at `SAMPLE_RATE`.
-            texts: What is to be said in each.
+            texts: Expected words of each.
         """
         loud = [i for i, wave in enumerate(waves) if not is_silent(wave)]
         found = self.transcribe([waves[i] for i in loud]) if loud else []
@@ -74,10 +74,10 @@ class TransformersWhisper(Asr):
     Args:
         source: Folder of a model in transformers' layout, or its name on the hub.
         device: Device of the model.
-        language: Language it is told to transcribe; an English-only model is not told.
+        language: Language to transcribe; an English-only model ignores it.
 
     Raises:
-        InputError: If the model cannot be had.
+        InputError: If the model is not available.
     """
 
     def __init__(self, source: Path | str, device: str = "cpu", language: str = "en") -> None:
@@ -88,7 +88,7 @@ class TransformersWhisper(Asr):
         self.net = net.to(device)
         self.model = f"{name_of(source)} (transformers, greedy)"
         self.identity = f"{self.model} {identity_of(source, net)}"
-        # An English-only checkpoint refuses to be told a language. Old generation configs lack the
+        # An English-only checkpoint refuses a language argument. Old generation configs lack the
         # field, and those are multilingual.
         multilingual = vars(net.generation_config).get("is_multilingual", True)
         self._prompt = {"language": language, "task": "transcribe"} if multilingual else {}
@@ -129,7 +129,7 @@ class FasterWhisper(Asr):
     Args:
         folder: Of a model in CTranslate2's layout.
         device: Device of the model.
-        language: Language it is told to transcribe.
+        language: Language to transcribe.
         compute_type: Type of CTranslate2's arithmetic.
         threads: Of the processor; torch's if None.
         max_tokens: Most tokens of a transcript.
@@ -214,7 +214,7 @@ class Paraformer(Asr):
         device: Device of the model.
 
     Raises:
-        InputError: If the package is missing or the model cannot be had.
+        InputError: If the package is missing or the model is not available.
     """
 
     def __init__(self, source: Path | str = PARAFORMER, device: str = "cpu") -> None:
@@ -257,7 +257,7 @@ def load_whisper(source: Path | str, device: str, language: str = "en") -> Asr:
         source: Folder in the layout of faster-whisper or transformers, or a name on the hub. Only
             faster-whisper's has a file ``vocabulary.json`` or ``vocabulary.txt``.
         device: Device of the model.
-        language: Language it is told to transcribe.
+        language: Language to transcribe.
     """
     if isinstance(source, Path) and any(source.glob("vocabulary.*")):
         return FasterWhisper(source, device, language=language)

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Clap:
-    """A CLAP model with its tokeniser and its feature extractor, as a metric model.
+    """A CLAP model with its tokenizer and its feature extractor, as a metric model.
 
     Args:
         context: Where the model is: ``clap``, a folder in the hub's layout; else `HUB_NAME`.

@@ -65,7 +65,7 @@ class Spectrum(nn.Module):
             self.stft.add_module(name, kernels)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Maps (B, samples) to powers (B, T, bins); frames are centred, the ends mirrored."""
+        """Maps (B, samples) to powers (B, T, bins); frames are centered, the ends mirrored."""
         padded = F.pad(waveform[:, None], (N_FFT // 2, N_FFT // 2), mode="reflect")
         real, imaginary = (
             self.stft.get_submodule(name)(padded) for name in ("conv_real", "conv_imag")
@@ -101,7 +101,7 @@ class Cnn14(nn.Module):
 
     Args:
         widths: Channels of the blocks; the last is the embedding's width too.
-        classes: What it tells apart.
+        classes: Number of classes.
     """
 
     def __init__(self, widths: Sequence[int] = WIDTHS, classes: int = CLASSES) -> None:
@@ -143,7 +143,7 @@ class Cnn14Tagger:
         context: Where the weights are: ``cnn14``.
 
     Raises:
-        InputError: If they cannot be had.
+        InputError: If they are not available.
     """
 
     sample_rate = SAMPLE_RATE

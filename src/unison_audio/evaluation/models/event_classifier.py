@@ -1,4 +1,4 @@
-"""The event classifier: which labels a recording sounds like most.
+"""The event classifier: ranks event labels by how well they fit a recording.
 
 The log-probabilities of two small parts, trained on real clips, are added: convolutions over a
 log-mel spectrogram, and a perceptron over the features of a speech recognition model's encoder,
@@ -77,7 +77,7 @@ UNRANKED = frozenset(
         "tyres skidding",
     }
 )
-"""Labels that the classifier cannot tell apart on real recordings."""
+"""Labels that the classifier confuses on real recordings."""
 
 
 def sound_class(label: str) -> str:
@@ -100,7 +100,7 @@ class ClassifierConfig:
     """Shape of the classifier."""
 
     labels: tuple[str, ...]
-    """What it tells apart; one more output, the last, stands for speech."""
+    """Labels of its outputs; a further output, the last, stands for speech."""
     sample_rate: int = 16_000
     """Of the waveforms, in Hz."""
     n_fft: int = 512
@@ -116,7 +116,7 @@ class ClassifierConfig:
     dropout: float = 0.3
     """Before the last layer of the convolutions."""
     features: int = 1152
-    """What the encoder gives for a recording."""
+    """Number of features of the encoder."""
     hidden: int = 256
     """Width of the perceptron over these."""
 
@@ -191,7 +191,7 @@ class EventClassifier:
         config: Its shape and labels.
         net: Its network.
         encoder: The encoder whose features it was trained on.
-        identity: What tells it from other classifiers: checksums of its files.
+        identity: Identity of the classifier: checksums of its files.
     """
 
     model = "event classifier"
@@ -273,7 +273,7 @@ class EventClassifier:
 
 
 def what_is_new(output: Tensor, source: Tensor, n_fft: int = 1024) -> Tensor:
-    """Takes what an edit left as it was out of its output, by spectral subtraction.
+    """Removes the unedited part of an edit's output, by spectral subtraction.
 
     Args:
         output: (B, samples).
@@ -283,12 +283,13 @@ def what_is_new(output: Tensor, source: Tensor, n_fft: int = 1024) -> Tensor:
     Returns:
         (B, samples): the output where, in time and frequency, it has more power than the source.
     """
-    ours, theirs = (stft(wave, n_fft, n_fft // 4) for wave in (output, source))
+    edited, original = (stft(wave, n_fft, n_fft // 4) for wave in (output, source))
     power, before = (
-        F.avg_pool2d(spectrum.abs().square()[:, None], 3, 1, 1)[:, 0] for spectrum in (ours, theirs)
-    )  # neighbours together, since noise made anew differs bin by bin
+        F.avg_pool2d(spectrum.abs().square()[:, None], 3, 1, 1)[:, 0]
+        for spectrum in (edited, original)
+    )  # neighbors together, since noise made anew differs bin by bin
     gain = (1 - 2 * before / power.clamp_min(1e-12)).clamp_min(0).sqrt()
-    return istft(ours * gain, n_fft // 4, output.shape[1])
+    return istft(edited * gain, n_fft // 4, output.shape[1])
 
 
 def save_classifier(folder: Path, classifier: EventClassifier) -> None:

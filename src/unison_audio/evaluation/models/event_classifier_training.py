@@ -57,7 +57,7 @@ class ClassifierRecipe:
     noise: float = 0.3
     """Probability of broadband noise in a scene."""
     smeared: float = 0.4
-    """Probability that a scene is smeared as by a lossy codec; it is nobody's in particular."""
+    """Probability that a scene is smeared as by a lossy codec, of no particular kind."""
     perceptron_steps: int = 700
     """Steps of the perceptron."""
     seed: int = 0

@@ -1,6 +1,6 @@
-"""Models of sound out of packages, for use where nothing can be downloaded.
+"""Sound models from Python packages, for use without a network.
 
-They stand in for VGGish, Cnn14 and CLAP; their figures compare with each other only.
+They replace VGGish, Cnn14 and CLAP. Their figures compare only with each other.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ EMBEDDING = 512
 """Width of aiSFX's embedding."""
 
 HEAD = "soundlyTrain"
-"""Which library's categories the posteriors are of."""
+"""Sound library whose categories are the classes."""
 
 FRAGMENT = 100
 """Frames that aiSFX was trained on: 2.3 s."""
@@ -106,6 +106,8 @@ class AisfxTagger:
         Raises:
             InputError: If one is too short.
         """
+        # The largest, since an event that sounds in one fragment alone must count for the whole
+        # sound.
         rows = torch.stack([self.fragments(waveform).amax(dim=0) for waveform in waveforms])
         return list(torch.cat([rows, self.head(rows)], dim=1).numpy())
 

@@ -1,4 +1,4 @@
-"""Models of voices: their gender, and how alike two of them are."""
+"""Models of voices: gender classification and speaker similarity."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ BATCH = 8
 
 
 class GenderClassifier(Protocol):
-    """Names the gender of voices."""
+    """Classifies the gender of voices."""
 
     model: str
     identity: str
@@ -56,7 +56,7 @@ class GenderClassifier(Protocol):
 
 
 class Wav2Vec2Gender:
-    """A wav2vec 2.0 fine-tuned to tell genders apart.
+    """A wav2vec 2.0 fine-tuned to classify gender.
 
     Args:
         source: Folder in transformers' layout, or name on the hub. The labels are those of its
@@ -64,7 +64,7 @@ class Wav2Vec2Gender:
         device: Device of the model.
 
     Raises:
-        InputError: If the model cannot be had, or does not tell female from male.
+        InputError: If the model is not available, or its labels are not female and male.
     """
 
     def __init__(self, source: Path | str = GENDER_MODEL, device: str = "cpu") -> None:
@@ -97,7 +97,7 @@ class Wav2Vec2Gender:
 
 
 class PitchGender:
-    """Tells genders apart by the median pitch of the voiced frames.
+    """Classifies gender by the median pitch of the voiced frames.
 
     Args:
         threshold: Hz above which a voice is female.
@@ -116,7 +116,7 @@ class PitchGender:
 
 
 class SpeakerEncoder(Protocol):
-    """Embeds voices; the cosine of two embeddings tells how alike they are."""
+    """Embeds voices; the cosine of two embeddings is their similarity."""
 
     model: str
     identity: str
@@ -134,7 +134,7 @@ class WavLmSpeaker:
         device: Device of the model.
 
     Raises:
-        InputError: If the model cannot be had.
+        InputError: If the model is not available.
     """
 
     def __init__(self, source: Path | str = SPEAKER_MODEL, device: str = "cpu") -> None:
@@ -222,7 +222,7 @@ def _voice_mel(waveform: Tensor) -> Tensor:
 def _by_length(
     waves: Sequence[np.ndarray], answer: Callable[[Tensor], list[Any]], silence: Any
 ) -> list[Any]:
-    """Runs waveforms of equal length together, so that no padding changes an answer.
+    """Runs waveforms of equal length in batches, so that no padding changes a result.
 
     Args:
         waves: (samples,) each.
@@ -245,7 +245,7 @@ def _by_length(
 
 
 def _extracted(extractor: Any, group: Tensor) -> Tensor:
-    """What a model takes, (B, samples): each waveform normalised if its configuration says so."""
+    """What a model takes, (B, samples): each waveform normalized if its configuration says so."""
     return extractor(list(group.numpy()), sampling_rate=SAMPLE_RATE, return_tensors="pt")[
         "input_values"
     ]

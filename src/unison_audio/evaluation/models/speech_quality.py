@@ -44,7 +44,7 @@ class Dnsmos:
 
 
 class SileroVad:
-    """Silero's voice activity detection: how long somebody speaks."""
+    """Silero's voice activity detection: the duration of speech."""
 
     def __init__(self) -> None:
         try:

@@ -118,7 +118,7 @@ class VggishEmbedder:
         context: Where the weights are: ``vggish``.
 
     Raises:
-        InputError: If they cannot be had.
+        InputError: If they are not available.
     """
 
     sample_rate = SAMPLE_RATE

@@ -1,4 +1,4 @@
-"""Published weights of metric models: found, fetched, identified and read safely."""
+"""Finds, downloads, identifies and safely reads the published weights of metric models."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -36,7 +36,7 @@ def weights_file(
         sha256: Another checksum.
 
     Raises:
-        InputError: If it is not where it should be, or cannot be had.
+        InputError: If it is missing, or cannot be downloaded.
     """
     given = context.path(name)
     if given is not None:
@@ -52,7 +52,7 @@ def weights_file(
 
 
 def file_identity(path: Path) -> str:
-    """What tells a file of weights from others: the sha256 of its contents."""
+    """Identity of a file of weights: the sha256 of its contents."""
     return f"sha256 {file_hash(path)}"
 
 
@@ -62,7 +62,7 @@ def read_weights(path: Path, fitting: Callable[[dict[str, Tensor]], Net], what: 
     Args:
         path: The file.
         fitting: Makes a net of the shape that the weights have.
-        what: How messages call it.
+        what: Name of the file in messages.
 
     Returns:
         The net, in evaluation mode, without gradients.
@@ -139,7 +139,7 @@ def load_pretrained(kind: Any, source: Path | str, **settings: Any) -> Any:
         The model in 32-bit floats, in evaluation mode, without gradients.
 
     Raises:
-        InputError: If it cannot be had, or lacks weights.
+        InputError: If it is not available, or lacks weights.
     """
     net, info = load_part(
         kind,
@@ -160,10 +160,10 @@ def load_pretrained(kind: Any, source: Path | str, **settings: Any) -> Any:
 
 
 def load_part(kind: Any, source: Path | str, **settings: Any) -> Any:
-    """Loads what is not a model, such as a feature extractor; as `load_pretrained` otherwise.
+    """Loads a part without weights, such as a feature extractor, like `load_pretrained`.
 
     Raises:
-        InputError: If it cannot be had.
+        InputError: If it is not available.
     """
     from unison_audio.hub import quiet_transformers
 
@@ -179,12 +179,12 @@ def load_part(kind: Any, source: Path | str, **settings: Any) -> Any:
 
 
 def name_of(source: Path | str) -> str:
-    """How results name a model: a folder by its own name, one of the hub by its full name."""
+    """Name of a model in results: a folder's own name, or the full name on the hub."""
     return source.resolve().name if isinstance(source, Path) else source
 
 
 def identity_of(source: Path | str, net: Any = None) -> str:
-    """What tells a model from others of the same name.
+    """Identity of a model among those of the same name.
 
     Args:
         source: Folder, or name on the hub.
@@ -214,7 +214,7 @@ PACKAGES = {
 
 
 def require_packages() -> None:
-    """Refuses to begin where a model's package is missing, before anything is generated.
+    """Refuses to start if a metric model's package is missing, before anything is generated.
 
     Raises:
         InputError: It names every missing package, and the commands that install them.

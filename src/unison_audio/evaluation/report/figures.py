@@ -40,7 +40,7 @@ LINE_LETTERS = 130
 LANE_LETTERS = 84
 """Of a caption as long as a panel."""
 
-WINDOW_COLOURS = ("#4cc9f0", "#9ef01a", "#ffca3a", "#ff70a6", "#c8b6ff")
+WINDOW_COLORS = ("#4cc9f0", "#9ef01a", "#ffca3a", "#ff70a6", "#c8b6ff")
 
 CJK_FONTS = (
     "Noto Sans CJK SC",
@@ -61,22 +61,22 @@ class Drawn:
     path: Path
     """A PNG file."""
     title: str
-    """What it shows."""
+    """Title."""
     caption: str
-    """Which items, and their whole instructions; a paragraph a line."""
+    """The items and their whole instructions, one paragraph for each line."""
 
 
 def write_figures(test_set: TestSet, outputs: Path, out: Path, *, system: str) -> list[Drawn]:
     """Draw the figure of a test set that has one: both kinds of edits, and timelines.
 
-    The first item of each sub-task that has an output is shown, an English one if there is one;
-    nobody chooses them.
+    The first item of each sub-task that has an output is shown, an English one if there is one. The
+    choice is not by hand.
 
     Args:
         test_set: The set.
         outputs: Folder with ``<id>.flac`` of each output.
         out: Folder for the PNG file; made if missing.
-        system: Who made the outputs.
+        system: Name of the system.
 
     Returns:
         The figure; none if the set has none, or if it has no outputs at all.
@@ -135,7 +135,7 @@ def timed_items(test_set: TestSet, outputs: Path) -> list[TestItem]:
 def draw_edits(
     test_set: TestSet, outputs: Path, items: Sequence[TestItem], *, system: str
 ) -> "Figure":
-    """Draw a row an item: source, output and ground truth, the instruction beneath.
+    """Draw a row for each item: source, output and ground truth, the instruction beneath.
 
     Args:
         test_set: The set.
@@ -144,7 +144,7 @@ def draw_edits(
         system: Who made the outputs: heading of the middle column.
 
     Returns:
-        The figure; all panels have the same colours and frequencies, those of a row the same time.
+        The figure; all panels have the same colors and frequencies, those of a row the same time.
 
     Raises:
         InputError: A sound is missing or cannot be read.
@@ -179,7 +179,7 @@ def draw_edits(
 def draw_timelines(
     test_set: TestSet, outputs: Path, items: Sequence[TestItem], *, system: str
 ) -> "Figure":
-    """Draw a row an item: output and ground truth, with the windows asked for drawn over them.
+    """Draw a row for each item: output and ground truth, with the requested windows over them.
 
     Args:
         test_set: The set.
@@ -229,8 +229,8 @@ def _draw_windows(lanes: "Axes", panel: "Axes", item: TestItem, seconds: float) 
     lanes.set_ylim(len(item.events) - 0.5, -0.5)
     lanes.set_axis_off()
     for lane, event in enumerate(item.events):
-        colour = WINDOW_COLOURS[lane % len(WINDOW_COLOURS)]
-        lanes.barh(lane, event.end - event.start, left=event.start, height=0.9, color=colour)
+        color = WINDOW_COLORS[lane % len(WINDOW_COLORS)]
+        lanes.barh(lane, event.end - event.start, left=event.start, height=0.9, color=color)
         # The caption may be longer than its bar: it then extends to the side that has more room.
         rightwards = event.start <= seconds - event.end
         room = (seconds - event.start if rightwards else event.end) / seconds
@@ -247,9 +247,9 @@ def _draw_windows(lanes: "Axes", panel: "Axes", item: TestItem, seconds: float) 
             family=_fonts(),
             parse_math=False,
         )
-        panel.axvspan(event.start, event.end, color=colour, alpha=0.1, linewidth=0)
+        panel.axvspan(event.start, event.end, color=color, alpha=0.1, linewidth=0)
         for edge in (event.start, event.end):
-            panel.axvline(edge, color=colour, linestyle="--", linewidth=1.2)
+            panel.axvline(edge, color=color, linestyle="--", linewidth=1.2)
 
 
 def _figure(rows: int, *, width: float, height: float) -> tuple["Figure", list["SubFigure"]]:

@@ -1,4 +1,4 @@
-"""What the paper's Tables 1-8 look like: sets, rows and columns, and how figures are shown."""
+"""The layouts of the paper's Tables 1-8: test sets, rows, columns and the format of figures."""
 
 import csv
 import re
@@ -17,13 +17,13 @@ class Shown:
     better: Literal["higher", "lower"]
     """Which direction is better."""
     digits: int
-    """After the point, as many as the paper prints."""
+    """Digits after the point, as in the paper."""
     percent: bool = False
     """Whether a share is shown in percent."""
     paper: str = ""
     """The paper's metric model (§4.2); "" for metrics beyond the paper."""
     mark: str = ""
-    """A pattern that only the name of the paper's metric model has."""
+    """A pattern that matches the name of the paper's metric model only."""
 
     @property
     def name(self) -> str:
@@ -89,7 +89,7 @@ SHOWN: dict[str, Shown] = {
 
 
 def shown(metric: str) -> Shown:
-    """How a metric is shown; one without an entry as `table.METRICS` has it."""
+    """The format of a metric's figures; title and direction of `table.METRICS` by default."""
     if metric in SHOWN:
         return SHOWN[metric]
     from unison_audio.evaluation.metrics import table as metric_table
@@ -111,15 +111,15 @@ class Column:
     """A column of figures."""
 
     metric: str
-    """Which."""
+    """Metric name."""
     task: str | None = None
-    """Of which task; None is that of the row's block."""
+    """Task; None is that of the row's block."""
     language: str = ""
-    """Of which language; "" is all."""
+    """Language; "" for all."""
     part: str = ""
-    """Of which items: "male", "female"; "" is all."""
+    """Requested gender: "male" or "female"; "" for all."""
     label: str = ""
-    """What the title says besides the metric."""
+    """Addition to the metric in the title."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +127,9 @@ class Block:
     """Rows about one task."""
 
     task: str
-    """Which; "" is all of the set."""
+    """Task; "" for the whole set."""
     title: str
-    """As the rows say it."""
+    """Title in the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,15 +144,15 @@ class TableLayout:
     title: str
     """What it is about."""
     sets: tuple[str, ...]
-    """The test sets it is made of."""
+    """Test sets of the table."""
     columns: tuple[Column, ...]
-    """Its figures."""
+    """Columns of figures."""
     benchmark: str = ""
     """The public test set of the paper's rows."""
     blocks: tuple[Block, ...] = ()
-    """Its sub-tasks; empty if it has none."""
+    """Sub-tasks; empty if there are none."""
     facts: tuple[str, ...] = ()
-    """What it says of systems besides figures."""
+    """Facts about systems in the table."""
 
 
 LAYOUTS: tuple[TableLayout, ...] = (
@@ -258,7 +258,7 @@ ABLATIONS = 8
 """Number of the table of ablations."""
 
 TASK_WORDS = {"tts": "pure", "zero_shot_tts": "zero-shot"}
-"""How column titles call tasks that share a table."""
+"""Names of tasks in column titles, where several share a table."""
 
 SOLE_TASKS = {"audiocaps": "t2a", "t2as": "t2as", "gender-tts": "tts", "timed": "timed"}
 """Sets of one task: what is said of the whole set is said of the task."""
@@ -287,7 +287,7 @@ REMARKS: dict[int, tuple[str, ...]] = {
         "WER in OL (5.52); that leaves out the 3B variant (0.174 and 5.61).",
     ),
 }
-"""What a reader of a table should know: table -> sentences."""
+"""Table number -> remarks below the table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,7 +295,7 @@ class PaperResult:
     """One entry of one table."""
 
     table: int
-    """Its number in the paper."""
+    """Table number in the paper."""
     system: str
     """System. UNISON's two sizes have one name in all tables; the rows of Table 8 have those of the
     paper's §4.4."""

@@ -131,6 +131,7 @@ def table_html(table: Table) -> str:
     for k, line in enumerate(table.lines):
         cells = []
         first = k == 0 or table.lines[k - 1].block != line.block
+        # One head cell spans all rows of its sub-task; screen readers then name it for each row.
         if table.blocks and first:
             span = 0
             while k + span < len(table.lines) and table.lines[k + span].block == line.block:
@@ -218,6 +219,7 @@ def _number(value: float) -> str:
 
 def _markdown(text: str) -> str:
     """Escapes what Markdown or HTML would read as more than letters."""
+    # Names come from users' files. HTML is escaped too, since Markdown passes it through.
     escaped = re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", " ".join(text.split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -302,7 +304,7 @@ def write_report(
         The page, one file which opens from disk.
 
     Raises:
-        InputError: A row lacks a key, or two rows tell of the same thing.
+        InputError: A row lacks a key, or two rows describe the same figures.
     """
     tables = fill_tables(results, ablations=ablations, paper=paper)
     out.mkdir(parents=True, exist_ok=True)
@@ -321,6 +323,8 @@ def write_report(
             ]
         ),
     )
+    # The page embeds its figures and has no link outside itself, so that it can be sent as one
+    # file.
     sections = [*map(plain_html, extra), *map(table_html, tables)]
     links = [(table.name, table.heading) for table in extra]
     links += [(table.name, table.heading) for table in tables]

@@ -26,32 +26,32 @@ from unison_audio.evaluation.report.layouts import (
 )
 
 PAPER, HERE = "paper", "here"
-"""Where a row is from."""
+"""Origin of a row."""
 
 NAMED_FAILURES = 10
-"""So many failed items are named below a table; its CSV file names all."""
+"""Maximum number of failed items that are listed below a table; the CSV file lists all."""
 
 
 @dataclass(kw_only=True)
 class Cell:
-    """A figure of a table, as shown: percent where it is a share."""
+    """A figure of a table; a share is in percent."""
 
     value: float
-    """NaN where nothing could be measured."""
+    """The figure; NaN if nothing could be measured."""
     printed: str = ""
-    """As the paper prints it; "" for measured figures."""
+    """The figure as the paper prints it; "" for measured figures."""
     low: float = math.nan
-    """Of the 95 % interval; NaN if there is none."""
+    """Lower end of the 95 % interval; NaN if there is none."""
     high: float = math.nan
     """Upper end of the interval."""
     count: int | None = None
-    """Items it is made of; None in the paper's rows."""
+    """Number of items behind it; None in the paper's rows."""
     failed: tuple[str, ...] = ()
     """Items that could not be measured."""
     model: str = ""
     """Metric model; "" in the paper's rows."""
     best: bool = False
-    """Whether it is the best among those it can be compared with."""
+    """Whether it is the best among comparable figures."""
 
 
 @dataclass(kw_only=True)
@@ -65,11 +65,11 @@ class Line:
     block: str = ""
     """Title of its sub-task."""
     facts: dict[str, str] = field(default_factory=dict)
-    """What is said of the system."""
+    """Facts about the system."""
     cells: dict[Column, Cell] = field(default_factory=dict)
-    """Its figures; columns without one are missing."""
+    """Figures by column; a column without a figure is missing."""
     ranked: bool = True
-    """Whether it can be the best."""
+    """Whether it takes part in the ranking."""
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -82,9 +82,9 @@ class Table:
     """A filled table."""
 
     number: int | None
-    """In the paper; None for what the paper has no table of."""
+    """Table number in the paper; None for a table that the paper lacks."""
     title: str
-    """What it is about."""
+    """Title."""
     facts: tuple[str, ...]
     """Columns about the systems."""
     columns: tuple[Column, ...]
@@ -96,7 +96,7 @@ class Table:
 
     @property
     def name(self) -> str:
-        """Of its files."""
+        """Name of its files."""
         return "further-results" if self.number is None else f"table-{self.number}"
 
     @property
@@ -115,7 +115,7 @@ def write_notes(table: Table, remarks: Sequence[str]) -> list[str]:
 
     Args:
         table: Filled.
-        remarks: What there is to say besides metric models and failed items; comes last.
+        remarks: Further sentences, after those on metric models and failed items.
     """
     notes = []
     models: dict[str, dict[str, None]] = {}
@@ -130,12 +130,12 @@ def write_notes(table: Table, remarks: Sequence[str]) -> list[str]:
         named = (f"{', '.join(metrics)}: {who}" for who, metrics in here.items())
         notes.append(f"Metric models here: {'; '.join(named)}.")
     if any(line.origin == PAPER for line in table.lines):
-        theirs: dict[str, list[str]] = {}
+        in_paper: dict[str, list[str]] = {}
         for metric in dict.fromkeys(column.metric for column in table.columns):
             if shown(metric).paper:
-                theirs.setdefault(shown(metric).paper, []).append(shown(metric).name)
-        if theirs:
-            named = (f"{', '.join(metrics)}: {who}" for who, metrics in theirs.items())
+                in_paper.setdefault(shown(metric).paper, []).append(shown(metric).name)
+        if in_paper:
+            named = (f"{', '.join(metrics)}: {who}" for who, metrics in in_paper.items())
             notes.append(f"Metric models in the paper: {'; '.join(named)}.")
     for metric, names in models.items():
         other = [model for model in names if not as_in_paper(metric, model)]
@@ -158,12 +158,12 @@ def write_notes(table: Table, remarks: Sequence[str]) -> list[str]:
 
 
 REFERENCES = ("ground-truth", "through-codec", "copy-source")
-"""Systems that are a yardstick: they are shown, and are not among those of which one is best."""
+"""Reference systems: they are shown but not ranked."""
 
 
 @dataclass(eq=False, kw_only=True)
 class _Row:
-    """A row of results: what was measured of a system on a part of a set."""
+    """A row of results: the figures of a system on a subset of a test set."""
 
     system: str
     set: str
@@ -194,7 +194,7 @@ def fill_tables(
         Tables 1-8, then one of all figures for which the paper has no place, if there are any.
 
     Raises:
-        InputError: A row lacks a key, or two rows tell of the same thing.
+        InputError: A row lacks a key, or two rows describe the same figures.
     """
     measured, ablated = _read(results), _read(ablations)
     tables, used = [], set[tuple[int, str]]()
@@ -211,7 +211,7 @@ def _read(results: Iterable[Mapping[str, Any]]) -> list[_Row]:
     """Reads rows of results.
 
     Raises:
-        InputError: A key is missing, or a row is there twice.
+        InputError: A key is missing, or two rows are equal.
     """
     rows: list[_Row] = []
     seen: set[tuple[str, ...]] = set()
@@ -234,7 +234,7 @@ def _read(results: Iterable[Mapping[str, Any]]) -> list[_Row]:
         key = (row.system, row.set, row.task, row.language, row.part)
         if key in seen:
             raise InputError(
-                f"Two rows of results tell of {' / '.join(filter(None, key))}; give one of them."
+                f"Two rows of results describe {' / '.join(filter(None, key))}; give one of them."
             )
         seen.add(key)
         rows.append(row)
@@ -248,7 +248,7 @@ def _read(results: Iterable[Mapping[str, Any]]) -> list[_Row]:
 def _fill(
     layout: TableLayout, rows: Sequence[_Row], paper: bool, used: set[tuple[int, str]]
 ) -> Table:
-    """Fills one table; what it uses of the rows is put into `used`."""
+    """Fills one table; adds the figures that it shows to `used`."""
     blocks = layout.blocks or (Block(task="", title=""),)
     columns = [*layout.columns, *_beyond(layout, blocks, rows)]
     lines: list[Line] = []
@@ -339,13 +339,13 @@ def _find(column: Column, task: str, rows: Sequence[_Row]) -> _Row | None:
 def _beyond(layout: TableLayout, blocks: Sequence[Block], rows: Sequence[_Row]) -> list[Column]:
     """Columns for metrics of the table's tasks that the paper's table does not have."""
     tasks = {column.task or block.task for column in layout.columns for block in blocks}
-    theirs = {column.metric for column in layout.columns}
+    in_paper = {column.metric for column in layout.columns}
     found = dict.fromkeys(
         (metric, "" if layout.blocks else row.task, row.language)
         for row in rows
         if row.task in tasks and not row.part
         for metric in row.scores
-        if metric not in theirs and layout.number != ABLATIONS
+        if metric not in in_paper and layout.number != ABLATIONS
     )
     ordered = sorted(found, key=lambda key: list(SHOWN).index(key[0]) if key[0] in SHOWN else 99)
     several_tasks = len({task for _, task, _ in ordered}) > 1
@@ -387,6 +387,7 @@ def _cell(metric: str, score: Mapping[str, Any]) -> Cell:
 def _mark_best(lines: Sequence[Line], columns: Sequence[Column]) -> None:
     """Marks the best of each column for each metric model; the paper's kind counts as one."""
     for column in columns:
+        # Figures by different metric models are not comparable, so each model has its own best.
         by_model: dict[str, list[Cell]] = {}
         for line in lines:
             cell = line.cells.get(column)
@@ -395,8 +396,10 @@ def _mark_best(lines: Sequence[Line], columns: Sequence[Column]) -> None:
         how = shown(column.metric)
         sign = 1.0 if how.better == "higher" else -1.0
         for cells in by_model.values():
+            # Rounded first: figures that a reader sees as equal are both the best.
             top = max(sign * round(cell.value, how.digits) for cell in cells)
             for cell in cells:
+                # A single figure has nothing to be better than.
                 cell.best = len(cells) > 1 and sign * round(cell.value, how.digits) == top
 
 
@@ -406,7 +409,7 @@ def _metric_model(metric: str, line: Line, cell: Cell) -> str:
 
 
 def _further(rows: Sequence[_Row], used: set[tuple[int, str]]) -> Table | None:
-    """A table of what no other shows; None if there is nothing."""
+    """A table of the figures that no other table shows; None if there are none."""
     columns: dict[str, Column] = {}
     lines = []
     for row in rows:

@@ -3,16 +3,15 @@
 A recording is used once before any is used again, in an order drawn with the seed; each item's own
 draws depend on the seed and its name alone. Templates are the paper's own. Where it is silent:
 
-- AudioCaps: one item a clip, asked for with its first caption; all captions stay with the item. Of
-  more clips than are asked for, some are drawn.
-- Sounds in scenes are clips none of whose captions speaks of speech; the phrase for an event is
-  the first caption, the caption of a scene its parts' captions joined by "and", of a timeline by
+- AudioCaps: one item for each clip, with its first caption as the instruction; the item keeps all
+  captions. If the count is lower, clips are drawn.
+- Sounds in scenes are clips without a caption that mentions speech. The phrase for an event is the
+  first caption. The caption of a scene joins its parts' captions by "and", of a timeline by
   "followed by". Speech in it is called "a man speaking" or "a woman speaking"; Seed-TTS does not
-  say who is who, so the median pitch decides.
-- Plain speech is asked of a gender drawn at random, as many of each as can be.
-- Zero-shot speech and rewriting take an utterance's own prompt as the reference, or as the words
-  before.
-- Clips last 10 s; where a recording of speech is longer, so is its item.
+  state the gender, so the median pitch decides.
+- The gender of plain speech is drawn at random, with equal numbers of both.
+- Zero-shot speech and rewriting use an utterance's prompt, as the reference or as the old words.
+- Clips last 10 s; an item is longer if its recording of speech is.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -74,7 +73,7 @@ NANO_COUNTS: dict[str, int] = {
     "speech-editing": 40,
     "timed": 40,
 }
-"""The same for nano's sets, from an English and small corpus."""
+"""Items of nano's sets, which come from a small English corpus."""
 
 _SPEAKING = {"male": "a man speaking", "female": "a woman speaking"}
 
@@ -88,22 +87,22 @@ def build_test_set(
     counts: Mapping[str, int] = PAPER_COUNTS,
     seed: int = 0,
 ) -> TestSet:
-    """Build a test set, or take the one in the folder if it was built from the same.
+    """Build a test set, or read the one in the folder if it was built from the same inputs.
 
     Args:
         name: A key of `SETS`.
-        recordings: What to make it from.
-        folder: Where to.
+        recordings: Recordings to build it from.
+        folder: Folder of the set.
         spec: Rate and lengths.
         counts: Keys of `PAPER_COUNTS` -> items; those left out are the paper's.
-        seed: The same one gives the same files.
+        seed: Equal seeds give equal files.
 
     Returns:
         The set.
 
     Raises:
-        InputError: The set or a count is unknown, the recordings does not suffice, or the folder
-            holds a set that was built from something else; the message names what has changed.
+        InputError: The set or a count is unknown, there are too few recordings, or the folder holds
+            a set that was built from something else; the message names what has changed.
     """
     kind = find_set(name)
     full = {**PAPER_COUNTS, **check_counts(counts)}
@@ -115,6 +114,7 @@ def build_test_set(
             sample_rate=spec.sample_rate,
             seed=seed,
             settings={
+                # These keys stand in the manifests of existing sets, which must stay readable.
                 "material": recordings.name,
                 "counts": {key: full[key] for key in kind.counts},
                 "form": spec.stored,
@@ -128,11 +128,11 @@ def build_test_set(
 def build_once(
     folder: Path, about: TestSetAbout, render_items: Callable[[], Iterable[RenderedItem]]
 ) -> TestSet:
-    """Write a test set, or take the one in the folder if it was built from the same.
+    """Write a test set, or read the one in the folder if it was built from the same inputs.
 
     Args:
-        folder: Where to.
-        about: What the set depends on.
+        folder: Folder of the set.
+        about: Everything that the set depends on.
         render_items: Makes its items.
 
     Raises:
@@ -147,7 +147,7 @@ def build_once(
 
 
 def check_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
-    """Refuse counts of unknown sets and such below 0.
+    """Refuse counts of unknown sets and negative counts.
 
     Raises:
         InputError: There is one.
@@ -182,8 +182,9 @@ def _require_same(folder: Path, asked: Mapping[str, Any], inputs: Mapping[str, s
 
 
 def _sounds(context: BuildContext) -> Iterator[RenderedItem]:
-    """One item a clip of sound, asked for with its first caption."""
+    """One item for each sound clip, with its first caption as the instruction."""
     for sound in context.draw("audiocaps", context.recordings.sounds, "clips with audio"):
+        # "deck" is part of the seed: another word would give other test sets.
         pools = ItemPools(Shuffler([sound], context.generator(sound.id, "deck")))
         item, waves, _ = context.scene(sound.id, "t2a", pools, context.spec.seconds)
         caption = sound.captions[0]
@@ -193,7 +194,7 @@ def _sounds(context: BuildContext) -> Iterator[RenderedItem]:
 
 
 def _seed_tts(context: BuildContext) -> Iterator[RenderedItem]:
-    """Every utterance twice: of a gender named, and from a reference."""
+    """Every utterance twice: with a requested gender, and with a reference."""
     for language in LANGUAGES:
         key, what = f"seed-tts-{language}", f"utterances in {language!r}"
         voices = context.draw(key, _with_room(context, context.recordings.voices, language), what)
@@ -206,7 +207,7 @@ def _seed_tts(context: BuildContext) -> Iterator[RenderedItem]:
 
 
 def _gender_tts(context: BuildContext) -> Iterator[RenderedItem]:
-    """Utterances drawn from each language, half asked of a woman and half of a man."""
+    """Utterances drawn from each language; half request a female voice, half a male one."""
     voices: list[Utterance] = []
     for language in LANGUAGES:
         spoken = _with_room(context, context.recordings.voices, language)
@@ -216,7 +217,8 @@ def _gender_tts(context: BuildContext) -> Iterator[RenderedItem]:
 
 
 def _genders(context: BuildContext, count: int, what: str) -> list[str]:
-    """As many of each gender as can be, in a drawn order."""
+    """Equal numbers of both genders, in random order."""
+    # Alternating over a permutation balances the genders exactly; coin flips would not.
     order = torch.randperm(count, generator=context.generator("genders", what)).tolist()
     return [GENDERS[k % 2] for k in order]
 
@@ -224,9 +226,10 @@ def _genders(context: BuildContext, count: int, what: str) -> list[str]:
 def _with_room(
     context: BuildContext, voices: Sequence[Utterance], language: str
 ) -> list[Utterance]:
-    """The utterances of a language; all of published lists, or those for which there is room."""
+    """The utterances of a language: all of a published list, otherwise those that fit."""
     spec = context.spec
     spoken = [voice for voice in voices if voice.language == language]
+    # Figures on a published list compare with others' only if every utterance takes part.
     if context.recordings.published:
         return spoken
     ahead = spec.longest - spec.zero_shot_seconds - _gap_seconds(spec)
@@ -235,12 +238,12 @@ def _with_room(
 
 
 def _gap_seconds(spec: TestSetSpec) -> float:
-    """The most that lies between a reference and the new words."""
+    """Longest silence between a reference and the new words."""
     return BuilderConfig().reference_silence_seconds + spec.hop / spec.sample_rate
 
 
 def _spoken(context: BuildContext, voice: Utterance, name: str, gender: str) -> RenderedItem:
-    """Speech of a gender asked for, beside the recording, whoever speaks there."""
+    """Speech with a requested gender; the target is the recording, whatever its voice."""
     seconds = max(context.spec.seconds, voice.seconds + ONSET_SECONDS + MARGIN_SECONDS)
     _require_time(voice, seconds, context.spec)
     item, waves, _ = context.scene(name, "tts", ItemPools(None, voice, gender), seconds)
@@ -248,7 +251,7 @@ def _spoken(context: BuildContext, voice: Utterance, name: str, gender: str) -> 
 
 
 def _cloned(context: BuildContext, voice: Utterance, name: str) -> RenderedItem:
-    """Zero-shot speech: the reference, and the new words apart from it."""
+    """Zero-shot speech: the reference and the new words as separate files."""
     spec, prompt = context.spec, voice.prompt
     assert prompt is not None
     seconds = max(spec.zero_shot_seconds, voice.seconds)
@@ -283,7 +286,7 @@ def _require_time(voice: Utterance, seconds: float, spec: TestSetSpec) -> None:
 
 
 def _t2as(context: BuildContext) -> Iterator[RenderedItem]:
-    """Speech and a sound throughout, equally loud."""
+    """Speech over a continuous sound of equal level."""
     seconds = context.spec.seconds
     sounds, voices = context.sound_shuffler(), context.utterance_shuffler()
     for number in range(context.counts["t2as"]):
@@ -304,7 +307,7 @@ _EDITED: dict[str, Callable[..., tuple[str, str]]] = {
 
 
 def _audio_edits(context: BuildContext) -> Iterator[RenderedItem]:
-    """Adding, removing and exchanging an event in a scene of another."""
+    """Adding, removing and replacing an event in a scene."""
     sounds = context.sound_shuffler()
     for task, captions_of in _EDITED.items():
         for number in range(context.counts["audio-editing"]):
@@ -339,6 +342,7 @@ def _speech_edits(context: BuildContext) -> Iterator[RenderedItem]:
                 caption=after,
                 captions=(after,),
                 source_caption=before,
+                # Deleted words are not in the target, so no metric may expect them.
                 text="" if task == "speech_delete" else item.text,
                 language=voice.language,
                 gender="",
@@ -369,11 +373,11 @@ class SetKind:
     rendered: Callable[[BuildContext], Iterator[RenderedItem]]
     """Makes its items."""
     counts: tuple[str, ...]
-    """Which counts it has."""
+    """Keys of its counts."""
     sounds: bool = False
-    """Whether it is made from sounds."""
+    """Whether it needs sounds."""
     voices: bool = False
-    """Whether it is made from speech."""
+    """Whether it needs speech."""
 
 
 _sound, _speech = partial(SetKind, sounds=True), partial(SetKind, voices=True)

@@ -1,4 +1,4 @@
-"""Test sets on disk: items, their files and the manifest that notices whatever has changed."""
+"""Test sets on disk: items, files, and a manifest with checksums of everything."""
 
 import dataclasses
 import hashlib
@@ -27,10 +27,10 @@ ROLES: tuple[Role, ...] = ("source", "target", "reference")
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One sound of a timeline."""
+    """One event of a timeline."""
 
     caption: str
-    """What sounds."""
+    """Caption of the sound."""
     start: float
     """Seconds."""
     end: float
@@ -52,21 +52,21 @@ class TestItem:
     language: str = "en"
     """"en" or "zh"."""
     instruction: str
-    """With tags, as a user gives it; the words of a reference are in `reference_text`."""
+    """Instruction with tags, as a user writes it, without the words of a reference."""
     caption: str = ""
-    """What sounds in the target: the caption of evaluation."""
+    """Caption of the target, for evaluation."""
     source_caption: str = ""
-    """What sounds in the source of an edit."""
+    """Caption of an edit's source."""
     text: str = ""
-    """The words spoken in the target."""
+    """Words spoken in the target."""
     gender: str = ""
-    """The gender asked for."""
+    """Requested gender."""
     seconds: float
-    """Length of the output asked for; of zero-shot, of the new speech."""
+    """Length of the output; for zero-shot, of the new speech alone."""
     source: str = ""
-    """Path relative to the set's folder of the recording to edit; "" for none."""
+    """Path of the recording to edit, relative to the set's folder; "" for none."""
     target: str = ""
-    """Path of the recording that is asked for."""
+    """Path of the target recording."""
     reference: str = ""
     """Path of the recording with the voice to use."""
     reference_text: str = ""
@@ -76,7 +76,7 @@ class TestItem:
     events: tuple[Event, ...] = ()
     """Of a timeline."""
     details: dict[str, Any] = field(default_factory=dict)
-    """What else was drawn: SNRs in dB, labels, windows in seconds."""
+    """Other drawn values: SNRs in dB, labels, windows in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,26 +92,26 @@ class TestSet:
     sample_rate: int
     """Of its files, in Hz."""
     seed: int
-    """It was drawn with."""
+    """Seed of its draws."""
     items: tuple[TestItem, ...]
     """Its rows, in order."""
 
     def path(self, item: TestItem, role: Role) -> Path | None:
-        """Where an item's file lies; None if it has none of that role."""
+        """Path of an item's file; None if it has none of that role."""
         name = {"source": item.source, "target": item.target, "reference": item.reference}[role]
         return self.folder / name if name else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSample:
-    """What a metric measures: an output beside what was asked for."""
+    """A sample for metrics: an output with its item and the item's files."""
 
     item: TestItem
-    """What was asked for."""
+    """The item."""
     output: Path
     """The output."""
     target: Path | None
-    """The recording that was asked for, if there is one."""
+    """The target recording, if there is one."""
     source: Path | None
     """The recording to edit, if there is one."""
     reference: Path | None = None
@@ -130,7 +130,7 @@ class RenderedItem:
 
 @dataclass(frozen=True, kw_only=True)
 class TestSetAbout:
-    """What a test set depends on."""
+    """Everything that a test set depends on."""
 
     __test__ = False  # pytest collects classes of this name otherwise
 
@@ -271,13 +271,15 @@ def file_hash(path: Path) -> str:
     Raises:
         OSError: If it cannot be read.
     """
+    # Size, time and inode notice a changed file at no cost; hashing every target for every metric
+    # would take longer than some metrics.
     seen = path.stat()
     return _file_hash(str(path.resolve()), seen.st_size, seen.st_mtime_ns, seen.st_ino)
 
 
 @lru_cache(maxsize=1 << 16)
 def _file_hash(path: str, size: int, modified: int, inode: int) -> str:
-    """Hashes a file once for as long as it stays as it is: a target serves many metrics."""
+    """Hashes a file once until it changes: a target serves many metrics."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -290,6 +292,8 @@ def value_hash(value: Any) -> str:
 
 def derived_seed(*parts: int | str) -> int:
     """A seed from 0 to 2^63 - 1 that depends on all parts and on nothing else."""
+    # As JSON, so that ("a", "bc") and ("ab", "c") differ; Python's hash() changes with each
+    # process.
     text = json.dumps(parts, ensure_ascii=False)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 

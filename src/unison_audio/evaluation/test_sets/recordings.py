@@ -147,6 +147,7 @@ def _audiocaps(root: Path, rate: int) -> tuple[tuple[Sound, ...], dict[str, Path
     captions: dict[str, list[str]] = {}
     clip_of: dict[str, str] = {}
     for row in named_rows(table, columns):
+        # Each of the five captions has its own audiocap_id; video and start name the clip.
         clip = f"{row['youtube_id']}_{row['start_time']}"
         clip_of[row["audiocap_id"]] = clip
         captions.setdefault(clip, []).append(row["caption"].strip())
@@ -183,6 +184,7 @@ def _kept(source: SourceClip) -> SourceClip:
     """A clip that keeps its content after its archive has been read."""
     if isinstance(source.audio, Path):
         return source
+    # An archive's reader is valid only until its next member is asked for.
     content = source.audio()
     return SourceClip(**{**vars(source), "audio": lambda: content})
 
@@ -195,6 +197,7 @@ def _decoded(source: SourceClip, rate: int) -> Tensor:
         try:
             header = recording.header
             first, last = 0, header.frames
+            # A longer file is the whole video; the clip is cut out of it.
             if source.start is not None and header.seconds > source.cut_over:
                 assert source.end is not None
                 first = round(source.start * header.sample_rate)
@@ -258,6 +261,7 @@ def _seed_tts(root: Path, rate: int) -> tuple[tuple[Utterance, ...], dict[str, P
 def _file_voice(
     name: str, text: str, language: str, path: Path, rate: int, prompt: Utterance | None = None
 ) -> Utterance:
+    # Called only by sets that name the gender: pitch tracking decodes the whole recording.
     def gender() -> str:
         pitch = median_f0(audio.load(path, sample_rate=16_000), 16_000)
         return gender_of(pitch, GENDER_THRESHOLD_HZ) or "male"

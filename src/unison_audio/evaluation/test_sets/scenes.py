@@ -1,4 +1,4 @@
-"""Dealing recordings to the items of a test set, and building an item's scene from them."""
+"""Assigns recordings to the items of a test set and builds each item's scene."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -19,18 +19,19 @@ from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.variants import Variant
 
 FLOOR_DBFS = -70.0
-"""RMS of the noise that lies under every source and target, as under any recording. In digital
-silence a log-spectral distance would weigh what nobody can hear more than what everybody hears."""
+"""RMS of the noise floor of every source and target; real recordings have one too. In digital
+silence, inaudible differences would dominate a log-spectral distance."""
 
 
 def with_floor(batch: TaskBatch, seed: int) -> TaskBatch:
-    """Lays white noise of `FLOOR_DBFS` under a batch, the same under an item's source and target.
+    """Adds white noise of `FLOOR_DBFS` to a batch, the same to an item's source and target.
 
     Args:
-        batch: What was built.
-        seed: Of the noise.
+        batch: The built batch.
+        seed: Seed of the noise.
     """
     generator = torch.Generator().manual_seed(seed)
+    # One noise for both: with two, every edit would also have to remove noise and add another.
     floor = 10 ** (FLOOR_DBFS / 20) * torch.randn(batch.target.shape, generator=generator)
     source = batch.source + floor if batch.source is not None else None
     return dataclasses.replace(batch, target=batch.target + floor, source=source)
@@ -47,12 +48,12 @@ MARGIN_SECONDS = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class TestSetSpec:
-    """How the recordings of test sets are made."""
+    """Sample rate and lengths of a test set's recordings."""
 
     __test__ = False  # pytest collects classes of this name otherwise
 
     sample_rate: int
-    """In Hz."""
+    """Sample rate in Hz."""
     hop: int = 1024
     """Samples of a latent frame."""
     seconds: float = 10.0
@@ -60,15 +61,15 @@ class TestSetSpec:
     timed_seconds: float = 10.0
     """Length of timelines."""
     zero_shot_seconds: float = 10.0
-    """Length of what a reference's voice is asked for."""
+    """Length of the new speech after a reference."""
     longest: float = 22.0
-    """No clip is longer; a reference and what follows are not either."""
+    """Longest clip, reference and new speech together included."""
     wording: str = "paper"
     """Whose templates the instructions use."""
 
     @classmethod
     def of(cls, variant: Variant) -> "TestSetSpec":
-        """The spec that suits a variant: its rate, its own lengths; 10 s for timelines, or all."""
+        """The spec of a variant; its timelines have 10 s, or less if that is its maximum."""
         return cls(
             sample_rate=variant.sample_rate,
             hop=variant.hop,
@@ -86,10 +87,10 @@ class TestSetSpec:
 
 
 class Shuffler(Generic[T]):
-    """Gives things in a random order, each once before any is repeated.
+    """Draws things in random order, each once before any is repeated.
 
     Args:
-        things: What to give.
+        things: The things to draw.
         generator: Draws the order of each round.
     """
 
@@ -99,6 +100,7 @@ class Shuffler(Generic[T]):
 
     def next(self, fits: Callable[[T], bool]) -> T | None:
         """The next thing that fits; None if none does."""
+        # Things that did not fit stay at the front, so none is skipped for good.
         first = self._take(fits)
         if first is not None:
             return first
@@ -118,8 +120,8 @@ class ItemPools:
 
     Args:
         sounds: Sounds to draw from, for tasks with sounds.
-        voice: Who speaks, for tasks with speech.
-        gender: What the voice is called.
+        voice: The utterance, for tasks with speech.
+        gender: Gender of the voice in the instruction.
     """
 
     def __init__(
@@ -127,16 +129,16 @@ class ItemPools:
     ) -> None:
         self._shuffler, self._voice, self._gender = sounds, voice, gender
         self.used: list[Sound] = []
-        """The sounds used, in the order asked for."""
+        """The sounds used, in the order of the draws."""
 
     def draw(
         self, kind: ClipKind, count: int, where: ClipLimits, generator: torch.Generator
     ) -> list[Clip]:
-        """Gives the voice, its prompt and itself, or the next sound of another label.
+        """Draws the voice, or its prompt and itself, or the next sound with another label.
 
         Raises:
             InputError: There is no such sound.
-            ValueError: A kind of clip is asked for that no test set of the paper has.
+            ValueError: No test set has clips of this kind.
         """
         assert count == 1
         if kind == "sound":
@@ -171,30 +173,31 @@ _SPEECH, _SOUND = (
     ClipRecord(key="", kind=kind, split="", seconds=0.0, licence="", source="")
     for kind in ("speech", "sound")
 )
-"""Of a recording of a test set: builders read only what it says, not where it is from."""
+"""Records of test recordings. Builders read texts and labels only, so the origin stays empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildContext:
-    """What a set is made with."""
+    """Inputs and settings of a test set's build."""
 
     name: str
     """The set's name."""
     recordings: Recordings
-    """Of what."""
+    """Recordings to build it from."""
     spec: TestSetSpec
     """Rate and lengths."""
     counts: Mapping[str, int]
     """Items by count's name."""
     seed: int
-    """The set's."""
+    """Seed of the set."""
 
     def generator(self, *what: str) -> torch.Generator:
-        """A generator for something of this set."""
+        """A generator for one part of this set."""
+        # Each purpose has its own seed, so that one more draw in one item changes no other item.
         return torch.Generator().manual_seed(derived_seed(self.seed, self.name, *what))
 
     def draw(self, key: str, things: Sequence[T], what: str) -> list[T]:
-        """Draw as many things as a count asks for, in the order in which they are listed.
+        """Draw as many things as a count says; they keep their order.
 
         Raises:
             InputError: There are fewer.
@@ -272,11 +275,11 @@ def batch_item(
     """A row of a built batch as an item of a test set, with its sounds.
 
     Args:
-        batch: What a task's builder made.
-        row: Which row.
+        batch: Result of a task's builder.
+        row: Row of the batch.
         name: The item's id.
         test_set: The set's name.
-        sample_rate: Of the batch, in Hz.
+        sample_rate: Sample rate of the batch in Hz.
     """
     sounds: dict[Role, Tensor] = {"target": batch.target[row]}
     if batch.source is not None:
