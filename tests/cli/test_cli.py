@@ -313,7 +313,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unison_audio.cli.listings.tasks_table", lambda: 1 / 0)
+    monkeypatch.setattr("unison_audio.cli.listings.tasks_table", lambda variant: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("tasks")
 
