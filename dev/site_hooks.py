@@ -12,7 +12,14 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
-OUTSIDE = ("CONTRIBUTING.md", "CHANGELOG.md", "dev/*.md", "dev/images/*", "examples/*")
+OUTSIDE = (
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "findings/*",
+    "dev/*.md",
+    "dev/images/*",
+    "examples/*",
+)
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
