@@ -190,3 +190,13 @@ def test_long_runs_of_digits_take_linear_time() -> None:
     for text in ("9" * 20_000, "9." * 10_000):
         parse_instruction(f"[Audio] rain {text}", False, False)
     assert time.process_time() - began < 5
+
+
+def test_an_error_quotes_the_beginning_of_a_long_instruction() -> None:
+    with pytest.raises(InputError) as error:
+        parse_instruction("rain " * 5000, False, False)
+    message = str(error.value)
+    assert "'rain rain" in message
+    assert len(message) < 600
+    assert message.endswith(".")
+    assert not message.endswith("..")

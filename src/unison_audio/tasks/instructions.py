@@ -19,6 +19,9 @@ SPELLINGS: dict[str, str] = {"[Edit][Audio]": "", "[Edit] [Audio]": " "}
 
 _TAG = re.compile(r"\[\s*(edit|speech\s+with\s+voice|speech|audio)\s*\]", re.IGNORECASE)
 
+SHOWN = 120
+"""Characters of an instruction that an error quotes."""
+
 # Straight, curly and Chinese quotes. What stands inside is speech, never a tag or a verb.
 _QUOTED = re.compile(r'"[^"]*"|“[^”]*”|「[^」]*」')
 
@@ -65,7 +68,7 @@ def parse_instruction(
         if task not in TASKS:
             raise InputError(f"There is no task {task!r}; use one of {', '.join(TASKS)}.")
         if not re.search(r"\w", _TAG.sub("", instruction)):
-            raise InputError(f"The instruction {instruction!r} has no words; say what to do.")
+            raise InputError(f"The instruction {_shown(instruction)} has no words; say what to do.")
         return _require_inputs(task, instruction, has_source, has_reference)
     # Templates of other tasks come first: the verbs below might claim a part of their text.
     name = _read_template(instruction)
@@ -74,14 +77,14 @@ def parse_instruction(
     clauses = _clauses(instruction)
     if not clauses:
         raise InputError(
-            f"The instruction {instruction!r} does not begin with a tag; name its task, or "
+            f"The instruction {_shown(instruction)} does not begin with a tag; name its task, or "
             f"{_listing(has_source, has_reference)}."
         )
     name = _read(clauses)
     if name is None:
         tags = tuple(tag for tag, _ in clauses)
         raise InputError(
-            f"The instruction {instruction!r} is not understood; name its task, or "
+            f"The instruction {_shown(instruction)} is not understood; name its task, or "
             f"{_listing(has_source, has_reference, tags)}."
         )
     return _require_inputs(name, instruction, has_source, has_reference)
@@ -95,7 +98,7 @@ def _require_inputs(name: str, instruction: str, has_source: bool, has_reference
             what = "takes no" if present else "needs a"
             how = f"leave the {kind} out" if present else f"give the {kind}"
             raise InputError(
-                f"The instruction {instruction!r} ({name}) {what} {kind}; {how}, or "
+                f"The instruction {_shown(instruction)} ({name}) {what} {kind}; {how}, or "
                 f"{_listing(has_source, has_reference)}."
             )
     return name
@@ -231,7 +234,13 @@ def _listing(has_source: bool, has_reference: bool, tags: tuple[str, ...] = ()) 
         form for form in fitting if tuple(tag for tag, _ in _clauses(form))[: len(tags)] == tags
     ]
     given = "a source" if has_source else "a reference" if has_reference else "no recording"
-    return f"with {given} the forms are: {' | '.join(tagged or fitting)}"
+    # Some templates end in a full stop, and so does the sentence that this is the end of.
+    return f"with {given} the forms are: {' | '.join(tagged or fitting)}".removesuffix(".")
+
+
+def _shown(instruction: str) -> str:
+    """The instruction as an error quotes it: a long one's beginning is enough to find it."""
+    return repr(instruction if len(instruction) <= SHOWN else f"{instruction[:SHOWN]}...")
 
 
 @dataclass(frozen=True)
