@@ -19,6 +19,7 @@ INTERNALS = {
         *("ACTIVATION_CLIP", "MMAudioAttnBlock1D", "MMAudioVAE", "mp_silu", "normalize"),
     },
     "diffusers.models.autoencoders.mmaudio_vocoder": {"MMAudioVocoder"},
+    "diffusers.pipelines.pipeline_utils": {"AudioPipelineOutput", "DiffusionPipeline"},
     "diffusers.schedulers.scheduling_dpmsolver_multistep": {"DPMSolverMultistepScheduler"},
     "diffusers.schedulers.scheduling_flow_match_euler_discrete": {
         "FlowMatchEulerDiscreteScheduler"
