@@ -36,7 +36,7 @@ def tables():
     from unison_audio import loading
     from unison_audio.codecs.table import CODECS
     from unison_audio.evaluation.metrics.table import METRICS
-    from unison_audio.tasks import instructions, templates
+    from unison_audio.tasks import templates
     from unison_audio.tasks.table import TASKS
     from unison_audio.text.table import TEXT_ENCODERS
     from unison_audio.variants import VARIANTS
@@ -49,8 +49,6 @@ def tables():
         TEXT_ENCODERS,
         loading.FROZEN_BYTES,
         templates.TEMPLATES,
-        instructions._ACTIONS,
-        instructions._EDITS,
     ]
     before = [dict(table) for table in known]
     modules = set(sys.modules)
