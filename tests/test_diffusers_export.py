@@ -74,7 +74,7 @@ def test_a_checkpoint_has_a_card_and_metadata(tmp_path: Path) -> None:
         stored = file.metadata()
     assert stored["format"] == "pt"
     assert (stored["library_name"], stored["variant"]) == ("unison-audio", variant.name)
-    # A later save writes its own card anew, and leaves one that somebody wrote.
+    # A later save writes its own card anew, and leaves a hand-written one.
     checkpoint.save(
         tmp_path, variant, random_backbone(variant), card=CardInfo(license="mit", datasets=("own",))
     )

@@ -64,7 +64,9 @@ class Release:
         self.config = TINY[CODECS[name]]
         self.text_model = write_qwen(folder).double()
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        tokenizer.padding_side = "right"  # what the release asks for, in vain
+        tokenizer.padding_side = (
+            "right"  # what the release sets; its processor pads on the left all the same
+        )
         self.processor = _text_processor(tokenizer)
         self.size = Size(
             channels=self.config.latent_channels,

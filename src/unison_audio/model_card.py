@@ -43,7 +43,7 @@ class CardInfo:
 
 
 def write_card(folder: Path, variant: Variant, info: CardInfo | None = None) -> None:
-    """Write a checkpoint's model card, unless somebody wrote one by hand.
+    """Write a checkpoint's model card, unless the folder has a hand-written one.
 
     Args:
         folder: The checkpoint's folder.
