@@ -115,8 +115,10 @@ def test_kills_at_random_moments_lose_and_double_nothing(root, whole, tmp_path, 
 
 def test_a_killed_run_is_not_begun_again_from_the_start(root, whole, tmp_path):
     out = tmp_path / "out"
+    seconds = 0.35
     while len(list(out.glob("*.tar"))) < 3:
-        assert killed_after(root, out, 1, 0.35)
+        assert killed_after(root, out, 1, seconds)
+        seconds += 0.1  # a busy machine might not finish a shard in the first time
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
     latest = max(before, key=lambda path: path.name)
     ingest("folder", root, out, workers=1, shard_clips=60)

@@ -7,7 +7,7 @@ from data.stream_files import encode, keys, sample, write_corpus
 from data.test_records import clip
 
 from unison_audio.data import whole_corpus
-from unison_audio.data.shards import write_shard
+from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.data.stream import StreamConfig
 from unison_audio.data.stream_pools import open_pools
 from unison_audio.data.whole_corpus import read_corpus, read_shard

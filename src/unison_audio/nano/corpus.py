@@ -26,8 +26,12 @@ from rich.progress import Progress
 from unison_audio.audio import load, normalize_rms, trim_silence
 from unison_audio.data.corpus_index import INDEX_FILE, OLD_INDEX_FILE, read_index
 from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
+from unison_audio.data.prepare.shard_writer import (
+    remove_partials,
+    shard_entry,
+    write_shard,
+)
 from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.data.shards import write_shard
 from unison_audio.data.whole_corpus import read_shard
 from unison_audio.errors import InputError
 from unison_audio.files import write_whole
@@ -272,6 +276,7 @@ def build(out: Path, *, packages: Path | None = None, workers: int = 2, scale: f
     if (out / INDEX_FILE).is_file() and (found := read_index(out).name) != NAME:
         raise InputError(f"{out} holds the corpus {found}; choose another folder for nano's corpus")
     out.mkdir(parents=True, exist_ok=True)
+    remove_partials(out)
     shards = plan(packages or out / "packages", scale)
     records: dict[str, list[ClipRecord]] = {}
     with ProcessPoolExecutor(workers) as pool, Progress() as progress:
@@ -311,7 +316,7 @@ def write_index(out: Path, records: Mapping[str, Sequence[ClipRecord]]) -> Path:
         NAME,
         "; ".join(licences),
         counts,
-        [_shard_entry(out / name, records[name]) for name in sorted(records)],
+        [shard_entry(out / name, records[name], _digest(out / name)) for name in sorted(records)],
         {"licences": licences, "set_aside": _set_aside(records)},
     )
     path = out / INDEX_FILE
@@ -320,18 +325,9 @@ def write_index(out: Path, records: Mapping[str, Sequence[ClipRecord]]) -> Path:
     return path
 
 
-def _shard_entry(path: Path, records: Sequence[ClipRecord]) -> dict[str, object]:
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        "name": path.name,
-        "clips": len(records),
-        "seconds": round(sum(record.seconds for record in records), 3),
-        "bytes": path.stat().st_size,
-        "kinds": sorted({record.kind for record in records}),
-        "splits": sorted({record.split for record in records}),
-        "sha256": digest,
-    }
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _set_aside(records: Mapping[str, Sequence[ClipRecord]]) -> list[str]:

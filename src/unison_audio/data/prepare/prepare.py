@@ -28,7 +28,7 @@ from unison_audio.data.corpora.source import NO_AUDIO
 from unison_audio.data.corpus_index import INDEX_FILE
 from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
 from unison_audio.data.prepare.plan import Chunk, IngestPlan
-from unison_audio.data.prepare.shard_writer import WORK, write_durably
+from unison_audio.data.prepare.shard_writer import WORK, remove_partials, write_durably
 from unison_audio.data.prepare.worker import (
     PLAN,
     IngestJob,
@@ -155,8 +155,8 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
         _compare(out, json.loads(path.read_text("utf-8")), settings)
     else:
         write_durably(path, json.dumps(settings))
-    for partial in (out / WORK).glob("*.partial"):
-        partial.unlink(missing_ok=True)
+    for folder in (out, out / WORK):
+        remove_partials(folder)
 
 
 @contextlib.contextmanager

@@ -189,7 +189,7 @@ class _ChunkRun:
     def _is_full(self, clips: list[EncodedClip]) -> bool:
         assert self.shard is not None
         size = self.shard.bytes + sum(map(size_in_tar, clips))
-        count = self.shard.clips + len(clips)
+        count = len(self.shard.records) + len(clips)
         return size > self.job.shard_bytes or count > self.job.shard_clips
 
     def _close_shard(self, *, last: bool) -> None:
