@@ -17,13 +17,10 @@ import soxr
 import torch
 from torch import Tensor
 
-from unison_audio.audio_files import require_file, stated_frames, unreadable
+from unison_audio.audio_files import SILENCE_RMS, require_file, stated_frames, unreadable
 from unison_audio.audio_writer import SampleLayout, write_audio
 from unison_audio.errors import InputError
 from unison_audio.output_format import OutputFormat, merge_output
-
-SILENCE_RMS = 1e-7
-"""Below this RMS a waveform counts as digital silence: it is never amplified."""
 
 
 def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:

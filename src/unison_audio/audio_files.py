@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MAX_HOURS = 100
 """Longest recording that is read."""
 
+SILENCE_RMS = 1e-7
+"""Below this RMS a waveform counts as digital silence: it is never amplified."""
+
 # A WAV written to a pipe cannot know its length and claims about 2 or 4 GiB.
 _STREAMED_SIZE = 0x7FFFF000
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from webdataset.gopen import gopen
 
 from unison_audio.data.records import in_split
 from unison_audio.errors import InputError
@@ -75,6 +74,9 @@ def open_url(url: str) -> IO[bytes]:
         )
     if shutil.which(PROGRAMS[scheme]) is None:
         raise InputError(f"{url} is read with {PROGRAMS[scheme]}, which is missing; install it")
+    # Imported here, since webdataset imports torch and an index on disk needs neither.
+    from webdataset.gopen import gopen
+
     # webdataset passes the command to a shell, hence the quotes.
     if scheme == "s3":
         url = f"pipe:aws s3 cp --only-show-errors {shlex.quote(url)} -"
@@ -107,8 +109,8 @@ def read_index(
                 f"unison-audio data nano --out {location} again, which keeps the finished shards"
             ) from error
         raise InputError(
-            f"There is no index {path} ({error}); give the folder or the URL of a corpus that "
-            "unison-audio data wrote"
+            f"There is no index {path} ({error.strerror or error}); give the folder or the URL of "
+            "a corpus that unison-audio data wrote"
         ) from error
     try:
         index = json.loads(content)
@@ -138,6 +140,27 @@ def read_index(
         clips=np.array([clips for _, clips, _ in wanted], dtype=np.int64),
         seconds=sum(seconds for _, _, seconds in wanted),
     )
+
+
+def find_corpus(
+    location: str | Path, *, kind: str | None = None, split: str | None = None
+) -> CorpusIndex:
+    """Reads the index of a corpus that must have clips of a kind and split.
+
+    Args:
+        location: As in `read_index`.
+        kind: As in `read_index`.
+        split: As in `read_index`.
+
+    Raises:
+        InputError: If there is no index that can be read, or it has no such clips.
+    """
+    index = read_index(location, kind=kind, split=split)
+    if not index.clips.sum():
+        raise InputError(
+            f"{location} has no {kind or 'clip'} of the split {split!r}; use a corpus that has some"
+        )
+    return index
 
 
 def _is_old(path: str) -> bool:

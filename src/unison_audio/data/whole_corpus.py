@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from unison_audio.data.corpus_index import read_index
+from unison_audio.data.corpus_index import find_corpus
 from unison_audio.data.decode import decode
 from unison_audio.data.records import BrokenClipError, Clip, read_record
 from unison_audio.data.shards import LostClipsError, read_samples
@@ -28,7 +28,7 @@ def read_corpus(
         InputError: If the folder is no complete corpus, has no such clips, does not fit into
             memory, or a shard is damaged.
     """
-    index = read_index(folder, kind=kind, split=split)
+    index = find_corpus(folder, kind=kind, split=split)
     needed = int(index.seconds * sample_rate * BYTES_PER_SAMPLE)
     free = available_memory()
     if free is not None and needed > free:
@@ -36,10 +36,6 @@ def read_corpus(
             f"{folder} has {index.seconds / 3600:.0f} hours, which need {needed / 1e9:.1f} GB of "
             f"memory where {free / 1e9:.1f} GB are free; build a smaller corpus with "
             "unison-audio data --limit"
-        )
-    if not index.clips.sum():
-        raise InputError(
-            f"{folder} has no {kind or 'clip'} of the split {split!r}; use a corpus that has some"
         )
     counts = dict(zip(index.names.tolist(), index.clips.tolist(), strict=True))
     return [

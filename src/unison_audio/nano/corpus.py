@@ -24,7 +24,7 @@ import torch
 from rich.progress import Progress
 
 from unison_audio.audio import load, normalize_rms, trim_silence
-from unison_audio.data.corpus_index import INDEX_FILE, OLD_INDEX_FILE, read_index
+from unison_audio.data.corpus_index import INDEX_FILE, OLD_INDEX_FILE
 from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
 from unison_audio.data.prepare.shard_writer import (
     remove_partials,
@@ -35,12 +35,10 @@ from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.data.whole_corpus import read_shard
 from unison_audio.errors import InputError
 from unison_audio.files import write_whole
+from unison_audio.nano.corpus_name import NAME, require_own_folder
 from unison_audio.nano.debian import fetch, read_members
 from unison_audio.nano.vocabulary import held_out_texts, random_text
 from unison_audio.nano.voices import VOICES, SyntheticVoice, speak
-
-NAME = "nano"
-"""The corpus' name in its index."""
 
 SAMPLE_RATE = 16_000
 
@@ -273,8 +271,7 @@ def build(out: Path, *, packages: Path | None = None, workers: int = 2, scale: f
         InputError: If the folder holds another corpus, or a package or tool is missing; the
             message names what installs it.
     """
-    if (out / INDEX_FILE).is_file() and (found := read_index(out).name) != NAME:
-        raise InputError(f"{out} holds the corpus {found}; choose another folder for nano's corpus")
+    require_own_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     remove_partials(out)
     shards = plan(packages or out / "packages", scale)
@@ -337,21 +334,3 @@ def _set_aside(records: Mapping[str, Sequence[ClipRecord]]) -> list[str]:
     used = {record.source for shard in records.values() for record in shard}
     listed = {f"{row['package']}:{row['path']}" for row in catalog("sounds") + catalog("speech")}
     return sorted(listed - used)
-
-
-def require_nano_corpus(corpus: Path, purpose: str) -> None:
-    """Checks that a corpus is nano's own.
-
-    Args:
-        corpus: The corpus' folder.
-        purpose: What needs it; starts the message.
-
-    Raises:
-        InputError: If it is another corpus, or none.
-    """
-    found = read_index(corpus).name
-    if found != NAME:
-        raise InputError(
-            f"{purpose} needs nano's own corpus, and {corpus} holds {found}; build one with: "
-            "unison-audio data nano --out FOLDER"
-        )

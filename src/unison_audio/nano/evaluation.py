@@ -48,7 +48,7 @@ from unison_audio.nano.bars import (
     verdict,
     with_thresholds,
 )
-from unison_audio.nano.corpus import require_nano_corpus
+from unison_audio.nano.corpus_name import require_nano_corpus
 from unison_audio.nano.event_model import classifier_folder, prepare_classifier, ranked_labels
 from unison_audio.nano.held_out import held_out
 from unison_audio.nano.items import SEQUENCES, build_items, render_items

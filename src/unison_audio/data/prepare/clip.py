@@ -15,7 +15,7 @@ from unison_audio.data.captions import (
 )
 from unison_audio.data.corpora.source import Skipped, SourceClip
 from unison_audio.data.corpora.source_files import ARCHIVE_ERRORS
-from unison_audio.data.decode import Recording, UnreadableAudioError
+from unison_audio.data.recording import Recording, UnreadableAudioError
 from unison_audio.data.records import ClipRecord
 
 MIN_SECONDS = 0.5

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import soundfile
-from webdataset import TarWriter
 
 from unison_audio.data.prepare.clip import EncodedClip
 from unison_audio.data.records import Clip, ClipRecord
@@ -35,6 +34,9 @@ class ShardWriter:
         self._partial = out / f"{name}.{os.getpid()}.partial"
         self._file = self.open_partial()
         self._hash = hashlib.sha256()
+        # Imported here, since webdataset imports torch, which a refused ingest need not load.
+        from webdataset import TarWriter
+
         # A fixed time stamp: the same clips give the same bytes.
         self._writer = TarWriter(self, mtime=0)
         self.records: list[ClipRecord] = []

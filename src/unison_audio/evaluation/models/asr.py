@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unison_audio.audio import SILENCE_RMS, normalize_rms, resample, rms
+from unison_audio.audio import normalize_rms, resample, rms
+from unison_audio.audio_files import SILENCE_RMS
 from unison_audio.errors import InputError
 from unison_audio.evaluation.models.weights import (
     identity_of,
