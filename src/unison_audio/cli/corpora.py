@@ -77,7 +77,7 @@ def _command(name: str) -> Callable[..., None]:
                 out,
                 workers=workers,
                 limit=limit,
-                on_progress=lambda p: show(f"{name}, {p.clips} clips", round(1000 * p.share), 1000),
+                on_progress=lambda n, share: show(f"{name}, {n} clips", round(1000 * share), 1000),
             )
         print(f"The corpus is listed in {index}.")
 

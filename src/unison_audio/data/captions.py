@@ -31,7 +31,7 @@ _SPOKEN = (
 """Words that mean speaking in any context."""
 
 _DOUBTFUL = "chatter chatters chattered chattering babble babbles babbling murmur murmurs murmuring"
-"""Also said of monkeys and brooks, so counted only beside a word of ``_PEOPLE``."""
+"""Words also used of monkeys and brooks, so they count only beside a word of `_PEOPLE`."""
 
 _PEOPLE = (
     "people person persons human man men woman women male males female females boy boys girl girls "

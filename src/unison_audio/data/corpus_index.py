@@ -31,18 +31,18 @@ PROGRAMS = {
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusIndex:
-    """What a corpus holds, without opening a shard; arrays, for a few dozen bytes a shard."""
+    """The shards of a corpus, in arrays that take a few dozen bytes per shard."""
 
     name: str
-    """Of the corpus."""
+    """Name of the corpus."""
     base: str
-    """Folder or URL that the shards lie in."""
+    """Folder or URL of the shards."""
     names: np.ndarray
     """(S,) file names of the shards, as bytes of one length."""
     clips: np.ndarray
-    """(S,) int64, clips in each shard."""
+    """(S,) int64, number of clips in each shard."""
     seconds: float
-    """Total of these shards; 0 if the index does not say."""
+    """Total length of the shards; 0 if the index does not state it."""
 
     def url(self, shard: int) -> str:
         """Path or URL of a shard."""
@@ -50,20 +50,20 @@ class CorpusIndex:
 
 
 def is_url(location: str) -> bool:
-    """Whether a location is fetched instead of opened."""
+    """Whether a location is a URL, which is fetched."""
     return "://" in location
 
 
 def open_url(url: str) -> IO[bytes]:
     """Opens a local file or a URL.
 
-    ``http(s)://`` and ``hf://`` go through curl, ``gs://`` through gsutil; ``s3://``, for which
-    webdataset has no opener, through ``aws s3 cp URL -``, with that program's own credentials. A
-    fetched stream can only be read forwards; closing it raises ``OSError`` if the program failed.
+    curl fetches `http(s)://` and `hf://`, gsutil fetches `gs://`. `aws s3 cp URL -` fetches
+    `s3://`, for which webdataset has no opener, with the credentials of that program. A fetched
+    stream can only be read forwards. Closing it raises `OSError` if the program failed.
 
     Raises:
         OSError: If it cannot be opened.
-        InputError: If the scheme is not known or its program is missing.
+        InputError: If the scheme is unknown, or its program is missing.
     """
     if not is_url(url):
         return Path(url).open("rb")
@@ -122,6 +122,7 @@ def read_index(
         wanted = [
             (str(shard["name"]).encode(), int(shard["clips"]), float(shard.get("seconds", 0.0)))
             for shard in index["shards"]
+            # Indexes of other tools need not name kinds and splits; their shards are all read.
             if kind in (None, *shard.get("kinds", [kind]))
             and any(in_split(one, split) for one in shard.get("splits", [split or ""]))
         ]
@@ -130,6 +131,7 @@ def read_index(
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is no index ({error!r}); build the corpus again") from error
+    # An index may come from anywhere: it must not make this machine read other files.
     names = [shard for shard, _, _ in wanted]
     if any(b"/" in shard or b"\\" in shard for shard in names):
         raise InputError(f"{path} names shards in other folders; build the corpus again")

@@ -19,14 +19,14 @@ def read_corpus(
     """Reads the clips of a corpus, shard by shard in the order of their names.
 
     Args:
-        folder: A folder that ``unison-audio data`` wrote.
-        sample_rate: Of the waveforms, in Hz; clips of another rate are resampled.
-        kind: Only ``speech`` or only ``sound``; both if None.
-        split: Only clips of exactly this split; all if None.
+        folder: A folder that `unison-audio data` wrote.
+        sample_rate: Sample rate of the waveforms in Hz; other clips are resampled.
+        kind: `speech` or `sound`; None for both.
+        split: Split of the clips; None for all.
 
     Raises:
-        InputError: If the folder is no complete corpus, has no such clips, does not fit into
-            memory, or a shard is damaged.
+        InputError: If the folder is no complete corpus or has no such clips, if they do not fit
+            into memory, or if a shard is damaged.
     """
     index = find_corpus(folder, kind=kind, split=split)
     needed = int(index.seconds * sample_rate * BYTES_PER_SAMPLE)
@@ -55,14 +55,14 @@ def read_shard(
     kind: str | None = None,
     split: str | None = None,
 ) -> Iterator[Clip]:
-    """Reads the clips of a shard in their order.
+    """Reads the clips of a shard in order.
 
     Args:
         path: The shard.
-        sample_rate: Of the waveforms, in Hz; clips of another rate are resampled.
-        clips: How many it holds, if known: fewer are an error.
-        kind: Only ``speech`` or only ``sound``; both if None.
-        split: Only clips of exactly this split; all if None.
+        sample_rate: Sample rate of the waveforms in Hz; other clips are resampled.
+        clips: Number of clips that it must hold; 0 if unknown.
+        kind: `speech` or `sound`; None for both.
+        split: Split of the clips; None for all.
 
     Raises:
         InputError: If the shard is damaged.

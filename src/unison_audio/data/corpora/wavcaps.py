@@ -135,6 +135,7 @@ def clips(root: Path, payload: dict[str, Any], rows: Rows) -> Iterator[SourceCli
 
 
 def _read_member(root: Path, payload: dict[str, Any]) -> bytes:
+    # Not zipfile: it would read the directory of 262,000 members in every process.
     with (root / payload["zip"]).open("rb") as file:
         file.seek(payload["offset"])
         header = file.read(_LOCAL_HEADER.size)
