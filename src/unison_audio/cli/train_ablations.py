@@ -59,12 +59,6 @@ def train_ablations(
     which = which or AblationFlags()
     at_least_one(steps=which.steps)
     check_workers(workers)
-    for name in which.variants or ():
-        if name not in ABLATIONS[which.recipe]:
-            raise InputError(
-                f"There is no ablation {name!r} of the recipe {which.recipe}; use one of "
-                f"{', '.join(ABLATIONS[which.recipe])}."
-            )
     if which.recipe == "nano":
         _train_nano(out, which, nano or NanoAblationFlags(), workers)
     else:
@@ -78,6 +72,15 @@ def train_ablations(
         )
 
 
+def _check_names(which: AblationFlags) -> None:
+    for name in which.variants or ():
+        if name not in ABLATIONS[which.recipe]:
+            raise InputError(
+                f"There is no ablation {name!r} of the recipe {which.recipe}; use one of "
+                f"{', '.join(ABLATIONS[which.recipe])}."
+            )
+
+
 def _train_nano(out: Path, which: AblationFlags, flags: NanoAblationFlags, workers: int) -> None:
     if flags.corpus is None or flags.codec is None:
         raise InputError("Nano's ablations need a corpus and a codec; give --corpus, --codec.")
@@ -85,6 +88,7 @@ def _train_nano(out: Path, which: AblationFlags, flags: NanoAblationFlags, worke
     from unison_audio.data.corpus_index import find_corpus
     from unison_audio.nano.corpus_name import require_nano_corpus
 
+    _check_names(which)
     at_least_one(frames=flags.frames)
     find_corpus(flags.corpus, split="train")
     if flags.evaluate or flags.judged:
@@ -120,6 +124,7 @@ def _train_full(
 ) -> None:
     if not flags.corpora:
         raise InputError("The paper's ablations need corpora; give --corpora.")
+    _check_names(which)
     changes = RecipeChanges(
         recipe="base",
         steps=which.steps,
