@@ -14,7 +14,17 @@ import unison_audio
 SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
-    {"files", "device", "hub", "hub_files", "audio", "audio_files", "spectrogram", "preserve"},
+    {
+        "files",
+        "device",
+        "hub",
+        "hub_files",
+        "audio",
+        "audio_files",
+        "spectrogram",
+        "preserve",
+        "provenance",
+    },
     {"model", "codecs", "text", "tasks", "data"},
     {"domain", "variants"},
     {"checkpoint", "checkpoint_files", "model_card"},
