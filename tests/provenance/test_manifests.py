@@ -105,7 +105,7 @@ def test_refusals(authority: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="A stream cannot be signed"):
         require_signable(".wav", streamed=True)
     wrong = Signature.read(authority / "ec-chain.pem", authority / "ca.key")
-    with pytest.raises(InputError, match="cannot be signed|does not hold"):
+    with pytest.raises(InputError, match=r"cannot be signed|does not hold"):
         sign(sound(".wav"), ".wav", GENERATED, wrong)
     with pytest.raises(InputError, match="holds no PEM certificate"):
         Signature.read(authority / "ec.key", authority / "ec.key")

@@ -75,7 +75,8 @@ def voice(seconds: float, rate: int = RATE) -> Tensor:
 
 def test_the_wheels_own_classes_agree(tmp_path: Path) -> None:
     spec = importlib.util.find_spec("perth")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     net = Path(spec.origin).parent / "perth_net"
     wave = 0.5 * voice(3.0, 32_000)
     np.save(tmp_path / "wave.npy", wave.numpy())
