@@ -14,6 +14,7 @@ import unison_audio
 SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
+    {"output_format", "sample_codings"},
     {
         "files",
         "device",
@@ -21,6 +22,9 @@ ORDER = (
         "hub_files",
         "audio",
         "audio_files",
+        "audio_encoder",
+        "audio_writer",
+        "av_audio",
         "spectrogram",
         "preserve",
         "provenance",
