@@ -11,8 +11,13 @@ import torch
 from torch import Tensor
 
 from unison_audio.errors import InputError
-from unison_audio.provenance import perth
-from unison_audio.provenance.watermark import find_watermark, set_watermark
+from unison_audio.provenance import perth, perth_weights
+from unison_audio.provenance.watermark import (
+    WatermarkStream,
+    find_watermark,
+    limited,
+    set_watermark,
+)
 
 RATE = 16_000
 
@@ -133,12 +138,42 @@ def test_sounds_that_cannot_carry_a_mark_stay_as_they_are() -> None:
         assert word in note
 
 
-def test_a_loud_sound_is_turned_down_and_said() -> None:
+def test_a_loud_sound_stays_within_full_scale() -> None:
     wave = voice(1.5)
     wave = wave / wave.abs().max()
     marked, note = set_watermark(wave, RATE)
-    assert float(marked.abs().max()) == pytest.approx(0.99, abs=1e-4)
-    assert "turned down by" in note
+    assert note == ""
+    assert float(marked.abs().max()) <= 1.0
+    quiet, _ = set_watermark(0.5 * wave, RATE)
+    # Away from the peaks the marked sound is that of a quiet one, turned up.
+    apart = (marked - 2 * quiet).abs() > 1e-3
+    assert float(apart.float().mean()) < 0.1
+    assert find_watermark(marked, RATE).verdict == "found"
+
+
+def test_the_limiter_never_passes_its_height() -> None:
+    wave = torch.randn(20_000, generator=torch.Generator().manual_seed(3)).numpy()
+    assert np.abs(limited(wave, RATE)).max() <= 0.9901
+    below = wave / np.abs(wave).max()
+    assert limited(below, RATE) is below
+
+
+@pytest.mark.parametrize("rate", [16_000, 22_050, 48_000])
+def test_a_stream_is_marked_as_a_whole_is(rate: int) -> None:
+    wave = 0.5 * voice(3.3, rate)
+    whole, _ = set_watermark(wave, rate)
+    stream = WatermarkStream(rate)
+    pieces, at = [], 0
+    for size in (700, 20_000, 1, 40_000, 10**6):
+        pieces.append(stream.write(wave[at : at + size].numpy()))
+        at += size
+    first = len(pieces[0]) + len(pieces[1]) + len(pieces[2]) + len(pieces[3])
+    assert first > 0
+    pieces.append(stream.finish())
+    marked = torch.from_numpy(np.concatenate(pieces)[:, 0])
+    assert marked.shape == wave.shape
+    apart = (marked - whole).square().sum() / (whole - wave).square().sum()
+    assert 10 * torch.log10(apart) < -20
 
 
 def test_the_verdict_is_careful() -> None:
@@ -155,7 +190,7 @@ def test_the_verdict_is_careful() -> None:
 
 
 def test_missing_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perth, "find_spec", lambda name: None)
+    monkeypatch.setattr(perth_weights, "find_spec", lambda name: None)
     perth.load_perth.cache_clear()
     with pytest.raises(InputError, match="pip install --no-deps resemble-perth"):
         set_watermark(voice(1.0), RATE)

@@ -7,7 +7,7 @@ from typing import Any
 from unison_audio.audio_files import require_file
 from unison_audio.errors import InputError
 from unison_audio.provenance.manifests import ManifestReport, read_manifest
-from unison_audio.provenance.origin import stated_source_type
+from unison_audio.provenance.origin import stated_software, stated_source_type
 from unison_audio.provenance.tags import read_tags
 
 
@@ -19,7 +19,7 @@ class Inspection:
     source_type: str
     """Digital source type that the tags state; "" where they state none."""
     software: str
-    """Program that the tags name."""
+    """Version and variant of this program, where the tags name it."""
     manifest: ManifestReport | None
     """The signed manifest; None where `c2pa-python` is missing."""
     watermark: str
@@ -58,7 +58,7 @@ def inspect_file(path: Path, *, anchors: bytes | None = None) -> Inspection:
     return Inspection(
         file=str(path),
         source_type=next(filter(None, map(stated_source_type, tags.values())), ""),
-        software=tags.get("software") or tags.get("encoded_by") or tags.get("encoder") or "",
+        software=next(filter(None, map(stated_software, tags.values())), ""),
         manifest=manifest,
         watermark=watermark,
         score=score,

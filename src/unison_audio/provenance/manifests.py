@@ -15,6 +15,10 @@ from unison_audio.provenance.origin import Origin
 MIME_TYPES = {".wav": "audio/wav", ".flac": "audio/flac", ".mp3": "audio/mpeg", ".m4a": "audio/mp4"}
 """Suffix -> type, of the formats that can hold a manifest."""
 
+MISSING_C2PA = (
+    "Signed manifests need c2pa-python; install it with: pip install 'unison-audio[c2pa]'"
+)
+
 # No address that stands in a file is ever fetched.
 _OFFLINE: dict[str, Any] = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 _ALGORITHMS = {
@@ -240,7 +244,5 @@ def _library() -> ModuleType:
     try:
         import c2pa
     except ImportError as error:
-        raise InputError(
-            "Signed manifests need c2pa-python; install it with: pip install 'unison-audio[c2pa]'"
-        ) from error
+        raise InputError(MISSING_C2PA) from error
     return c2pa

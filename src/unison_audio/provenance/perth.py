@@ -5,14 +5,13 @@ missing. Both networks work on the log magnitudes of an STFT at 32 kHz, below 2 
 """
 
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unison_audio.errors import InputError
+from unison_audio.provenance.perth_weights import perth_file
 
 PERTH_RATE = 32_000
 """Samples per second inside the networks."""
@@ -25,8 +24,6 @@ _HIDDEN = 256
 _FLOOR_DB, _RANGE_DB = -180.0, 195.0
 _ACTIVE = 0.05
 """Frames whose summed level is under this part of the loudest frame's carry no mark."""
-_STRETCHES = ("slow", 1.25), ("normal", 1.0), ("fast", 0.75)
-_FILE = Path("perth_net", "pretrained", "implicit", "perth_net_250000.pth.tar")
 
 
 class _Convolution(nn.Module):
@@ -65,8 +62,13 @@ class _Encoder(nn.Module):
 class _Decoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        for name, _ in _STRETCHES:
-            self.add_module(f"{name}_layers", _stack(2))
+        self.slow_layers = _stack(2)
+        self.normal_layers = _stack(2)
+        self.fast_layers = _stack(2)
+
+    def by_stretch(self) -> tuple[tuple[nn.Sequential, float], ...]:
+        """The branches, each with the other speed of the recording that it is for."""
+        return (self.slow_layers, 1.25), (self.normal_layers, 1.0), (self.fast_layers, 0.75)
 
 
 class PerthNet(nn.Module):
@@ -93,13 +95,13 @@ class PerthNet(nn.Module):
         active = _active(level)[:, None]  # (B, 1, T)
         frames = level.shape[-1]
         marks, weights = [], []
-        for name, stretch in _STRETCHES:
-            size = int(frames * stretch)  # another speed of the recording
+        for layers, stretch in self.decoder.by_stretch():
+            size = int(frames * stretch)
             x = level[:, :_BINS]
             if stretch != 1.0:
                 x = F.interpolate(x, size=size, mode="linear", align_corners=True)
             mask = F.interpolate(active, size=size, mode="nearest")
-            found = _run(self.decoder.get_submodule(f"{name}_layers"), x)  # (B, 2, T)
+            found = _run(layers, x)  # (B, 2, T)
             mean = (found * mask).sum(dim=2) / mask.sum(dim=2)  # (B, 2)
             weights.append(mean[:, 0])
             marks.append(mean[:, 1])
@@ -141,14 +143,7 @@ def load_perth() -> PerthNet:
     Raises:
         InputError: If the wheel is not installed, or holds other weights.
     """
-    # find_spec and not import: the wheel's own modules pull in librosa and torchaudio.
-    spec = find_spec("perth")
-    path = Path(spec.origin).parent / _FILE if spec is not None and spec.origin else None
-    if path is None or not path.is_file():
-        raise InputError(
-            "The watermark's weights are not installed; get them with: "
-            "pip install --no-deps resemble-perth==1.0.1"
-        )
+    path = perth_file()
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)["model"]
         net = PerthNet()

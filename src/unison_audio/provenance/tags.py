@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 
 
 def container_tags(origin: Origin) -> dict[str, str]:
-    """The tags by the names that FFmpeg's containers give them."""
-    return {"comment": origin.comment, "encoder": origin.software, "encoded_by": origin.software}
+    """The tags by the names that FFmpeg's containers give them.
+
+    In capitals, though names of Vorbis comments have no case: libsndfile 1.2.2 reads no others.
+    """
+    return {"COMMENT": origin.comment}
 
 
 def write_tags(file: "SoundFile", origin: Origin) -> None:
@@ -39,16 +42,18 @@ def read_tags(path: Path) -> dict[str, str]:
     """
     import soundfile
 
+    # Both libraries: neither reads what the other writes in every format.
+    found = _container_tags(path)
     try:
         with soundfile.SoundFile(path) as file:
-            return {name: text for name, text in file.copy_metadata().items() if text}
+            read = {name: text for name, text in file.copy_metadata().items() if text}
     except (soundfile.SoundFileError, OSError) as error:
-        found = _container_tags(path)
         if found is None:
             raise InputError(
                 f"{path} cannot be read as sound; give a wav, flac, ogg, mp3, opus or m4a file."
             ) from error
-        return found
+        read = {}
+    return (found or {}) | read
 
 
 def _container_tags(path: Path) -> dict[str, str] | None:
