@@ -20,12 +20,12 @@ from torch import Tensor
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
 from unison_audio.evaluation.models.asr import packaged_whisper
-from unison_audio.evaluation.models.event_classifier import (
+from unison_audio.nano.event_classifier import (
     ClassifierConfig,
     ClassifierNet,
     sound_class,
 )
-from unison_audio.evaluation.models.event_classifier_training import (
+from unison_audio.nano.event_classifier_training import (
     Alone,
     ClassifierRecipe,
     train_perceptron,

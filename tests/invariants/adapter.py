@@ -797,14 +797,14 @@ def nano_figures(task: str) -> dict[str, Any]:
 
     from unison_audio.evaluation.metrics.measure import measure
     from unison_audio.evaluation.metrics.metric import MetricContext
-    from unison_audio.evaluation.models.event_classifier import (
+    from unison_audio.evaluation.models.speaker import PitchGender
+    from unison_audio.evaluation.test_sets.manifest import EvaluationSample, TestItem
+    from unison_audio.nano import results
+    from unison_audio.nano.event_classifier import (
         ClassifierConfig,
         ClassifierNet,
         EventClassifier,
     )
-    from unison_audio.evaluation.models.speaker import PitchGender
-    from unison_audio.evaluation.test_sets.manifest import EvaluationSample, TestItem
-    from unison_audio.nano import results
     from unison_audio.nano.metrics import NANO_METRICS
     from unison_audio.nano.vocabulary_asr import NanoAsr
     from unison_audio.tasks.draw import BuilderConfig

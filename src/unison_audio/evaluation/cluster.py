@@ -26,7 +26,6 @@ def spread(
     ray_address: str | None = None,
     workers: int = 2,
     gpus: float = 0.0,
-    on_done: Callable[[A], None] | None = None,
 ) -> list[R]:
     """Run a job for each of several tasks.
 
@@ -42,7 +41,6 @@ def spread(
             another.
         workers: Concurrent Ray jobs.
         gpus: GPUs that each Ray job takes; a fraction is possible.
-        on_done: Called in this process with each finished task.
 
     Returns:
         The results of the job, in the order of the tasks.
@@ -51,14 +49,9 @@ def spread(
         InputError: Ray is missing, the cluster cannot be reached, or a job raised it.
     """
     if ray_address is None:
-        results = []
-        for task in tasks:
-            results.append(job(task))
-            if on_done is not None:
-                on_done(task)
-        return results
+        return [job(task) for task in tasks]
     with connected(ray_address, workers):
-        return _through(_ray(), job, tasks, workers, gpus, on_done)
+        return _through(_ray(), job, tasks, workers, gpus)
 
 
 @contextmanager
@@ -92,7 +85,6 @@ def _through(
     tasks: Sequence[A],
     workers: int,
     gpus: float,
-    on_done: Callable[[A], None] | None,
 ) -> list[R]:
     """Run as many tasks at a time as there are workers."""
     remote = ray.remote(job).options(num_cpus=1, num_gpus=gpus)
@@ -117,8 +109,6 @@ def _through(
             if isinstance(error.cause, InputError):
                 raise InputError(str(error.cause)) from error
             raise
-        if on_done is not None:
-            on_done(tasks[number])
     return [results[number] for number in range(len(tasks))]
 
 

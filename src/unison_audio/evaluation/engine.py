@@ -9,12 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
 from unison_audio import audio
-from unison_audio.codecs.table import AudioCodec
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.measure import Score, measure
 from unison_audio.evaluation.metrics.metric import Metric, MetricContext
@@ -26,7 +25,7 @@ from unison_audio.evaluation.test_sets.manifest import (
     value_hash,
 )
 from unison_audio.files import write_whole
-from unison_audio.variants import Variant
+from unison_audio.pretrained import PretrainedModels
 
 ABOUT, FAILURES, TIMES = "about.json", "failures.jsonl", "times.jsonl"
 
@@ -345,23 +344,7 @@ def _failure_path(folder: Path, item: TestItem) -> Path:
     return folder / f"{item.id}.failed"
 
 
-class Model(Protocol):
-    """A model with weights; `pipeline.Unison` is one."""
-
-    variant: Variant
-
-    @property
-    def backbone(self) -> nn.Module:
-        """The backbone."""
-        ...
-
-    @property
-    def codec(self) -> AudioCodec:
-        """The codec."""
-        ...
-
-
-def fingerprint(model: Model) -> str:
+def fingerprint(model: PretrainedModels) -> str:
     """Names a model: a hash of its weights and its variant."""
     digest = hashlib.sha256(repr(model.variant).encode())
     for part in (model.backbone, model.codec):

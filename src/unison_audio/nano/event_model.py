@@ -12,7 +12,8 @@ from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics import signal
-from unison_audio.evaluation.models.event_classifier import (
+from unison_audio.files import write_whole
+from unison_audio.nano.event_classifier import (
     WEIGHTS_FILE,
     EventClassifier,
     is_ranked,
@@ -20,12 +21,11 @@ from unison_audio.evaluation.models.event_classifier import (
     save_classifier,
     sound_class,
 )
-from unison_audio.evaluation.models.event_classifier_training import (
+from unison_audio.nano.event_classifier_training import (
     ClassifierRecipe,
     train_classifier,
 )
-from unison_audio.evaluation.models.offline import event_encoder
-from unison_audio.files import write_whole
+from unison_audio.nano.label_matcher import event_encoder
 from unison_audio.nano.metrics import ABOUT_FILE
 from unison_audio.nano.results import mean
 

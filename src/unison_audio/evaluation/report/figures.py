@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 EDITS = {
-    layout.sets[0]: {block.task: block.title for block in layout.blocks if block.task}
+    layout.sets[0]: {task: title for task, title in layout.blocks.items() if task}
     for layout in LAYOUTS
-    if layout.blocks
+    if len(layout.blocks) > 1
 }
 """Set -> its sub-tasks (paper, Figures 3-6)."""
 

@@ -16,7 +16,6 @@ from unison_audio.evaluation.report.layouts import (
     SHOWN,
     SOLE_TASKS,
     TASK_WORDS,
-    Block,
     Column,
     PaperResult,
     TableLayout,
@@ -249,25 +248,24 @@ def _fill(
     layout: TableLayout, rows: Sequence[_Row], paper: bool, used: set[tuple[int, str]]
 ) -> Table:
     """Fills one table; adds the figures that it shows to `used`."""
-    blocks = layout.blocks or (Block(task="", title=""),)
-    columns = [*layout.columns, *_beyond(layout, blocks, rows)]
+    columns = [*layout.columns, *_beyond(layout, rows)]
     lines: list[Line] = []
     systems = list(dict.fromkeys(row.system for row in rows))
-    for block in blocks:
+    for task, title in layout.blocks.items():
         of_block: list[Line] = []
         if paper:
-            of_block += _paper_lines(layout, block)
+            of_block += _paper_lines(layout, task, title)
         for system in systems:
             of_system = [row for row in rows if row.system == system]
             line = Line(
                 system=system,
                 origin=HERE,
-                block=block.title,
+                block=title,
                 facts={key: text for row in of_system for key, text in row.about.items()},
                 ranked=system not in REFERENCES,
             )
             for column in columns:
-                row = _find(column, column.task or block.task, of_system)
+                row = _find(column, column.task or task, of_system)
                 if row is not None:
                     line.cells[column] = _cell(column.metric, row.scores[column.metric])
                     used.add((id(row), column.metric))
@@ -290,28 +288,28 @@ def _fill(
     return table
 
 
-def _paper_lines(layout: TableLayout, block: Block) -> list[Line]:
+def _paper_lines(layout: TableLayout, task: str, title: str) -> list[Line]:
     """The paper's rows of a table, in its order."""
     lines: dict[str, Line] = {}
     entries = [entry for entry in paper_results() if entry.table == layout.number]
     places = {
-        (column.metric, column.task or block.task, column.language, column.part): column
+        (column.metric, column.task or task, column.language, column.part): column
         for column in layout.columns
     }
     for entry in entries:
         column = places.get((entry.metric, entry.task, entry.language, entry.part))
         if column is not None:
-            line = lines.setdefault(entry.system, _paper_line(entry, entries, block))
+            line = lines.setdefault(entry.system, _paper_line(entry, entries, title))
             line.cells[column] = Cell(value=entry.number, printed=entry.value)
     return list(lines.values())
 
 
-def _paper_line(entry: PaperResult, entries: Sequence[PaperResult], block: Block) -> Line:
+def _paper_line(entry: PaperResult, entries: Sequence[PaperResult], title: str) -> Line:
     about = [e for e in entries if e.system == entry.system]
     return Line(
         system=entry.system,
         origin=PAPER,
-        block=block.title,
+        block=title,
         facts={e.metric: e.value for e in about if e.metric in FACTS},
         ranked=entry.group not in (GROUND_TRUTH, LARGER),
     )
@@ -336,12 +334,12 @@ def _find(column: Column, task: str, rows: Sequence[_Row]) -> _Row | None:
     return fits[0] if len(fits) == 1 else None
 
 
-def _beyond(layout: TableLayout, blocks: Sequence[Block], rows: Sequence[_Row]) -> list[Column]:
+def _beyond(layout: TableLayout, rows: Sequence[_Row]) -> list[Column]:
     """Columns for metrics of the table's tasks that the paper's table does not have."""
-    tasks = {column.task or block.task for column in layout.columns for block in blocks}
+    tasks = {column.task or task for column in layout.columns for task in layout.blocks}
     in_paper = {column.metric for column in layout.columns}
     found = dict.fromkeys(
-        (metric, "" if layout.blocks else row.task, row.language)
+        (metric, "" if len(layout.blocks) > 1 else row.task, row.language)
         for row in rows
         if row.task in tasks and not row.part
         for metric in row.scores

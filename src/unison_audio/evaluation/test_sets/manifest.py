@@ -24,6 +24,9 @@ Role = Literal["source", "target", "reference"]
 
 ROLES: tuple[Role, ...] = ("source", "target", "reference")
 
+Need = Literal[Role, "text", "caption", "events"]
+"""Inputs of a metric that an item may lack."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -78,6 +81,10 @@ class TestItem:
     details: dict[str, Any] = field(default_factory=dict)
     """Other drawn values: SNRs in dB, labels, windows in seconds."""
 
+    def has(self, need: Need) -> bool:
+        """Whether the item has an input that a metric may need."""
+        return bool(vars(self)[need])
+
 
 @dataclass(frozen=True, kw_only=True)
 class TestSet:
@@ -98,7 +105,7 @@ class TestSet:
 
     def path(self, item: TestItem, role: Role) -> Path | None:
         """Path of an item's file; None if it has none of that role."""
-        name = {"source": item.source, "target": item.target, "reference": item.reference}[role]
+        name = vars(item)[role]
         return self.folder / name if name else None
 
 
@@ -116,6 +123,10 @@ class EvaluationSample:
     """The recording to edit, if there is one."""
     reference: Path | None = None
     """The recording with the voice to use, if there is one."""
+
+    def has(self, need: Need) -> bool:
+        """Whether the sample has an input that a metric may need."""
+        return vars(self)[need] is not None if need in ROLES else self.item.has(need)
 
 
 @dataclass(frozen=True, kw_only=True)
