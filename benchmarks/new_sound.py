@@ -27,11 +27,11 @@ from torch import Tensor
 
 from unison_audio.audio import save
 from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
+from unison_audio.evaluation.models.aisfx import SoundEncoder
 from unison_audio.evaluation.models.asr import packaged_whisper
 from unison_audio.nano.corpus import SAMPLE_RATE, decode, make_recordings
 from unison_audio.nano.debian import fetch, read_members
-from unison_audio.nano.event_classifier import ClassifierConfig, ClassifierNet
+from unison_audio.nano.event_classifier import ClassifierConfig, ClassifierNet, JointEncoder
 from unison_audio.nano.event_classifier_training import (
     Alone,
     ClassifierRecipe,

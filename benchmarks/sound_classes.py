@@ -18,11 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unison_audio.data.whole_corpus import read_corpus
-from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
+from unison_audio.evaluation.models.aisfx import SoundEncoder
 from unison_audio.evaluation.models.asr import packaged_whisper
 from unison_audio.nano.event_classifier import (
     ClassifierConfig,
     ClassifierNet,
+    JointEncoder,
     sound_class,
 )
 from unison_audio.nano.event_classifier_training import (

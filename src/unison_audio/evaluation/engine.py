@@ -240,26 +240,26 @@ def samples_of(test_set: TestSet, made: Made) -> list[EvaluationSample]:
 def score_set(
     test_set: TestSet,
     made: Made,
-    metrics: Sequence[type[Metric]],
+    metric: type[Metric],
     context: MetricContext,
     *,
     keep: Callable[[TestItem], bool] = lambda item: True,
     bootstrap: int = 1000,
     seed: int = 0,
-) -> dict[str, Score]:
+) -> Score:
     """Measure a system's outputs.
 
     Args:
         test_set: The test set.
         made: The system's outputs.
-        metrics: The metrics.
-        context: Source of the metric models.
+        metric: The metric.
+        context: Source of its model.
         keep: Selects the items.
         bootstrap: Resamples for the confidence intervals.
         seed: Seed of the bootstrap.
 
     Returns:
-        Metric -> its score. Items without an output are among the failed, with the reason.
+        The score. Items without an output are among the failed, with the reason.
 
     Raises:
         InputError: Outputs are missing, or a metric model is not available.
@@ -275,13 +275,10 @@ def score_set(
         for item in made.items
         if item.id in made.failed and keep(item)
     }
-    scores = {}
-    for metric in metrics:
-        score = measure(metric, samples, context, bootstrap=bootstrap, seed=seed)
-        scores[metric.name] = dataclasses.replace(
-            score, failed=(*without, *score.failed), reasons={**without, **score.reasons}
-        )
-    return scores
+    score = measure(metric, samples, context, bootstrap=bootstrap, seed=seed)
+    return dataclasses.replace(
+        score, failed=(*without, *score.failed), reasons={**without, **score.reasons}
+    )
 
 
 def real_time_factor(made: Made) -> float:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.metric import MetricContext
-from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
+from unison_audio.evaluation.models.aisfx import SoundEncoder
 from unison_audio.evaluation.models.asr import packaged_whisper
-from unison_audio.nano.event_classifier import EventClassifier, load_classifier
+from unison_audio.nano.event_classifier import EventClassifier, JointEncoder, load_classifier
 from unison_audio.text.minilm import MiniLmEncoder
 from unison_audio.text.states import TextSetup
 

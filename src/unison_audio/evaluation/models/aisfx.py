@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,14 +31,6 @@ FRAGMENT = 100
 """Frames that aiSFX was trained on: 2.3 s."""
 
 LEAST_FRAMES = 16
-
-
-class FeatureEncoder(Protocol):
-    """Describes recordings by vectors; `asr.FasterWhisper` is one too."""
-
-    def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
-        """Describes a waveform (samples,) by a vector (features,)."""
-        ...
 
 
 class SoundBlock(nn.Module):
@@ -113,21 +105,6 @@ class SoundEncoder:
         filters = filters / filters.sum(dim=1, keepdim=True).clamp_min(1e-9)
         spectrum = stft(waveform, self.n_fft, self.hop, padding="zeros")
         return ((1e4 * (filters @ spectrum.abs().square()) + 1).log10() / self.span).T
-
-
-class JointEncoder:
-    """Several encoders side by side.
-
-    Args:
-        encoders: Encoders; their vectors are joined in this order.
-    """
-
-    def __init__(self, encoders: Sequence[FeatureEncoder]) -> None:
-        self.encoders = tuple(encoders)
-
-    def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
-        """Describes a waveform (samples,) by all of them, (sum of their features,)."""
-        return torch.cat([encoder.features(waveform, sample_rate) for encoder in self.encoders])
 
 
 class AisfxTagger:

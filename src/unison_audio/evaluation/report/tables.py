@@ -17,7 +17,6 @@ from unison_audio.evaluation.report.layouts import (
     SOLE_TASKS,
     TASK_WORDS,
     Column,
-    PaperResult,
     TableLayout,
     as_in_paper,
     paper_results,
@@ -90,8 +89,8 @@ class Table:
     """Columns of figures."""
     lines: list[Line]
     """Rows, those of a sub-task together."""
-    notes: list[str]
-    """Sentences below it."""
+    remarks: tuple[str, ...] = ()
+    """Sentences below it, after those on metric models and failed items."""
 
     @property
     def name(self) -> str:
@@ -108,14 +107,14 @@ class Table:
         """Whether its rows belong to sub-tasks."""
         return any(line.block for line in self.lines)
 
+    @property
+    def notes(self) -> list[str]:
+        """The sentences below it."""
+        return [*_notes(self), *self.remarks]
 
-def write_notes(table: Table, remarks: Sequence[str]) -> list[str]:
-    """Write the sentences below a table.
 
-    Args:
-        table: Filled.
-        remarks: Further sentences, after those on metric models and failed items.
-    """
+def _notes(table: Table) -> list[str]:
+    """The sentences on a table's metric models and failed items."""
     notes = []
     models: dict[str, dict[str, None]] = {}
     for line in table.lines:
@@ -123,19 +122,13 @@ def write_notes(table: Table, remarks: Sequence[str]) -> list[str]:
             if line.origin == HERE and cell.model:
                 models.setdefault(column.metric, {}).setdefault(cell.model)
     if models:
-        here: dict[str, list[str]] = {}
-        for metric, who in models.items():
-            here.setdefault(" and ".join(who), []).append(shown(metric).name)
-        named = (f"{', '.join(metrics)}: {who}" for who, metrics in here.items())
-        notes.append(f"Metric models here: {'; '.join(named)}.")
+        named = _by_model((metric, " and ".join(who)) for metric, who in models.items())
+        notes.append(f"Metric models here: {named}.")
     if any(line.origin == PAPER for line in table.lines):
-        in_paper: dict[str, list[str]] = {}
-        for metric in dict.fromkeys(column.metric for column in table.columns):
-            if shown(metric).paper:
-                in_paper.setdefault(shown(metric).paper, []).append(shown(metric).name)
-        if in_paper:
-            named = (f"{', '.join(metrics)}: {who}" for who, metrics in in_paper.items())
-            notes.append(f"Metric models in the paper: {'; '.join(named)}.")
+        metrics = dict.fromkeys(column.metric for column in table.columns)
+        named = _by_model((name, shown(name).paper) for name in metrics if shown(name).paper)
+        if named:
+            notes.append(f"Metric models in the paper: {named}.")
     for metric, names in models.items():
         other = [model for model in names if not as_in_paper(metric, model)]
         if other and shown(metric).paper:
@@ -153,7 +146,15 @@ def write_notes(table: Table, remarks: Sequence[str]) -> list[str]:
                 f"Failed items of {line.system}{where}: "
                 f"{', '.join(line.failed[:NAMED_FAILURES])}{more}."
             )
-    return [*notes, *remarks]
+    return notes
+
+
+def _by_model(named: Iterable[tuple[str, str]]) -> str:
+    """(metric, model) pairs as text, the metrics of one model together."""
+    metrics: dict[str, list[str]] = {}
+    for metric, model in named:
+        metrics.setdefault(model, []).append(shown(metric).name)
+    return "; ".join(f"{', '.join(names)}: {model}" for model, names in metrics.items())
 
 
 REFERENCES = ("ground-truth", "through-codec", "copy-source")
@@ -276,22 +277,21 @@ def _fill(
     if not paper:
         columns = [column for column in columns if any(column in line.cells for line in lines)]
     facts = tuple(fact for fact in layout.facts if any(line.facts.get(fact) for line in lines))
-    table = Table(
+    return Table(
         number=layout.number,
         title=", ".join(filter(None, (layout.title, layout.benchmark if paper else ""))),
         facts=facts,
         columns=tuple(columns),
         lines=lines,
-        notes=[],
+        remarks=REMARKS.get(layout.number, ()) if paper else (),
     )
-    table.notes += write_notes(table, REMARKS.get(layout.number, ()) if paper else ())
-    return table
 
 
 def _paper_lines(layout: TableLayout, task: str, title: str) -> list[Line]:
     """The paper's rows of a table, in its order."""
     lines: dict[str, Line] = {}
     entries = [entry for entry in paper_results() if entry.table == layout.number]
+    facts = [entry for entry in entries if entry.metric in FACTS]
     places = {
         (column.metric, column.task or task, column.language, column.part): column
         for column in layout.columns
@@ -299,20 +299,16 @@ def _paper_lines(layout: TableLayout, task: str, title: str) -> list[Line]:
     for entry in entries:
         column = places.get((entry.metric, entry.task, entry.language, entry.part))
         if column is not None:
-            line = lines.setdefault(entry.system, _paper_line(entry, entries, title))
-            line.cells[column] = Cell(value=entry.number, printed=entry.value)
+            line = Line(
+                system=entry.system,
+                origin=PAPER,
+                block=title,
+                facts={fact.metric: fact.value for fact in facts if fact.system == entry.system},
+                ranked=entry.group not in (GROUND_TRUTH, LARGER),
+            )
+            cell = Cell(value=entry.number, printed=entry.value)
+            lines.setdefault(entry.system, line).cells[column] = cell
     return list(lines.values())
-
-
-def _paper_line(entry: PaperResult, entries: Sequence[PaperResult], title: str) -> Line:
-    about = [e for e in entries if e.system == entry.system]
-    return Line(
-        system=entry.system,
-        origin=PAPER,
-        block=title,
-        facts={e.metric: e.value for e in about if e.metric in FACTS},
-        ranked=entry.group not in (GROUND_TRUTH, LARGER),
-    )
 
 
 def _find(column: Column, task: str, rows: Sequence[_Row]) -> _Row | None:
@@ -424,13 +420,10 @@ def _further(rows: Sequence[_Row], used: set[tuple[int, str]]) -> Table | None:
         return None
     order = list(dict.fromkeys(line.block for line in lines))
     lines.sort(key=lambda line: order.index(line.block))
-    table = Table(
+    return Table(
         number=None,
         title="Further results",
         facts=(),
         columns=tuple(columns.values()),
         lines=lines,
-        notes=[],
     )
-    table.notes += write_notes(table, ())
-    return table
