@@ -237,16 +237,7 @@ def _velocity(field: VelocityField, z_t: Tensor, step: int, t: float, guidance: 
 
 
 class _LatentEdit(System):
-    """Edits the latents of sources, given descriptions of source and target.
-
-    Args:
-        unison: Backbone, codec and text encoder.
-        start: Time at which it begins, from 0, the source's latent itself, to 1.
-        steps: Of the whole schedule; None for the variant's, but at least `LEAST_STEPS`.
-        guidance_scale: For the target; None for the variant's for generation.
-        seed: Of the noise, together with an item's id.
-        settings: Further settings that make another system.
-    """
+    """Edits the latents of sources, given descriptions of source and target."""
 
     def __init__(
         self,

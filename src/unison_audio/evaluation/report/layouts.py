@@ -14,9 +14,7 @@ class Shown:
     """How a metric's figures are shown."""
 
     title: str
-    """The column's name."""
     better: Literal["higher", "lower"]
-    """Which direction is better."""
     digits: int
     """Digits after the point, as in the paper."""
     paper: str = ""
@@ -86,7 +84,6 @@ class Column:
     """A column of figures."""
 
     metric: str
-    """Metric name."""
     task: str | None = None
     """Task; None is the sub-task of the row."""
     language: str = ""
@@ -105,13 +102,10 @@ class TableLayout:
     """
 
     number: int
-    """In the paper."""
+    """Table number in the paper."""
     title: str
-    """What it is about."""
     sets: tuple[str, ...]
-    """Test sets of the table."""
     columns: tuple[Column, ...]
-    """Columns of figures."""
     benchmark: str = ""
     """The public test set of the paper's rows."""
     blocks: Mapping[str, str] = field(default_factory=lambda: {"": ""})

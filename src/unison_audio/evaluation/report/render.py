@@ -26,18 +26,13 @@ NOT_MEASURED = "not measurable"
 
 @dataclass(frozen=True, kw_only=True)
 class PlainTable:
-    """A table of texts."""
+    """A table of texts, with its anchor's name and with paragraphs above it."""
 
     name: str
-    """Its anchor."""
     heading: str
-    """Its heading."""
     columns: tuple[str, ...]
-    """Heads of the columns."""
     rows: tuple[tuple[str, ...], ...]
-    """The cells."""
     notes: tuple[str, ...] = ()
-    """Paragraphs above it."""
 
 
 def plain_markdown(table: PlainTable) -> str:

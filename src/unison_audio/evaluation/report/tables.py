@@ -39,9 +39,8 @@ class Cell:
     printed: str = ""
     """The figure as the paper prints it; "" for measured figures."""
     low: float = math.nan
-    """Lower end of the 95 % interval; NaN if there is none."""
+    """Lower end of the 95 % interval; NaN if there is none, and so `high`."""
     high: float = math.nan
-    """Upper end of the interval."""
     count: int | None = None
     """Number of items behind it; None in the paper's rows."""
     failed: tuple[str, ...] = ()
@@ -57,13 +56,11 @@ class Line:
     """A row of a table."""
 
     system: str
-    """Name of the system."""
     origin: str
     """`PAPER` or `HERE`."""
     block: str = ""
     """Title of its sub-task."""
     facts: dict[str, str] = field(default_factory=dict)
-    """Facts about the system."""
     cells: dict[Column, Cell] = field(default_factory=dict)
     """Figures by column; a column without a figure is missing."""
     ranked: bool = True
@@ -82,11 +79,9 @@ class Table:
     number: int | None
     """Table number in the paper; None for a table that the paper lacks."""
     title: str
-    """Title."""
     facts: tuple[str, ...]
     """Columns about the systems."""
     columns: tuple[Column, ...]
-    """Columns of figures."""
     lines: list[Line]
     """Rows, those of a sub-task together."""
     remarks: tuple[str, ...] = ()

@@ -350,16 +350,12 @@ def _timed(context: BuildContext) -> Iterator[RenderedItem]:
 
 @dataclass(frozen=True, kw_only=True)
 class SetKind:
-    """A kind of test set."""
+    """A kind of test set: how items are made, keys of its counts, recordings that it needs."""
 
     rendered: Callable[[BuildContext], Iterator[RenderedItem]]
-    """Makes its items."""
     counts: tuple[str, ...]
-    """Keys of its counts."""
     sounds: bool = False
-    """Whether it needs sounds."""
     voices: bool = False
-    """Whether it needs speech."""
 
 
 _sound, _speech = partial(SetKind, sounds=True), partial(SetKind, voices=True)

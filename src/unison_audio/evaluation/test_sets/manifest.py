@@ -30,14 +30,11 @@ Need = Literal[Role, "text", "caption", "events"]
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One event of a timeline."""
+    """One event of a timeline: the caption of its sound, start and end in seconds."""
 
     caption: str
-    """Caption of the sound."""
     start: float
-    """Seconds."""
     end: float
-    """Seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,20 +85,15 @@ class TestItem:
 
 @dataclass(frozen=True, kw_only=True)
 class TestSet:
-    """A test set on disk."""
+    """A test set on disk: its items in order, whose files have one sample rate in Hz."""
 
     __test__ = False  # pytest collects classes of this name otherwise
 
     name: str
-    """Which."""
     folder: Path
-    """Where it lies."""
     sample_rate: int
-    """Of its files, in Hz."""
     seed: int
-    """Seed of its draws."""
     items: tuple[TestItem, ...]
-    """Its rows, in order."""
 
     def path(self, item: TestItem, role: Role) -> Path | None:
         """Path of an item's file; None if it has none of that role."""
@@ -114,9 +106,7 @@ class EvaluationSample:
     """A sample for metrics: an output with its item and the item's files."""
 
     item: TestItem
-    """The item."""
     output: Path
-    """The output."""
     target: Path | None
     """The target recording, if there is one."""
     source: Path | None
@@ -134,7 +124,6 @@ class RenderedItem:
     """An item before it is written: its row without paths, and its sounds."""
 
     item: TestItem
-    """The row."""
     sounds: Mapping[Role, Tensor]
     """(samples,) of each file it has, within -1..1."""
 
@@ -146,11 +135,8 @@ class TestSetAbout:
     __test__ = False  # pytest collects classes of this name otherwise
 
     name: str
-    """The set's name."""
     sample_rate: int
-    """Sample rate of the sounds in Hz."""
     seed: int
-    """Seed that it is drawn with."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What else it depends on, such as counts; JSON values."""
     inputs: Mapping[str, str] = field(default_factory=dict)
