@@ -101,11 +101,6 @@ def describe_edit(item: TestItem) -> Described:
     return _DESCRIBED[item.task](item)
 
 
-def can_describe(item: TestItem) -> bool:
-    """Whether it is an edit of the sets "audio-editing" and "speech-editing"."""
-    return bool(item.source) and item.task in _DESCRIBED
-
-
 START = 0.7
 """Default time at which both begin. ZETA's own program begins half-way down AudioLDM 2's schedule,
 where noise and signal are mixed as they are here at t = 0.735."""
@@ -263,7 +258,7 @@ class _LatentEdit(System):
 
     def takes(self, item: TestItem) -> bool:
         """Whether it is an edit that can be described."""
-        return can_describe(item)
+        return bool(item.source) and item.task in _DESCRIBED
 
     @torch.no_grad()
     def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:

@@ -159,7 +159,6 @@ def generate_set(
     *,
     batch: int = 8,
     shard: tuple[int, int] = (0, 1),
-    on_progress: Callable[[int], None] | None = None,
 ) -> Made:
     """Make a system's outputs, except those that exist already.
 
@@ -171,7 +170,6 @@ def generate_set(
         out: Folder of all outputs.
         batch: Maximum batch size.
         shard: (i, n) runs every n-th batch only, from the i-th on.
-        on_progress: Called after each batch with the number of items done.
 
     Returns:
         The progress of all shards together.
@@ -185,8 +183,6 @@ def generate_set(
     for subset in batches(items, batch)[first::step]:
         if not all(output_path(folder, item).is_file() for item in subset):
             _answer(system, test_set, subset, folder)
-        if on_progress is not None:
-            on_progress(len(subset))
     return look_up(folder, test_set)
 
 
@@ -222,21 +218,6 @@ def look_up(folder: Path, test_set: TestSet) -> Made:
     return Made(folder=folder, items=items, failed=failed)
 
 
-def samples_of(test_set: TestSet, made: Made) -> list[EvaluationSample]:
-    """The samples that metrics measure: every item with an output."""
-    return [
-        EvaluationSample(
-            item=item,
-            output=output_path(made.folder, item),
-            target=test_set.path(item, "target"),
-            source=test_set.path(item, "source"),
-            reference=test_set.path(item, "reference"),
-        )
-        for item in made.items
-        if item.id not in made.failed
-    ]
-
-
 def score_set(
     test_set: TestSet,
     made: Made,
@@ -269,7 +250,17 @@ def score_set(
             f"{made.missing} of {len(made.items)} outputs are still to be made in {made.folder}; "
             "run the generation again."
         )
-    samples = [sample for sample in samples_of(test_set, made) if keep(sample.item)]
+    samples = [
+        EvaluationSample(
+            item=item,
+            output=output_path(made.folder, item),
+            target=test_set.path(item, "target"),
+            source=test_set.path(item, "source"),
+            reference=test_set.path(item, "reference"),
+        )
+        for item in made.items
+        if item.id not in made.failed and keep(item)
+    ]
     without = {
         item.id: made.failed[item.id]
         for item in made.items

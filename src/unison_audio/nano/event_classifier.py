@@ -96,7 +96,7 @@ WEIGHTS_FILE = "classifier.safetensors"
 
 
 class FeatureEncoder(Protocol):
-    """Describes recordings by vectors; `aisfx.SoundEncoder` and `asr.FasterWhisper` do."""
+    """Describes recordings by vectors; `aisfx.SoundEncoder` and `PackagedWhisper` do."""
 
     def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
         """Describes a waveform (samples,) by a vector (features,)."""

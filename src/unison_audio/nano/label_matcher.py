@@ -11,8 +11,8 @@ from torch import Tensor
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.metric import MetricContext
 from unison_audio.evaluation.models.aisfx import SoundEncoder
-from unison_audio.evaluation.models.asr import packaged_whisper
 from unison_audio.nano.event_classifier import EventClassifier, JointEncoder, load_classifier
+from unison_audio.nano.packaged_whisper import PackagedWhisper
 from unison_audio.text.minilm import MiniLmEncoder
 from unison_audio.text.states import TextSetup
 
@@ -66,7 +66,7 @@ def event_encoder() -> JointEncoder:
     Raises:
         InputError: If a package is missing.
     """
-    return JointEncoder([SoundEncoder(), packaged_whisper()])
+    return JointEncoder([SoundEncoder(), PackagedWhisper()])
 
 
 def event_classifier(context: MetricContext) -> EventClassifier:

@@ -14,8 +14,9 @@ from torch import Tensor
 from unison_audio.audio import normalize_rms, trim_silence
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.text import spaced
-from unison_audio.evaluation.models.asr import SAMPLE_RATE, Asr, is_silent, packaged_whisper
+from unison_audio.evaluation.models.asr import SAMPLE_RATE, Asr, is_silent
 from unison_audio.evaluation.models.weights import missing_package, package_folder
+from unison_audio.nano.packaged_whisper import PackagedWhisper
 from unison_audio.nano.vocabulary import VOCABULARY, IsSentence
 
 MARGIN_SECONDS = 0.25
@@ -66,7 +67,7 @@ class SentenceAsr(Asr):
     model = identity = "Whisper tiny.en"
 
     def __init__(self) -> None:
-        self.whisper = packaged_whisper()
+        self.whisper = PackagedWhisper()
 
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
         """Transcribes waveforms (samples,) at `SAMPLE_RATE`; numbers as words."""
