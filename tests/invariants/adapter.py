@@ -464,7 +464,7 @@ def codec_segments() -> np.ndarray:
     import torch
 
     from unison_audio.data.whole_corpus import read_corpus
-    from unison_audio.nano.codec_training import draw_segments
+    from unison_audio.nano.codec_segments import draw_segments
 
     clips = read_corpus(_corpus(), RATE, split="train")
     kinds = [
@@ -514,7 +514,9 @@ def losses(command: str) -> list[dict[str, Any]]:
     _command(words)
     lines = [json.loads(line) for line in logs.read_text("utf-8").splitlines()]
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
-    kept = ("task", "loss", "norm", "mel", "stft", "kl", "anchor")
+    kept: tuple[str, ...] = ("task", "loss", "norm")
+    if command.startswith("nano-codec"):
+        kept = ("mel", "stft", "kl", "anchor")
     return [{name: line[name] for name in kept if name in line} for line in lines]
 
 
