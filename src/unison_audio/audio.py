@@ -9,6 +9,7 @@ import io
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -252,6 +253,8 @@ class Audio:
     """Seed of the noise."""
     warnings: tuple[str, ...] = ()
     """Warnings about the request, such as a word outside the variant's domain."""
+    bit_depth: int = 16
+    """Bit depth of the source of an edit, which `save` keeps where the format has it."""
     origin: Origin | None = None
     """Where the sound comes from, as its marks state it; None for sound that is not generated."""
 
@@ -273,8 +276,11 @@ class Audio:
         Raises:
             InputError: The name or an option does not fit, or the file cannot be written.
         """
-        options_of_file = merge_output(output, options)
-        save(path, self.waveform, self.sample_rate, options_of_file, origin=self.origin)
+        chosen = merge_output(output, options).of_file(Path(path))
+        depths = [depth for depth in chosen.info.bit_depths if depth <= self.bit_depth]
+        if depths and chosen.bit_depth is None:
+            chosen = merge_output(chosen, {"bit_depth": max(depths)})
+        save(path, self.waveform, self.sample_rate, chosen, origin=self.origin)
 
     def _repr_html_(self) -> str:
         file = io.BytesIO()

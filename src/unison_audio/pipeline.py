@@ -19,6 +19,7 @@ from unison_audio.inputs import (
     Request,
     ShortenedWarning,
     Sound,
+    SourceFormWarning,
     prepare,
 )
 from unison_audio.longform.long_speech import pieces, plan_speech, speak
@@ -348,6 +349,8 @@ class Unison(PretrainedModels):
         found: list[UserWarning] = []
         if request.shortened:
             found.append(ShortenedWarning(request.shortened))
+        if request.reduced:
+            found.append(SourceFormWarning(request.reduced))
         if request.outside:
             sounds = request.outside.sounds
             nearest = {sound: self._known_sounds.find(encoder, sound) for sound in sounds}
