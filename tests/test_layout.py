@@ -14,7 +14,18 @@ import unison_audio
 SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
-    {"files", "device", "hub", "hub_files", "audio", "audio_files", "spectrogram", "preserve"},
+    {"values", "json_files"},
+    {
+        "files",
+        "locks",
+        "device",
+        "hub",
+        "hub_files",
+        "audio",
+        "audio_files",
+        "spectrogram",
+        "preserve",
+    },
     {"model", "codecs", "text", "tasks", "data"},
     {"domain", "variants"},
     {"checkpoint", "checkpoint_files", "model_card"},
@@ -24,6 +35,7 @@ ORDER = (
     {"training", "nano", "evaluation"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 )
 """Each folder or file may import from its own set and from the sets before it."""
 RANKS = {part: rank for rank, parts in enumerate(ORDER) for part in parts}

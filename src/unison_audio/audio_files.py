@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unison_audio.errors import InputError
+from unison_audio.values import require_path
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
@@ -64,7 +65,7 @@ def stated_frames(file: "SoundFile", name: str) -> int:
 
 def require_file(path: str | os.PathLike[str]) -> str:
     """Refuse a path that is no file, an empty file, or a WAV shorter than its header says."""
-    file = Path(path)
+    file = require_path(path, "The recording")
     if not file.exists():
         raise InputError(f"There is no file {file}; check the path.")
     if not file.is_file():

@@ -13,6 +13,7 @@ from typing import Any
 from unison_audio.domain import read_domain
 from unison_audio.errors import InputError
 from unison_audio.model.config import BackboneConfig
+from unison_audio.values import require_path
 from unison_audio.variants import VARIANTS, Variant
 
 CONFIG_FILE = "config.json"
@@ -75,7 +76,7 @@ def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
     A variant's name means the weights that came with the package; where none did, a folder of that
     name.
     """
-    name = os.fspath(name_or_path)
+    name = str(require_path(name_or_path, "The checkpoint"))
     if name not in VARIANTS:
         return resolve(name, also=CODEC_FILES)
     folder = Path(str(resources.files("unison_audio"))) / "weights" / name

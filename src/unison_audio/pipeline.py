@@ -4,11 +4,12 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from unison_audio.checks import domain_message, require_domain
 from unison_audio.codecs import table as codecs
 from unison_audio.codecs.nano import NanoCodec
 from unison_audio.codecs.table import AudioCodec
+from unison_audio.device import own_settings
 from unison_audio.errors import InputError
 from unison_audio.inputs import (
     FADE_IN_SECONDS,
@@ -52,6 +54,7 @@ from unison_audio.tasks.conditioning import Condition, condition
 from unison_audio.tasks.table import REFERENCE, TASKS, Task, TaskBatch
 from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
+from unison_audio.values import require_path
 from unison_audio.variants import Variant
 
 MAX_BATCH = 16
@@ -113,7 +116,14 @@ class Unison:
         """The variant's text encoder."""
         return self._text_encoder.get()
 
+    def __reduce__(self) -> Any:
+        raise InputError(
+            "A Unison cannot be pickled or copied, since it holds loaded models; open one in each "
+            "process with Unison.from_pretrained, and start the processes by spawn."
+        )
+
     @classmethod
+    @own_settings()
     def from_pretrained(
         cls,
         name_or_path: str | os.PathLike[str] | OpenCheckpoint = "nano",
@@ -147,8 +157,8 @@ class Unison:
             device=device,
             dtype=dtype,
             low_memory=low_memory,
-            codec_files=None if codec_files is None else Path(codec_files),
-            text_files=None if text_files is None else Path(text_files),
+            codec_files=None if codec_files is None else require_path(codec_files, "codec_files"),
+            text_files=None if text_files is None else require_path(text_files, "text_files"),
             compiled=compiled,
         )
         parts = open_models(name_or_path, how)
@@ -233,6 +243,7 @@ class Unison:
         **options: Any,
     ) -> list[Audio]: ...
 
+    @own_settings()
     def generate(
         self,
         instruction: str | list[str],
@@ -418,6 +429,7 @@ class Unison:
         )
         return pieces(speak(self, speech, **options), speech)
 
+    @own_settings()
     def check(self, instruction: str, **inputs: Any) -> None:
         """Refuse all that `generate` would refuse, without sampling.
 
@@ -428,9 +440,13 @@ class Unison:
         Raises:
             InputError: If an input cannot be used, or does not fit the instruction.
         """
+        known = [field.name for field in fields(ItemInputs)]
+        if unknown := [name for name in inputs if name not in known]:
+            raise InputError(f"Unknown: {', '.join(unknown)}; the inputs are {', '.join(known)}.")
         with self._codec.use() as codec:
             prepare(self.variant, codec, instruction, ItemInputs(**inputs))
 
+    @own_settings()
     @torch.no_grad()
     def run(
         self,
@@ -628,6 +644,8 @@ def _items(instruction: Any, **inputs: Any) -> list[tuple[Any, ItemInputs]]:
     instructions = [instruction] if single else instruction
     items: list[dict[str, Any]] = [{} for _ in instructions]
     for name, value in inputs.items():
+        if name in ("seed", "duration") and not single:
+            value = _as_list(value)
         if not isinstance(value, list):
             value = [value] * len(items)
         elif single or len(value) != len(items):
@@ -638,6 +656,13 @@ def _items(instruction: Any, **inputs: Any) -> list[tuple[Any, ItemInputs]]:
         for item, own in zip(items, value, strict=True):
             item[name] = own
     return [(text, ItemInputs(**item)) for text, item in zip(instructions, items, strict=True)]
+
+
+def _as_list(value: Any) -> Any:
+    """A row of numbers of any kind as a list; anything else as it is."""
+    if isinstance(value, Tensor | np.ndarray) and value.ndim == 1:
+        return value.tolist()
+    return list(value) if isinstance(value, tuple | range) else value
 
 
 def _plan_batches(requests: Sequence[Request], sampling: ResolvedSampling) -> list[_Batch]:

@@ -3,7 +3,6 @@
 A mistake that the user can correct ends with one sentence on stderr and exit code 2.
 """
 
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,15 +13,24 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from unison_audio.cli.any_length import STDOUT, LengthFlags, plan_any_length
+from unison_audio.cli.arguments import convert, message_of
 from unison_audio.cli.corpora import data
+from unison_audio.cli.endings import (
+    BAD_INPUT,
+    BROKEN_PIPE,
+    INTERRUPTED,
+    TERMINATED,
+    TerminatedError,
+    describe,
+    say,
+    silence_stdout,
+    terminated_as_error,
+)
 from unison_audio.cli.evaluate import evaluate
 from unison_audio.cli.jobs import KEYS
 from unison_audio.cli.options import InputFlags, MachineFlags, SamplingFlags, rename_flags
 from unison_audio.cli.train import finetune, plan, train
 from unison_audio.errors import InputError
-
-BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
-"""Exit codes."""
 
 
 def _version() -> str:
@@ -35,6 +43,7 @@ app = App(
     name="unison-audio",
     help="Generate and edit speech and sound from plain instructions.",
     version=_version,
+    default_parameter=Parameter(converter=convert),
 )
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
@@ -306,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), terminated_as_error():
             warnings.showwarning = _show_warning
             result = app(
                 rename_flags(sys.argv[1:] if arguments is None else arguments),
@@ -318,28 +327,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except (InputError, CycloptsError) as error:
-        message = " ".join(str(error).split())
-        print(f"unison-audio: {message}", file=sys.stderr)
+    except InputError as error:
+        say(str(error))
         return BAD_INPUT
-    except KeyboardInterrupt:
+    except CycloptsError as error:
+        say(message_of(error))
+        return BAD_INPUT
+    except KeyboardInterrupt as error:
+        if str(error):  # a training run that has saved
+            say(str(error))
         return INTERRUPTED
+    except TerminatedError:
+        say("Stopped by SIGTERM; what was finished is kept, and the same command resumes.")
+        return TERMINATED
     except BrokenPipeError:
-        # The reader, such as `head` or a player, has closed the pipe. Python would flush stdout
-        # once more at exit and print a traceback, so stdout becomes /dev/null. The exit code is
-        # that of a program that SIGPIPE ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader, such as `head` or a player, has closed the pipe. The exit code is that of a
+        # program that SIGPIPE ends.
+        silence_stdout()
         return BROKEN_PIPE
-    except OSError as error:  # a full disk, a closed folder, a name that is too long
-        where = f" at {error.filename}" if error.filename else ""
-        reason = error.strerror or type(error).__name__
-        print(f"unison-audio: {reason}{where}; mend that and try again.", file=sys.stderr)
+    except (OSError, UnicodeError, MemoryError) as error:  # such as a full disk
+        say(describe(error))
+        silence_stdout()  # it may be what is full
         return BAD_INPUT
 
 
 def _show_warning(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
     """Print a warning as one line, without its place in the source."""
-    print(f"unison-audio: note: {message}", file=sys.stderr)
+    say(f"note: {message}")
 
 
 for commands in (train, data, evaluate, finetune, plan):

@@ -48,23 +48,13 @@ class MachineFlags:
         Raises:
             InputError: If there is no such checkpoint or device, or the model does not fit.
         """
-        import torch
-
-        from unison_audio.errors import InputError
+        from unison_audio.device import require_device, require_dtype
         from unison_audio.pipeline import Unison
 
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"The device {self.device!r} cannot be used ({reason}); use cpu, or install the "
-                "torch build of your device."
-            ) from error
         return Unison.from_pretrained(
             name_or_path,
-            self.device,
-            dtype=None if self.dtype is None else getattr(torch, self.dtype),
+            require_device(self.device),
+            dtype=require_dtype(self.dtype),
             low_memory=self.low_memory,
             codec_files=self.codec_files,
             text_files=self.text_files,

@@ -16,8 +16,8 @@ from torch import Tensor
 from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
-from unison_audio.inputs import PEAK, REFERENCE_SECONDS, Sound, read_sound
-from unison_audio.longform.edit_windows import check_seed, derive_seed
+from unison_audio.inputs import MAX_REFERENCE_SECONDS, PEAK, REFERENCE_SECONDS, Sound, read_sound
+from unison_audio.longform.edit_windows import derive_seed
 from unison_audio.longform.text_windows import (
     LENGTH_MARGIN,
     SpeechPace,
@@ -28,6 +28,7 @@ from unison_audio.longform.text_windows import (
     split_instruction,
 )
 from unison_audio.spectrogram import log_mel
+from unison_audio.values import check_seed
 from unison_audio.variants import Variant
 
 WINDOWS_AT_ONCE = 8
@@ -170,11 +171,13 @@ def plan_speech(
             f"The instruction {instruction!r} needs the words of the reference; give them as the "
             "reference text."
         )
-    check_seed(seed)
+    seed = check_seed(seed)
     rate = variant.sample_rate
     voice = None
     if reference is not None:
-        voice = audio.trim_silence(read_sound(reference, "reference", rate), rate)
+        voice = audio.trim_silence(
+            read_sound(reference, "reference", rate, MAX_REFERENCE_SECONDS), rate
+        )
     speech = LongSpeech(
         template=template,
         text=said,

@@ -18,7 +18,7 @@ from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
 from unison_audio.longform.edit_changes import Editor, RegionEdit, half_join, window_changes
-from unison_audio.longform.edit_windows import check_seed, plan_windows
+from unison_audio.longform.edit_windows import plan_windows
 from unison_audio.longform.native_audio import (
     NativeAudio,
     Samples,
@@ -31,6 +31,7 @@ from unison_audio.longform.native_audio import (
 from unison_audio.longform.times import Region, check_regions
 from unison_audio.tasks.instructions import parse_instruction, with_tags
 from unison_audio.tasks.table import TASKS
+from unison_audio.values import check_seed
 from unison_audio.variants import Variant
 
 Source = str | os.PathLike[str] | Audio | tuple[Any, int]
@@ -77,7 +78,7 @@ def plan_edit(
             f"The instruction {instruction!r} ({row.name}) takes nothing away that could be "
             "extracted; write [Edit][Audio] Remove ... or [Edit][Speech] Remove the speech."
         )
-    check_seed(seed)
+    seed = check_seed(seed)
     recording = open_recording(source)
     rate, frames = recording.sample_rate, recording.frames
     if regions is None:
