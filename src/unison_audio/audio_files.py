@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MAX_HOURS = 100
 """Longest recording that is read."""
 
+MAX_RATE = 1_000_000
+"""Highest sample rate of a recording in memory."""
+
 FORMATS: dict[str, tuple[str, str]] = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),

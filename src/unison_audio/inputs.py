@@ -32,9 +32,6 @@ from unison_audio.variants import Variant
 MAX_PEAK = 1e6
 """Largest sample of a user's recording: 16-bit values in place of +-1 are still read."""
 
-MAX_RATE = 1_000_000
-"""Highest sample rate of a user's recording."""
-
 MAX_REFERENCE_SECONDS = 600.0
 """Longest recording of a voice that is decoded, though only its beginning is used."""
 
@@ -308,10 +305,10 @@ def _from_memory(given: object, name: str, sample_rate: int) -> Tensor:
             "(waveform, sample_rate)."
         )
     values, rate = given[0], as_whole(given[1])
-    if rate is None or not 0 < rate <= MAX_RATE:
+    if rate is None or not 0 < rate <= audio_files.MAX_RATE:
         raise InputError(
             f"{name} has the sample rate {shown(given[1])}; give samples per second, above 0 and "
-            f"at most {MAX_RATE}."
+            f"at most {audio_files.MAX_RATE:,}."
         )
     if not isinstance(values, Tensor | np.ndarray):
         raise InputError(f"{name}'s waveform is a {type(values).__name__}; give a tensor or array.")

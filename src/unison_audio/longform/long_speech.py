@@ -28,7 +28,7 @@ from unison_audio.longform.text_windows import (
     split_instruction,
 )
 from unison_audio.spectrogram import log_mel
-from unison_audio.values import check_seed
+from unison_audio.values import check_seed, require_text
 from unison_audio.variants import Variant
 
 WINDOWS_AT_ONCE = 8
@@ -156,6 +156,10 @@ def plan_speech(
     Raises:
         InputError: If something does not fit; the message says what does.
     """
+    require_text(instruction, "The instruction")
+    for given, name in ((text, "The text"), (reference_text, "The reference text")):
+        if given is not None:
+            require_text(given, name)
     template, words = split_instruction(instruction)
     if text is not None and words:
         raise InputError(

@@ -31,7 +31,7 @@ from unison_audio.longform.native_audio import (
 from unison_audio.longform.times import Region, check_regions
 from unison_audio.tasks.instructions import parse_instruction, with_tags
 from unison_audio.tasks.table import TASKS
-from unison_audio.values import check_seed
+from unison_audio.values import check_seed, require_text
 from unison_audio.variants import Variant
 
 Source = str | os.PathLike[str] | Audio | tuple[Any, int]
@@ -70,6 +70,7 @@ def plan_edit(
     Raises:
         InputError: If something does not fit; the message says what does.
     """
+    require_text(instruction, "The instruction")
     row = TASKS[parse_instruction(instruction, True, False, task)]
     if task is not None:
         instruction = with_tags(instruction, task)
@@ -83,7 +84,7 @@ def plan_edit(
     rate, frames = recording.sample_rate, recording.frames
     if regions is None:
         spans = [(0, frames)]
-    elif not regions:
+    elif isinstance(regions, list | tuple) and not regions:
         raise InputError("No region is given; name at least one, such as 3.2-7.5.")
     else:
         checked = check_regions(regions, recording.seconds)
