@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from unison_audio.errors import InputError
-from unison_audio.json_files import parse_json
+from unison_audio.json_files import parse_json, read_bounded
 from unison_audio.values import MOST_NAME_BYTES, require_path
 
 MOST_TEXT_BYTES = 1 << 30
@@ -156,7 +156,7 @@ def read_text(path: Path, what: str, *, most: int = MOST_TEXT_BYTES) -> str:
     path = require_path(path, "The file")
     try:
         with path.open("rb") as file:
-            data = file.read(most + 1)
+            data = read_bounded(file, most)
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}; check the path.") from error
     except OSError as error:

@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from unison_audio.errors import InputError
 
 MOST_BYTES = 64 << 20
 """Largest JSON file that is read whole. An index of 100,000 shards has 20 MB."""
+
+_BLOCK = 1 << 20
 
 
 def read_json(path: Path, cure: str, *, most: int = MOST_BYTES) -> Any:
@@ -24,7 +26,7 @@ def read_json(path: Path, cure: str, *, most: int = MOST_BYTES) -> Any:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(most + 1)
+            data = read_bounded(file, most)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -33,6 +35,21 @@ def read_json(path: Path, cure: str, *, most: int = MOST_BYTES) -> Any:
     if len(data) > most:
         raise InputError(f"{path} holds more than {most:,} bytes, and is no such file; {cure}.")
     return parse_json(data, str(path), cure)
+
+
+def read_bounded(file: IO[bytes], most: int) -> bytes:
+    """Read at most so many bytes and one more, which tells that there is more.
+
+    Args:
+        file: An open file or stream.
+        most: Number of bytes that are expected at most.
+    """
+    # read(most + 1) would allocate that much before it knows how much there is.
+    blocks, left = [], most + 1
+    while left > 0 and (block := file.read(min(_BLOCK, left))):
+        blocks.append(block)
+        left -= len(block)
+    return b"".join(blocks)
 
 
 def parse_json(data: bytes | str, name: str, cure: str) -> Any:

@@ -14,11 +14,7 @@ from unison_audio.model.guidance import Guidance
 from unison_audio.model.solvers import require_solver
 from unison_audio.tasks.table import GENERATING_GROUPS, GROUPS, Group, Task
 from unison_audio.values import as_real, as_whole, shown
-from unison_audio.variants import Variant
-
-MAX_STEPS = 1000
-
-MAX_CANDIDATES = 64
+from unison_audio.variants import MAX_CANDIDATES, MAX_STEPS, Variant
 
 MAX_WORK = 8000
 """Most steps of all candidates of one sound: 500 steps of 16, or 125 of 64."""
@@ -164,6 +160,8 @@ def merge_options(base: SamplingParams | None, options: Mapping[str, Any]) -> Sa
         raise InputError(
             f"Unknown sampling option {', '.join(unknown)}; the options are {', '.join(OPTIONS)}."
         )
+    if not isinstance(base, SamplingParams | None):
+        raise InputError(f"sampling is {shown(base)}; give a SamplingParams, or options by name.")
     return replace(base or SamplingParams(), **values)
 
 

@@ -21,7 +21,7 @@ from unison_audio.audio_files import (
     unreadable,
 )
 from unison_audio.errors import InputError
-from unison_audio.values import as_whole, shown
+from unison_audio.values import as_whole, require_path, shown
 
 Samples = NDArray[np.generic]
 """(samples, channels) in the recording's own number type."""
@@ -223,7 +223,7 @@ def write_recording(
     Raises:
         InputError: The format cannot hold it, or the file cannot be written.
     """
-    target = Path(path).resolve()
+    target = require_path(path, "The output").resolve()
     container, coding = FORMATS.get(target.suffix.lower(), ("", ""))
     if target.suffix.lower() not in (".ogg", ".mp3"):
         check_exact(target, like.coding)

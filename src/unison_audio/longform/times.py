@@ -1,6 +1,7 @@
 """Times and regions as people write them: `1.5 s`, `1:05`, `3.2-7.5`."""
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 
