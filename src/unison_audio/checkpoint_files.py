@@ -1,6 +1,7 @@
 """Where a checkpoint is, and what its config.json says; torch is not needed for it."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import typing
@@ -12,6 +13,7 @@ from typing import Any
 
 from unison_audio.domain import read_domain
 from unison_audio.errors import InputError
+from unison_audio.files import file_hash
 from unison_audio.json_files import read_json
 from unison_audio.model.config import BackboneConfig
 from unison_audio.values import as_real, as_whole, require_path, shown
@@ -130,6 +132,24 @@ def resolve(source: str | os.PathLike[str], also: Iterable[str] = ()) -> Path:
             f"There is no folder {name!r}, and the hub does not give a repository of that name "
             f"({reason}); check the name, the connection and, if it is private, your login."
         ) from error
+
+
+def content_hash(folder: Path) -> str:
+    """SHA-256 of a checkpoint's files, which decide how its results sound.
+
+    Raises:
+        InputError: If one cannot be read.
+    """
+    found = []
+    for name in (CONFIG_FILE, WEIGHTS_FILE, *CODEC_FILES):
+        file = folder / name
+        try:
+            found.append(f"{name} {file_hash(file) if file.exists() else ''}")
+        except OSError as error:
+            raise InputError(
+                f"{file} cannot be read ({error.strerror}); check the checkpoint."
+            ) from error
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()
 
 
 def read_config(path: Path) -> Variant:

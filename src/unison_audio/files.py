@@ -1,8 +1,10 @@
 """Reading and writing of files: folders, names of outputs, atomic writes, JSONL."""
 
+import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,6 +100,41 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def _part(path: Path) -> Path:
     """Where a file is written before it is moved to its place."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    # Size, time and inode notice a changed file at no cost; hashing every target for every metric
+    # would take longer than some metrics.
+    seen = path.stat()
+    return _file_hash(str(path.resolve()), seen.st_size, seen.st_mtime_ns, seen.st_ino)
+
+
+def listing_hash(folder: Path) -> str:
+    """SHA-256 of the names, sizes and times of a folder's files: its content, without reading it.
+
+    Raises:
+        InputError: If it cannot be listed.
+    """
+    try:
+        seen = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be read ({error.strerror}); check the path."
+        ) from error
+    text = "".join(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n" for name, stat in seen)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@lru_cache(maxsize=1 << 16)
+def _file_hash(path: str, size: int, modified: int, inode: int) -> str:
+    """Hashes a file once until it changes: a target serves many metrics."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 T = TypeVar("T")

@@ -42,6 +42,9 @@ from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
 
+LONG_TEXT = 120
+"""Characters from which an instruction may have too many tokens, beside the longest prompt."""
+
 
 class Unison(PretrainedModels):
     """A variant with its weights, which generates and edits sound from instructions.
@@ -291,7 +294,9 @@ class Unison(PretrainedModels):
         if unknown := [name for name in inputs if name not in known]:
             raise InputError(f"Unknown: {', '.join(unknown)}; the inputs are {', '.join(known)}.")
         with self._codec.use() as codec:
-            prepare(self.variant, codec, instruction, ItemInputs(**inputs))
+            request = prepare(self.variant, codec, instruction, ItemInputs(**inputs))
+        if len(request.instruction) > LONG_TEXT:  # the encoder counts tokens
+            self._encode_text([request.instruction])
 
     @own_settings()
     @torch.no_grad()

@@ -94,7 +94,11 @@ def generate(
     if run is not None:
         unison = (machine or MachineFlags()).open(opened)
         with progress() as show:
-            run(unison, {"sampling": sampling}, partial(show, "Sampling"))
+            task = run(unison, {"sampling": sampling}, partial(show, "Sampling"))
+        if output != STDOUT:
+            from unison_audio.audio_files import seconds
+
+            print(f"{output}: {task}, {seconds(output):.2f} s, seed {inputs.seed}")
         return
     check_files(opened.variant, instruction, inputs, strict=strict)
     unison = (machine or MachineFlags()).open(opened)
@@ -103,6 +107,7 @@ def generate(
             instruction, **vars(inputs), sampling=sampling, on_step=partial(show, "Sampling")
         )
     sound.save(output)
+    print(f"{output}: {sound.task}, {sound.seconds:.2f} s, seed {inputs.seed}")
 
 
 def batch(
@@ -111,6 +116,7 @@ def batch(
     *,
     output: Output,
     variant: Weights = "nano",
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
     machine: MachineFlags | None = None,
 ) -> int:
     """Run many jobs from a file.
@@ -119,25 +125,42 @@ def batch(
         jobs: The file, JOBS.jsonl.
         output: The folder to write to; results.jsonl in it lists the results.
         variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
+        overwrite: Replace files under the outputs' names that this batch did not write.
         machine: Where to compute; each option has its own flag.
     """
-    from unison_audio.checkpoint_files import open_checkpoint
-    from unison_audio.cli.jobs import check_outputs, check_recordings, read_jobs, run_jobs
+    from unison_audio.checkpoint_files import content_hash, open_checkpoint
+    from unison_audio.cli.job_results import RESULTS, ResultLog
+    from unison_audio.cli.jobs import (
+        BatchRun,
+        check_outputs,
+        check_recordings,
+        check_results,
+        read_jobs,
+        run_jobs,
+    )
     from unison_audio.cli.progress import progress
     from unison_audio.files import make_folder
+    from unison_audio.locks import only_writer
 
-    if not jobs.is_file():
-        raise InputError(f"There is no file {jobs}; check the path.")
+    machine = machine or MachineFlags()
     opened = open_checkpoint(variant)
     checked = read_jobs(jobs, opened.variant)
     check_outputs(jobs, checked, output)
-    unison = (machine or MachineFlags()).open(opened)
+    run = BatchRun(
+        variant=variant, weights=content_hash(opened.folder), settings=machine.identity()
+    )
+    check_results(jobs, checked, ResultLog(output), run, overwrite=overwrite)
+    unison = machine.open(opened)
     check_recordings(jobs, checked, unison)
     make_folder(output)
-    with progress() as show:
-        failed = run_jobs(unison, checked, output, variant, partial(show, "Jobs"))
+    with only_writer(output, "batch"):
+        # Read again: another batch may have ended since, and this one holds the folder only now.
+        log = ResultLog(output)
+        check_results(jobs, checked, log, run, overwrite=overwrite)
+        with progress() as show:
+            failed = run_jobs(unison, checked, log, run, partial(show, "Jobs"))
     if failed:
-        raise InputError(f"{failed} of {len(checked)} jobs failed; see {output / 'results.jsonl'}.")
+        raise InputError(f"{failed} of {len(checked)} jobs failed; see {output / RESULTS}.")
     return 0
 
 
@@ -146,8 +169,9 @@ app.command(
     help=f"""Run many jobs from a file with one JSON object per line.
 
 Keys: {", ".join(KEYS)}.
-Only the instruction is required. Paths are relative to the jobs file. All lines are checked before
-the first job runs. Rerun the same command to resume: complete jobs are skipped.""",
+Only the instruction is required. Paths of inputs are relative to the jobs file, those of outputs to
+the folder given by -o. All lines are checked before the first job runs. Rerun the same command to
+resume: jobs whose inputs, weights and settings have not changed are skipped.""",
 )
 
 

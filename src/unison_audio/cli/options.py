@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from unison_audio.checks import FileInputs
+from unison_audio.files import listing_hash
 from unison_audio.sampling_params import RENAMED, SamplingParams, warn_renamed
 
 if TYPE_CHECKING:
@@ -41,6 +42,14 @@ class MachineFlags:
     """Folder of the language model; by default it is downloaded."""
     compile: bool = False
     """Compile the backbone's blocks first, which pays off for many sounds."""
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that change the sound: computing type, codec, language model."""
+        folders = {"codec_files": self.codec_files, "text_files": self.text_files}
+        return {
+            "dtype": self.dtype,
+            **{name: folder and listing_hash(folder) for name, folder in folders.items()},
+        }
 
     def open(self, name_or_path: "str | OpenCheckpoint") -> "Unison":
         """Load a model.
