@@ -77,7 +77,13 @@ def save(
     directory = make_folder(require_path(directory, "The checkpoint's folder"))
     with tempfile.TemporaryDirectory(dir=directory, prefix=".incomplete-") as temporary:
         files = [Path(temporary, WEIGHTS_FILE), Path(temporary, CONFIG_FILE)]
-        save_file(weights, files[0], metadata=file_metadata(variant))
+        try:
+            save_file(weights, files[0], metadata=file_metadata(variant))
+        except SafetensorError as error:  # it hides the system's error, such as a full disk
+            raise InputError(
+                f"The weights cannot be written to {directory} ({error}); make room, or choose "
+                "another folder."
+            ) from error
         files[1].write_text(config_text(variant), "utf-8")
         # safetensors lets only the owner read its file; the config's mode follows the umask.
         files[0].chmod(files[1].stat().st_mode)

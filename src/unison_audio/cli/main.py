@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from signal import SIGTERM
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -30,7 +31,7 @@ from unison_audio.cli.evaluate import evaluate
 from unison_audio.cli.jobs import KEYS
 from unison_audio.cli.options import InputFlags, MachineFlags, SamplingFlags, rename_flags
 from unison_audio.cli.train import finetune, plan, train
-from unison_audio.errors import InputError
+from unison_audio.errors import InputError, StoppedError
 
 
 def _version() -> str:
@@ -357,9 +358,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         say(message_of(error))
         return BAD_INPUT
-    except KeyboardInterrupt as error:
-        if str(error):  # a training run that has saved
-            say(str(error))
+    except StoppedError as error:
+        say(str(error))
+        return TERMINATED if error.signal_number == SIGTERM else INTERRUPTED
+    except KeyboardInterrupt:
         return INTERRUPTED
     except TerminatedError:
         say("Stopped by SIGTERM; what was finished is kept, and the same command resumes.")

@@ -23,8 +23,10 @@ from unison_audio.nano.latent_alignment import align_latents
 from unison_audio.spectrogram import mel_filters, stft
 from unison_audio.training.checkpoints import (
     Ema,
+    StopRequest,
     learning_rate,
     load_checkpoint,
+    misfit_as_input_error,
     save_checkpoint,
     step_generator,
 )
@@ -355,6 +357,7 @@ def train_codec(
 
     Raises:
         InputError: If the run started from a codec and is resumed without one, or the reverse.
+        StoppedError: If it received SIGINT or SIGTERM, after it saved.
     """
     # Moments of the optimizer decay into denormal numbers, which a CPU handles many times slower
     # than zeros.
@@ -371,12 +374,30 @@ def train_codec(
                 f"The run in {folder} began {begun} to start from; resume it with the same --init, "
                 "or choose a new run folder."
             )
-        trainer.load_state(state)
+        with misfit_as_input_error(folder):
+            trainer.load_state(state)
         first = state["step"]
     elif start is not None:
         trainer.start_from(start)
     if start is not None:
         trainer.anchor_to(start)
+    stop = StopRequest()
+    try:
+        _train(trainer, folder, first, (speech, sounds), stop)
+    finally:
+        stop.restore()
+    return trainer.averaged()
+
+
+def _train(
+    trainer: CodecTrainer,
+    folder: Path,
+    first: int,
+    clips: tuple[Sequence[Tensor], Sequence[Tensor]],
+    stop: StopRequest,
+) -> None:
+    """Trains from a step to the last one; `clips` are speech and sounds."""
+    recipe, (speech, sounds) = trainer.recipe, clips
     log, progress = LossLog(folder, first), RunProgress(first, recipe.steps)
     for step in range(first, recipe.steps):
         generator = step_generator(recipe.seed, step)
@@ -397,7 +418,9 @@ def train_codec(
             write_samples(trainer, target, folder / "samples", done)
             if done > recipe.encoder_until or done == recipe.steps:
                 save_nano_codec(folder / "weights", trainer.averaged())
-    return trainer.averaged()
+        if stop.asked:
+            save_checkpoint(folder, done, trainer.state())
+            raise stop.stopped(done)
 
 
 @torch.no_grad()
