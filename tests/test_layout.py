@@ -15,6 +15,7 @@ SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
     {"values", "json_files"},
+    {"output_format", "sample_codings"},
     {
         "files",
         "locks",
@@ -23,6 +24,9 @@ ORDER = (
         "hub_files",
         "audio",
         "audio_files",
+        "audio_encoder",
+        "audio_writer",
+        "av_audio",
         "spectrogram",
         "preserve",
     },

@@ -12,6 +12,9 @@ from unison_audio.files import file_hash, write_whole
 
 RESULTS = "results.jsonl"
 
+READ_BACK = (".wav", ".flac", ".ogg", ".mp3")
+"""Suffixes of sounds whose headers libsndfile reads, and so tell whether they are whole."""
+
 State = Literal["done", "again", "new", "foreign"]
 """done: nothing has changed; again: made before, and to be made again; new: no file is there;
 foreign: a file is there that the batch did not write."""
@@ -123,12 +126,12 @@ def refuse_foreign(output: Path) -> InputError:
 
 def _is_damaged(file: Path) -> bool:
     """Whether a file is empty or a sound cut short: a full disk's remains, and nobody's work."""
-    from unison_audio.audio_files import FORMATS, seconds
+    from unison_audio.audio_files import seconds
 
     try:
         if file.is_file() and file.stat().st_size == 0:
             return True
-        if file.suffix.lower() in FORMATS and file.is_file():
+        if file.suffix.lower() in READ_BACK and file.is_file():
             seconds(file)
     except (InputError, OSError):
         return True
