@@ -48,7 +48,7 @@ def nano_sound(task: str) -> tuple[np.ndarray, bytes]:
     assert sound.task == task
     with tempfile.TemporaryDirectory() as place:
         path = Path(place, "sound.wav")
-        sound.save(path)
+        sound.save(path, metadata=False)  # what is pinned is the sound
         return sound.waveform.numpy(), path.read_bytes()
 
 
