@@ -39,6 +39,7 @@ _PEOPLE = (
     "audience guests students passengers customers voice voices radio police"
 )
 
+# A singing voice has no transcript to promise: "voice" beside these words is music.
 _SUNG = r"\b(?:sing|sings|singing|sung|sang|singer|singers|song|songs|choir|choral|vocals)\b"
 
 
@@ -81,6 +82,7 @@ def text_fault(text: str) -> str:
     """
     if len(text) > MAX_CHARACTERS:
         return TOO_LONG
+    # Bytes that were no UTF-8 became lone surrogates when the text was read.
     if any("\ud800" <= character <= "\udfff" for character in text):
         return NOT_UTF8
     return "" if text.strip() else EMPTY

@@ -122,6 +122,7 @@ def epoch_units(
     """
     if epoch in leftover:
         return leftover[epoch]
+    # At least one unit per worker, also where a small corpus has fewer shards than workers.
     shares = -(-num_workers // len(index.names))
     generator = generator_of(seed, Purpose.EPOCH, number, epoch)
     order = generator.permutation(len(index.names) * shares)
@@ -148,6 +149,7 @@ def leftover_of(
         positions: Positions of all workers, in order.
         leftover: The leftover that those workers were given.
     """
+    # Workers are in different epochs, since each reads at its own pace. The slowest decides.
     epochs = [position.epoch for position in positions]
     left = {}
     for epoch in range(min(epochs), max(epochs) + 1):
@@ -157,6 +159,7 @@ def leftover_of(
             own = units[worker :: len(positions)].copy()
             if position.epoch == epoch:
                 own = own[position.unit :]
+                # The first unit was begun; it goes on at the block's first sample.
                 own[:1, 3] = np.maximum(own[:1, 3], position.ordinal)
             if position.epoch <= epoch:
                 found.append(own)

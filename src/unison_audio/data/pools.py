@@ -88,6 +88,7 @@ class MemoryPools:
         speech = [clip for clip in clips if clip.record.kind == "speech"]
         spoken = SpeechPool([clip for clip in speech if clip.record.text], max_words)
         self.speech = {"speech": spoken, "speech_any": SpeechPool(speech)}
+        # Pairs need the words of both clips: one is the prompt, the other the target.
         by_speaker: defaultdict[str, list[Clip]] = defaultdict(list)
         for clip in spoken.clips:
             by_speaker[clip.record.speaker].append(clip)

@@ -111,6 +111,7 @@ class Recording:
         if self._foreign is not None:
             return self._foreign[0][start:stop]
         with _reasons():
+            # To seek in MP3 or Vorbis costs a search, even to the place where the file stands.
             if self._file.tell() != start:
                 self._file.seek(start)
             return self._file.read(stop - start, dtype="float32", always_2d=True)
@@ -127,6 +128,7 @@ class Recording:
         """
         frames, silent = 0, True
         while len(block := self.read(frames, frames + _BLOCK)):
+            # NaN goes through min and max, so that no mask of the samples is needed.
             low, high = float(block.min()), float(block.max())
             if not np.isfinite(low) or not np.isfinite(high):
                 raise UnreadableAudioError("samples that are not finite")

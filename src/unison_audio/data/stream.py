@@ -154,6 +154,7 @@ class _Shares(IterableDataset[Decoded | InputError]):
                 zip(self.indexes, self.leftovers, strict=True)
             )
         ]
+        # Plain values that are copied with each clip, since they cross a process boundary.
         places, skipped = list(epochs), Counter(counts)
         samples = [reader.read(place) for reader, place in zip(readers, places, strict=True)]
         sizes = np.array([float(index.clips.sum()) for index in self.indexes])
@@ -252,6 +253,7 @@ class ClipStream:
         if isinstance(found, InputError):
             self.close()
             raise found
+        # Workers run ahead of what was given, so the place travels with each clip.
         record, waveform, after = found
         turn, workers = self.position
         workers = (*workers[:turn], after, *workers[turn + 1 :])
@@ -346,6 +348,7 @@ class ClipStream:
             leftover_of(index, i, self.config.seed, [one.epochs[i] for one in old], leftover)
             for i, (index, leftover) in enumerate(zip(self.indexes, self._leftovers, strict=True))
         )
+        # Draws start at 0 again: the sequence of corpora belongs to a worker's number.
         # One worker inherits all counts, so that their total over the processes stays right.
         skipped = sum((Counter(one.skipped) for one in old), Counter())
         self.position = self._start(

@@ -143,6 +143,7 @@ class StreamPools:
             label = choose(labels, generator)
             entry = choose(groups[label], generator)
             drawn.append(described(entry.clip, generator))
+            # The groups are kept in step instead of made anew: a window has thousands of clips.
             entry.state = DRAWN
             groups[label].remove(entry)
             if not groups[label]:
@@ -151,6 +152,8 @@ class StreamPools:
         return drawn
 
     def _draw_noise(self, count: int, seconds: float, generator: torch.Generator) -> list[Clip]:
+        # Noise may come again, and does not use up a sound: it is background, whatever it was drawn
+        # for before.
         groups = _by_label(self.windows["sound"], {FREE, DRAWN}) if "sound" in self.windows else {}
         recorded = {
             label: [entry.clip for entry in group]
@@ -227,6 +230,7 @@ def open_pools(
         InputError: If an index cannot be read, or there is neither speech nor sound.
     """
     kinds = [
+        # Asked before the streams are opened, since a kind without clips gets no workers.
         kind
         for kind in ("speech", "sound")
         if any(read_index(path, kind=kind, split=config.split).clips.sum() for path in corpora)

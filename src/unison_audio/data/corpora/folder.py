@@ -79,6 +79,7 @@ def units(root: Path, rows: Rows) -> Iterator[Unit | Skipped]:
         columns, ranges = None, _jsonl_ranges(table)
     else:
         columns, ranges = _columns(table), _csv_ranges(table)
+    # With the size, a later change of the table is noticed instead of read at wrong places.
     size = table.stat().st_size
     for first, offset, length, count in ranges:
         payload = {

@@ -179,7 +179,7 @@ def open_text(path: Path) -> IO[str]:
 
 def table_rows(path: Path, delimiter: str = ",") -> Iterator[list[str]]:
     """Reads the rows of a table (csv or tsv), fields of any length, skipping empty lines."""
-    csv.field_size_limit(1 << 30)  # the default refuses the file at one long caption
+    csv.field_size_limit(1 << 30)  # the default refuses the file because of one long caption
     with open_text(path) as file:
         lines = (line.replace("\0", "") for line in file)  # csv refuses the whole file otherwise
         for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True):

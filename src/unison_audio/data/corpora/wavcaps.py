@@ -42,6 +42,7 @@ def units(root: Path, rows: Rows) -> Iterator[Unit | Skipped]:
             f"There is no {', '.join(LISTS)} under {root}; fetch json_files of the data set "
             "cvssp/WavCaps there"
         )
+    # Without this list, clips of the test sets of AudioCaps and Clotho would be trained on.
     held_out = _held_out(root)
     for path in lists:
         source = LISTS[path.name]

@@ -156,7 +156,8 @@ def _audio_units(root: Path, rows: Rows) -> Iterator[Unit | Skipped]:
         found, bare = match(path.stem, rows)
         for row in found:
             payload = {"file": file, "row": row, "bare": bare}
-            rows.put(f"@{row[0]}", [])  # so that the copy in an archive is skipped
+            # Archives are read later, by other processes: the plan tells them what is unpacked.
+            rows.put(f"@{row[0]}", [])
             yield Unit(key=row[0], payload=payload, split=row[4])
         if not found:
             yield Skipped(file=file, reason=NO_LABEL)

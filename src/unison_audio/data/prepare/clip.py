@@ -108,6 +108,7 @@ class ClipReader:
                 return Skipped(file=clip.file, reason=TOO_SHORT)
             if length > MAX_SECONDS and clip.kind == "speech":
                 return Skipped(file=clip.file, reason=TOO_LONG)
+            # None stands for a file that goes into the shard with its own bytes.
             spans = [span] if length <= MAX_SECONDS else _pieces(span or (0.0, length))
             if spans == [None]:
                 return self._whole(clip, recording, content)
@@ -138,6 +139,7 @@ class ClipReader:
     def _whole(
         self, clip: SourceClip, recording: Recording, content: bytes | None
     ) -> list[EncodedClip] | Skipped:
+        # Decoded to its end although the bytes are kept: damage must not reach the training.
         frames, silent = recording.examine()
         seconds = frames / recording.header.sample_rate
         if clip.seconds is not None and seconds < _STATED_SHARE * clip.seconds - _END_TOLERANCE:
@@ -163,6 +165,7 @@ class ClipReader:
             split=clip.split,
             seconds=round(frames / header.sample_rate, 6),
             licence=clip.licence or self.licence,
+            # A file name need not be UTF-8; JSON in a shard must be.
             source=f"{self.corpus}:{clip.file}".encode("utf-8", "replace").decode(),
             text=" ".join(clip.text.split()),
             speaker=clip.speaker,
@@ -199,6 +202,7 @@ def _span(clip: SourceClip, seconds: float) -> tuple[float, float] | None:
     if clip.start is None or seconds <= clip.cut_over:
         return None
     end = seconds if clip.end is None else clip.end
+    # Speech must have its end, where words are; a sound may be shorter than its table says.
     missing = end - seconds
     if not 0.0 <= clip.start < min(end, seconds) or (
         clip.kind == "speech" and missing > _END_TOLERANCE

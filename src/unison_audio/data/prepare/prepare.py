@@ -95,6 +95,7 @@ def ingest(
     index = out / INDEX_FILE
     if index.is_file():
         _compare(out, json.loads(index.read_text("utf-8")), {"corpus": name, **settings})
+        # A kill between the index and this line left the folder.
         shutil.rmtree(out / WORK, ignore_errors=True)
         return index
     try:
@@ -103,6 +104,7 @@ def ingest(
             _begin(out, {"corpus": name, **settings})
             chunks = _plan(job)
             reporter = _Reporter(on_progress, sum(chunk.weight for chunk in chunks))
+            # A limit counts over chunks in their order, so it needs one process.
             if limit is not None or workers == 1 or len(chunks) < 2:
                 _run_here(job, chunks, limit, reporter)
             else:
