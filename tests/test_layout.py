@@ -23,6 +23,7 @@ ORDER = (
     {"diffusers_pipeline", "diffusers_export"},
     {"training", "nano", "evaluation"},
     {"demo"},
+    {"server"},
     {"cli"},
 )
 """Each folder or file may import from its own set and from the sets before it."""

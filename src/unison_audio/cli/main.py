@@ -18,6 +18,7 @@ from unison_audio.cli.corpora import data
 from unison_audio.cli.evaluate import evaluate
 from unison_audio.cli.jobs import KEYS
 from unison_audio.cli.options import InputFlags, MachineFlags, SamplingFlags, rename_flags
+from unison_audio.cli.serve import serve
 from unison_audio.cli.train import finetune, plan, train
 from unison_audio.errors import InputError
 
@@ -342,7 +343,7 @@ def _show_warning(message: Any, category: type[Warning], *where: Any, **more: An
     print(f"unison-audio: note: {message}", file=sys.stderr)
 
 
-for commands in (train, data, evaluate, finetune, plan):
+for commands in (train, data, evaluate, finetune, plan, serve):
     app.command(commands)
 
 if __name__ == "__main__":
