@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from unison_audio.server.api_errors import ApiError, as_api_error
@@ -116,7 +118,9 @@ class Desk:
         except ValueError:
             seconds = 0.0
         if not 0 < seconds < float("inf"):
-            raise ApiError(400, f"{DEADLINE} is {given!r:.40}; give seconds above 0.", param=DEADLINE)
+            raise ApiError(
+                400, f"{DEADLINE} is {given!r:.40}; give seconds above 0.", param=DEADLINE
+            )
         return min(seconds, self.deadline_seconds)
 
 
@@ -149,9 +153,15 @@ class SoundRun:
             part = await self.part(gone)
         except BaseException as error:
             self.close()
-            if isinstance(error, Exception):
-                raise self._explained(error) from error
-            raise
+            if not isinstance(error, Exception):
+                raise
+            found = explained(error, self.deadline)
+            if found.status in (CLIENT_CLOSED, 504):
+                self.desk.telemetry.cancelled.inc()
+            elif found.status == 500:
+                fields = {"request_id": self.ticket.request_id}
+                log.error("request failed", exc_info=error, extra={"fields": fields})
+            raise found from error
         finally:
             gone.cancel()
         self.desk.telemetry.first_byte.labels(self.route).observe(time.monotonic() - self.started)
@@ -167,7 +177,8 @@ class SoundRun:
         """
         loop = asyncio.get_running_loop()
         step = loop.run_in_executor(self.desk.pool, next, self.parts, None)
-        await asyncio.wait({step, gone}, timeout=self.deadline, return_when="FIRST_COMPLETED")
+        waiting: set[asyncio.Future[Any]] = {step, gone}
+        await asyncio.wait(waiting, timeout=self.deadline, return_when="FIRST_COMPLETED")
         if step.done():
             return step.result()
         # Its exception is of no interest any more, but must be looked at.
@@ -194,28 +205,28 @@ class SoundRun:
         finally:
             self.desk.scheduler.release(self.ticket, time.monotonic() - self.started)
 
-    def _explained(self, error: Exception) -> Exception:
-        """An exception as the answer that it becomes."""
-        if isinstance(error, CancelledError):
-            self.desk.telemetry.cancelled.inc()
-            return ApiError(CLIENT_CLOSED, "The client has left.")
-        if isinstance(error, TimeoutError):
-            self.desk.telemetry.cancelled.inc()
-            message = f"The deadline of {self.deadline:g} s passed before the first sound was done."
-            return ApiError(504, message, code="deadline")
-        if isinstance(error, WorkerLostError):
-            message = "The model's process was lost; it is started again. Send the request again."
-            return ApiError(503, message, code="worker_lost", retry_after=RETRY_SECONDS)
-        if isinstance(error, ModelFailedError):
-            return ApiError(500, "The model failed at this request; the server's log says why.")
-        known = as_api_error(error)
-        if known.status == 500:
-            fields = {"request_id": self.ticket.request_id}
-            log.error("request failed", exc_info=error, extra={"fields": fields})
-        return known
+
+def explained(error: Exception, deadline: float) -> ApiError:
+    """What ended a request before its first byte, as the answer that it becomes.
+
+    Args:
+        error: What was raised.
+        deadline: Seconds that the request had.
+    """
+    if isinstance(error, CancelledError):
+        return ApiError(CLIENT_CLOSED, "The client has left.")
+    if isinstance(error, TimeoutError):
+        message = f"The deadline of {deadline:g} s passed before the first sound was done."
+        return ApiError(504, message, code="deadline")
+    if isinstance(error, WorkerLostError):
+        message = "The model's process was lost; it is started again. Send the request again."
+        return ApiError(503, message, code="worker_lost", retry_after=RETRY_SECONDS)
+    if isinstance(error, ModelFailedError):
+        return ApiError(500, "The model failed at this request; the server's log says why.")
+    return as_api_error(error)
 
 
-class SoundResponse(Response):
+class SoundResponse(StreamingResponse):
     """Sends a run's parts, and ends the run when the client is gone.
 
     Args:
@@ -228,9 +239,7 @@ class SoundResponse(Response):
     def __init__(
         self, run: SoundRun, first: bytes, media_type: str, headers: dict[str, str]
     ) -> None:
-        self.status_code, self.background = 200, None
-        self.media_type = media_type
-        self.init_headers(headers)
+        super().__init__(iter(()), 200, headers, media_type)
         self._run, self._first = run, first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -87,7 +87,9 @@ def validation_error(error: RequestValidationError) -> ApiError:
     if first.get("type") == "json_invalid":
         return ApiError(400, "The body is not valid JSON; send one JSON object.")
     if not place:
-        return ApiError(400, "The body is not what this route takes; send one JSON object.")
+        return ApiError(
+            400, "The body is not what this route takes; send one object as application/json."
+        )
     # A union's members follow the field's name in pydantic's locations.
     name = place[0]
     missing = [str(one["loc"][-1]) for one in found if one.get("type") == "missing"]

@@ -15,6 +15,7 @@ from unison_audio.sampling_params import SamplingParams
 from unison_audio.server import (
     api_errors,
     audio_routes,
+    consent_routes,
     edit_routes,
     health_routes,
     openai_routes,
@@ -26,10 +27,10 @@ from unison_audio.server.builtin_voices import MODEL_ALIASES
 from unison_audio.server.gate import Gate
 from unison_audio.server.limits import Limits
 from unison_audio.server.model_worker import WorkerConfig
+from unison_audio.server.recording_store import RecordingStore, StoredConsent, StoredVoice
 from unison_audio.server.scheduler import Scheduler
 from unison_audio.server.server_state import ServerState
 from unison_audio.server.telemetry import Telemetry
-from unison_audio.server.voice_store import VoiceStore
 from unison_audio.server.warning_header import WARNINGS
 from unison_audio.variants import Variant
 
@@ -81,7 +82,7 @@ def create_app(config: ServerConfig) -> ASGIApp:
         scheduler.stop()
         pool.shutdown(wait=False, cancel_futures=True)
 
-    app = FastAPI(
+    app = _Application(
         title="unison-audio",
         version=__version__,
         description="Speech, sounds, scenes, timelines and edits from plain instructions.",
@@ -92,7 +93,8 @@ def create_app(config: ServerConfig) -> ASGIApp:
         variant=config.variant,
         model_names=tuple(dict.fromkeys((config.variant.name, *MODEL_ALIASES))),
         limits=config.limits,
-        voices=VoiceStore(config.voices, config.limits.max_voices),
+        voices=RecordingStore(config.voices, StoredVoice, "voice", config.limits.max_voices),
+        consents=RecordingStore(config.voices, StoredConsent, "cons", config.limits.max_voices),
         desk=Desk(
             variant=config.variant,
             scheduler=scheduler,
@@ -103,9 +105,15 @@ def create_app(config: ServerConfig) -> ASGIApp:
         sampling=config.sampling,
     )
     api_errors.install(app)
-    for routes in (openai_routes, audio_routes, edit_routes, voice_routes, health_routes):
+    for routes in (
+        openai_routes,
+        audio_routes,
+        edit_routes,
+        voice_routes,
+        consent_routes,
+        health_routes,
+    ):
         app.include_router(routes.router)
-    _document_errors(app)
     inner: ASGIApp = app
     if config.cors_origins:
         inner = CORSMiddleware(
@@ -118,20 +126,18 @@ def create_app(config: ServerConfig) -> ASGIApp:
     return Gate(inner, config.keys, config.limits, telemetry, config.cors_origins)
 
 
-def _document_errors(app: FastAPI) -> None:
-    """Take FastAPI's answer 422 out of the document: it is never sent."""
-    original = app.openapi
+class _Application(FastAPI):
+    """FastAPI without its answer 422, which is never sent."""
 
-    def openapi() -> dict[str, Any]:
-        document = original()
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        document = super().openapi()
         for path in document["paths"].values():
             for operation in path.values():
                 operation["responses"].pop("422", None)
         for name in ("HTTPValidationError", "ValidationError"):
             document.get("components", {}).get("schemas", {}).pop(name, None)
         return document
-
-    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _import_models() -> None:

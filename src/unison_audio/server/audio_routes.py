@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Query, Request, Response
 
 from unison_audio.errors import InputError
+from unison_audio.longform.subtitles import event_cues
 from unison_audio.output_format import OutputFormat
 from unison_audio.sampling_params import SamplingParams, merge_options, resolve_sampling
 from unison_audio.server.answers import Parts
@@ -69,9 +70,13 @@ async def generate_audio(request: Request, body: GenerateRequest, state: State) 
         _require_length(length, state)
     output = body.output(body.response_format)
     if name == "timed" and (length or 0.0) > state.variant.max_seconds:
-        return await _timeline(request, state, instruction, length, (output, params, body.seed, notes))
+        return await _timeline(
+            request, state, instruction, length, (output, params, body.seed, notes)
+        )
     if name in ("t2a", "t2a_mix") and (length or 0.0) > state.variant.max_seconds:
-        return await _long_sound(request, state, instruction, length, (output, params, body.seed, notes))
+        return await _long_sound(
+            request, state, instruction, length, (output, params, body.seed, notes)
+        )
     if task is not None:
         inputs["task"] = task
     if length is not None:
@@ -100,10 +105,14 @@ async def sound_generation(
         notes.append("loop is ignored: the sound does not repeat without a seam.")
     instruction, _ = _instruction(body.text, "t2a")
     if TASKS[parse_instruction(instruction, False, False)].group != "sound":
-        raise ApiError(400, "This route makes sounds; for speech use /v1/audio/speech.", param="text")
+        raise ApiError(
+            400, "This route makes sounds; for speech use /v1/audio/speech.", param="text"
+        )
     seconds = body.duration_seconds
     if seconds is not None and seconds > state.variant.max_seconds:
-        return await _long_sound(request, state, instruction, seconds, (output, params, body.seed, notes))
+        return await _long_sound(
+            request, state, instruction, seconds, (output, params, body.seed, notes)
+        )
     inputs = {"seed": body.seed} if seconds is None else {"seed": body.seed, "duration": seconds}
     return await _one_sound(request, state, instruction, inputs, (output, params, notes))
 
@@ -118,6 +127,12 @@ async def make_timeline(request: Request, body: TimelineRequest, state: State) -
         text = event.text.strip().rstrip(".")
         if event.end <= event.start:
             raise ApiError(400, f"Event {number} ends before it begins.", param="events")
+        if event_cues(text):
+            raise ApiError(
+                400,
+                f"The text of event {number} holds times; give them as start and end.",
+                param="events",
+            )
         if not re.search(r"\w", text) or re.search(r'[\[\]"“”「」]|[.;]\s', text):
             raise ApiError(
                 400,
@@ -127,7 +142,6 @@ async def make_timeline(request: Request, body: TimelineRequest, state: State) -
             )
         sentences.append(f"From {_time(event.start)}s to {_time(event.end)}s, {text}.")
     instruction = f"[Audio] {' '.join(sentences)}"
-    _require_events(instruction, body)
     output = body.output(body.response_format)
     notes = unknown_fields(body.unknown)
     params = body.sampling(state.sampling)
@@ -169,17 +183,6 @@ def _require_length(seconds: float, state: ServerState) -> None:
             400,
             f"{seconds:g} s are asked for; this server makes at most "
             f"{state.limits.max_output_seconds:g} s at once.",
-        )
-
-
-def _require_events(instruction: str, body: TimelineRequest) -> None:
-    """Refuse texts that would be read as further events or times."""
-    from unison_audio.longform.subtitles import event_cues
-
-    found = [(cue.start, cue.end) for cue in event_cues(instruction)]
-    if found != [(float(_time(one.start)), float(_time(one.end))) for one in body.events]:
-        raise ApiError(
-            400, "The text of an event holds times; give them as start and end.", param="events"
         )
 
 

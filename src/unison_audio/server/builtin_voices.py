@@ -22,25 +22,27 @@ class BuiltinVoice:
         return derive_seed(seed, self.number)
 
 
+_MALE = frozenset({"ash", "ballad", "echo", "fable", "onyx", "verse", "cedar"})
+
+_NAMES = (
+    "alloy",
+    "ash",
+    "ballad",
+    "coral",
+    "echo",
+    "fable",
+    "nova",
+    "onyx",
+    "sage",
+    "shimmer",
+    "verse",
+    "marin",
+    "cedar",
+)
+
 BUILTIN_VOICES: dict[str, BuiltinVoice] = {
-    name: BuiltinVoice(name=name, gender=gender, number=number)
-    for number, (name, gender) in enumerate(
-        (
-            ("alloy", "female"),
-            ("ash", "male"),
-            ("ballad", "male"),
-            ("coral", "female"),
-            ("echo", "male"),
-            ("fable", "male"),
-            ("nova", "female"),
-            ("onyx", "male"),
-            ("sage", "female"),
-            ("shimmer", "female"),
-            ("verse", "male"),
-            ("marin", "female"),
-            ("cedar", "male"),
-        )
-    )
+    name: BuiltinVoice(name=name, gender="male" if name in _MALE else "female", number=number)
+    for number, name in enumerate(_NAMES)
 }
 """Name -> voice; the genders are those of the originals."""
 

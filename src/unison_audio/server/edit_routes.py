@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
@@ -26,8 +26,16 @@ from unison_audio.tasks.table import TASKS
 router = APIRouter(tags=["edits"])
 
 _KNOWN = (
-    "audio", "instruction", "model", "task", "regions", "extract", "seed", "response_format",
-    "sample_rate", "bit_rate",
+    "audio",
+    "instruction",
+    "model",
+    "task",
+    "regions",
+    "extract",
+    "seed",
+    "response_format",
+    "sample_rate",
+    "bit_rate",
 )
 
 MAX_REGIONS = 100
@@ -37,7 +45,9 @@ MAX_REGIONS = 100
 async def edit_audio(
     request: Request,
     state: State,
-    audio: UploadFile = File(description="The recording: wav, flac, mp3, ogg, opus, m4a, webm"),
+    audio: Annotated[
+        UploadFile, File(description="The recording: wav, flac, mp3, ogg, opus, aac, m4a or webm")
+    ],
     instruction: str = Form(max_length=4096),
     model: str = Form("", max_length=200),
     response_format: str = Form("wav", max_length=20),
@@ -54,8 +64,9 @@ async def edit_audio(
     fields = {name: str(value).strip() for name, value in form.items() if str(value).strip()}
     if response_format not in SPEECH_FORMATS:
         raise ApiError(
-            400, f"response_format is {response_format!r:.40}; use one of "
-            f"{', '.join(SPEECH_FORMATS)}.", param="response_format",
+            400,
+            f"response_format is {response_format!r:.40}; use one of {', '.join(SPEECH_FORMATS)}.",
+            param="response_format",
         )
     regions = read_regions(fields.get("regions", ""))
     seed = _number(fields, "seed", 0)
@@ -69,8 +80,10 @@ async def edit_audio(
     )
     if output.format == "pcm" and "sample_rate" not in fields:
         raise ApiError(
-            400, "An edited recording keeps its sample rate and channels, which pcm cannot say; "
-            "name a sample_rate, or use wav.", param="response_format",
+            400,
+            "An edited recording keeps its sample rate and channels, which pcm cannot say; "
+            "name a sample_rate, or use wav.",
+            param="response_format",
         )
     params = read_sampling(state.sampling, _sampling_fields(fields))
     notes = unknown_fields(n for n in fields if n not in (*_KNOWN, *SAMPLING_FIELDS))
@@ -81,9 +94,7 @@ async def edit_audio(
 
         with ExitStack() as stack:
             path = stack.enter_context(kept_upload(audio.file))
-            recording = open_upload(
-                path, "audio", state.limits, state.limits.max_upload_seconds
-            )
+            recording = open_upload(path, "audio", state.limits, state.limits.max_upload_seconds)
             if recording.channels > 2 and output.format not in ("wav", "flac"):
                 raise InputError(
                     f"audio has {recording.channels} channels, which {output.format} cannot hold "

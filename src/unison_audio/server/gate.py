@@ -54,7 +54,9 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
         given = headers.get("x-request-id", "")
         name = given if _ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         state = scope.setdefault("state", {})
@@ -94,22 +96,23 @@ class Gate:
         """
         method, path = scope["method"], scope["path"]
         origin = headers.get("origin", "")
-        if method not in ("GET", "HEAD", "OPTIONS") and origin and origin not in self.origins:
-            # A form of any web page could post to a server on the same machine; no rule of the
-            # browser prevents it, since the page need not read the answer.
-            if urlsplit(origin).netloc != headers.get("host", ""):
-                raise ApiError(
-                    403,
-                    "Scripts of this web page may not call the server; start it with "
-                    "--cors-origin to allow them.",
-                    code="origin",
-                )
+        # A form of any web page could post to a server on the same machine; no rule of the browser
+        # prevents it, since the page need not read the answer.
+        foreign = origin not in self.origins and urlsplit(origin).netloc != headers.get("host", "")
+        if origin and foreign and method not in ("GET", "HEAD", "OPTIONS"):
+            raise ApiError(
+                403,
+                "Scripts of this web page may not call the server; start it with --cors-origin to "
+                "allow them.",
+                code="origin",
+            )
         listed = method in ("GET", "HEAD") and OPEN_LISTS.fullmatch(path) is not None
         if listed or path in OPEN_PATHS or method == "OPTIONS":
             return
         if not self.keys.allows(headers.get("authorization", ""), headers.get("xi-api-key", "")):
             raise ApiError(
-                401, "The API key is missing or wrong; send one as a bearer token.",
+                401,
+                "The API key is missing or wrong; send one as a bearer token.",
                 code="invalid_api_key",
             )
 

@@ -43,20 +43,14 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
+_KINDS = ("mpeg", "ogg", "aac", "flac", "wav", "pcm")
+
 SOUND: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Sound, or server-sent events with it",
         "content": {
-            kind: _BINARY
-            for kind in (
-                "audio/mpeg",
-                "audio/ogg",
-                "audio/aac",
-                "audio/flac",
-                "audio/wav",
-                "audio/pcm",
-                "text/event-stream",
-            )
+            **{f"audio/{kind}": _BINARY for kind in _KINDS},
+            "text/event-stream": _BINARY,
         },
     }
 }

@@ -1,5 +1,6 @@
 """OpenAI's routes: speech and the lists of models."""
 
+import re
 import time
 from typing import Annotated, Any
 
@@ -54,7 +55,8 @@ async def create_speech(request: Request, body: SpeechRequest, state: State) -> 
     require_model(body.model, state)
     require_text(body.input, state.limits.max_input_characters, "input")
     text = spoken_text(body.input)
-    require_text(text, state.limits.max_input_characters, "input")
+    if not re.search(r"\w", text):
+        raise ApiError(400, "input holds no words; give a text that does.", param="input")
     output = body.output(body.response_format)
     voice = await state.in_thread(lambda: _voice(body, state))
     sampling = body.sampling(state.sampling)

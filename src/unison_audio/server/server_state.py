@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from unison_audio.sampling_params import SamplingParams
 from unison_audio.server.answers import Desk
+from unison_audio.server.api_errors import ApiError
 from unison_audio.server.limits import Limits
+from unison_audio.server.recording_store import RecordingStore, StoredConsent, StoredVoice
 from unison_audio.server.uploads import kept_upload, open_upload, read_mono
-from unison_audio.server.voice_store import VoiceStore
 from unison_audio.variants import Variant
 
 T = TypeVar("T")
@@ -30,8 +31,10 @@ class ServerState:
     """Names that mean it."""
     limits: Limits
     """What a client may ask."""
-    voices: VoiceStore
+    voices: RecordingStore[StoredVoice]
     """The stored voices."""
+    consents: RecordingStore[StoredConsent]
+    """The speakers' recorded consents."""
     desk: Desk
     """Answers requests for sound."""
     sampling: SamplingParams
@@ -50,10 +53,17 @@ class ServerState:
 
         Raises:
             InputError: It is no recording, too long, or silent.
+            ApiError: It is too large.
         """
         from unison_audio import audio
 
         rate = self.variant.sample_rate
+        if len(data) > self.limits.max_voice_bytes:
+            raise ApiError(
+                413,
+                f"{what} is larger than {self.limits.max_voice_mb:g} MB; send less.",
+                param=what,
+            )
         with kept_upload(io.BytesIO(data)) as path:
             recording = open_upload(path, what, self.limits, self.limits.max_voice_seconds)
             waveform = read_mono(recording, rate)

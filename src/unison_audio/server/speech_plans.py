@@ -12,9 +12,9 @@ from unison_audio.checks import domain_message, outside_domain
 from unison_audio.sampling_params import SamplingParams
 from unison_audio.server.api_errors import ApiError
 from unison_audio.server.builtin_voices import BUILTIN_VOICES
+from unison_audio.server.recording_store import RecordingStore, StoredVoice
 from unison_audio.server.remote_model import RemoteModel
 from unison_audio.server.request_models import SpeechRequest, VoiceReference
-from unison_audio.server.voice_store import VoiceStore
 from unison_audio.variants import Variant
 
 _DATA_URL = re.compile(r"data:[\w.+-]*/?[\w.+;=-]*;base64,(.*)", re.DOTALL)
@@ -110,7 +110,7 @@ class SpeechPlan:
 
 
 def choose_voice(
-    voice: str | VoiceReference, store: VoiceStore, seed: int, variant: Variant
+    voice: str | VoiceReference, store: RecordingStore[StoredVoice], seed: int, variant: Variant
 ) -> ChosenVoice:
     """Find the voice that a request names.
 
@@ -175,12 +175,14 @@ def plan_request(
     ambient = body.ambient_sound.strip()
     if ambient and re.search(r'[\[\]"“”「」]', ambient):
         raise ApiError(
-            400, "ambient_sound holds quotes or brackets; describe a sound in plain words.",
+            400,
+            "ambient_sound holds quotes or brackets; describe a sound in plain words.",
             param="ambient_sound",
         )
     if ambient and voice.reference is not None:
         raise ApiError(
-            400, "ambient_sound goes with a built-in voice only; name one of those.",
+            400,
+            "ambient_sound goes with a built-in voice only; name one of those.",
             param="ambient_sound",
         )
     if body.duration_seconds is not None and not ambient:

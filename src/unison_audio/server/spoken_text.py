@@ -9,7 +9,9 @@ _HEADING = re.compile(r"^[ \t]{0,3}(?:#{1,6}|>|[-*+])[ \t]+", re.MULTILINE)
 
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~).*$", re.MULTILINE)
 
-_EMPHASIS = re.compile(r"(?<![^\W_])(\*{1,3}|_{1,3}|~~|`{1,3})(?=\S)|(?<=\S)(\*{1,3}|_{1,3}|~~|`{1,3})(?![^\W_])")
+_EMPHASIS = re.compile(
+    r"(?<![^\W_])(\*{1,3}|_{1,3}|~~|`{1,3})(?=\S)|(?<=\S)(\*{1,3}|_{1,3}|~~|`{1,3})(?![^\W_])"
+)
 
 _INVISIBLE = "\u200d\ufe0e\ufe0f"
 """Joiners and selectors that make emoji of other characters."""

@@ -118,5 +118,6 @@ def set_up_logging(level: str) -> None:
     handler.setFormatter(JsonLines())
     for name in (LOGGER, "uvicorn.error"):
         logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
+        logger.addHandler(handler)
+        logger.propagate = False
         logger.setLevel(level.upper())

@@ -103,9 +103,10 @@ def _decode(
     try:
         # A file object and one named demuxer: FFmpeg's playlists would otherwise open any path or
         # address that the upload names.
-        with path.open("rb") as file, av.open(
-            file, format=demuxer, options={"protocol_whitelist": "none"}
-        ) as container:
+        with (
+            path.open("rb") as file,
+            av.open(file, format=demuxer, options={"protocol_whitelist": "none"}) as container,
+        ):
             if not container.streams.audio:
                 raise InputError(f"{what} holds no sound; send a recording.")
             planar = av.AudioResampler(format="fltp")

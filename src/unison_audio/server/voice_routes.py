@@ -1,7 +1,8 @@
 """Routes of stored voices: list, upload, get, delete."""
 
+import time
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
@@ -10,15 +11,21 @@ from unison_audio.server.api_errors import ApiError
 from unison_audio.server.builtin_voices import BUILTIN_VOICES
 from unison_audio.server.open_api import ERRORS
 from unison_audio.server.openai_routes import State
+from unison_audio.server.recording_store import MAX_NAME, StoredVoice, taken
 from unison_audio.server.server_state import ServerState
 from unison_audio.server.speech_plans import require_text
-from unison_audio.server.voice_store import MAX_NAME, StoredVoice
 from unison_audio.server.warning_header import unknown_fields, warning_header
 
 router = APIRouter(tags=["voices"])
 
 _KNOWN = (
-    "name", "audio_sample", "consent", "ref_text", "speaker_description", "type", "prompt",
+    "name",
+    "audio_sample",
+    "consent",
+    "ref_text",
+    "speaker_description",
+    "type",
+    "prompt",
     "script_hint",
 )
 
@@ -41,7 +48,9 @@ async def create_voice(
     response: Response,
     state: State,
     name: str = Form(max_length=200),
-    audio_sample: UploadFile | None = File(None, description="A recording of up to 30 s"),
+    audio_sample: Annotated[
+        UploadFile | None, File(description="A recording of up to 30 s")
+    ] = None,
     consent: str = Form("", max_length=2000, description="The speaker's consent"),
     ref_text: str = Form("", max_length=1000, description="The words of the recording"),
     speaker_description: str = Form("", max_length=1000),
@@ -52,15 +61,13 @@ async def create_voice(
         raise ApiError(
             400, "A voice is made from a recording here; send audio_sample.", param="audio_sample"
         )
-    name = name.strip()
-    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
-        raise ApiError(
-            400, f"The name must be 1 to {MAX_NAME} printable characters.", param="name"
-        )
+    name = require_name(name)
+    if name.lower() in (*BUILTIN_VOICES, "male", "female"):
+        raise taken(name)
     require_text(consent, 2000, "consent")
     require_text(ref_text, 1000, "ref_text")
     file = audio_sample.file
-    voice, waveform_seconds = await state.in_thread(
+    voice = await state.in_thread(
         lambda: _store(
             state,
             file.read(state.limits.max_voice_bytes + 1),
@@ -71,7 +78,7 @@ async def create_voice(
         )
     )
     notes = unknown_fields(field for field in await request.form() if field not in _KNOWN)
-    if waveform_seconds > REFERENCE_SECONDS:
+    if voice.seconds > REFERENCE_SECONDS:
         notes.append(
             f"Only the first {REFERENCE_SECONDS:g} s of speech are used; ref_text must be what is "
             "said in them."
@@ -98,14 +105,34 @@ async def delete_voice(voice_id: str, state: State) -> dict[str, Any]:
     return {"id": voice.id, "deleted": True, "object": "audio.voice.deleted"}
 
 
-def _store(state: ServerState, data: bytes, **facts: str) -> tuple[StoredVoice, float]:
-    if len(data) > state.limits.max_voice_bytes:
-        raise ApiError(
-            413, f"audio_sample is larger than {state.limits.max_voice_mb:g} MB; send less.",
-            param="audio_sample",
-        )
+def require_name(name: str) -> str:
+    """Check the name of a recording.
+
+    Returns:
+        The name without blanks around it.
+
+    Raises:
+        ApiError: It is empty, too long, or not printable.
+    """
+    name = name.strip()
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+        raise ApiError(400, f"The name must be 1 to {MAX_NAME} printable characters.", param="name")
+    return name
+
+
+def _store(state: ServerState, data: bytes, **facts: str) -> StoredVoice:
+    consent = facts["consent"]
+    if consent.startswith("cons_") and state.consents.find(consent) is None:
+        raise ApiError(404, f"There is no stored consent {consent!r:.60}.", param="consent")
     waveform, rate = state.read_reference(data, "audio_sample")
-    return state.voices.add(waveform, rate, **facts), len(waveform) / rate
+    voice = StoredVoice(
+        id=state.voices.new_id(),
+        created_at=int(time.time()),
+        sample_rate=rate,
+        seconds=round(len(waveform) / rate, 3),
+        **facts,
+    )
+    return state.voices.add(voice, waveform)
 
 
 def _official(voice: StoredVoice) -> dict[str, Any]:
