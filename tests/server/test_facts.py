@@ -15,9 +15,10 @@ import pytest
 from conftest import SPEECH, RunningServer, error_of, read_sound, speech, warnings_of, wav_bytes
 from openai import OpenAI
 
-THIRTEEN = set(
-    "alloy ash ballad coral echo fable onyx nova sage shimmer verse marin cedar".split(" ")
-)
+THIRTEEN = {
+    *("alloy", "ash", "ballad", "coral", "echo", "fable", "onyx"),
+    *("nova", "sage", "shimmer", "verse", "marin", "cedar"),
+}
 
 FORMATS = {
     "mp3": ("audio/mpeg", (b"\xff\xf3", b"ID3")),
@@ -53,7 +54,7 @@ def test_fact_02_voice_is_a_string_or_an_object(client: httpx2.Client) -> None:
 
 def test_fact_03_thirteen_voices_and_the_models(client: httpx2.Client) -> None:
     listed = {voice["id"] for voice in client.get("/v1/audio/voices").json()["data"]}
-    assert THIRTEEN <= listed
+    assert listed >= THIRTEEN
     models = {model["id"] for model in client.get("/v1/models").json()["data"]}
     assert {"tts-1", "tts-1-hd", "gpt-4o-mini-tts", "nano"} <= models
     sounds = set()

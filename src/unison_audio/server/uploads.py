@@ -6,15 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import soundfile
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from unison_audio.audio import resample
 from unison_audio.errors import InputError
 from unison_audio.longform.native_audio import NativeAudio, open_recording
 from unison_audio.output_format import require_av
+from unison_audio.sample_codings import to_float
 from unison_audio.server.limits import Limits
 
 RATES = (4_000, 384_000)
@@ -148,14 +152,20 @@ def _renamed(error: InputError, path: Path, what: str) -> InputError:
     return InputError(str(error).replace(f"The source {path}", what).replace(str(path), what))
 
 
-def read_mono(recording: NativeAudio, sample_rate: int) -> Any:
-    """A whole recording as mono, (samples,) at a sample rate."""
-    import torch
+def read_mono(recording: NativeAudio, sample_rate: int) -> Tensor:
+    """A whole recording as mono at a sample rate.
 
-    from unison_audio import audio
-    from unison_audio.longform.native_audio import to_float
+    Args:
+        recording: The recording.
+        sample_rate: Samples per second of the result.
 
+    Returns:
+        (samples,) float32.
+
+    Raises:
+        InputError: It holds values that are not finite.
+    """
     samples = to_float(recording.read(0, recording.frames)).mean(axis=1)
     if not np.isfinite(samples).all():
         raise InputError(f"{recording.name} holds values that are not finite; send a clean one.")
-    return audio.resample(torch.from_numpy(samples).float(), recording.sample_rate, sample_rate)
+    return resample(torch.from_numpy(samples).float(), recording.sample_rate, sample_rate)
