@@ -53,11 +53,13 @@ async def create_voice(
     ] = None,
     consent: str = Form("", max_length=2000, description="The speaker's consent"),
     ref_text: str = Form("", max_length=1000, description="The words of the recording"),
-    speaker_description: str = Form("", max_length=1000),
-    type: str = Form("audio_sample", max_length=40),  # OpenAI's own name of the field
 ) -> dict[str, Any]:
-    """Store a voice for later requests."""
-    if type != "audio_sample" or audio_sample is None:
+    """Store a voice for later requests.
+
+    Further fields of the form: `speaker_description`, and OpenAI's `type`, which is `audio_sample`.
+    """
+    form = await request.form()
+    if str(form.get("type", "audio_sample")) != "audio_sample" or audio_sample is None:
         raise ApiError(
             400, "A voice is made from a recording here; send audio_sample.", param="audio_sample"
         )
@@ -66,6 +68,11 @@ async def create_voice(
         raise taken(name)
     require_text(consent, 2000, "consent")
     require_text(ref_text, 1000, "ref_text")
+    description = str(form.get("speaker_description", "")).strip()
+    if len(description) > 1000:
+        raise ApiError(
+            400, "speaker_description is longer than 1,000 characters.", param="speaker_description"
+        )
     file = audio_sample.file
     voice = await state.in_thread(
         lambda: _store(
@@ -74,10 +81,10 @@ async def create_voice(
             name=name,
             ref_text=ref_text.strip(),
             consent=consent.strip(),
-            speaker_description=speaker_description.strip(),
+            speaker_description=description,
         )
     )
-    notes = unknown_fields(field for field in await request.form() if field not in _KNOWN)
+    notes = unknown_fields(field for field in form if field not in _KNOWN)
     if voice.seconds > REFERENCE_SECONDS:
         notes.append(
             f"Only the first {REFERENCE_SECONDS:g} s of speech are used; ref_text must be what is "
