@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from conftest import (
     SPEECH,
     RunningServer,
     error_of,
+    free_port,
     read_sound,
     speech,
     start_server,
@@ -154,7 +157,7 @@ def worker_pid(server: RunningServer) -> int:
 
 def test_a_killed_worker_costs_no_request(server: RunningServer, client: httpx2.Client) -> None:
     server.wait_idle()
-    body = {"input": "rain", "steps": 150, "seed": 4, "audio_length": 1.0}
+    body = {"input": "rain", "steps": 100, "seed": 4, "audio_length": 1.0}
     with ThreadPoolExecutor(1) as pool:
         first = worker_pid(server)
         answer = pool.submit(lambda: client.post("/v1/audio/generate", json=body))
@@ -239,6 +242,14 @@ def test_sigterm_lets_running_answers_end_and_voices_stay(tmp_path: Path) -> Non
     samples, rate = read_sound(b"".join(parts))
     assert len(samples) > 1.0 * rate  # both sentences
     wait_until(lambda: not Path(f"/proc/{worker}").exists())
+
+
+def test_a_device_that_is_missing_ends_the_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "unison_audio.cli.main", "serve", "--port", str(free_port())]
+    flags = ["--device", "meta:x", "--voices", str(tmp_path)]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "The device 'meta:x' cannot be used" in done.stderr.splitlines()[-1]
 
 
 def check_keys(server: RunningServer, key: str) -> None:

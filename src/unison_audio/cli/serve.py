@@ -75,6 +75,12 @@ def serve(
     if not 0 <= access.port < 65536:
         raise InputError(f"The port is {access.port}; give a number from 0 to 65535.")
     keys = read_keys(access.api_keys_file)
+    unusable: list[str] = []
+
+    def stop(reason: str) -> None:
+        unusable.append(reason)
+        server.should_exit = True
+
     app = create_app(
         ServerConfig(
             variant=open_checkpoint(variant).variant,
@@ -84,6 +90,7 @@ def serve(
             keys=keys,
             cors_origins=tuple(access.cors_origin or ()),
             sampling=sampling or SamplingParams(),
+            on_unusable=stop,
         )
     )
     set_up_logging(access.log_level)
@@ -102,6 +109,8 @@ def serve(
     # uvicorn raises the signal again once it is done, for what was there before it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.run()
+    if unusable:
+        raise InputError(unusable[0])
     if not server.started:
         raise InputError(
             f"The server cannot listen at {access.host}, port {access.port}; choose another port."

@@ -1,5 +1,6 @@
 """Errors as OpenAI's clients read them: one object with message, type, param and code."""
 
+import errno
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,12 +71,19 @@ def error_response(error: ApiError) -> JSONResponse:
     return JSONResponse(body, error.status, error.headers)
 
 
+def full_disk() -> ApiError:
+    """The answer where a file cannot be written."""
+    return ApiError(507, "The server has no room to write a file.", code="no_room")
+
+
 def as_api_error(error: BaseException) -> ApiError:
     """An error of the library as an answer; what is unexpected tells the client nothing more."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, InputError):
         return ApiError(400, " ".join(str(error).split()))
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return full_disk()
     return ApiError(500, "The server failed at this request; its log has the reason.")
 
 

@@ -1,6 +1,6 @@
 """The application: routes, errors, the gate in front, and the scheduler behind."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -56,6 +56,8 @@ class ServerConfig:
     """Web pages whose scripts may call the server."""
     sampling: SamplingParams = field(default_factory=SamplingParams)
     """Options of sampling where a request has none."""
+    on_unusable: Callable[[str], None] = lambda reason: None
+    """Called when a model cannot be loaded at the first start."""
 
 
 def create_app(config: ServerConfig) -> ASGIApp:
@@ -70,7 +72,7 @@ def create_app(config: ServerConfig) -> ASGIApp:
     from unison_audio import __version__
 
     telemetry = Telemetry()
-    scheduler = Scheduler(config.workers, config.limits, telemetry)
+    scheduler = Scheduler(config.workers, config.limits, telemetry, config.on_unusable)
     pool = ThreadPoolExecutor(config.limits.max_requests + _SPARE_THREADS, "unison-request")
 
     @asynccontextmanager

@@ -9,8 +9,10 @@ import numpy as np
 from unison_audio.audio import Audio
 from unison_audio.audio_encoder import AudioEncoder
 from unison_audio.audio_writer import SampleLayout, write_audio
+from unison_audio.errors import InputError
 from unison_audio.output_format import OutputFormat, merge_output
 from unison_audio.sample_codings import Samples
+from unison_audio.server.api_errors import full_disk
 from unison_audio.server.batching import Ticket
 
 SPEECH_FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
@@ -101,10 +103,19 @@ def as_file(
 
     Yields:
         The bytes of the file, in pieces.
+
+    Raises:
+        InputError: The format cannot hold the sound.
+        ApiError: The disk is full.
     """
     with tempfile.TemporaryDirectory(prefix="unison-answer-") as folder:
         path = Path(folder, f"answer.{output.format}")
-        write_audio(path, blocks, layout, output)
+        try:
+            write_audio(path, blocks, layout, output)
+        except InputError as error:
+            if isinstance(error.__cause__, OSError):
+                raise full_disk() from error
+            raise InputError(str(error).replace(str(path), "the answer")) from error
         with path.open("rb") as file:
             while part := file.read(CHUNK_BYTES):
                 yield part

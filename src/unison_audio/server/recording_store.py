@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unison_audio.errors import InputError
 from unison_audio.files import make_folder, write_whole
-from unison_audio.server.api_errors import ApiError
+from unison_audio.server.api_errors import ApiError, full_disk
 
 MAX_NAME = 64
 """Characters of a recording's name."""
@@ -182,7 +182,7 @@ class RecordingStore(Generic[T]):
 
     def _no_room(self, error: InputError) -> ApiError:
         log.error("recording not stored", extra={"fields": {"reason": str(error)}})
-        return ApiError(507, "The server has no room to store it.", code="no_room")
+        return full_disk()
 
     def _read(self, path: Path) -> T | None:
         try:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from unison_audio.errors import InputError
 from unison_audio.server.batching import CancelledError, QueuedCall, Ticket, choose_batch
@@ -43,12 +43,18 @@ class Scheduler:
         workers: What each worker loads, one a device.
         limits: Limits of the queue and of the batches.
         telemetry: Where figures go.
+        on_unusable: Called with the reason when a worker's model cannot be loaded at the first
+            start: what is wrong then does not pass by itself.
     """
 
     def __init__(
-        self, workers: Sequence[WorkerConfig], limits: Limits, telemetry: Telemetry
+        self,
+        workers: Sequence[WorkerConfig],
+        limits: Limits,
+        telemetry: Telemetry,
+        on_unusable: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        self.limits, self.telemetry = limits, telemetry
+        self.limits, self.telemetry, self._on_unusable = limits, telemetry, on_unusable
         self.failure = ""
         self._changed = threading.Condition()
         self._queue: list[QueuedCall] = []
@@ -139,7 +145,7 @@ class Scheduler:
 
     def _feed(self, process: ModelProcess) -> None:
         """Keep one worker alive and busy."""
-        failures = 0
+        failures, started = 0, False
         while not self._stopping:
             self._pause(RESTART_SECONDS[min(failures, len(RESTART_SECONDS) - 1)])
             try:
@@ -152,7 +158,11 @@ class Scheduler:
                 log.error("worker not started", extra={"fields": {"reason": self.failure}})
                 if failures > 1:
                     self._fail_waiting(self.failure)
+                if isinstance(error, InputError) and not started:
+                    self._on_unusable(self.failure)
+                    return
                 continue
+            started = True
             self._set_ready(1)
             self.failure = ""
             log.info("worker ready", extra={"fields": {"pid": process.pid}})

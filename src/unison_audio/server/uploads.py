@@ -1,9 +1,9 @@
 """Recordings that clients upload: checked by their headers, and decoded within bounds."""
 
-import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -26,32 +26,27 @@ RATES = (4_000, 384_000)
 
 MAX_CHANNELS = 8
 
-_COPY = 1 << 20
-
 
 @contextmanager
 def kept_upload(file: IO[bytes]) -> Iterator[Path]:
-    """Copy an upload to a file of its own, without a suffix of the client's choice.
+    """Copy an upload to a folder of its own, without a name of the client's choice.
 
     Args:
         file: The upload, as the form's parser keeps it.
     """
-    handle, name = tempfile.mkstemp(prefix="unison-upload-")
-    try:
-        with os.fdopen(handle, "wb") as out:
+    with tempfile.TemporaryDirectory(prefix="unison-upload-") as folder:
+        path = Path(folder, "upload")
+        with path.open("wb") as out:
             file.seek(0)
-            while block := file.read(_COPY):
-                out.write(block)
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
+            shutil.copyfileobj(file, out)
+        yield path
 
 
 def open_upload(path: Path, what: str, limits: Limits, seconds: float) -> NativeAudio:
-    """Look at an uploaded recording; what libsndfile cannot read is decoded by PyAV.
+    """Look at an uploaded recording; what libsndfile cannot read is decoded to a file beside it.
 
     Args:
-        path: The upload.
+        path: The upload, in a folder of its own.
         what: Its name in messages, such as "audio".
         limits: Bounds on decoded samples.
         seconds: Longest recording.
@@ -91,45 +86,49 @@ def _check(what: str, limits: Limits, seconds: float, found: tuple[int, int, int
         )
 
 
-def _decode(
-    path: Path, what: str, limits: Limits, seconds: float
-) -> tuple[NDArray[np.float32], int]:
-    """Decode with FFmpeg: (channels, samples) and the rate."""
+def _decode(path: Path, what: str, limits: Limits, seconds: float) -> Path:
+    """Decode with FFmpeg into a wav file, since hours of samples would fill the memory."""
     demuxer = _demuxer(path)
     if demuxer is None:
         raise InputError(
             f"{what} is no recording that is understood; send wav, flac, mp3, ogg, opus, aac, m4a "
             "or webm."
         )
+    decoded = path.with_name("decoded.wav")
+    count = 0
+    with ExitStack() as stack:
+        out: soundfile.SoundFile | None = None
+        for samples, rate in _blocks(path, what, demuxer):
+            if out is None:
+                opened = soundfile.SoundFile(decoded, "w", rate, samples.shape[1], "PCM_16")
+                out = stack.enter_context(opened)
+            if (rate, samples.shape[1]) != (out.samplerate, out.channels):
+                raise InputError(f"{what} changes its format inside; convert it to wav.")
+            count += len(samples)
+            _check(what, limits, seconds, (count, rate, samples.shape[1]))
+            out.write(samples)
+    if count == 0:
+        raise InputError(f"{what} holds no sound; send a recording.")
+    return decoded
+
+
+def _blocks(path: Path, what: str, demuxer: str) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """Decoded samples, (samples, channels), and their rate."""
     av = require_av(f"{what} ({demuxer})")
-    blocks: list[NDArray[np.float32]] = []
-    count, rate, channels = 0, 0, 0
+    # A file object and one named demuxer: FFmpeg's playlists would otherwise open any path or
+    # address that the upload names.
+    how = {"format": demuxer, "options": {"protocol_whitelist": "none"}}
     try:
-        # A file object and one named demuxer: FFmpeg's playlists would otherwise open any path or
-        # address that the upload names.
-        with (
-            path.open("rb") as file,
-            av.open(file, format=demuxer, options={"protocol_whitelist": "none"}) as container,
-        ):
-            if not container.streams.audio:
-                raise InputError(f"{what} holds no sound; send a recording.")
+        with path.open("rb") as file, av.open(file, **how) as container:
             planar = av.AudioResampler(format="fltp")
-            for frame in container.decode(container.streams.audio[0]):
-                for block in planar.resample(frame):
-                    samples: NDArray[np.float32] = block.to_ndarray()
-                    if blocks and (block.sample_rate != rate or len(samples) != channels):
-                        raise InputError(f"{what} changes its format inside; convert it to wav.")
-                    rate, channels = int(block.sample_rate), len(samples)
-                    count += samples.shape[1]
-                    _check(what, limits, seconds, (count, rate, channels))
-                    blocks.append(samples)
-    except (av.FFmpegError, ValueError, OSError) as error:
+            for stream in container.streams.audio[:1]:
+                for frame in container.decode(stream):
+                    for block in planar.resample(frame):
+                        yield block.to_ndarray().T, int(block.sample_rate)
+    except (av.FFmpegError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{what} is damaged and cannot be decoded; send it again.") from error
-    if count == 0:
-        raise InputError(f"{what} holds no sound; send a recording.")
-    return np.concatenate(blocks, axis=1), rate
 
 
 def _demuxer(path: Path) -> str | None:
