@@ -199,14 +199,14 @@ def test_the_document_agrees_with_the_answers(server: RunningServer) -> None:
     for operation in posts:
         cases = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
         rules = settings(
-            max_examples=6,
+            max_examples=4,
             database=None,
             deadline=None,
             phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
         seed(1)(rules(given(cases)(check)))()
-    assert len(checked) >= 40
+    assert len(checked) >= 24
     assert set(checked) >= {400}
 
 

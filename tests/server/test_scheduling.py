@@ -1,5 +1,6 @@
 """Batches, a full queue, deadlines, clients that leave, and a worker that dies."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -26,9 +27,18 @@ from conftest import (
 )
 
 from unison_audio import Unison
+from unison_audio.cli.main import main
+from unison_audio.errors import InputError
 from unison_audio.sampling_params import SamplingParams, resolve_sampling
 from unison_audio.server import scheduler as scheduler_module
-from unison_audio.server.answers import explained
+from unison_audio.server.answers import (
+    BrokenAnswerError,
+    Desk,
+    Parts,
+    SoundResponse,
+    SoundRun,
+    explained,
+)
 from unison_audio.server.batching import CancelledError, QueuedCall, Ticket, choose_batch
 from unison_audio.server.limits import Limits
 from unison_audio.server.model_worker import ModelCall, WorkerConfig
@@ -242,6 +252,107 @@ def test_sigterm_lets_running_answers_end_and_voices_stay(tmp_path: Path) -> Non
     samples, rate = read_sound(b"".join(parts))
     assert len(samples) > 1.0 * rate  # both sentences
     wait_until(lambda: not Path(f"/proc/{worker}").exists())
+
+
+def run_in_memory(parts: Parts, *, leaves: bool = False) -> tuple[list[dict[str, Any]], int]:
+    """Send an answer without a network: its messages, and the requests that are left."""
+    scheduler = Scheduler([], Limits(), Telemetry())
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        while not leaves or len(sent) < 4:
+            await asyncio.sleep(0.005)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def answer() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            desk = Desk(
+                variant=VARIANTS["nano"],
+                scheduler=scheduler,
+                telemetry=scheduler.telemetry,
+                deadline_seconds=0.3,
+                pool=pool,
+            )
+            ticket = scheduler.admit("one")
+            run = SoundRun(desk=desk, ticket=ticket, parts=parts, deadline=0.3, route="/")
+            try:
+                await SoundResponse(run, b"first", "audio/wav", {})({}, receive, send)
+            finally:
+                for _ in range(100):
+                    if not scheduler._tickets:
+                        break
+                    await asyncio.sleep(0.02)
+
+    try:
+        asyncio.run(answer())
+    finally:
+        sent.append({"left": len(scheduler._tickets)})
+    return sent[:-1], sent[-1]["left"]
+
+
+def test_a_whole_answer_ends_and_gives_its_place_back() -> None:
+    sent, left = run_in_memory(part for part in (b"second", b"third"))
+    bodies = [(one["body"], one["more_body"]) for one in sent[1:]]
+    assert bodies == [(b"first", True), (b"second", True), (b"third", True), (b"", False)]
+    assert left == 0
+
+
+def failing(error: Exception) -> Parts:
+    yield b"second"
+    raise error
+
+
+def endless(closed: list[bool]) -> Parts:
+    try:
+        while True:
+            yield b"more"
+    finally:
+        closed.append(True)
+
+
+def test_an_answer_that_cannot_be_ended_is_broken_off() -> None:
+    # An exception is what lets the HTTP server break the connection in place of ending it.
+    for error in (InputError("too late"), WorkerLostError("died"), RuntimeError("bug")):
+        with pytest.raises(BrokenAnswerError) as raised:
+            run_in_memory(failing(error))
+        assert raised.value.__suppress_context__  # whose message may quote a text
+
+    def slow() -> Parts:
+        time.sleep(1)
+        yield b"late"
+
+    with pytest.raises(BrokenAnswerError, match="TimeoutError"):
+        run_in_memory(slow())
+
+
+def test_a_reader_that_vanished_ends_the_generator() -> None:
+    closed: list[bool] = []
+    sent, left = run_in_memory(endless(closed), leaves=True)
+    assert len(sent) >= 4
+    assert (closed, left) == ([True], 0)
+
+
+def test_flags_that_cannot_be_used(
+    server: RunningServer,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("UNISON_AUDIO_CACHE", str(tmp_path))
+    port = server.url.rpartition(":")[2]
+    for flags, message in (
+        (["--port", port], "cannot listen at 127.0.0.1"),
+        (["--port", "99999"], "The port is 99999"),
+        (["--port", "0", "--max-requests", "0"], "max_requests is 0"),
+        (["--port", "0", "--api-keys-file", str(tmp_path / "none")], "The file of keys"),
+        (["--port", "0", "--variant", "none"], "none"),
+        (["--port", "0", "--voices", "/dev/null/voices"], "The folder /dev/null/voices"),
+    ):
+        assert main(["serve", *flags]) == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_device_that_is_missing_ends_the_command(tmp_path: Path) -> None:

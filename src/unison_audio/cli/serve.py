@@ -1,6 +1,7 @@
 """The command `serve`: the HTTP server."""
 
 import signal
+import socket
 import sys
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -72,9 +73,8 @@ def serve(
     from unison_audio.server.app import ServerConfig, create_app
     from unison_audio.server.telemetry import set_up_logging
 
-    if not 0 <= access.port < 65536:
-        raise InputError(f"The port is {access.port}; give a number from 0 to 65535.")
     keys = read_keys(access.api_keys_file)
+    listening = _listen(access)
     unusable: list[str] = []
 
     def stop(reason: str) -> None:
@@ -97,24 +97,18 @@ def serve(
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            host=access.host,
-            port=access.port,
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=access.drain_seconds,
         )
     )
-    print(_notice(access, bool(keys)), file=sys.stderr, flush=True)
+    print(_notice(access, listening.getsockname()[1], bool(keys)), file=sys.stderr, flush=True)
     # uvicorn raises the signal again once it is done, for what was there before it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    server.run()
+    server.run(sockets=[listening])
     if unusable:
         raise InputError(unusable[0])
-    if not server.started:
-        raise InputError(
-            f"The server cannot listen at {access.host}, port {access.port}; choose another port."
-        )
 
 
 def _workers(variant: str, machine: MachineFlags) -> "list[WorkerConfig]":
@@ -137,9 +131,24 @@ def _workers(variant: str, machine: MachineFlags) -> "list[WorkerConfig]":
     ]
 
 
-def _notice(access: AccessFlags, locked: bool) -> str:
+def _listen(access: AccessFlags) -> socket.socket:
+    """Open the port before a model is loaded, so that a port in use is told at once."""
+    if not 0 <= access.port < 65536:
+        raise InputError(f"The port is {access.port}; give a number from 0 to 65535.")
+    family = socket.AF_INET6 if ":" in access.host else socket.AF_INET
+    try:
+        return socket.create_server((access.host, access.port), family=family, backlog=2048)
+    except OSError as error:
+        raise InputError(
+            f"The server cannot listen at {access.host}, port {access.port} "
+            f"({error.strerror or error}); choose another port or address."
+        ) from error
+
+
+def _notice(access: AccessFlags, port: int, locked: bool) -> str:
     """Where the server listens, and who can reach it."""
-    where = f"unison-audio: serving at http://{access.host}:{access.port}/v1"
+    host = f"[{access.host}]" if ":" in access.host else access.host
+    where = f"unison-audio: serving at http://{host}:{port}/v1"
     if _is_loopback(access.host):
         return f"{where}, for this machine alone; use --host to open it to others."
     if locked:
