@@ -310,4 +310,4 @@ def test_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wav_of_one_window_states_its_length(client: httpx2.Client) -> None:
     answer = client.post(SPEECH, json=speech(response_format="wav"))
     with wave.open(io.BytesIO(answer.content)) as file:
-        assert file.getnframes() * 2 + 44 == len(answer.content)
+        assert len(file.readframes(1 << 24)) == 2 * file.getnframes() > len(answer.content) - 600

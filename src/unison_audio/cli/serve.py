@@ -68,11 +68,14 @@ def serve(
     uvicorn = _require_server()
     from unison_audio.checkpoint_files import open_checkpoint
     from unison_audio.hub import cache_folder
+    from unison_audio.output_format import OutputFormat
+    from unison_audio.provenance.marks import check_marks
     from unison_audio.sampling_params import SamplingParams
     from unison_audio.server.api_keys import read_keys
     from unison_audio.server.app import ServerConfig, create_app
     from unison_audio.server.telemetry import set_up_logging
 
+    check_marks(OutputFormat(format="wav"))
     keys = read_keys(access.api_keys_file)
     listening = _listen(access)
     unusable: list[str] = []

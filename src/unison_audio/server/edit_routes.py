@@ -10,6 +10,7 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from unison_audio.errors import InputError
 from unison_audio.longform.times import Region, parse_region
+from unison_audio.provenance.origin import Origin
 from unison_audio.server.answers import Parts
 from unison_audio.server.api_errors import ApiError
 from unison_audio.server.open_api import ERRORS, SOUND
@@ -108,6 +109,7 @@ async def edit_audio(
                 channels=recording.channels,
                 coding=recording.coding,
                 frames=recording.frames,
+                origin=Origin(task=name, variant=state.variant.name, edited=True),
             )
             remote.ticket.audio_seconds = recording.seconds
             yield from as_file(edit_blocks(remote, edit, sampling=params), layout, output)

@@ -57,13 +57,16 @@ def streamed(
     Yields:
         Bytes as soon as there are some.
     """
-    encoder = AudioEncoder(output, rate)
+    encoder: AudioEncoder | None = None
     for sound in sounds:
+        if encoder is None:
+            encoder = AudioEncoder(output, rate, origin=sound.origin)
         ticket.audio_seconds += sound.seconds
         part = encoder.write(sound.waveform)
         if part:
             yield part
-    yield encoder.finish()
+    if encoder is not None:
+        yield encoder.finish()
 
 
 def whole(
@@ -82,13 +85,13 @@ def whole(
     Yields:
         The bytes of the file.
     """
-
-    def blocks() -> Iterator[Samples]:
-        for sound in sounds:
-            ticket.audio_seconds += sound.seconds
-            yield np.asarray(sound.waveform.numpy(), np.float32)[:, None]
-
-    yield from as_file(list(blocks()), SampleLayout(sample_rate=rate), output)
+    origin = None
+    blocks: list[Samples] = []
+    for sound in sounds:
+        origin = sound.origin
+        ticket.audio_seconds += sound.seconds
+        blocks.append(np.asarray(sound.waveform.numpy(), np.float32)[:, None])
+    yield from as_file(blocks, SampleLayout(sample_rate=rate, origin=origin), output)
 
 
 def as_file(

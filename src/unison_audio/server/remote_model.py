@@ -14,6 +14,7 @@ from torch import Tensor
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
 from unison_audio.inputs import REFERENCE_SECONDS
+from unison_audio.provenance.origin import Origin
 from unison_audio.sampling_params import SamplingParams, merge_options, resolve_sampling
 from unison_audio.server.batching import QueuedCall, Ticket
 from unison_audio.server.model_worker import ModelAnswer, ModelCall
@@ -86,11 +87,9 @@ class RemoteModel:
         self.ticket.calls += len(calls)
         self.scheduler.submit(calls)
         answers = [one.future.result() for one in calls]
-        return [
-            self._sound(text, answer) for text, answer in zip(instruction, answers, strict=True)
-        ]
+        return [self._sound(one.call, answer) for one, answer in zip(calls, answers, strict=True)]
 
-    def _sound(self, instruction: str, answer: ModelAnswer) -> Audio:
+    def _sound(self, call: ModelCall, answer: ModelAnswer) -> Audio:
         if answer.refused:
             raise InputError(answer.refused)
         if answer.failed:
@@ -100,10 +99,11 @@ class RemoteModel:
         return Audio(
             torch.from_numpy(answer.waveform),
             self.variant.sample_rate,
-            instruction=instruction,
+            instruction=call.instruction,
             task=answer.task,
             seed=answer.seed,
             warnings=answer.warnings,
+            origin=Origin.of_edit(answer.task, self.variant.name, call.inputs.get("source")),
         )
 
 
