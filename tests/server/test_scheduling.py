@@ -111,7 +111,7 @@ def test_answers_of_a_batch_equal_those_of_the_model_alone(
         assert np.abs(samples[:, 0] - alone.waveform.numpy()).max() <= 1 / 32767  # a step of 16 bit
 
 
-def test_a_full_queue_answers_429_and_takes_more_later(
+def test_fact_11_a_full_queue_answers_429_and_takes_more_later(
     server: RunningServer, client: httpx2.Client
 ) -> None:
     server.wait_idle()
