@@ -36,6 +36,7 @@ from unison_audio.cli.options import (
     SamplingFlags,
     rename_flags,
 )
+from unison_audio.cli.serve import serve
 from unison_audio.cli.train import finetune, plan, train
 from unison_audio.errors import InputError, StoppedError
 from unison_audio.training.configs import WeightsType
@@ -444,7 +445,7 @@ def _show_warning(message: Any, category: type[Warning], *where: Any, **more: An
     say(f"note: {message}")
 
 
-for commands in (train, data, evaluate, finetune, plan):
+for commands in (train, data, evaluate, finetune, plan, serve):
     app.command(commands)
 
 if __name__ == "__main__":
