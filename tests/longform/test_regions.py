@@ -20,7 +20,7 @@ from unison_audio.longform.regions import (
     edit_regions,
     plan_edit,
 )
-from unison_audio.longform.times import check_regions, parse_region, parse_time
+from unison_audio.tasks.times import check_regions, parse_region, parse_time
 from unison_audio.variants import VARIANTS
 
 REMOVE = "[Edit][Audio] Remove a dog barking"

@@ -123,7 +123,7 @@ def _plan_edit(
     flags: LengthFlags,
 ) -> Run:
     """An edit in regions or of a long recording."""
-    from unison_audio.longform.times import parse_region
+    from unison_audio.tasks.times import parse_region
 
     if inputs.source is None:
         raise InputError("--region and --extract are for a recording; give it with --source.")

@@ -28,7 +28,7 @@ from unison_audio.longform.native_audio import (
     to_float,
     write_recording,
 )
-from unison_audio.longform.times import Region, check_regions
+from unison_audio.tasks.times import Region, check_regions
 from unison_audio.tasks.instructions import parse_instruction, with_tags
 from unison_audio.tasks.table import TASKS
 from unison_audio.variants import Variant
