@@ -15,3 +15,11 @@ class TextError(InputError):
     It is empty, too long, or contains the encoder's special tokens. Training draws another batch
     instead and counts it; everywhere else it is an ordinary `InputError`.
     """
+
+
+class UnplacedError(InputError):
+    """A part of an instruction that no task has a place for.
+
+    The message quotes the part and says what to write instead. The parser puts the instruction
+    before it.
+    """

@@ -11,15 +11,21 @@ from torch import Tensor
 
 from unison_audio import audio, audio_files
 from unison_audio.audio import Audio
-from unison_audio.checks import check_item, check_length, check_text_length, outside_domain
+from unison_audio.checks import (
+    check_item,
+    check_length,
+    check_text_length,
+    default_seconds,
+    outside_domain,
+)
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.release_inputs import sampled_frames, source_gain, to_length
-from unison_audio.tasks.instructions import respell, with_tags
 from unison_audio.tasks.reference import frame_edge, prepare_reference
 from unison_audio.tasks.reference_text import with_reference_text
-from unison_audio.tasks.table import Task
+from unison_audio.tasks.table import TASKS, Task
+from unison_audio.tasks.tags import respell, with_tags
 from unison_audio.variants import Variant
 
 MAX_PEAK = 1e6
@@ -88,6 +94,8 @@ class Request:
     """Warning about a reference of which only a part is used; empty without one."""
     outside: Outside = field(default_factory=Outside)
     """Parts of the instruction outside the variant's domain."""
+    notes: tuple[str, ...] = ()
+    """What the task cannot follow to the letter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +132,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         InputError: If an input does not fit.
     """
     source, reference, duration = inputs.source, inputs.reference, inputs.duration
-    task = check_item(
+    reading = check_item(
         variant,
         instruction,
         has_source=source is not None,
@@ -134,17 +142,19 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         seed=inputs.seed,
         named_task=inputs.task,
     )
+    task = TASKS[reading.task]
+    asked, read = instruction, reading.instruction
     if inputs.task is not None:
-        instruction = with_tags(instruction, task.name)
-    instruction = respell(instruction.strip(), variant.edit_tag_spelling)
-    read, shortened = instruction, ""
+        asked = read = with_tags(instruction, task.name)
+    instruction = respell(asked.strip(), variant.edit_tag_spelling)
+    read, shortened = respell(read.strip(), variant.edit_tag_spelling), ""
     if reference is not None and inputs.reference_text is not None:
         read = with_reference_text(instruction, inputs.reference_text)
         layout, shortened = _zero_shot(variant, codec, reference, duration)
     elif source is not None:
         layout, shortened = _edit(variant, codec, task, source, duration)
     else:
-        seconds = variant.default_seconds if duration is None else duration
+        seconds = default_seconds(variant, reading) if duration is None else duration
         samples = max(1, round(seconds * variant.sample_rate))
         layout = FrameLayout(frames=sampled_frames(variant, codec, samples), samples=samples)
     check_text_length(variant, instruction, layout.samples / variant.sample_rate)
@@ -156,6 +166,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         seed=inputs.seed,
         shortened=shortened,
         outside=outside_domain(variant, instruction),
+        notes=reading.notes,
     )
 
 
@@ -205,7 +216,7 @@ def _edit(
     if samples < length:
         raise InputError(
             f"The duration of {duration} s is shorter than the source, "
-            f"{length / variant.sample_rate:.2f} s; leave it out, or cut the source yourself."
+            f"{length / variant.sample_rate:.2f} s; leave --duration out, or cut the source yourself."
         )
     gain = source_gain(variant, task, waveform, PEAK)
     if variant.sample_seconds:

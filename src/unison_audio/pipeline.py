@@ -297,7 +297,7 @@ class Unison:
             conditions = [self._condition(codec, request) for request in requests]
         if params.strict:
             for request in requests:
-                require_domain(self.variant, request.asked)
+                require_domain(self.variant, request.asked, request.notes)
         if not requests:
             return []
         # 3. Encode the instructions. The text encoder is done before the backbone is needed, which
@@ -492,6 +492,7 @@ class Unison:
             nearest = {sound: self._known_sounds.find(encoder, sound) for sound in sounds}
             message = domain_message(self.variant, request.outside, nearest)
             found.append(DomainWarning(f"{message}; expect a poor result."))
+        found += [DomainWarning(f"{note[:1].upper()}{note[1:]}.") for note in request.notes]
         return found
 
     @torch.no_grad()

@@ -78,7 +78,7 @@ def plan_any_length(
     if flags.region or flags.extract or _is_long_recording(variant, inputs.source):
         return _plan_edit(variant, instruction, output, inputs, flags)
     from unison_audio.longform.text_windows import is_long
-    from unison_audio.tasks.instructions import with_tags
+    from unison_audio.tasks.tags import with_tags
 
     cloned = inputs.reference is not None
     source = inputs.source
@@ -89,7 +89,8 @@ def plan_any_length(
         source is None and speaks and is_long(variant, instruction, inputs.duration, cloned)
     ):
         return _plan_speech(variant, instruction, output, inputs, flags)
-    if source is None and not cloned and _is_long_timeline(variant, instruction):
+    timed = source is None and not cloned and inputs.task is None
+    if timed and _is_long_timeline(variant, instruction):
         return _plan_timeline(variant, instruction, output, inputs, flags)
     if output == STDOUT or flags.subtitles is not None:
         return _plan_one(variant, instruction, output, inputs, flags)

@@ -29,8 +29,9 @@ from unison_audio.longform.native_audio import (
     write_recording,
 )
 from unison_audio.tasks.times import Region, check_regions
-from unison_audio.tasks.instructions import parse_instruction, with_tags
+from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.table import TASKS
+from unison_audio.tasks.tags import with_tags
 from unison_audio.variants import Variant
 
 Source = str | os.PathLike[str] | Audio | tuple[Any, int]
@@ -69,7 +70,7 @@ def plan_edit(
     Raises:
         InputError: If something does not fit; the message says what does.
     """
-    row = TASKS[parse_instruction(instruction, True, False, task)]
+    row = TASKS[read_instruction(instruction, True, False, task).task]
     if task is not None:
         instruction = with_tags(instruction, task)
     if extract and row.group != "remove":

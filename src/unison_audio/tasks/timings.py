@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from unison_audio.errors import InputError
+from unison_audio.errors import UnplacedError
 from unison_audio.tasks.times import TimeWord, is_range, range_seconds, time_words
 
 _REACH = 24
@@ -130,7 +130,7 @@ def read_timing(words: str) -> Timing:
         words: Words of one clause.
 
     Raises:
-        InputError: A time is reversed, negative, or neither of a window nor a length.
+        UnplacedError: A time is reversed, negative, or neither of a window nor a length.
     """
     times = time_words(words)
     edges = len(words) - len(words.lstrip(_TRIM)), len(words.rstrip(_TRIM))
@@ -162,7 +162,7 @@ def read_timing(words: str) -> Timing:
     if len(lengths) > 1 or (lengths and windows):
         part = words[lengths[-1].start : lengths[-1].end].strip()
         what = "a second length" if len(lengths) > 1 else "a length beside a window"
-        raise InputError(
+        raise UnplacedError(
             f'"{part}" is {what}; give each sound a window, as in "From 1s to 3s, thunder."'
         )
     return Timing(words=words, windows=tuple(windows), lengths=tuple(lengths))
@@ -172,7 +172,7 @@ def timed_events(timing: Timing) -> list[TimedEvent]:
     """Assign the words of a timeline to its windows.
 
     Raises:
-        InputError: A window has no sound, or a sound has no window.
+        UnplacedError: A window has no sound, or a sound has no window.
     """
     words = timing.words
     events: list[TimedEvent] = []
@@ -181,7 +181,7 @@ def timed_events(timing: Timing) -> list[TimedEvent]:
         texts = [_tidy(words[a:b]) for a, b in zip(edges[::2], edges[1::2], strict=True)]
         if not windows:
             if texts[0]:
-                raise InputError(
+                raise UnplacedError(
                     f'"{texts[0]}" has no times; write "From 1s to 3s, {texts[0]}.", or leave out '
                     "the other times."
                 )
@@ -226,7 +226,7 @@ def _range(
         # "one to three" in a caption counts things; "from 1 to 3" may well be seconds.
         if window and not first.spelled and not last.spelled:
             part = words[opened : last.end].strip()
-            raise InputError(
+            raise UnplacedError(
                 f'"{part}" has no unit; write "From {first.text.strip()}s to '
                 f'{last.text.strip()}s, ..." if it is a time'
             )
@@ -252,13 +252,13 @@ def _checked(words: str, span: Span, is_length: bool) -> Span:
     """A range whose numbers are in order."""
     part = words[span.start : span.end].strip(_TRIM)
     if span.low < 0 or span.high < 0:
-        raise InputError(f'"{part}" holds a negative time; times count from 0')
+        raise UnplacedError(f'"{part}" holds a negative time; times count from 0')
     if span.low > span.high:
-        raise InputError(f'"{part}" ends before it begins; write the earlier time first')
+        raise UnplacedError(f'"{part}" ends before it begins; write the earlier time first')
     if span.low == span.high and not is_length:
-        raise InputError(f'"{part}" has no length; write a later end')
+        raise UnplacedError(f'"{part}" has no length; write a later end')
     if is_length and span.high <= 0:
-        raise InputError(f'"{part}" is no length above 0; write a longer one')
+        raise UnplacedError(f'"{part}" is no length above 0; write a longer one')
     return span
 
 
@@ -284,7 +284,7 @@ def _single(words: str, time: TimeWord, edges: tuple[int, int]) -> Span | None:
     one_end = _ONE_END_BEFORE.search(before)
     if (one_end and not time.adjective) or _ONE_END_AFTER.match(words, time.end):
         opened = time.start - (len(before) - one_end.start()) if one_end else time.start
-        raise InputError(
+        raise UnplacedError(
             f'"{words[opened : time.end].strip()}" gives one time of a sound; give both its start '
             'and its end, as in "From 1s to 3s, thunder."'
         )
@@ -295,7 +295,7 @@ def _single(words: str, time: TimeWord, edges: tuple[int, int]) -> Span | None:
         return None
     if at_end or time.start <= edges[0]:
         return _checked(words, span, True)
-    raise InputError(
+    raise UnplacedError(
         f'"{time.text.strip()}" is neither a length nor the time of a sound; write "for '
         f'{time.text.strip()}" or "From 1s to 3s, thunder."'
     )
@@ -339,7 +339,7 @@ def _assign(words: str, windows: list[Span], texts: list[str]) -> list[TimedEven
     for span, text in zip(windows, named, strict=True):
         if not text:
             part = words[span.start : span.end].strip(_TRIM)
-            raise InputError(
+            raise UnplacedError(
                 f'"{part}" names no sound; write what is heard then, as in "{part}, thunder."'
             )
     return [
