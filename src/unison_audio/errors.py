@@ -22,4 +22,12 @@ class UnplacedError(InputError):
 
     The message quotes the part and says what to write instead. The parser puts the instruction
     before it.
+
+    Args:
+        message: The message, without a full stop.
+        forms: Whether the parser lists the forms that fit, for a part that hints at none.
     """
+
+    def __init__(self, message: str, *, forms: bool = False) -> None:
+        super().__init__(message)
+        self.forms = forms

@@ -34,7 +34,6 @@ from unison_audio.loading import LazyModel, LoadOptions, open_models
 from unison_audio.longform.long_speech import pieces, plan_speech, speak
 from unison_audio.longform.native_audio import NativeAudio
 from unison_audio.longform.regions import edit_regions
-from unison_audio.tasks.times import Region
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.rerank import denoising_error
 from unison_audio.model.sampling import ModelInputs, sample
@@ -50,6 +49,7 @@ from unison_audio.sampling_params import (
 )
 from unison_audio.tasks.conditioning import Condition, condition
 from unison_audio.tasks.table import REFERENCE, TASKS, Task, TaskBatch
+from unison_audio.tasks.times import Region
 from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
 from unison_audio.variants import Variant

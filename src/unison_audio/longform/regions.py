@@ -28,10 +28,10 @@ from unison_audio.longform.native_audio import (
     to_float,
     write_recording,
 )
-from unison_audio.tasks.times import Region, check_regions
 from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.tags import with_tags
+from unison_audio.tasks.times import Region, check_regions
 from unison_audio.variants import Variant
 
 Source = str | os.PathLike[str] | Audio | tuple[Any, int]

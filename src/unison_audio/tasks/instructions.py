@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from unison_audio.errors import InputError, UnplacedError
+from unison_audio.tasks.quotes import shorten
 from unison_audio.tasks.reference_text import new_text_span
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.tags import EMPTY_QUOTE, TAG, Clause, check_size, respell, split_clauses
@@ -149,10 +150,9 @@ def _read(instruction: str, has_source: bool, has_reference: bool) -> Reading:
     try:
         reading = _read_clauses(instruction, clauses)
     except UnplacedError as error:
-        reason = str(error)
-        way = "" if "write" in reason or "--" in reason else f"; {forms}"
+        way = f"; {forms}" if error.forms else ""
         raise InputError(
-            f"The instruction {_shown(instruction)} is not understood: {reason}{way}; or name its "
+            f"The instruction {_shown(instruction)} is not understood: {error}{way}; or name its "
             "task with --task, which passes the words on as they are."
         ) from error
     if reading is None:
@@ -235,7 +235,9 @@ def _read_speech(instruction: str, clauses: list[Clause]) -> Reading | None:
             notes=notes,
         )
     scene = read_timing(clauses[1].words)
-    _refuse_windows(scene, "a sound beside speech fills the recording; leave the times out")
+    _refuse_windows(
+        scene, "a sound beside speech fills the recording; leave it out, or set the length"
+    )
     _refuse_speech(clauses[1])
     return Reading(
         task="t2as",
@@ -262,7 +264,7 @@ def _read_sound(instruction: str, clause: Clause) -> Reading:
         )
     caption = _plain(timing)
     if not caption:
-        raise UnplacedError(f'"{clause.whole}" names no sound; write what is heard')
+        raise UnplacedError(f'"{shorten(clause.whole)}" names no sound; write what is heard')
     mixed = _MIX.search(clause.words)
     return Reading(
         task="t2a_mix" if mixed else "t2a",

@@ -84,6 +84,8 @@ _WHO = re.compile(
     re.IGNORECASE,
 )
 
+_CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
+
 _THE = re.compile(r"(?:the|all|all the|any|his|her|their|everyone's)\s", re.IGNORECASE)
 
 
@@ -148,4 +150,4 @@ def is_said(phrase: str) -> bool:
 
 def is_pointed_at(phrase: str) -> bool:
     """Whether a phrase means a thing of the recording, as "the speech" does and "speech" does not."""
-    return bool(_THE.match(phrase))
+    return bool(_THE.match(phrase)) or bool(_CHINESE.search(phrase))  # Chinese has no articles

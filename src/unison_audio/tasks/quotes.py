@@ -113,3 +113,9 @@ def outside_quotes(text: str) -> tuple[list[str], list[Quote]]:
     edges = [0, *(edge for quote in quotes for edge in (quote.start, quote.end)), len(text)]
     parts = [text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]
     return parts, quotes
+
+
+def shorten(part: str, most: int = 60) -> str:
+    """A part of an instruction as an error quotes it: a long one's beginning is enough."""
+    part = " ".join(part[: 4 * most].split())
+    return part if len(part) <= most else f"{part[:most]}..."

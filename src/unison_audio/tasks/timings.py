@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from unison_audio.errors import UnplacedError
+from unison_audio.tasks.quotes import shorten
 from unison_audio.tasks.times import TimeWord, is_range, range_seconds, time_words
 
 _REACH = 24
@@ -181,8 +182,9 @@ def timed_events(timing: Timing) -> list[TimedEvent]:
         texts = [_tidy(words[a:b]) for a, b in zip(edges[::2], edges[1::2], strict=True)]
         if not windows:
             if texts[0]:
+                sound = shorten(texts[0])
                 raise UnplacedError(
-                    f'"{texts[0]}" has no times; write "From 1s to 3s, {texts[0]}.", or leave out '
+                    f'"{sound}" has no times; write "From 1s to 3s, {sound}.", or leave out '
                     "the other times."
                 )
             continue

@@ -7,6 +7,7 @@ from typing import Literal
 
 from unison_audio.errors import UnplacedError
 from unison_audio.tasks.objects import is_said
+from unison_audio.tasks.quotes import shorten
 
 Action = Literal["add", "remove", "replace", "change", "clean", "reduce", "other"]
 """What a verb does; "other" is one that no task was trained on."""
@@ -155,7 +156,9 @@ def check_whole(phrase: str) -> None:
         cure = "name what is to go instead"
         if re.search(r"speech|voice|talking|vocals|人声|说话|语音", left_out[0], re.IGNORECASE):
             cure = "write [Edit][Speech] Denoise the recording to keep only the speech"
-        raise UnplacedError(f'"{left_out[0].strip()}" is an exception, which no task knows; {cure}')
+        raise UnplacedError(
+            f'"{shorten(left_out[0])}" is an exception, which no task knows; {cure}'
+        )
     partly = _PARTLY.search(phrase)
     if partly:
         raise UnplacedError(

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from unison_audio.errors import UnplacedError
+from unison_audio.tasks.quotes import shorten
 
 
 def _set(text: str) -> frozenset[str]:
@@ -19,7 +20,7 @@ _PEOPLE = _MALE | _FEMALE | _set("boy girl child kid robot person speaker narrat
 
 _MANY = re.compile(
     r"\b(?:voices|speakers|men|women|people|persons|children|kids|boys|girls|both|crowd|choir|chorus|"
-    r"audience|group|couple|duet|two|three|four|five|several|many|dialogue|conversation|each other|"
+    r"audience|group|couple|duet|(?:two|three|four|five|several|many)(?:\s\w+)?|dialogue|conversation|each other|"
     r"one another)\b|两个|两位|二人|两人|三个|三位|几个|一群|众人|大家|他们|她们|孩子们|人们|合唱|齐声|对话|"
     r"男女|一男一女",
     re.IGNORECASE,
@@ -102,7 +103,7 @@ def read_voice(words: str) -> VoiceWords:
     tokens = list(_TOKEN.finditer(plain))
     pair = _pair(tokens)
     if many or pair:
-        part = many[0] if many else plain[pair[0] : pair[1]] if pair else ""
+        part = shorten(many[0] if many else plain[pair[0] : pair[1]] if pair else "")
         raise UnplacedError(
             f'"{part}" asks for more than one voice, and a request has one; make a sound for each '
             "voice"
@@ -121,7 +122,7 @@ def read_voice(words: str) -> VoiceWords:
         elif word not in _PLAIN:
             strange.append(token.span())
     if strange:
-        part = " ".join(plain[strange[0][0] : strange[-1][1]].split())
+        part = shorten(plain[strange[0][0] : strange[-1][1]])
         raise UnplacedError(
             f'"{part}" says nothing of a voice that this program knows; leave it out, and name a '
             'sound in a clause of its own, as in [Speech] A voice saying "..." [Audio] rain'

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from unison_audio.errors import UnplacedError
 from unison_audio.tasks.chinese import read_chinese
 from unison_audio.tasks.objects import is_pointed_at, is_said, kind_of, name_objects, strip_tail
+from unison_audio.tasks.quotes import shorten
 from unison_audio.tasks.tags import EMPTY_QUOTE
 from unison_audio.tasks.verbs import Wish, check_whole, read_english
 from unison_audio.tasks.voice_words import read_voice
@@ -94,15 +95,12 @@ def read_edit(clauses: Sequence[Clause]) -> Edit:
     own = [(clause, wish) for clause in clauses for wish in read_wishes(clause.words)]
     for _, wish in own:
         if wish.action == "other":
-            raise UnplacedError(
-                f"{_quoted(wish.words)} has no verb that an edit has: add, remove, replace, change "
-                "or denoise"
-            )
+            raise _unknown_verb(wish.words, alone=len(own) == 1)
         check_whole(wish.old)
         if wish.action == "add":
             check_whole(wish.new)
     if not own:
-        raise UnplacedError("there is no verb such as add or remove")
+        raise UnplacedError("there is no verb such as add or remove", forms=True)
     one_clause_each = len(own) == len(clauses)
     if one_clause_each:
         steps = [_step(wish, clause.tags) for clause, wish in own]
@@ -116,7 +114,9 @@ def read_edit(clauses: Sequence[Clause]) -> Edit:
             f"{_listed(own)} are two wishes, and no task was trained on both; make one edit after "
             "the other"
         )
-    objects = tuple(name for step in steps for name in _objects(step.wish))
+    objects = tuple(
+        name for step in steps if step.does.endswith("audio") for name in _objects(step.wish)
+    )
     notes = tuple(note for step in steps for note in step.notes)
     text = None
     if len(steps) == 1:
@@ -142,7 +142,7 @@ def sound_phrases(clause: Clause) -> list[str]:
 
 def _objects(wish: Wish) -> tuple[str, ...]:
     sides = (strip_tail(side) for side in (wish.old, wish.new) if EMPTY_QUOTE not in side)
-    return tuple(side for side in sides if kind_of(side) == "sound")
+    return tuple(side for side in sides if side)
 
 
 def _tags_of(wish: Wish) -> str:
@@ -184,11 +184,17 @@ def _speech_step(wish: Wish) -> _Step:
     if set(kinds) == {"speech"} and wish.action == "remove":
         return _Step(does="remove speech", wish=wish, notes=_all_speech(items))
     if len(set(kinds)) > 1:
+        sound = next((i for i, k in zip(items, kinds, strict=True) if k == "sound"), "the rain")
         raise UnplacedError(
             f"{_named(items)} are of two kinds, and a task removes one; write "
             "[Edit][Speech] Remove the speech, [Edit][Audio] Remove "
-            f"{next((i for i, k in zip(items, kinds, strict=True) if k == 'sound'), 'the rain')}, or "
+            f"{shorten(sound)}, or "
             "[Edit][Speech] Denoise the recording, one after the other"
+        )
+    if kinds[0] == "speech":
+        raise UnplacedError(
+            f"{_quoted(wish.words)} asks for a part of an edit; write [Edit][Speech] Remove the "
+            "speech"
         )
     raise UnplacedError(_no_denoising(items[0], kinds[0]))
 
@@ -200,7 +206,7 @@ def _insert(wish: Wish) -> _Step:
     if texts == 0:
         kinds = {kind_of(item) for item in name_objects(wish.new)}
         cure = (
-            f"write [Edit][Audio] Add {wish.new}"
+            f"write [Edit][Audio] Add {shorten(wish.new)}"
             if kinds == {"sound"} and not re.search(r"voice|say|speak|人声|说", wish.new)
             else 'write them in quotes, as in [Edit][Speech] Add a voice saying "..."'
         )
@@ -240,14 +246,14 @@ def _rewrite(wish: Wish) -> _Step:
 def _audio_step(wish: Wish) -> _Step:
     if wish.action in ("clean", "reduce"):
         raise UnplacedError(
-            f"{_quoted(wish.words)} concerns speech; write [Edit][Speech] Denoise the recording, or "
-            "[Edit][Audio] Remove ..."
+            f"{_quoted(wish.words)} concerns speech; write [Edit][Speech] Denoise the recording, "
+            "or [Edit][Audio] Remove ..."
         )
     if wish.action in ("replace", "change"):
         if not wish.old or not wish.new:
             raise UnplacedError(
-                f"{_quoted(wish.words)} does not say what is to go and what is to come; write "
-                "[Edit][Audio] Replace ... with ..."
+                f"{_quoted(wish.words)} is no change that a task makes; write [Edit][Audio] Replace "
+                "... with ..."
             )
         if EMPTY_QUOTE not in wish.old and (EMPTY_QUOTE not in wish.new or not is_said(wish.old)):
             return _Step(does="replace audio", wish=wish)
@@ -259,9 +265,7 @@ def _audio_step(wish: Wish) -> _Step:
     items = name_objects(strip_tail(phrase))
     kinds = [kind_of(item) for item in items]
     if not items or set(kinds) & {"all", "nothing"}:
-        raise UnplacedError(
-            f"{_quoted(wish.words)} names no sound; name it, as in {_example(wish)}"
-        )
+        raise UnplacedError(f"{_quoted(wish.words)} names no sound; name it", forms=True)
     if wish.action == "add":
         return _Step(does="add audio", wish=wish, notes=_several(items, "add"))
     pointed = [is_pointed_at(item) for item in items]
@@ -269,7 +273,8 @@ def _audio_step(wish: Wish) -> _Step:
     if any(spoken) and len(items) > 1:
         raise UnplacedError(
             f"{_named(items)} are of two kinds, and a task removes one; write "
-            "[Edit][Speech] Remove the speech for the words, and [Edit][Audio] Remove ... for a sound"
+            "[Edit][Speech] Remove the speech for the words, and [Edit][Audio] Remove ... for a "
+            "sound"
         )
     if any(spoken):
         raise UnplacedError(
@@ -285,7 +290,7 @@ def _exchanged(step: _Step, clause: Clause) -> Edit | None:
     wish = step.wish
     if step.does != "replace audio":
         return None
-    objects = _objects(wish)
+    objects = tuple(name for name in _objects(wish) if kind_of(name) != "speech")
     chinese = bool(_CHINESE.search(wish.words))
     remove, add = ("去掉", "加上") if chinese else ("Remove ", "add ")
     if EMPTY_QUOTE in wish.new:
@@ -337,7 +342,7 @@ def _no_denoising(item: str, kind: Kind) -> str:
             "recording removes noise"
         )
     return (
-        f"{_quoted(item)} is neither speech nor noise; write [Edit][Audio] Remove {item} for one "
+        f"{_quoted(item)} is neither speech nor noise; write [Edit][Audio] Remove {shorten(item)} for one "
         "sound, or [Edit][Speech] Denoise the recording for all that is not speech"
     )
 
@@ -358,9 +363,8 @@ def _all_speech(items: Sequence[str]) -> tuple[str, ...]:
 def _unknown_voice(qualities: Sequence[str]) -> tuple[str, ...]:
     if not qualities:
         return ()
-    return (
-        f"no edit was trained on how the new voice sounds, so {_named(qualities)} may have no effect",
-    )
+    listed = _named(qualities)
+    return (f"no edit was trained on how the new voice sounds, so {listed} may have no effect",)
 
 
 def _several(items: Sequence[str], verb: str) -> tuple[str, ...]:
@@ -372,8 +376,29 @@ def _several(items: Sequence[str], verb: str) -> tuple[str, ...]:
     )
 
 
-def _example(wish: Wish) -> str:
-    return "[Edit][Audio] Add rain" if wish.action == "add" else "[Edit][Audio] Remove the rain"
+_KEEP = re.compile(
+    r"(?:keep|isolate|extract|separate|preserve|retain|leave)\s+(?:only\s+)?(?P<en>.+)"
+    r"|只?(?:保留|留下|留|要|提取|分离出?)(?P<zh>.+)",
+    re.IGNORECASE,
+)
+
+
+def _unknown_verb(words: str, alone: bool) -> UnplacedError:
+    kept = _KEEP.match(words)
+    phrase = strip_tail(kept["en"] or kept["zh"]) if kept else ""
+    if kept and not alone:
+        return UnplacedError(f"{_quoted(words)} is no edit: what is not named stays; leave it out")
+    if kept and kind_of(phrase) == "speech":
+        return UnplacedError(f"{_quoted(words)}: write [Edit][Speech] Denoise the recording")
+    if kept:
+        return UnplacedError(
+            f"{_quoted(words)}: write [Edit][Audio] Remove {shorten(phrase)} with --extract, which gives what "
+            "is removed"
+        )
+    return UnplacedError(
+        f"{_quoted(words)} has no verb that an edit has: add, remove, replace, change or denoise",
+        forms=True,
+    )
 
 
 def _listed(own: Sequence[tuple[Clause, Wish]]) -> str:
@@ -386,5 +411,4 @@ def _named(items: Sequence[str]) -> str:
 
 
 def _quoted(part: str) -> str:
-    part = part.strip(" .,;!").replace(EMPTY_QUOTE, "...")
-    return f'"{part if len(part) <= 60 else part[:60] + "..."}"'
+    return f'"{shorten(part.strip(" .,;!").replace(EMPTY_QUOTE, "..."))}"'
