@@ -16,7 +16,7 @@ import torch
 from tiny_unison import StubEncoder, random_backbone, tiny_variant
 from torch import Tensor, nn
 
-from unison_audio import audio, checkpoint, pipeline
+from unison_audio import audio, best_of_n, checkpoint, request_batches
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
 from unison_audio.inputs import ShortenedWarning
@@ -126,7 +126,7 @@ def test_free_wording_where_the_task_is_named(tiny: Unison) -> None:
 def test_a_list_gives_what_single_calls_give(
     tiny: Unison, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "MAX_BATCH", at_once)
+    monkeypatch.setattr(request_batches, "MAX_BATCH", at_once)
     jobs: list[tuple[str, dict[str, Any]]] = [
         (TTS, {"seed": 3}),
         (DELETE, {"source": (noise(2.56), RATE), "seed": 3}),
@@ -156,18 +156,18 @@ def test_a_list_gives_what_single_calls_give(
 def test_the_candidate_with_the_lowest_denoising_error_is_kept(
     tiny: Unison, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "MAX_BATCH", at_once)
+    monkeypatch.setattr(request_batches, "MAX_BATCH", at_once)
     texts = [TTS, "[Audio] rain"]
     durations: list[float | None] = [1.0, 0.5]
     steps: list[tuple[int, int]] = []
     rated: list[tuple[Tensor, Tensor]] = []
-    rate = pipeline.denoising_error
+    rate = best_of_n.denoising_error
 
     def note(backbone: Any, inputs: Any, z: Tensor, **more: Any) -> Tensor:
         rated.append((z, rate(backbone, inputs, z, **more)))
         return rated[-1][1]
 
-    monkeypatch.setattr(pipeline, "denoising_error", note)
+    monkeypatch.setattr(best_of_n, "denoising_error", note)
     chosen = tiny.generate(
         texts,
         duration=durations,
@@ -202,7 +202,7 @@ def test_temperature_scales_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
         started.append(noise)
         return noise
 
-    monkeypatch.setattr(pipeline, "sample", note)
+    monkeypatch.setattr(best_of_n, "sample", note)
     unison = leading()
     unison.generate(TTS, seed=3, temperature=1.0)
     unison.generate(TTS, seed=3, temperature=0.25)

@@ -229,7 +229,7 @@ def velocity_of(unison: Unison, monkeypatch: pytest.MonkeyPatch, *what: str, **m
         seen.update(inputs=inputs, noise=noise)
         return noise
 
-    monkeypatch.setattr("unison_audio.pipeline.sample", noted)
+    monkeypatch.setattr("unison_audio.best_of_n.sample", noted)
     unison.generate(*what, **more)
     inputs = seen["inputs"]
     x = torch.cat([seen["noise"], inputs.z_s, inputs.m], dim=1)

@@ -16,14 +16,6 @@ if TYPE_CHECKING:
 MAX_HOURS = 100
 """Longest recording that is read."""
 
-FORMATS: dict[str, tuple[str, str]] = {
-    ".wav": ("WAV", "PCM_16"),
-    ".flac": ("FLAC", "PCM_16"),
-    ".ogg": ("OGG", "VORBIS"),
-    ".mp3": ("MP3", "MPEG_LAYER_III"),
-}
-"""Suffix -> libsndfile's container and coding, for `audio.save`."""
-
 # A WAV written to a pipe cannot know its length and claims about 2 or 4 GiB.
 _STREAMED_SIZE = 0x7FFFF000
 

@@ -216,7 +216,7 @@ def _edit(
     if samples < length:
         raise InputError(
             f"The duration of {duration} s is shorter than the source, "
-            f"{length / variant.sample_rate:.2f} s; leave --duration out, or cut the source yourself."
+            f"{length / variant.sample_rate:.2f} s; leave --duration out, or cut the source."
         )
     gain = source_gain(variant, task, waveform, PEAK)
     if variant.sample_seconds:

@@ -21,13 +21,12 @@ from unison_audio.longform.edit_changes import Editor, RegionEdit, half_join, wi
 from unison_audio.longform.edit_windows import check_seed, plan_windows
 from unison_audio.longform.native_audio import (
     NativeAudio,
-    Samples,
     check_exact,
-    from_float,
     open_recording,
-    to_float,
     write_recording,
 )
+from unison_audio.output_format import OutputFormat
+from unison_audio.sample_codings import Samples, from_float, to_float
 from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.tags import with_tags
@@ -209,6 +208,7 @@ def edit_file(
     edit: RegionEdit,
     output: Path,
     on_window: Callable[[int, int], None] | None = None,
+    output_format: OutputFormat | None = None,
     **options: Any,
 ) -> None:
     """Edit a recording into a file, which appears whole or not at all.
@@ -216,30 +216,35 @@ def edit_file(
     Args:
         unison: The model.
         edit: What `plan_edit` made.
-        output: A wav or flac file; ogg or mp3 code the samples anew.
+        output: A wav or flac file; the lossy formats code the samples anew.
         on_window: Called with the windows done and the windows in all.
+        output_format: Format and options; by default the suffix decides.
         **options: Sampling options, as for `Unison.generate`.
 
     Raises:
         InputError: If an input cannot be used, or the file cannot be written.
     """
     blocks = edit_blocks(unison, edit, on_window, **options)
-    write_recording(output, blocks, edit.recording)
+    write_recording(output, blocks, edit.recording, output_format)
 
 
-def check_output(edit: RegionEdit, output: Path, exact: bool) -> None:
+def check_output(
+    edit: RegionEdit, output: Path, exact: bool, output_format: OutputFormat | None = None
+) -> None:
     """Check the name of the file that an edit is to be written to.
 
     Args:
         edit: What `plan_edit` made.
         output: The file.
         exact: Whether samples outside of regions have to stay as they are.
+        output_format: Format and options; by default the suffix decides.
 
     Raises:
         InputError: The format cannot hold the samples.
     """
-    if exact or output.suffix.lower() not in (".ogg", ".mp3"):
-        check_exact(output, edit.recording.coding)
+    chosen = (output_format or OutputFormat()).of_file(output)
+    if exact or not chosen.info.lossy:
+        check_exact(output, edit.recording.coding, chosen)
 
 
 def _copies(edit: RegionEdit, start: int, stop: int) -> Iterator[Samples]:

@@ -296,11 +296,17 @@ def split_instruction(instruction: str) -> tuple[str, str]:
     return f'{head} {who} saying "{{text}}"', ""
 
 
-def is_long(variant: Variant, instruction: str, duration: float | None, cloned: bool) -> bool:
+def is_long(
+    variant: Variant,
+    instruction: str,
+    duration: float | None,
+    cloned: bool,
+    task: str | None = None,
+) -> bool:
     """Whether an instruction speaks more than one window holds, and no duration is asked for."""
     if duration is not None:
         return False
-    reading = read_instruction(instruction, False, cloned)
+    reading = read_instruction(instruction, False, cloned, task)
     if reading.task not in ("tts", "zero_shot_tts") or reading.length is not None:
         return False
     words = split_instruction(instruction)[1]

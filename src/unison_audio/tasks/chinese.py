@@ -11,7 +11,10 @@ _PLEASE = re.compile(
 
 _ADD = r"(?:添加上?|加入|加上|加进去?|增加|插入|混入|叠加上?|放入|补上|加)"
 
-_REMOVE = r"(?:过滤掉|去除掉?|删除掉?|移除掉?|消除掉?|清除掉?|剔除|去掉|删掉|删去|移走|除去|除掉|拿掉|抹掉|静音|去)"
+_REMOVE = (
+    r"(?:过滤掉|去除掉?|删除掉?|移除掉?|消除掉?|清除掉?|剔除|去掉|删掉|删去|移走|除去|除掉|拿掉|"
+    r"抹掉|静音|去)"
+)
 
 _SWAP = r"(?:替换成|替换为|更换成|更换为|换成|换为|变成|变为|改成|改为|修改成|修改为|改写成|改写为)"
 
@@ -29,7 +32,7 @@ _OTHER_VERBS = (
 )
 
 _STRONG = (
-    rf"(?:添加|加入|加上|加进|增加|插入|混入|叠加|过滤掉|去除|删除|移除|消除|清除|剔除|去掉|删掉|删去|移走|"
+    r"(?:添加|加入|加上|加进|增加|插入|混入|叠加|过滤掉|去除|删除|移除|消除|清除|剔除|去掉|删掉|删去|移走|"
     rf"除去|除掉|拿掉|抹掉|静音|降噪|去噪|除噪|消噪|{_OTHER_VERBS}|{_REDUCE_VERBS})"
 )
 
@@ -41,27 +44,27 @@ _NEXT = re.compile(
 _OBJECT = r"(?:把|将)(?P<old>.*?)(?:都|全部|全都|给|全)?"
 
 # The first pattern that fits the whole wish decides.
-_FORMS: tuple[tuple[Action, re.Pattern[str]], ...] = tuple(
-    (action, re.compile(pattern, re.DOTALL))
-    for action, pattern in (
-        ("other", rf"(?:{_OTHER_VERBS}).*"),
-        ("replace", rf"{_OBJECT}{_SWAP}(?P<new>.+)"),
-        ("replace", rf"用(?P<new>.+?){_SWAP_VERB}(?P<old>.+)"),
-        ("replace", rf"(?:{_CHANGE})(?P<old>.+?)(?:成|为)(?P<new>.+)"),
-        ("change", rf"(?:让|使|叫)(?P<old>.*?)(?:改?说|讲|念)(?:成|出|：|:)?\s*(?P<new>.+)"),
-        ("change", rf'(?P<old>[^"]*?)(?:{_SWAP}|{_CHANGE})(?:成|为)?\s*(?P<new>"".*)'),
-        ("remove", rf"{_OBJECT}{_REMOVE}(?:了|吧)?"),
-        ("add", rf"(?:把|将)(?P<new>.+?){_ADD}(?:到|进|在|去|录音|音频|里|中|吧|这段|声音|\s)*"),
-        (
-            "add",
-            rf"(?:给|在|往|为|向|对)(?:这段|这个)?(?:录音|音频|声音|背景|里面|里|中|\s)*{_ADD}(?P<new>.+)",
-        ),
-        ("add", rf"{_ADD}(?P<new>.+)"),
-        ("clean", rf"(?:给|对|为|把|将)?(?P<old>[^\"]*?){_CLEAN}(?P<more>[^\"]*)"),
-        ("reduce", rf"(?:把|将)?(?P<old>.*?)(?:{_REDUCE_VERBS})(?P<more>.*)"),
-        ("remove", rf"{_REMOVE}(?P<old>.+)"),
-    )
+_PATTERNS: tuple[tuple[Action, str], ...] = (
+    ("other", rf"(?:{_OTHER_VERBS}).*"),
+    ("replace", rf"{_OBJECT}{_SWAP}(?P<new>.+)"),
+    ("replace", rf"用(?P<new>.+?){_SWAP_VERB}(?P<old>.+)"),
+    ("replace", rf"(?:{_CHANGE})(?P<old>.+?)(?:成|为)(?P<new>.+)"),
+    ("change", r"(?:让|使|叫)(?P<old>.*?)(?:改?说|讲|念)(?:成|出|：|:)?\s*(?P<new>.+)"),
+    ("change", rf'(?P<old>[^"]*?)(?:{_SWAP}|{_CHANGE})(?:成|为)?\s*(?P<new>"".*)'),
+    ("remove", rf"{_OBJECT}{_REMOVE}(?:了|吧)?"),
+    ("add", rf"(?:把|将)(?P<new>.+?){_ADD}(?:到|进|在|去|录音|音频|里|中|吧|这段|声音|\s)*"),
+    (
+        "add",
+        r"(?:给|在|往|为|向|对)(?:这段|这个)?(?:录音|音频|声音|背景|里面|里|中|\s)*"
+        rf"{_ADD}(?P<new>.+)",
+    ),
+    ("add", rf"{_ADD}(?P<new>.+)"),
+    ("clean", rf"(?:给|对|为|把|将)?(?P<old>[^\"]*?){_CLEAN}(?P<more>[^\"]*)"),
+    ("reduce", rf"(?:把|将)?(?P<old>.*?)(?:{_REDUCE_VERBS})(?P<more>.*)"),
+    ("remove", rf"{_REMOVE}(?P<old>.+)"),
 )
+
+_FORMS = tuple((action, re.compile(pattern, re.DOTALL)) for action, pattern in _PATTERNS)
 
 _END = " \t\r\n,.，。；;、！!吧了"
 
@@ -70,7 +73,7 @@ def read_chinese(words: str) -> list[Wish]:
     """Read an edit in Chinese.
 
     Args:
-        words: The clause's words, blanks made single, quoted texts reduced to a bare pair of quotes.
+        words: The clause's words, blanks made single, each quoted text a bare pair of quotes.
 
     Returns:
         The wishes, in order; one whose verb is unknown has the action "other".
@@ -107,10 +110,7 @@ def _wish(part: str) -> Wish:
     for action, pattern in _FORMS:
         found = pattern.fullmatch(part)
         if found:
-            sides = {
-                k: v.strip(_END + "的") if k == "old" else v.strip(_END)
-                for k, v in found.groupdict().items()
-            }
+            sides = {k: v.strip(_END) for k, v in found.groupdict().items()}
             more = sides.pop("more", "")
             if "old" in sides and more:
                 sides["old"] = f"{sides['old']}{more}"

@@ -1,9 +1,9 @@
 """Reads instructions whole: the task, the texts, the sounds and the times that they name.
 
-`quotes` and `tags` split an instruction into clauses, `timings` reads times, `voice_words` the words
-around a text, `verbs`, `chinese` and `wishes` those of edits. A task without words here, such as one
-that `register_task` added, is recognized by its templates. What has no place in any task is refused
-by its part; where the task is named, the words are passed on as they are.
+`quotes` and `tags` split an instruction into clauses. `timings` reads times, `voice_words` reads
+the words around a text, and `verbs`, `chinese` and `wishes` read edits. A task without words here,
+such as one that `register_task` added, is recognized by its templates. What has no place in any
+task is refused by its part; where the task is named, the words are passed on as they are.
 """
 
 import functools
@@ -199,8 +199,8 @@ def _check_clause(clause: Clause) -> None:
     strange = _STRANGE_TAG.search(clause.words)
     if strange:
         raise UnplacedError(
-            f'"{strange[0]}" is no tag; write [Speech], [Audio], [Speech with voice], [Edit][Audio] '
-            "or [Edit][Speech]"
+            f'"{strange[0]}" is no tag; write [Speech], [Audio], [Speech with voice], '
+            "[Edit][Audio] or [Edit][Speech]"
         )
     if clause.tags == "audio":  # a caption may hold inches
         return

@@ -7,7 +7,8 @@ Kind = Literal["speech", "word", "noise", "echo", "all", "nothing", "sound"]
 """What a phrase names; "word" is a part of what is said, "nothing" is empty or a pronoun."""
 
 _LIST = re.compile(
-    r"\s*(?:[,，;；、&+]|\b(?:and also|and|as well as|along with|together with|plus)\b|和|与|以及|及|跟)\s*",
+    r"\s*(?:[,，;；、&+]|\b(?:and also|and|as well as|along with|together with|plus)\b"
+    r"|和|与|以及|及|跟)\s*",
     re.IGNORECASE,
 )
 
@@ -19,7 +20,10 @@ _SPEECH_NOUN = (
     r"sentences?|monologues?|text|spoken content|content|lines?)"
 )
 
-_PERSON = r"(?:man|men|woman|women|person|people|someone|somebody|guy|lady|child|kid|boy|girl|he|she|they)"
+_PERSON = (
+    r"(?:man|men|woman|women|person|people|someone|somebody|guy|lady|child|kid|boy|girl|he|she|"
+    r"they)"
+)
 
 _SPEECH = re.compile(
     rf"(?:[\w'’-]+\s+){{0,6}}{_SPEECH_NOUN}"
@@ -68,9 +72,9 @@ _AFTER_HEAD = re.compile(
 )
 
 _TAIL = re.compile(
-    r"(?:[\s,]+(?:from|in|of|to|out of|into|on|throughout|behind|within|under|over) (?:the |this |my |that |"
-    r"its )?(?:whole |entire )?(?:recording|record|audio|clip|file|track|mix|scene|it|speech|voice|"
-    r"background|source|sound)|[\s,]+(?:please|too|as well|completely|entirely|fully|altogether|"
+    r"(?:[\s,]+(?:from|in|of|to|out of|into|on|throughout|behind|within|under|over) "
+    r"(?:the |this |my |that |its )?(?:whole |entire )?"
+    r"(?:recording|record|audio|clip|file|track|mix|scene|it|speech|voice|background|source|sound)|[\s,]+(?:please|too|as well|completely|entirely|fully|altogether|"
     r"instead|now|there|here|again|for me))$",
     re.IGNORECASE,
 )
@@ -149,5 +153,5 @@ def is_said(phrase: str) -> bool:
 
 
 def is_pointed_at(phrase: str) -> bool:
-    """Whether a phrase means a thing of the recording, as "the speech" does and "speech" does not."""
+    """Whether a phrase means a thing of the recording: "the speech" does, "speech" does not."""
     return bool(_THE.match(phrase)) or bool(_CHINESE.search(phrase))  # Chinese has no articles

@@ -19,10 +19,14 @@ _UNITS: tuple[tuple[str, float], ...] = (
 )
 """Patterns of a unit -> its seconds."""
 
-_ENGLISH = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen twenty"
-).split()
+_ENGLISH = tuple(
+    word
+    for row in (
+        "zero one two three four five six seven eight nine ten",
+        "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty",
+    )
+    for word in row.split()
+)
 
 _CHINESE = {c: n for n, c in enumerate("零一二三四五六七八九十")} | {"〇": 0, "两": 2, "半": 0.5}
 
@@ -31,7 +35,10 @@ _DIGITS = r"(?:\d{1,9}(?:[.,]\d{1,9})?|\.\d{1,9})(?!\d)"
 
 _CLOCK = r"\d{1,9}(?::\d{1,9}){1,2}(?:[.,]\d{1,9})?(?!\d)"
 
-_WORDS = rf"(?:half\s{{1,3}}an?|(?:{'|'.join(reversed(_ENGLISH))})\b)|[零〇一二两三四五六七八九十半]{{1,3}}"
+_WORDS = (
+    rf"(?:half\s{{1,3}}an?|(?:{'|'.join(reversed(_ENGLISH))})\b)"
+    r"|[零〇一二两三四五六七八九十半]{1,3}"
+)
 
 _ANY_UNIT = "|".join(pattern for pattern, _ in _UNITS)
 
@@ -176,31 +183,6 @@ def _spelled(words: str) -> float:
     if not ten:
         return float(sum(_CHINESE[c] * 10**k for k, c in enumerate(reversed(words))))
     return (_CHINESE[tens[-1]] if tens else 1) * 10.0 + (_CHINESE[ones[0]] if ones else 0)
-
-
-def parse_time(text: str) -> float:
-    """Read a time.
-
-    Args:
-        text: A number with a unit (`1.5 s`, `500 ms`, `2 min`), `minutes:seconds`,
-            `hours:minutes:seconds`, or a bare number of seconds.
-
-    Returns:
-        Seconds.
-
-    Raises:
-        InputError: It is none of these, or negative.
-    """
-    match = TIME.fullmatch(text.strip()) if len(text) < 100 else None
-    if match is None or (match["words"] and not match["unit"]):
-        raise InputError(
-            f"The time {text[:100]!r} is not understood; write seconds (1.5, 1.5 s), milliseconds "
-            "(500 ms) or minutes:seconds (1:05, 0:01.5)."
-        )
-    time = read_time(match)
-    if match["minus"]:
-        raise InputError(f"The time {text.strip()!r} is negative; times count from 0.")
-    return time.seconds
 
 
 def parse_region(text: str) -> Region:

@@ -85,7 +85,8 @@ _VERB_HERE = (
 
 _SEPARATOR = re.compile(
     r"(?:[,;.!&]|\b(?:and|then|but|while|plus|also|before|by|after that|as well as)\b)\s?"
-    r"(?:(?:[,;]|and|then|but|also|please|now|just|can you|could you|you can|you should|instead)(?:\b|(?<=\W))\s?)"
+    r"(?:(?:[,;]|and|then|but|also|please|now|just|can you|could you|you can|you should|"
+    r"instead)(?:\b|(?<=\W))\s?)"
     rf"{{0,3}}(?={_VERB_HERE})",
     re.IGNORECASE,
 )
@@ -125,7 +126,7 @@ def read_english(words: str) -> list[Wish]:
     """Read an edit in English.
 
     Args:
-        words: The clause's words, blanks made single, quoted texts reduced to a bare pair of quotes.
+        words: The clause's words, blanks made single, each quoted text a bare pair of quotes.
 
     Returns:
         The wishes, in order. One whose verb is unknown has the action "other".

@@ -19,9 +19,10 @@ _PEOPLE = _MALE | _FEMALE | _set("boy girl child kid robot person speaker narrat
 """Words of which two with "and" between them are two voices."""
 
 _MANY = re.compile(
-    r"\b(?:voices|speakers|men|women|people|persons|children|kids|boys|girls|both|crowd|choir|chorus|"
-    r"audience|group|couple|duet|(?:two|three|four|five|several|many)(?:\s\w+)?|dialogue|conversation|each other|"
-    r"one another)\b|两个|两位|二人|两人|三个|三位|几个|一群|众人|大家|他们|她们|孩子们|人们|合唱|齐声|对话|"
+    r"\b(?:voices|speakers|men|women|people|persons|children|kids|boys|girls|both|crowd|choir|"
+    r"chorus|audience|group|couple|duet|(?:two|three|four|five|several|many)(?:\s\w+)?|dialogue|"
+    r"conversation|each other|one another)\b|两个|两位|二人|两人|三个|三位|几个|一群|众人|大家|"
+    r"他们|她们|孩子们|人们|合唱|齐声|对话|"
     r"男女|一男一女",
     re.IGNORECASE,
 )
@@ -32,19 +33,19 @@ _PLAIN = _set(
     "saying said speaks speak speaking spoken reads read reading tells tell telling states "
     "announces announcing utters please now then following words text sentence line phrase aloud "
     "using use make create generate produce give let me us i want hear we hears heard recording "
-    "clip speech audio sound human real natural normal clear own new another single only out words: "
-    "here there instead too lines talking talks talk speech's such into record whose has having"
+    "clip speech audio sound human real natural normal clear own new another single only out here "
+    " there instead too lines talking talks talk speech's such into record whose has having"
 )
 
 _QUALITIES = _set(
     "child childlike child's children's kid kid's boy boy's girl girl's baby teenager teenage old "
     "older young younger elderly adult middle-aged aged year-old robot robotic robot's alien "
-    "monster ghost witch giant cartoon computer machine whisper whispers whispering whispered shout "
-    "shouts shouting shouted yell yells yelling scream screams screaming sing sings singing sung "
-    "murmur murmurs murmuring mumbling mutters cry cries crying sobbing laugh laughs laughing angry "
-    "angrily sad sadly happy happily calm calmly cheerful cheerfully excited excitedly scared "
-    "afraid nervous tired bored serious friendly warm cold soft softly gentle gently loud loudly "
-    "quiet quietly low lower deep high higher high-pitched low-pitched pitched pitch hoarse husky "
+    "monster ghost witch giant cartoon computer machine whisper whispers whispering whispered "
+    "shout shouts shouting shouted yell yells yelling scream screams screaming sing sings singing "
+    "sung murmur murmurs murmuring mumbling mutters cry cries crying sobbing laugh laughs laughing "
+    "angry angrily sad sadly happy happily calm calmly cheerful cheerfully excited excitedly "
+    "scared afraid nervous tired bored serious friendly warm cold soft softly gentle gently loud "
+    "loudly quiet quietly low lower deep high higher high-pitched low-pitched pitched pitch hoarse husky "
     "raspy rough smooth bright dark nasal breathy fast faster quickly quick slow slowly slower "
     "rapid rapidly british american australian scottish irish indian english french german spanish "
     "italian russian chinese mandarin japanese korean accent accented tone emotion emotional "

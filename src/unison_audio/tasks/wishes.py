@@ -252,8 +252,8 @@ def _audio_step(wish: Wish) -> _Step:
     if wish.action in ("replace", "change"):
         if not wish.old or not wish.new:
             raise UnplacedError(
-                f"{_quoted(wish.words)} is no change that a task makes; write [Edit][Audio] Replace "
-                "... with ..."
+                f"{_quoted(wish.words)} is no change that a task makes; write [Edit][Audio] "
+                "Replace ... with ..."
             )
         if EMPTY_QUOTE not in wish.old and (EMPTY_QUOTE not in wish.new or not is_said(wish.old)):
             return _Step(does="replace audio", wish=wish)
@@ -341,9 +341,10 @@ def _no_denoising(item: str, kind: Kind) -> str:
             f"{_quoted(item)} stays: no task was trained on echo; [Edit][Speech] Denoise the "
             "recording removes noise"
         )
+    name = shorten(item)
     return (
-        f"{_quoted(item)} is neither speech nor noise; write [Edit][Audio] Remove {shorten(item)} for one "
-        "sound, or [Edit][Speech] Denoise the recording for all that is not speech"
+        f"{_quoted(item)} is neither speech nor noise; write [Edit][Audio] Remove {name} for "
+        "one sound, or [Edit][Speech] Denoise the recording for all that is not speech"
     )
 
 
@@ -392,8 +393,8 @@ def _unknown_verb(words: str, alone: bool) -> UnplacedError:
         return UnplacedError(f"{_quoted(words)}: write [Edit][Speech] Denoise the recording")
     if kept:
         return UnplacedError(
-            f"{_quoted(words)}: write [Edit][Audio] Remove {shorten(phrase)} with --extract, which gives what "
-            "is removed"
+            f"{_quoted(words)}: write [Edit][Audio] Remove {shorten(phrase)} with --extract, which "
+            "gives what is removed"
         )
     return UnplacedError(
         f"{_quoted(words)} has no verb that an edit has: add, remove, replace, change or denoise",

@@ -38,6 +38,15 @@ class TextStates:
             penultimate=None if penultimate is None else penultimate.to(device, dtype),
         )
 
+    def select(self, rows: Sequence[int]) -> "TextStates":
+        """Text states of some rows, which may repeat."""
+        chosen = list(rows)
+        return TextStates(
+            hidden_states=self.hidden_states[chosen],
+            mask=self.mask[chosen],
+            penultimate=None if self.penultimate is None else self.penultimate[chosen],
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextSetup:
