@@ -265,7 +265,7 @@ def _read_sound(instruction: str, clause: Clause) -> Reading:
     caption = _plain(timing)
     if not caption:
         raise UnplacedError(f'"{shorten(clause.whole)}" names no sound; write what is heard')
-    mixed = _MIX.search(clause.words)
+    mixed = _MIX.search(timing.without_times())
     return Reading(
         task="t2a_mix" if mixed else "t2a",
         instruction=instruction,
@@ -276,7 +276,8 @@ def _read_sound(instruction: str, clause: Clause) -> Reading:
 
 def _plain(timing: Timing) -> str:
     """A caption without its times."""
-    return " ".join(timing.without_times().split()).strip(" ,.;")
+    plain = " ".join(timing.without_times().split())
+    return plain.replace("(,)", "").replace("（,）", "").strip(" ,.;，。；")
 
 
 def _refuse_speech(clause: Clause) -> None:

@@ -74,8 +74,9 @@ _AFTER_HEAD = re.compile(
 _TAIL = re.compile(
     r"(?:[\s,]+(?:from|in|of|to|out of|into|on|throughout|behind|within|under|over) "
     r"(?:the |this |my |that |its )?(?:whole |entire )?"
-    r"(?:recording|record|audio|clip|file|track|mix|scene|it|speech|voice|background|source|sound)|[\s,]+(?:please|too|as well|completely|entirely|fully|altogether|"
-    r"instead|now|there|here|again|for me))$",
+    r"(?:recording|record|audio|clip|file|track|mix|scene|it|speech|voice|background|source|sound)"
+    r"|[\s,]+(?:please|too|as well|completely|entirely|fully|altogether|instead|now|there|here|"
+    r"again|for me))$",
     re.IGNORECASE,
 )
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unison_audio.errors import InputError
+from unison_audio.errors import InputError, UnplacedError
 
 LEAST_REGION_SECONDS = 0.05
 """Minimum length of a region; the cross-fades would fill a shorter one."""
@@ -48,7 +48,7 @@ _UNIT = rf"(?:(?P<unit>{_ANY_UNIT})(?![a-z0-9])(?:(?<=sec|min|hrs)\.|(?<=secs|mi
 _MINUTES = r"(?P<minutes>\d{1,9})\s{0,2}(?:minutes?|mins?\.?|m|分钟|分)\s{0,2}(?:and\s{1,2})?"
 
 TIME = re.compile(
-    r"(?<![A-Za-z0-9_])(?<![A-Za-z]-)(?<!\d[.,:])(?P<minus>(?<![\w)])[-−])?"
+    r"(?<![A-Za-z0-9_])(?<![\s(][a-gi-rt-z]-)(?<!^[a-gi-rt-z]-)(?<!\d[.,:])(?P<minus>(?<![\w)])[-−])?"
     rf"(?:{_MINUTES}(?=\d{{1,9}}(?:[.,]\d{{1,9}})?\s{{0,2}}(?:s|秒)))?"
     rf"(?:(?P<clock>{_CLOCK})|(?P<digits>{_DIGITS})|(?P<words>{_WORDS}))"
     rf"(?:(?P<gap>[\s-]{{0,3}}){_UNIT})?",
@@ -158,8 +158,8 @@ def range_seconds(first: TimeWord, last: TimeWord) -> tuple[float, float]:
 def _clock_seconds(written: str, clock: str) -> float:
     *sixties, seconds = clock.replace(",", ".").split(":")
     if float(seconds) >= 60 or (len(sixties) == 2 and int(sixties[1]) >= 60):
-        raise InputError(
-            f"The time {written.strip()!r} has 60 or more where less than 60 belong; mend it."
+        raise UnplacedError(
+            f'"{written.strip()}" has 60 or more where less than 60 belong; mend it'
         )
     total = 0
     for number in sixties:

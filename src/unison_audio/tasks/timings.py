@@ -5,7 +5,7 @@ length. A time that is neither is refused with its place, since nothing else wou
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from unison_audio.errors import UnplacedError
@@ -151,7 +151,7 @@ def read_timing(words: str) -> Timing:
             if span is None:
                 continue
             if _is_length(words, first, following, window):
-                lengths.append(_checked(words, span, True))
+                lengths.append(_checked(words, _with_link(words, span), True))
             else:
                 windows.append(_checked(words, span, False))
             continue
@@ -248,6 +248,18 @@ def _is_length(words: str, first: TimeWord, last: TimeWord, window: re.Match[str
     before = words[max(0, first.start - _REACH) : first.start]
     after = bool(_LENGTH_AFTER.match(words, last.end))
     return last.adjective or after or bool(_FOR.search(before))
+
+
+def _with_link(words: str, span: Span) -> Span:
+    """A length with the words that link it to its sound, such as "for" and "of"."""
+    before = words[max(0, span.start - _REACH) : span.start]
+    stated = _FOR.search(before)
+    after = _LENGTH_AFTER.match(words, span.end)
+    return replace(
+        span,
+        start=span.start - (len(before) - stated.start()) if stated else span.start,
+        end=after.end() if after else span.end,
+    )
 
 
 def _checked(words: str, span: Span, is_length: bool) -> Span:

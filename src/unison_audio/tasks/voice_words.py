@@ -34,7 +34,7 @@ _PLAIN = _set(
     "announces announcing utters please now then following words text sentence line phrase aloud "
     "using use make create generate produce give let me us i want hear we hears heard recording "
     "clip speech audio sound human real natural normal clear own new another single only out here "
-    " there instead too lines talking talks talk speech's such into record whose has having"
+    "there instead too lines talking talks talk speech's such into record whose has having"
 )
 
 _QUALITIES = _set(
@@ -42,17 +42,18 @@ _QUALITIES = _set(
     "older young younger elderly adult middle-aged aged year-old robot robotic robot's alien "
     "monster ghost witch giant cartoon computer machine whisper whispers whispering whispered "
     "shout shouts shouting shouted yell yells yelling scream screams screaming sing sings singing "
-    "sung murmur murmurs murmuring mumbling mutters cry cries crying sobbing laugh laughs laughing "
-    "angry angrily sad sadly happy happily calm calmly cheerful cheerfully excited excitedly "
-    "scared afraid nervous tired bored serious friendly warm cold soft softly gentle gently loud "
-    "loudly quiet quietly low lower deep high higher high-pitched low-pitched pitched pitch hoarse husky "
-    "raspy rough smooth bright dark nasal breathy fast faster quickly quick slow slowly slower "
-    "rapid rapidly british american australian scottish irish indian english french german spanish "
-    "italian russian chinese mandarin japanese korean accent accented tone emotion emotional "
-    "dramatic monotone style voice-over news anchor newsreader radio telephone phone distant far "
-    "away nearby close very quite rather really famous singer actor actress pirate king queen "
-    "grandmother grandfather mother father doctor teacher soldier echoing sarcastic sarcastically "
-    "surprised drunk sleepy urgent urgently expressive energetic beautiful nice strong weak"
+    "sung murmur murmurs murmuring mumbling mutters cry cries crying sobbing laugh laughs "
+    "laughing angry angrily sad sadly happy happily calm calmly cheerful cheerfully excited "
+    "excitedly scared afraid nervous tired bored serious friendly warm cold soft softly gentle "
+    "gently loud loudly quiet quietly low lower deep high higher high-pitched low-pitched pitched "
+    "pitch hoarse husky raspy rough smooth bright dark nasal breathy fast faster quickly quick "
+    "slow slowly slower rapid rapidly british american australian scottish irish indian english "
+    "french german spanish italian russian chinese mandarin japanese korean accent accented tone "
+    "emotion emotional dramatic monotone style voice-over news anchor newsreader radio telephone "
+    "phone distant far away nearby close very quite rather really famous singer actor actress "
+    "pirate king queen grandmother grandfather mother father doctor teacher soldier echoing "
+    "sarcastic sarcastically surprised drunk sleepy urgent urgently expressive energetic "
+    "beautiful nice strong weak"
 )
 """What voices are described by and no task was trained on."""
 
