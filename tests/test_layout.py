@@ -27,6 +27,7 @@ ORDER = (
         "av_audio",
         "spectrogram",
         "preserve",
+        "provenance",
     },
     {"model", "codecs", "text", "tasks", "data"},
     {"domain", "variants"},

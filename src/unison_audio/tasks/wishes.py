@@ -264,7 +264,7 @@ def _audio_step(wish: Wish) -> _Step:
         raise UnplacedError(f"{_quoted(wish.words)} concerns speech; write [Edit][Speech] {verb}")
     items = name_objects(strip_tail(phrase))
     kinds = [kind_of(item) for item in items]
-    if not items or set(kinds) & {"all", "nothing"}:
+    if set(kinds) <= {"all", "nothing"}:
         raise UnplacedError(f"{_quoted(wish.words)} names no sound; name it", forms=True)
     if wish.action == "add":
         return _Step(does="add audio", wish=wish, notes=_several(items, "add"))
