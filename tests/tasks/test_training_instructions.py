@@ -120,7 +120,7 @@ def test_every_drawn_instruction_is_read_as_its_task(name: str, template: str) -
             assert [said.lower() for said in reading.texts] == [str(filled["text"]).lower()]
 
 
-LONG = 50_000
+LONG = 30_000
 """Characters of the instructions that try the time."""
 
 

@@ -123,9 +123,10 @@ def _read_named(instruction: str, task: str) -> Reading:
     """The reading of free wording: its texts, and its times where they are clear."""
     clauses = split_clauses(instruction)
     events: tuple[TimedEvent, ...] = ()
-    if task == "timed" and len(clauses) == 1:
+    if task == "timed" and len(clauses) < 2:
+        words = clauses[0].words if clauses else instruction
         try:
-            events = tuple(timed_events(read_timing(clauses[0].words)))
+            events = tuple(timed_events(read_timing(words)))
         except UnplacedError:
             events = ()  # the language model may follow what no pattern does
     found = mentions(instruction)
