@@ -19,7 +19,7 @@ from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
 from unison_audio.longform.edit_changes import Editor, RegionEdit, half_join, window_changes
-from unison_audio.longform.edit_windows import check_seed, plan_windows
+from unison_audio.longform.edit_windows import plan_windows
 from unison_audio.longform.native_audio import (
     NativeAudio,
     check_exact,
@@ -33,6 +33,7 @@ from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.tags import with_tags
 from unison_audio.tasks.times import Region, check_regions
+from unison_audio.values import check_seed, require_text
 from unison_audio.variants import Variant
 
 Source = str | os.PathLike[str] | Audio | tuple[Any, int]
@@ -71,6 +72,7 @@ def plan_edit(
     Raises:
         InputError: If something does not fit; the message says what does.
     """
+    require_text(instruction, "The instruction")
     row = TASKS[read_instruction(instruction, True, False, task).task]
     if task is not None:
         instruction = with_tags(instruction, task)
@@ -79,12 +81,12 @@ def plan_edit(
             f"The instruction {instruction!r} ({row.name}) takes nothing away that could be "
             "extracted; write [Edit][Audio] Remove ... or [Edit][Speech] Remove the speech."
         )
-    check_seed(seed)
+    seed = check_seed(seed)
     recording = open_recording(source)
     rate, frames = recording.sample_rate, recording.frames
     if regions is None:
         spans = [(0, frames)]
-    elif not regions:
+    elif isinstance(regions, list | tuple) and not regions:
         raise InputError("No region is given; name at least one, such as 3.2-7.5.")
     else:
         checked = check_regions(regions, recording.seconds)
