@@ -23,8 +23,9 @@ from unison_audio.data.captions import plain_caption
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.files import read_rows
 from unison_audio.inputs import PEAK
-from unison_audio.tasks.instructions import parse_instruction, respell
+from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.table import TASKS, TaskBatch
+from unison_audio.tasks.tags import respell
 from unison_audio.training.batches import REDRAW_SEEDS, BatchStream, CorpusInMemory, buildable_tasks
 from unison_audio.training.checkpoints import step_generator
 from unison_audio.training.clip_rows import KEYS, check_row
@@ -175,13 +176,14 @@ def _clip(row: dict[str, str], folder: Path, variant: Variant, key: str) -> Clip
 
 
 def _pair(row: dict[str, str], folder: Path, variant: Variant, hop: int) -> Pair:
-    name = parse_instruction(row["instruction"], "source" in row, False)
+    # Trained on as it would be read at inference.
+    reading = read_instruction(row["instruction"], "source" in row, False)
     target = _load(folder, row["audio"], variant)
     source = _load(folder, row["source"], variant) if "source" in row else None
     # Inference brings the source to this level. A pair must have one gain for both recordings:
     # with two, the model would learn to change the level.
     loud = target if source is None else source
-    level = TASKS[name].source_rms / float(audio.rms(loud))
+    level = TASKS[reading.task].source_rms / float(audio.rms(loud))
     peak = max(float(wave.abs().max()) for wave in (target, source) if wave is not None)
     gain = min(level, PEAK / peak)
     samples = -(-max(len(target), 0 if source is None else len(source)) // hop) * hop
@@ -190,8 +192,8 @@ def _pair(row: dict[str, str], folder: Path, variant: Variant, hop: int) -> Pair
         return pad(wave * gain, (0, samples - len(wave)))
 
     return Pair(
-        task=name,
-        instruction=respell(row["instruction"].strip(), variant.edit_tag_spelling),
+        task=reading.task,
+        instruction=respell(reading.instruction.strip(), variant.edit_tag_spelling),
         target=fit(target),
         source=None if source is None else fit(source),
     )
