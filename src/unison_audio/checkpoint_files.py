@@ -13,7 +13,7 @@ from typing import Any
 from unison_audio.domain import read_domain
 from unison_audio.errors import InputError
 from unison_audio.model.config import BackboneConfig
-from unison_audio.variants import VARIANTS, Variant
+from unison_audio.variants import VARIANTS, SpeakingRate, Variant
 
 CONFIG_FILE = "config.json"
 
@@ -33,6 +33,8 @@ OPTIONAL: dict[str, Any] = {
     "sample_seconds": 0.0,
     "source_rms": 0.0,
     "dither": 0.0,
+    "clean_text": False,
+    "speaking_rate": None,
 }
 """Keys that only some checkpoints have, and the values that hold without them. They are written
 only where they differ, so that the files of all others stay as they were."""
@@ -154,6 +156,9 @@ def read_config(path: Path) -> Variant:
     _require_fields(f"{path}", Variant, values)
     _require_fields(f"{path}, backbone", BackboneConfig, values["backbone"])
     values["backbone"] = BackboneConfig(**values["backbone"])
+    if values["speaking_rate"] is not None:
+        _require_fields(f"{path}, speaking_rate", SpeakingRate, values["speaking_rate"])
+        values["speaking_rate"] = SpeakingRate(**values["speaking_rate"])
     if values["domain"] is not None:
         try:
             values["domain"] = read_domain(values["domain"])

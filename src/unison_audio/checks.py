@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.model.guidance import is_number
 from unison_audio.tasks.instructions import parse_instruction, with_tags
+from unison_audio.tasks.spoken_words import clean_words
 from unison_audio.tasks.table import TASKS, Task
 
 if TYPE_CHECKING:
@@ -74,6 +75,17 @@ def check_files(
     check_text_length(variant, instruction, seconds if inputs.duration is None else inputs.duration)
     if strict:
         require_domain(variant, instruction)
+
+
+def clean_request(instruction: str, inputs: FileInputs) -> tuple[str, FileInputs]:
+    """Write the words to be spoken, and those of a reference, as they are spoken.
+
+    Raises:
+        InputError: There are numbers in Chinese, and the package for them is missing.
+    """
+    cloned = inputs.reference is not None
+    instruction, said = clean_words(instruction, inputs.reference_text, cloned)
+    return instruction, replace(inputs, reference_text=said)
 
 
 def check_item(

@@ -20,6 +20,7 @@ from unison_audio.inputs import (
     ShortenedWarning,
     Sound,
     SourceFormWarning,
+    clean_item,
     prepare,
 )
 from unison_audio.longform.long_speech import pieces, plan_speech, speak
@@ -33,6 +34,7 @@ from unison_audio.request_batches import is_list, item_inputs, pad_conditions, p
 from unison_audio.sampling_params import (
     GroupSettings,
     SamplingParams,
+    cleans_text,
     merge_options,
     resolve_sampling,
 )
@@ -145,6 +147,8 @@ class Unison(PretrainedModels):
             seed=seed,
             task=task,
         )
+        if cleans_text(self.variant, params):
+            items = [clean_item(*item) for item in items]
         # 2. Read the recordings, find each task, encode sources and references.
         with self._codec.use() as codec:
             requests = [prepare(self.variant, codec, *item) for item in items]
@@ -264,6 +268,7 @@ class Unison(PretrainedModels):
         Raises:
             InputError: If an input cannot be used.
         """
+        params = merge_options(options.pop("sampling", None), options)
         speech = plan_speech(
             self.variant,
             instruction,
@@ -271,8 +276,9 @@ class Unison(PretrainedModels):
             reference=reference,
             reference_text=reference_text,
             seed=seed,
+            clean=cleans_text(self.variant, params),
         )
-        return pieces(speak(self, speech, **options), speech)
+        return pieces(speak(self, speech, sampling=params), speech)
 
     def check(self, instruction: str, **inputs: Any) -> None:
         """Refuse all that `generate` would refuse, without sampling.
@@ -284,8 +290,11 @@ class Unison(PretrainedModels):
         Raises:
             InputError: If an input cannot be used, or does not fit the instruction.
         """
+        item = (instruction, ItemInputs(**inputs))
+        if self.variant.clean_text:
+            item = clean_item(*item)
         with self._codec.use() as codec:
-            prepare(self.variant, codec, instruction, ItemInputs(**inputs))
+            prepare(self.variant, codec, *item)
 
     @torch.no_grad()
     def run(

@@ -68,6 +68,7 @@ def plan_any_length(
     output: Output,
     inputs: FileInputs,
     flags: LengthFlags | None,
+    clean: bool,
 ) -> Run | None:
     """Check a request that needs several calls of the model, or an output other than a file.
 
@@ -77,6 +78,7 @@ def plan_any_length(
         output: The file or standard output, and the format.
         inputs: The other inputs.
         flags: The flags of any length.
+        clean: Whether numbers and abbreviations in a long text become words.
 
     Returns:
         What does it, or None for a request that `generate` handles in one call.
@@ -99,7 +101,7 @@ def plan_any_length(
     if flags.text_file is not None or (
         source is None and speaks and is_long(variant, instruction, inputs.duration, cloned)
     ):
-        return _plan_speech(variant, instruction, output, inputs, flags)
+        return _plan_speech(variant, instruction, output, inputs, flags, clean)
     if source is None and not cloned and _is_long_timeline(variant, instruction):
         return _plan_timeline(variant, instruction, output, inputs, flags)
     if output.path == STDOUT or flags.subtitles is not None:
@@ -187,6 +189,7 @@ def _plan_speech(
     output: Output,
     inputs: FileInputs,
     flags: LengthFlags,
+    clean: bool,
 ) -> Run:
     """A text of any length."""
     from unison_audio.longform.long_speech import pieces, plan_speech, speak
@@ -205,6 +208,7 @@ def _plan_speech(
         reference=inputs.reference,
         reference_text=inputs.reference_text,
         seed=inputs.seed,
+        clean=clean,
     )
 
     def run(unison: Unison, options: Mapping[str, Any], show: Show) -> tuple[str, float]:
