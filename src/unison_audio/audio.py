@@ -22,12 +22,22 @@ from unison_audio.audio_files import require_file, stated_frames, unreadable
 from unison_audio.audio_writer import SampleLayout, write_audio
 from unison_audio.errors import InputError
 from unison_audio.output_format import OutputFormat, merge_output
+from unison_audio.provenance.origin import Origin
+from unison_audio.provenance.tags import write_tags
 
 SILENCE_RMS = 1e-7
 """Below this RMS a waveform counts as digital silence: it is never amplified."""
 
+CANCELED = 1e-4
+"""Peak of the mean of channels, relative to theirs, below which only rounding noise is left."""
 
-def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
+_BLOCK = 1 << 16
+
+_READ_AT_ONCE = 1 << 26
+"""Samples of all channels that are decoded in one call."""
+
+
+def load(path: str | os.PathLike[str], *, sample_rate: int, longest: float | None = None) -> Tensor:
     """Read a sound file as mono at a sample rate.
 
     Channels are averaged. All formats of libsndfile are read: wav, flac, ogg, mp3 and others.
@@ -35,19 +45,22 @@ def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
     Args:
         path: The file.
         sample_rate: Samples per second of the result.
+        longest: Seconds after which decoding stops, whatever the header says; None for no limit.
 
     Returns:
         The waveform, (samples,), float32.
 
     Raises:
         InputError: The file is missing, empty, cut short, not a sound file, or holds values that
-            are not finite.
+            are not finite, or channels that cancel.
     """
     name = require_file(path)
     try:
         with soundfile.SoundFile(name) as file:
             file_rate, frames = file.samplerate, stated_frames(file, name)
-            data = file.read(dtype="float32", always_2d=True)  # (samples, channels)
+            if longest is not None:
+                frames = min(frames, math.ceil(longest * file_rate))
+            data = _decode(file, frames)
     except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
         raise unreadable(name, error) from error
     if len(data) == 0:
@@ -60,10 +73,49 @@ def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
         raise InputError(
             f"{name} holds values that are not finite (NaN or infinity); give a clean recording."
         )
-    mono = torch.from_numpy(data).mean(dim=1)  # (samples,)
+    mono = to_mono(torch.from_numpy(data), 1, name)  # (samples,)
     mono = resample(mono, file_rate, sample_rate)
     if mono.numel() == 0:
         raise InputError(f"{name} is too short: less than one sample at {sample_rate} Hz.")
+    return mono
+
+
+def _decode(file: soundfile.SoundFile, frames: int) -> np.ndarray:
+    """The first samples of an open file, (samples, channels); fewer where it has fewer."""
+    if frames * file.channels <= _READ_AT_ONCE:
+        return file.read(frames, dtype="float32", always_2d=True)
+    # soundfile allocates as many samples as the header claims, and a header can claim 2^36. In
+    # blocks, the memory is that of the samples which are there.
+    blocks = []
+    while frames > 0:
+        block = file.read(min(frames, _BLOCK), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        blocks.append(block)
+        frames -= len(block)
+    return np.concatenate(blocks) if blocks else np.zeros((0, file.channels), np.float32)
+
+
+def to_mono(waveform: Tensor, dim: int, name: str) -> Tensor:
+    """Average the channels.
+
+    Args:
+        waveform: (samples, channels) or (channels, samples).
+        dim: Dimension of the channels.
+        name: Name of the recording in the message.
+
+    Raises:
+        InputError: If the channels cancel: one is the other with its sign reversed, and the mean
+            holds only rounding noise.
+    """
+    mono = waveform.mean(dim=dim)
+    if waveform.shape[dim] > 1:
+        loud, left = float(waveform.abs().max()), float(mono.abs().max())
+        if left < CANCELED * loud:
+            raise InputError(
+                f"The channels of {name} cancel, since one is the other with its sign reversed; "
+                "give one channel, or correct the phase."
+            )
     return mono
 
 
@@ -72,6 +124,8 @@ def save(
     waveform: Tensor,
     sample_rate: int,
     output: OutputFormat | None = None,
+    *,
+    origin: Origin | None = None,
 ) -> None:
     """Write a mono waveform atomically.
 
@@ -80,6 +134,7 @@ def save(
         waveform: (samples,), within -1..1.
         sample_rate: Samples per second.
         output: Format and options; by default the suffix decides.
+        origin: Where the sound comes from; None for sound that this program did not make.
 
     Raises:
         InputError: The suffix is unknown, the folder is missing, the format lacks an option, or the
@@ -99,7 +154,8 @@ def save(
             f"Cannot write {path}: the waveform's peak is {peak:.3f} and would be clipped; "
             "scale it to within -1..1."
         )
-    write_audio(path, [data[:, None]], SampleLayout(sample_rate=sample_rate), output)
+    layout = SampleLayout(sample_rate=sample_rate, origin=origin)
+    write_audio(path, [data[:, None]], layout, output)
 
 
 def require_sound(waveform: Tensor, name: str) -> None:
@@ -249,6 +305,8 @@ class Audio:
     """Warnings about the request, such as a word outside the variant's domain."""
     bit_depth: int = 16
     """Bit depth of the source of an edit, which `save` keeps where the format has it."""
+    origin: Origin | None = None
+    """Where the sound comes from, as its marks state it; None for sound that is not generated."""
 
     @property
     def seconds(self) -> float:
@@ -272,12 +330,15 @@ class Audio:
         depths = [depth for depth in chosen.info.bit_depths if depth <= self.bit_depth]
         if depths and chosen.bit_depth is None:
             chosen = merge_output(chosen, {"bit_depth": max(depths)})
-        save(path, self.waveform, self.sample_rate, chosen)
+        save(path, self.waveform, self.sample_rate, chosen, origin=self.origin)
 
     def _repr_html_(self) -> str:
         file = io.BytesIO()
         samples = self.waveform.detach().cpu().numpy()
-        soundfile.write(file, samples, self.sample_rate, "PCM_16", format="WAV")
+        with soundfile.SoundFile(file, "w", self.sample_rate, 1, "PCM_16", format="WAV") as sound:
+            if self.origin is not None and OutputFormat().marks("metadata"):
+                write_tags(sound, self.origin)
+            sound.write(samples)
         data = base64.b64encode(file.getvalue()).decode()
         said = f"<div>{html.escape(self.instruction)}</div>" if self.instruction else ""
         return f'{said}<audio controls src="data:audio/wav;base64,{data}"></audio>'

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from typing import Any, overload
 
@@ -13,6 +13,8 @@ from unison_audio.audio import Audio
 from unison_audio.best_of_n import LatentBatch, OnStep, sample_batch
 from unison_audio.checks import domain_message, require_domain
 from unison_audio.codecs.table import AudioCodec
+from unison_audio.device import own_settings
+from unison_audio.errors import InputError
 from unison_audio.inputs import (
     DomainWarning,
     ItemInputs,
@@ -29,6 +31,7 @@ from unison_audio.longform.regions import edit_regions
 from unison_audio.longform.times import Region
 from unison_audio.output_audio import apply_edits, apply_request, decode, decode_rows, finish
 from unison_audio.pretrained import PretrainedModels
+from unison_audio.provenance.origin import Origin
 from unison_audio.release_inputs import batch_source, dithered, sampled_frames
 from unison_audio.request_batches import is_list, item_inputs, pad_conditions, plan_batches
 from unison_audio.sampling_params import (
@@ -42,6 +45,9 @@ from unison_audio.tasks.conditioning import Condition, condition
 from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
+
+LONG_TEXT = 120
+"""Characters from which an instruction may have too many tokens, beside the longest prompt."""
 
 
 class Unison(PretrainedModels):
@@ -90,6 +96,7 @@ class Unison(PretrainedModels):
         **options: Any,
     ) -> list[Audio]: ...
 
+    @own_settings()
     def generate(
         self,
         instruction: str | list[str],
@@ -165,7 +172,7 @@ class Unison(PretrainedModels):
             text = encoder.encode([request.instruction for request in requests])
             notes = [self._warnings(request, encoder) for request in requests]
         for note in {str(note): note for own in notes for note in own}.values():
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(note, stacklevel=3)  # past `own_settings`, to the caller's line
         # 4. Sample latents, in batches of equal settings and similar length.
         batches = plan_batches(requests, settings)
         total, done = sum(batch.settings.progress_steps for batch in batches), 0
@@ -196,7 +203,12 @@ class Unison(PretrainedModels):
                         waveform = apply_request(request, decoded_source[0], waveform)
                     # 6. Cut out the result and bring it back to its level.
                     sound = finish(request, waveform, self.variant.sample_rate)
-                    sounds[row] = replace(sound, warnings=tuple(map(str, notes[row])))
+                    origin = Origin.of_edit(
+                        request.task.name, self.variant.name, items[row][1].source
+                    )
+                    sounds[row] = replace(
+                        sound, warnings=tuple(map(str, notes[row])), origin=origin
+                    )
         return [sounds[row] for row in range(len(sounds))] if is_list(instruction) else sounds[0]
 
     def edit(
@@ -280,6 +292,7 @@ class Unison(PretrainedModels):
         )
         return pieces(speak(self, speech, sampling=params), speech)
 
+    @own_settings()
     def check(self, instruction: str, **inputs: Any) -> None:
         """Refuse all that `generate` would refuse, without sampling.
 
@@ -290,12 +303,18 @@ class Unison(PretrainedModels):
         Raises:
             InputError: If an input cannot be used, or does not fit the instruction.
         """
+        known = [field.name for field in fields(ItemInputs)]
+        if unknown := [name for name in inputs if name not in known]:
+            raise InputError(f"Unknown: {', '.join(unknown)}; the inputs are {', '.join(known)}.")
         item = (instruction, ItemInputs(**inputs))
         if self.variant.clean_text:
             item = clean_item(*item)
         with self._codec.use() as codec:
-            prepare(self.variant, codec, *item)
+            request = prepare(self.variant, codec, *item)
+        if len(request.instruction) > LONG_TEXT:  # the encoder counts tokens
+            self._encode_text([request.instruction])
 
+    @own_settings()
     @torch.no_grad()
     def run(
         self,

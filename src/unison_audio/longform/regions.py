@@ -7,6 +7,7 @@ it to the recording's own samples. Where the difference is nothing, those sample
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
 from unison_audio.longform.edit_changes import Editor, RegionEdit, half_join, window_changes
-from unison_audio.longform.edit_windows import check_seed, plan_windows
+from unison_audio.longform.edit_windows import plan_windows
 from unison_audio.longform.native_audio import (
     NativeAudio,
     check_exact,
@@ -27,9 +28,11 @@ from unison_audio.longform.native_audio import (
 )
 from unison_audio.longform.times import Region, check_regions
 from unison_audio.output_format import OutputFormat
+from unison_audio.provenance.origin import Origin
 from unison_audio.sample_codings import Samples, from_float, to_float
 from unison_audio.tasks.instructions import parse_instruction, with_tags
 from unison_audio.tasks.table import TASKS
+from unison_audio.values import check_seed, require_text
 from unison_audio.variants import Variant
 
 Source = str | os.PathLike[str] | Audio | tuple[Any, int]
@@ -68,6 +71,7 @@ def plan_edit(
     Raises:
         InputError: If something does not fit; the message says what does.
     """
+    require_text(instruction, "The instruction")
     row = TASKS[parse_instruction(instruction, True, False, task)]
     if task is not None:
         instruction = with_tags(instruction, task)
@@ -76,12 +80,12 @@ def plan_edit(
             f"The instruction {instruction!r} ({row.name}) takes nothing away that could be "
             "extracted; write [Edit][Audio] Remove ... or [Edit][Speech] Remove the speech."
         )
-    check_seed(seed)
+    seed = check_seed(seed)
     recording = open_recording(source)
     rate, frames = recording.sample_rate, recording.frames
     if regions is None:
         spans = [(0, frames)]
-    elif not regions:
+    elif isinstance(regions, list | tuple) and not regions:
         raise InputError("No region is given; name at least one, such as 3.2-7.5.")
     else:
         checked = check_regions(regions, recording.seconds)
@@ -199,6 +203,7 @@ def edit_regions(
         coding=like.coding,
         name="The result",
         samples=samples,
+        origin=_origin(unison, edit),
     )
 
 
@@ -224,7 +229,13 @@ def edit_file(
         InputError: If an input cannot be used, or the file cannot be written.
     """
     blocks = edit_blocks(unison, edit, on_window, **options)
-    write_recording(output, blocks, edit.recording, output_format)
+    like = replace(edit.recording, origin=_origin(unison, edit))
+    write_recording(output, blocks, like, output_format)
+
+
+def _origin(unison: Editor, edit: RegionEdit) -> Origin:
+    source = edit.recording.file or None
+    return Origin.of_edit(edit.task.name, unison.variant.name, source)
 
 
 def check_output(

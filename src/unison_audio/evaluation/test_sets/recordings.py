@@ -29,7 +29,7 @@ from unison_audio.data.corpora.source_files import find, named_rows
 from unison_audio.data.decode import Recording, UnreadableAudioError
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.signal import gender_of, median_f0
-from unison_audio.evaluation.test_sets.manifest import file_hash
+from unison_audio.files import file_hash
 
 GENDER_THRESHOLD_HZ = 165.0
 """Median pitch above which a Seed-TTS voice counts as female; the list does not say genders."""
@@ -42,7 +42,6 @@ class Sound:
     """A recording of a sound."""
 
     id: str
-    """Its name."""
     label: str
     """The event as a phrase for "Add ..."."""
     captions: tuple[str, ...]
@@ -58,18 +57,13 @@ class Sound:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Utterance:
-    """An utterance."""
+    """An utterance; its language is "en" or "zh"."""
 
     id: str
-    """Its name."""
     text: str
-    """What is said."""
     language: str
-    """"en" or "zh"."""
     speaker: str
-    """Name of the speaker."""
     seconds: float
-    """Length."""
     read: Callable[[], Tensor]
     """Gives (samples,) at the recordings' rate."""
     gender: Callable[[], str]
