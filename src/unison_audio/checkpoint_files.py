@@ -17,7 +17,7 @@ from unison_audio.files import file_hash
 from unison_audio.json_files import read_json
 from unison_audio.model.config import BackboneConfig
 from unison_audio.values import as_real, as_whole, require_path, shown
-from unison_audio.variants import VARIANTS, Variant
+from unison_audio.variants import VARIANTS, SpeakingRate, Variant
 
 CONFIG_FILE = "config.json"
 
@@ -37,6 +37,8 @@ OPTIONAL: dict[str, Any] = {
     "sample_seconds": 0.0,
     "source_rms": 0.0,
     "dither": 0.0,
+    "clean_text": False,
+    "speaking_rate": None,
 }
 """Keys that only some checkpoints have, and the values that hold without them. They are written
 only where they differ, so that the files of all others stay as they were."""
@@ -191,6 +193,9 @@ def read_config(path: Path) -> Variant:
     _require_fields(f"{path}, backbone", BackboneConfig, values["backbone"])
     try:
         values["backbone"] = BackboneConfig(**values["backbone"])
+        if values["speaking_rate"] is not None:
+            _require_fields(f"{path}, speaking_rate", SpeakingRate, values["speaking_rate"])
+            values["speaking_rate"] = SpeakingRate(**values["speaking_rate"])
         if values["domain"] is not None:
             values["domain"] = read_domain(values["domain"])
         return Variant(**values)

@@ -90,10 +90,11 @@ def generate(
         machine: Where to compute; each option has its own flag.
     """
     from unison_audio.checkpoint_files import open_checkpoint
-    from unison_audio.checks import FileInputs, check_files
+    from unison_audio.checks import FileInputs, check_files, clean_request
     from unison_audio.cli.progress import progress
     from unison_audio.files import check_sound_file, require_other_file
     from unison_audio.output_format import OutputFormat
+    from unison_audio.sampling_params import cleans_text
 
     inputs, form = inputs or FileInputs(), form or OutputFormat()
     if output != STDOUT:
@@ -102,8 +103,11 @@ def generate(
     # Importing torch takes longer than all of these checks, so bad input is refused before it.
     strict = sampling is not None and bool(sampling.strict)
     opened = open_checkpoint(variant)
+    clean = cleans_text(opened.variant, sampling)
+    if clean:
+        instruction, inputs = clean_request(instruction, inputs)
     run = plan_any_length(
-        opened.variant, instruction, Output(path=output, form=form), inputs, length
+        opened.variant, instruction, Output(path=output, form=form), inputs, length, clean
     )
     if run is not None:
         unison = (machine or MachineFlags()).open(opened)
