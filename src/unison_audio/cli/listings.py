@@ -122,6 +122,8 @@ def inspection_table(found: "Sequence[Inspection]") -> str:
         else:
             stated = ", ".join(one.manifest.source_types)
             manifest = f"{one.manifest.state}: {stated}" if stated else one.manifest.state
+            if one.manifest.issuer:
+                manifest += f", signed by {one.manifest.issuer}"
         score = "" if one.score is None else f" ({one.score:.2f})"
         rows.append((one.file, one.source_type or "none", manifest, f"{one.watermark}{score}"))
     notes = [f"{one.file}: {note}" for one in found for note in one.notes]
