@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.tasks.clauses import with_tags
 from unison_audio.tasks.instructions import Reading, read_instruction
+from unison_audio.tasks.spoken_words import clean_words
 from unison_audio.tasks.table import TASKS
 from unison_audio.values import as_real, check_seed, require_text, shown
 
@@ -76,6 +77,17 @@ def check_files(
     check_text_length(variant, instruction, seconds if inputs.duration is None else inputs.duration)
     if strict:
         require_domain(variant, instruction, reading.notes)
+
+
+def clean_request(instruction: str, inputs: FileInputs) -> tuple[str, FileInputs]:
+    """Write the words to be spoken, and those of a reference, as they are spoken.
+
+    Raises:
+        InputError: There are numbers in Chinese, and the package for them is missing.
+    """
+    cloned = inputs.reference is not None
+    instruction, said = clean_words(instruction, inputs.reference_text, cloned)
+    return instruction, replace(inputs, reference_text=said)
 
 
 def check_item(

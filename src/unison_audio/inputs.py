@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -26,6 +26,7 @@ from unison_audio.release_inputs import sampled_frames, source_gain, to_length
 from unison_audio.tasks.clauses import respell, with_tags
 from unison_audio.tasks.reference import frame_edge, prepare_reference
 from unison_audio.tasks.reference_text import with_reference_text
+from unison_audio.tasks.spoken_words import clean_words
 from unison_audio.tasks.table import TASKS, Task
 from unison_audio.values import as_whole, check_seed, shown
 from unison_audio.variants import Variant
@@ -130,6 +131,26 @@ class ItemInputs:
     """Seed of the noise."""
     task: str | None = None
     """The task, where the user names it."""
+
+
+def clean_item(instruction: str, inputs: ItemInputs) -> tuple[str, ItemInputs]:
+    """Write the words to be spoken, and those of a reference, as they are spoken.
+
+    Args:
+        instruction: Instruction with the tags of the task table.
+        inputs: Its other inputs. What is no text comes back, for `prepare` to refuse.
+
+    Returns:
+        Both, cleaned.
+
+    Raises:
+        InputError: There are numbers in Chinese, and the package for them is missing.
+    """
+    said, cloned = inputs.reference_text, inputs.reference is not None
+    if not isinstance(instruction, str) or not isinstance(said, str | None):
+        return instruction, inputs
+    instruction, said = clean_words(instruction, said, cloned)
+    return instruction, replace(inputs, reference_text=said)
 
 
 def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemInputs) -> Request:

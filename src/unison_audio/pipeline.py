@@ -22,6 +22,7 @@ from unison_audio.inputs import (
     ShortenedWarning,
     Sound,
     SourceFormWarning,
+    clean_item,
     prepare,
 )
 from unison_audio.longform.long_speech import pieces, plan_speech, speak
@@ -35,6 +36,7 @@ from unison_audio.request_batches import is_list, item_inputs, pad_conditions, p
 from unison_audio.sampling_params import (
     GroupSettings,
     SamplingParams,
+    cleans_text,
     merge_options,
     resolve_sampling,
 )
@@ -152,6 +154,8 @@ class Unison(PretrainedModels):
             seed=seed,
             task=task,
         )
+        if cleans_text(self.variant, params):
+            items = [clean_item(*item) for item in items]
         # 2. Read the recordings, find each task, encode sources and references.
         with self._codec.use() as codec:
             requests = [prepare(self.variant, codec, *item) for item in items]
@@ -276,6 +280,7 @@ class Unison(PretrainedModels):
         Raises:
             InputError: If an input cannot be used.
         """
+        params = merge_options(options.pop("sampling", None), options)
         speech = plan_speech(
             self.variant,
             instruction,
@@ -283,8 +288,9 @@ class Unison(PretrainedModels):
             reference=reference,
             reference_text=reference_text,
             seed=seed,
+            clean=cleans_text(self.variant, params),
         )
-        return pieces(speak(self, speech, **options), speech)
+        return pieces(speak(self, speech, sampling=params), speech)
 
     @own_settings()
     def check(self, instruction: str, **inputs: Any) -> None:
@@ -300,8 +306,11 @@ class Unison(PretrainedModels):
         known = [field.name for field in fields(ItemInputs)]
         if unknown := [name for name in inputs if name not in known]:
             raise InputError(f"Unknown: {', '.join(unknown)}; the inputs are {', '.join(known)}.")
+        item = (instruction, ItemInputs(**inputs))
+        if self.variant.clean_text:
+            item = clean_item(*item)
         with self._codec.use() as codec:
-            request = prepare(self.variant, codec, instruction, ItemInputs(**inputs))
+            request = prepare(self.variant, codec, *item)
         if len(request.instruction) > LONG_TEXT:  # the encoder counts tokens
             self._encode_text([request.instruction])
 

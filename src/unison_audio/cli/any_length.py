@@ -69,6 +69,7 @@ def plan_any_length(
     output: Output,
     inputs: FileInputs,
     flags: LengthFlags | None,
+    clean: bool,
 ) -> Run | None:
     """Check a request that needs several calls of the model, or an output other than a file.
 
@@ -78,6 +79,7 @@ def plan_any_length(
         output: The file or standard output, and the format.
         inputs: The other inputs.
         flags: The flags of any length.
+        clean: Whether numbers and abbreviations in a long text become words.
 
     Returns:
         What does it, or None for a request that `generate` handles in one call.
@@ -102,7 +104,7 @@ def plan_any_length(
         and speaks
         and is_long(variant, instruction, inputs.duration, cloned, inputs.task)
     ):
-        return _plan_speech(variant, instruction, output, inputs, flags)
+        return _plan_speech(variant, instruction, output, inputs, flags, clean)
     timed = source is None and not cloned and inputs.task is None
     if timed and _is_long_timeline(variant, instruction):
         return _plan_timeline(variant, instruction, output, inputs, flags)
@@ -192,6 +194,7 @@ def _plan_speech(
     output: Output,
     inputs: FileInputs,
     flags: LengthFlags,
+    clean: bool,
 ) -> Run:
     """A text of any length."""
     from unison_audio.longform.long_speech import pieces, plan_speech, speak
@@ -210,6 +213,7 @@ def _plan_speech(
         reference=inputs.reference,
         reference_text=inputs.reference_text,
         seed=inputs.seed,
+        clean=clean,
     )
 
     def run(unison: Unison, options: Mapping[str, Any], show: Show) -> tuple[str, float]:

@@ -36,8 +36,9 @@ from unison_audio.tasks.times import Region, check_regions
 from unison_audio.values import check_seed, require_text
 from unison_audio.variants import Variant
 
-Source = str | os.PathLike[str] | Audio | tuple[Any, int]
-"""A path, an `Audio`, or (waveform, sample_rate) with (samples,) or (channels, samples)."""
+Source = str | os.PathLike[str] | Audio | tuple[Any, int] | NativeAudio
+"""A path, an `Audio`, (waveform, sample_rate) with (samples,) or (channels, samples), or an open
+recording."""
 
 WINDOWS_AT_ONCE = 8
 """Windows that are edited in one batch, which bounds the memory."""
