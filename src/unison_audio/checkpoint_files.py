@@ -102,6 +102,20 @@ def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
     )
 
 
+def require_codec(folder: Path) -> None:
+    """Checks that a folder has the files of a nano codec.
+
+    Raises:
+        InputError: If one is missing.
+    """
+    for path in (folder / name for name in CODEC_FILES):
+        if not path.is_file():
+            raise InputError(
+                f"{path} is missing; a nano checkpoint holds {' and '.join(CODEC_FILES)}, which "
+                "'unison-audio train nano-codec' writes"
+            )
+
+
 def resolve(source: str | os.PathLike[str], also: Iterable[str] = ()) -> Path:
     """Find the folder of a checkpoint, downloading it if need be.
 

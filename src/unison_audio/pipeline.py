@@ -28,7 +28,6 @@ from unison_audio.inputs import (
 from unison_audio.longform.long_speech import pieces, plan_speech, speak
 from unison_audio.longform.native_audio import NativeAudio
 from unison_audio.longform.regions import edit_regions
-from unison_audio.longform.times import Region
 from unison_audio.output_audio import apply_edits, apply_request, decode, decode_rows, finish
 from unison_audio.pretrained import PretrainedModels
 from unison_audio.provenance.origin import Origin
@@ -43,6 +42,7 @@ from unison_audio.sampling_params import (
 )
 from unison_audio.tasks.conditioning import Condition, condition
 from unison_audio.tasks.table import TASKS, TaskBatch
+from unison_audio.tasks.times import Region
 from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
 
@@ -163,7 +163,7 @@ class Unison(PretrainedModels):
             conditions = [self._condition(codec, request) for request in requests]
         if params.strict:
             for request in requests:
-                require_domain(self.variant, request.asked)
+                require_domain(self.variant, request.asked, request.notes)
         if not requests:
             return []
         # 3. Encode the instructions. The text encoder is done before the backbone is needed, which
@@ -378,6 +378,7 @@ class Unison(PretrainedModels):
             nearest = {sound: self._known_sounds.find(encoder, sound) for sound in sounds}
             message = domain_message(self.variant, request.outside, nearest)
             found.append(DomainWarning(f"{message}; expect a poor result."))
+        found += [DomainWarning(f"{note[:1].upper()}{note[1:]}.") for note in request.notes]
         return found
 
     @torch.no_grad()

@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from unison_audio.errors import InputError
-from unison_audio.tasks.instructions import parse_instruction
+from unison_audio.errors import InputError, UnplacedError
+from unison_audio.tasks.instructions import read_instruction
+from unison_audio.tasks.quotes import outside_quotes
 from unison_audio.tasks.reference_text import new_text_span
+from unison_audio.tasks.tags import TAG
+from unison_audio.tasks.voice_words import read_voice
 from unison_audio.text.cleaning import clean_text
 from unison_audio.variants import SpeakingRate, Variant
 
@@ -282,9 +285,11 @@ def split_instruction(instruction: str) -> tuple[str, str]:
     Raises:
         InputError: It asks for something else.
     """
-    tag = re.match(r"\s*\[\s*(speech with voice|speech)\s*\]\s*", instruction, re.IGNORECASE)
-    rest = instruction[tag.end() :] if tag else ""
-    if tag is None or re.search(r"\[\s*(edit|audio|speech)", rest, re.IGNORECASE):
+    instruction = instruction.strip()
+    tag = TAG.match(instruction)
+    rest = instruction[tag.end() :].lstrip() if tag else ""
+    outside = " ".join(outside_quotes(rest)[0])
+    if tag is None or tag[1].lower() in ("edit", "audio") or TAG.search(outside):
         raise InputError(
             f"The instruction {instruction!r} does not only speak; a long text needs "
             '[Speech] A male voice saying "..." or [Speech with voice] ...'
@@ -292,23 +297,31 @@ def split_instruction(instruction: str) -> tuple[str, str]:
     head = instruction[: tag.end()].strip()
     if "voice" in tag[1].lower():
         start, end = new_text_span(instruction)
-        before, after = instruction[tag.end() : start], instruction[end:].rstrip()
+        before, after = instruction[tag.end() : start].lstrip(), instruction[end:]
         return f"{head} {before}{{text}}{after}", instruction[start:end]
-    quote = re.search(r'"([^"]*)"|“([^”]*)”|「([^」]*)」', rest)
-    if quote:
-        words = next(group for group in quote.groups() if group is not None)
-        return f'{head} {rest[: quote.start()]}"{{text}}"{rest[quote.end() :]}', words
+    for quote in outside_quotes(rest)[1]:
+        return f'{head} {rest[: quote.start]}"{{text}}"{rest[quote.end :]}', quote.text
     who = rest.strip().rstrip(",.:") or "A voice"
     who = re.sub(r"\s+(saying|says)$", "", who)
+    try:
+        read_voice(who)
+    except UnplacedError as error:
+        raise InputError(f"The instruction {instruction!r} is not understood: {error}.") from error
     return f'{head} {who} saying "{{text}}"', ""
 
 
-def is_long(variant: Variant, instruction: str, duration: float | None, cloned: bool) -> bool:
+def is_long(
+    variant: Variant,
+    instruction: str,
+    duration: float | None,
+    cloned: bool,
+    task: str | None = None,
+) -> bool:
     """Whether an instruction speaks more than one window holds, and no duration is asked for."""
-    if duration is not None or parse_instruction(instruction, False, cloned) not in (
-        "tts",
-        "zero_shot_tts",
-    ):
+    if duration is not None:
+        return False
+    reading = read_instruction(instruction, False, cloned, task)
+    if reading.task not in ("tts", "zero_shot_tts") or reading.length is not None:
         return False
     words = split_instruction(instruction)[1]
     return estimate_seconds(words, pace_of(variant)) > longest_window(variant, cloned)
