@@ -15,6 +15,7 @@ from unison_audio.checks import (
     check_duration,
     check_item,
     check_length,
+    check_reference_text,
     check_text_length,
     default_seconds,
     outside_domain,
@@ -28,6 +29,7 @@ from unison_audio.tasks.reference import frame_edge, prepare_reference
 from unison_audio.tasks.reference_text import with_reference_text
 from unison_audio.tasks.spoken_words import clean_words
 from unison_audio.tasks.table import TASKS, Task
+from unison_audio.transcription import AsrModel, ReferenceWords, find_asr, reference_words
 from unison_audio.values import as_whole, check_seed, shown
 from unison_audio.variants import Variant
 
@@ -61,6 +63,10 @@ FADE_IN_SECONDS = 0.02
 
 class ShortenedWarning(UserWarning):
     """Only a part of a given recording is used."""
+
+
+class TranscribedWarning(UserWarning):
+    """The words of a reference come from an ASR model."""
 
 
 class SourceFormWarning(UserWarning):
@@ -105,6 +111,8 @@ class Request:
     """Seed of the noise."""
     shortened: str = ""
     """Warning about a reference of which only a part is used; empty without one."""
+    transcribed: str = ""
+    """Warning about words of a reference that an ASR model found; empty without one."""
     reduced: str = ""
     """Warning about a source whose sample rate or channels the result does not have."""
     bit_depth: int = 16
@@ -124,13 +132,15 @@ class ItemInputs:
     reference: Sound | None = None
     """The recording of the voice to speak in."""
     reference_text: str | None = None
-    """The words of the reference."""
+    """The words of the reference; None to transcribe them."""
     duration: float | None = None
     """Seconds of the result; None for the source's length, or the variant's default."""
     seed: int = 0
     """Seed of the noise."""
     task: str | None = None
     """The task, where the user names it."""
+    asr: AsrModel = None
+    """The ASR model for a reference that is cut or has no text; None for the default."""
 
 
 def clean_item(instruction: str, inputs: ItemInputs) -> tuple[str, ItemInputs]:
@@ -185,10 +195,15 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
     if inputs.task is not None:
         asked = read = with_tags(instruction, task.name)
     instruction = respell(asked.strip(), variant.edit_tag_spelling)
-    read, shortened = respell(read.strip(), variant.edit_tag_spelling), ""
-    if reference is not None and inputs.reference_text is not None:
-        read = with_reference_text(instruction, inputs.reference_text)
+    read = respell(read.strip(), variant.edit_tag_spelling)
+    shortened = transcribed = ""
+    if reference is not None:
+        check_reference_text(instruction, task.name, inputs.reference_text, inputs.asr)
         layout, shortened = _zero_shot(variant, codec, reference, duration)
+        words = _words_of(layout, variant.sample_rate, instruction, inputs, cut=bool(shortened))
+        read, transcribed = with_reference_text(instruction, words.text), words.note
+        if shortened and not transcribed:
+            shortened += " The reference text must be what is said up to there."
     elif source is not None:
         layout, shortened = _edit(variant, codec, task, source, duration)
     else:
@@ -204,6 +219,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         layout=layout,
         seed=check_seed(inputs.seed),
         shortened=shortened,
+        transcribed=transcribed,
         reduced=reduced,
         bit_depth=bit_depth,
         outside=outside_domain(variant, instruction),
@@ -335,8 +351,7 @@ def _zero_shot(
         cut = (start + head.shape[0]) / rate - REFERENCE_SILENCE_SECONDS
         shortened = (
             f"The reference is {waveform.shape[0] / rate:.2f} s long; only its beginning is used, "
-            f"up to {cut:.2f} s of the recording, so the reference text must be what is said up to "
-            "there."
+            f"up to {cut:.2f} s of the recording."
         )
     if variant.sample_seconds:
         frames, at_length = whole // codec.hop, to_length(variant, head)
@@ -351,6 +366,20 @@ def _zero_shot(
         reference_samples=edge,
     )
     return layout, shortened
+
+
+def _words_of(
+    layout: FrameLayout, sample_rate: int, instruction: str, inputs: ItemInputs, *, cut: bool
+) -> ReferenceWords:
+    """The words of a reference: the user's, or those that an ASR model hears in what is used."""
+    text = (inputs.reference_text or "").strip()
+    if text and not cut:
+        return ReferenceWords(text=text)
+    asr = find_asr(inputs.asr, (instruction, text))
+    if asr is None:
+        return ReferenceWords(text=text)
+    assert layout.source is not None
+    return reference_words(layout.source[: layout.reference_samples], sample_rate, text, asr)
 
 
 def _from_memory(given: object, name: str, sample_rate: int) -> Tensor:

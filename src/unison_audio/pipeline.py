@@ -22,6 +22,7 @@ from unison_audio.inputs import (
     ShortenedWarning,
     Sound,
     SourceFormWarning,
+    TranscribedWarning,
     clean_item,
     prepare,
 )
@@ -45,6 +46,7 @@ from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.tasks.times import Region
 from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
+from unison_audio.transcription import AsrModel
 
 LONG_TEXT = 120
 """Characters from which an instruction may have too many tokens, beside the longest prompt."""
@@ -122,7 +124,7 @@ class Unison(PretrainedModels):
             instruction: Instruction with the tags of the task table.
             source: The recording to edit: a path, an `Audio`, or (waveform, sample_rate).
             reference: The recording of the voice to speak in.
-            reference_text: The words of the reference.
+            reference_text: The words of the reference; None to have them transcribed.
             duration: Seconds of the result; for zero-shot speech, of the new speech alone. By
                 default an edit is as long as its source, and other results have the variant's
                 default length.
@@ -131,7 +133,8 @@ class Unison(PretrainedModels):
             on_step: Called after each step with the steps done and the steps in all.
             **options: Fields of `SamplingParams`, such as `steps=20`, over those of `sampling`; and
                 `task`, the name of the task, or a list of names, for instructions in free wording
-                or without tags.
+                or without tags; and `asr`, what transcribes a reference that has no text or is cut:
+                a Whisper's folder or name, an object with `transcribe`, or "none".
 
         Returns:
             The sound, or a list of one sound for each instruction. An instruction outside the
@@ -142,7 +145,7 @@ class Unison(PretrainedModels):
                 is set and the instruction is outside the variant's domain.
         """
         # 1. Check the inputs: one set for each instruction, and the settings of every task group.
-        task = options.pop("task", None)
+        task, asr = options.pop("task", None), options.pop("asr", None)
         params = merge_options(sampling, options)
         settings = resolve_sampling(self.variant, params)
         items = item_inputs(
@@ -153,6 +156,7 @@ class Unison(PretrainedModels):
             duration=duration,
             seed=seed,
             task=task,
+            asr=asr,
         )
         if cleans_text(self.variant, params):
             items = [clean_item(*item) for item in items]
@@ -262,6 +266,7 @@ class Unison(PretrainedModels):
         reference: Sound | None = None,
         reference_text: str | None = None,
         seed: int = 0,
+        asr: AsrModel = None,
         **options: Any,
     ) -> Iterator[Audio]:
         """Speak a text of any length, piece by piece.
@@ -270,8 +275,9 @@ class Unison(PretrainedModels):
             instruction: `[Speech] A male voice`, `[Speech with voice]`, or with the words in it.
             text: The words, where the instruction has none.
             reference: A recording of the voice, for `[Speech with voice]`.
-            reference_text: The words of the reference.
+            reference_text: The words of the reference; None to have them transcribed.
             seed: Seed of the noise; each piece has one derived from it.
+            asr: What transcribes the reference, as for `generate`.
             **options: Options of sampling, as for `generate`.
 
         Returns:
@@ -288,6 +294,7 @@ class Unison(PretrainedModels):
             reference=reference,
             reference_text=reference_text,
             seed=seed,
+            asr=asr,
             clean=cleans_text(self.variant, params),
         )
         return pieces(speak(self, speech, sampling=params), speech)
@@ -298,7 +305,8 @@ class Unison(PretrainedModels):
 
         Args:
             instruction: Instruction with the tags of the task table.
-            **inputs: source, reference, reference_text, duration, seed and task, as for `generate`.
+            **inputs: source, reference, reference_text, duration, seed, task and asr, as
+                for `generate`.
 
         Raises:
             InputError: If an input cannot be used, or does not fit the instruction.
@@ -371,6 +379,8 @@ class Unison(PretrainedModels):
         found: list[UserWarning] = []
         if request.shortened:
             found.append(ShortenedWarning(request.shortened))
+        if request.transcribed:
+            found.append(TranscribedWarning(request.transcribed))
         if request.reduced:
             found.append(SourceFormWarning(request.reduced))
         if request.outside:

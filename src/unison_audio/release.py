@@ -273,7 +273,7 @@ def import_release(
         raise InputError(f"The weights' type is {dtype!r}; use one of {', '.join(types)}.")
     found = find_variant(variant)
     prompt = "" if system_prompt_file is None else read_prompt(system_prompt_file)
-    found = dataclasses.replace(found, system_prompt=prompt, **_release_inputs(found, seconds))
+    found = dataclasses.replace(found, system_prompt=prompt, **input_fields(found, seconds))
     if found.text_encoder in HUB_NAMES:
         found = dataclasses.replace(found, text_window=_window(found, text_files))
         if not prompt:
@@ -293,8 +293,16 @@ def import_release(
     return found
 
 
-def _release_inputs(variant: Variant, seconds: float | None) -> dict[str, Any]:
-    """Fields of the config that say how the released weights saw recordings."""
+def input_fields(variant: Variant, seconds: float | None = None) -> dict[str, Any]:
+    """Fields of the config that say how the released weights saw recordings.
+
+    Args:
+        variant: The variant of the weights.
+        seconds: The one length that they know; None for that of the release.
+
+    Raises:
+        InputError: If the length is out of range.
+    """
     if seconds is None:
         seconds = min(RELEASE_SECONDS, variant.max_seconds)
     check_length(seconds, variant)

@@ -213,6 +213,7 @@ def _plan_speech(
         reference=inputs.reference,
         reference_text=inputs.reference_text,
         seed=inputs.seed,
+        asr=inputs.asr,
         clean=clean,
     )
 

@@ -41,7 +41,7 @@ KEYS = ("instruction", *INPUTS, *LENGTHS, *OPTIONS, "output", *OUTPUT_OPTIONS)
 
 _PATHS = ("source", "reference", "text_file")
 
-_TEXTS = ("instruction", *_PATHS, "reference_text", "task", "subtitles", "output")
+_TEXTS = ("instruction", *_PATHS, "reference_text", "task", "asr", "subtitles", "output")
 
 
 @dataclass(frozen=True, kw_only=True)

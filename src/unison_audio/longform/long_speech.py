@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.audio import Audio
+from unison_audio.checks import check_reference_text
 from unison_audio.errors import InputError
 from unison_audio.inputs import MAX_REFERENCE_SECONDS, PEAK, REFERENCE_SECONDS, Sound, read_sound
 from unison_audio.longform.edit_windows import derive_seed
@@ -29,6 +30,7 @@ from unison_audio.longform.text_windows import (
 )
 from unison_audio.provenance.origin import Origin
 from unison_audio.spectrogram import log_mel
+from unison_audio.transcription import AsrModel
 from unison_audio.values import check_seed, require_text
 from unison_audio.variants import Variant
 
@@ -70,7 +72,9 @@ class LongSpeech:
     reference: Tensor | None
     """(samples,) a recording of the voice at the variant's rate, silence cut off."""
     reference_text: str | None
-    """Words of the reference."""
+    """Words of the reference; None to have them transcribed."""
+    asr: AsrModel
+    """What transcribes them."""
     seed: int
     """Seed that the windows' seeds are derived from."""
     variant: Variant
@@ -145,6 +149,7 @@ def plan_speech(
     reference: Sound | None = None,
     reference_text: str | None = None,
     seed: int = 0,
+    asr: AsrModel = None,
     clean: bool | None = None,
 ) -> LongSpeech:
     """Check a long text and what speaks it.
@@ -154,8 +159,9 @@ def plan_speech(
         instruction: `[Speech] A male voice`, `[Speech with voice]`, or with the words in it.
         text: The words, where the instruction has none.
         reference: A recording of the voice, for `[Speech with voice]`.
-        reference_text: Its words.
+        reference_text: Its words; None to have them transcribed.
         seed: Seed of the noise.
+        asr: What transcribes them.
         clean: Whether numbers and abbreviations become words; None for the variant's default.
 
     Raises:
@@ -175,11 +181,8 @@ def plan_speech(
     if cloned != (reference is not None):
         how = "needs a reference" if cloned else "takes no reference; write [Speech with voice]"
         raise InputError(f"The instruction {instruction!r} {how}.")
-    if cloned and not (reference_text or "").strip():
-        raise InputError(
-            f"The instruction {instruction!r} needs the words of the reference; give them as the "
-            "reference text."
-        )
+    if cloned:
+        check_reference_text(instruction, "zero_shot_tts", reference_text, asr)
     seed = check_seed(seed)
     rate = variant.sample_rate
     voice = None
@@ -192,6 +195,7 @@ def plan_speech(
         text=said,
         reference=voice,
         reference_text=reference_text,
+        asr=asr,
         seed=seed,
         variant=variant,
         clean=variant.clean_text if clean is None else clean,
@@ -312,6 +316,7 @@ def _generate(
         reference, reference_text = voice
     if reference is not None:
         inputs |= {"reference": (reference, rate), "reference_text": reference_text}
+        inputs["asr"] = [speech.asr] * len(windows)
     instructions = [template.replace("{text}", window.text) for window in windows]
     sounds = unison.generate(instructions, **inputs, **options)
     return [audio.trim_silence(sound.waveform, rate) for sound in sounds]
