@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -100,16 +101,22 @@ class NativeAudio:
             yield self.read(start, min(self.frames, start + _BLOCK))
 
 
-def open_recording(given: str | os.PathLike[str] | Audio | tuple[object, int]) -> NativeAudio:
+Source = str | os.PathLike[str] | Audio | NativeAudio | tuple[Any, int]
+"""A path, an `Audio`, what an edit returned, or (waveform, sample_rate) with (samples,) or
+(channels, samples)."""
+
+
+def open_recording(given: Source) -> NativeAudio:
     """Look at a recording without decoding it.
 
     Args:
-        given: A path, an `Audio`, or (waveform, sample_rate), where the waveform is (samples,) or
-            (channels, samples) as everywhere.
+        given: The recording.
 
     Raises:
         InputError: It cannot be used.
     """
+    if isinstance(given, NativeAudio):
+        return given
     if isinstance(given, Audio):
         given = (given.waveform, given.sample_rate)
     if isinstance(given, tuple):

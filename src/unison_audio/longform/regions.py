@@ -5,7 +5,6 @@ windows, has each edited, brings the difference back to the recording's rate and
 it to the recording's own samples. Where the difference is nothing, those samples stay as they are.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from unison_audio import audio
-from unison_audio.audio import Audio
 from unison_audio.errors import InputError
 from unison_audio.longform.edit_changes import Editor, RegionEdit, half_join, window_changes
 from unison_audio.longform.edit_windows import check_seed, plan_windows
+from unison_audio.longform.extraction import removal_of
 from unison_audio.longform.native_audio import (
     NativeAudio,
     Samples,
+    Source,
     check_exact,
     from_float,
     open_recording,
@@ -32,9 +32,6 @@ from unison_audio.longform.times import Region, check_regions
 from unison_audio.tasks.instructions import parse_instruction, with_tags
 from unison_audio.tasks.table import TASKS
 from unison_audio.variants import Variant
-
-Source = str | os.PathLike[str] | Audio | tuple[Any, int]
-"""A path, an `Audio`, or (waveform, sample_rate) with (samples,) or (channels, samples)."""
 
 WINDOWS_AT_ONCE = 8
 """Windows that are edited in one batch, which bounds the memory."""
@@ -59,7 +56,8 @@ def plan_edit(
 
     Args:
         variant: What will run it.
-        instruction: An edit, with the tags of the task table.
+        instruction: An edit, with the tags of the task table; to extract, also `[Audio]` and a
+            sound, or `[Speech]`.
         source: The recording, of any length, rate and number of channels.
         regions: Seconds, from and to, outside of which nothing changes; None for everywhere.
         seed: Window i has the seed `derive_seed(seed, i)`.
@@ -69,13 +67,15 @@ def plan_edit(
     Raises:
         InputError: If something does not fit; the message says what does.
     """
+    if extract and task is None:
+        instruction = removal_of(instruction)
     row = TASKS[parse_instruction(instruction, True, False, task)]
     if task is not None:
         instruction = with_tags(instruction, task)
     if extract and row.group != "remove":
         raise InputError(
             f"The instruction {instruction!r} ({row.name}) takes nothing away that could be "
-            "extracted; write [Edit][Audio] Remove ... or [Edit][Speech] Remove the speech."
+            "extracted; write [Audio] and the sound, [Speech], or [Edit][Audio] Remove ..."
         )
     check_seed(seed)
     recording = open_recording(source)
