@@ -114,6 +114,7 @@ def plan_edit(
         recording=recording,
         windows=windows,
         seed=seed,
+        everywhere=regions is None,
         extract=extract,
     )
 
@@ -135,11 +136,11 @@ def edit_blocks(
     Yields:
         (samples, channels) of the recording's own type, together the whole recording.
     """
-    position = 0
+    position, loudest = 0, 0.0
     pending: NDArray[np.float64] | None = None  # the half-done difference at a join
     for first in range(0, len(edit.windows), WINDOWS_AT_ONCE):
         windows = edit.windows[first : first + WINDOWS_AT_ONCE]
-        changes = window_changes(unison, edit, first, windows, options)
+        changes, loudest = window_changes(unison, edit, first, windows, options, loudest)
         for number, (window, change) in enumerate(zip(windows, changes, strict=True), first + 1):
             if window.opens:  # what no window covers is copied in pieces of bounded size
                 yield from _copies(edit, position, window.begin)
