@@ -14,7 +14,21 @@ import unison_audio
 SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
-    {"files", "device", "hub", "hub_files", "audio", "audio_files", "spectrogram", "preserve"},
+    {"output_format", "sample_codings"},
+    {
+        "files",
+        "device",
+        "hub",
+        "hub_files",
+        "audio",
+        "audio_files",
+        "audio_encoder",
+        "audio_writer",
+        "av_audio",
+        "spectrogram",
+        "preserve",
+        "provenance",
+    },
     {"model", "codecs", "text", "tasks", "data"},
     {"domain", "variants"},
     {"checkpoint", "checkpoint_files", "model_card"},

@@ -8,9 +8,9 @@ import html
 import io
 import math
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -18,13 +18,15 @@ import soxr
 import torch
 from torch import Tensor
 
-from unison_audio.audio_files import FORMATS, reason, require_file, stated_frames, unreadable
+from unison_audio.audio_files import require_file, stated_frames, unreadable
+from unison_audio.audio_writer import SampleLayout, write_audio
 from unison_audio.errors import InputError
+from unison_audio.output_format import OutputFormat, merge_output
+from unison_audio.provenance.origin import Origin
+from unison_audio.provenance.tags import write_tags
 
 SILENCE_RMS = 1e-7
 """Below this RMS a waveform counts as digital silence: it is never amplified."""
-
-_BLOCK = 1 << 16
 
 
 def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
@@ -67,27 +69,27 @@ def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
     return mono
 
 
-def save(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int) -> None:
-    """Write a mono waveform atomically; the suffix selects the format (`audio_files.FORMATS`).
+def save(
+    path: str | os.PathLike[str],
+    waveform: Tensor,
+    sample_rate: int,
+    output: OutputFormat | None = None,
+    *,
+    origin: Origin | None = None,
+) -> None:
+    """Write a mono waveform atomically.
 
     Args:
         path: The file; its folder must exist.
         waveform: (samples,), within -1..1.
         sample_rate: Samples per second.
+        output: Format and options; by default the suffix decides.
+        origin: Where the sound comes from; None for sound that this program did not make.
 
     Raises:
-        InputError: The suffix is unknown, the folder is missing, the format cannot hold the rate,
-            or the waveform is empty, not finite, or exceeds +-1 and so would be clipped.
+        InputError: The suffix is unknown, the folder is missing, the format lacks an option, or the
+            waveform is empty, not finite, or exceeds +-1 and so would be clipped.
     """
-    target = Path(path).resolve()
-    if target.suffix.lower() not in FORMATS:
-        raise InputError(
-            f"Cannot write {path}: the suffix must be one of {', '.join(FORMATS)}; rename the file."
-        )
-    if not target.parent.is_dir():
-        raise InputError(f"Cannot write {path}: there is no folder {target.parent}; create it.")
-    if target.is_dir():
-        raise InputError(f"Cannot write {path}: it is a folder; give the name of a file.")
     if waveform.ndim != 1 or waveform.numel() == 0:
         raise InputError(
             f"Cannot write {path}: a waveform of shape (samples,) with at least one sample was "
@@ -102,28 +104,8 @@ def save(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int) -> No
             f"Cannot write {path}: the waveform's peak is {peak:.3f} and would be clipped; "
             "scale it to within -1..1."
         )
-    container, coding = FORMATS[target.suffix.lower()]
-    if not soundfile.check_format(container, coding):
-        raise InputError(
-            f"Cannot write {path}: this machine's libsndfile has no {container}; "
-            "use .wav or .flac, or install a newer soundfile."
-        )
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with soundfile.SoundFile(
-            part, "x", sample_rate, channels=1, format=container, subtype=coding
-        ) as file:
-            # In blocks: libsndfile's Vorbis encoder overflows its stack on long single writes.
-            for start in range(0, len(data), _BLOCK):
-                file.write(data[start : start + _BLOCK])
-        part.replace(target)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise InputError(
-            f"Cannot write {path} at {sample_rate} Hz ({reason(error)}); "
-            "choose another format or place."
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
+    layout = SampleLayout(sample_rate=sample_rate, origin=origin)
+    write_audio(path, [data[:, None]], layout, output)
 
 
 def require_sound(waveform: Tensor, name: str) -> None:
@@ -271,24 +253,42 @@ class Audio:
     """Seed of the noise."""
     warnings: tuple[str, ...] = ()
     """Warnings about the request, such as a word outside the variant's domain."""
+    bit_depth: int = 16
+    """Bit depth of the source of an edit, which `save` keeps where the format has it."""
+    origin: Origin | None = None
+    """Where the sound comes from, as its marks state it; None for sound that is not generated."""
 
     @property
     def seconds(self) -> float:
         """Length in seconds."""
         return self.waveform.shape[-1] / self.sample_rate
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a file atomically; the suffix selects wav, flac, ogg or mp3.
+    def save(
+        self, path: str | os.PathLike[str], output: OutputFormat | None = None, **options: Any
+    ) -> None:
+        """Write a file atomically.
+
+        Args:
+            path: The file; its suffix selects the format.
+            output: Format and options; by default the suffix decides.
+            **options: Fields of `OutputFormat`, such as `bit_rate=96`, over those of `output`.
 
         Raises:
-            InputError: The suffix is another one, or the folder does not exist.
+            InputError: The name or an option does not fit, or the file cannot be written.
         """
-        save(path, self.waveform, self.sample_rate)
+        chosen = merge_output(output, options).of_file(Path(path))
+        depths = [depth for depth in chosen.info.bit_depths if depth <= self.bit_depth]
+        if depths and chosen.bit_depth is None:
+            chosen = merge_output(chosen, {"bit_depth": max(depths)})
+        save(path, self.waveform, self.sample_rate, chosen, origin=self.origin)
 
     def _repr_html_(self) -> str:
         file = io.BytesIO()
         samples = self.waveform.detach().cpu().numpy()
-        soundfile.write(file, samples, self.sample_rate, "PCM_16", format="WAV")
+        with soundfile.SoundFile(file, "w", self.sample_rate, 1, "PCM_16", format="WAV") as sound:
+            if self.origin is not None and OutputFormat().marks("metadata"):
+                write_tags(sound, self.origin)
+            sound.write(samples)
         data = base64.b64encode(file.getvalue()).decode()
         said = f"<div>{html.escape(self.instruction)}</div>" if self.instruction else ""
         return f'{said}<audio controls src="data:audio/wav;base64,{data}"></audio>'

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from unison_audio.errors import InputError
+from unison_audio.output_format import OutputFormat
+from unison_audio.provenance.marks import check_marks
 
 
 def make_folder(folder: Path) -> Path:
@@ -24,18 +26,14 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def check_sound_file(path: Path) -> Path:
-    """Check the name of a sound file to be written, and make its folder.
+def check_sound_file(path: Path, output: OutputFormat | None = None) -> Path:
+    """Check the name and the options of a sound file to be written, and make its folder.
 
     Raises:
-        InputError: If the suffix is of no known format, or the name is a folder's.
+        InputError: If the suffix is of no known format, the format lacks an option or cannot hold a
+            mark, or the name is a folder's.
     """
-    from unison_audio.audio_files import FORMATS
-
-    if path.suffix.lower() not in FORMATS:
-        raise InputError(
-            f"Cannot write {path}: the suffix must be one of {', '.join(FORMATS)}; rename the file."
-        )
+    check_marks((output or OutputFormat()).of_file(path))
     if path.is_dir():
         raise InputError(f"Cannot write {path}: it is a folder; give the name of a file.")
     make_folder(path.parent)

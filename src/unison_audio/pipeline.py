@@ -19,11 +19,13 @@ from unison_audio.inputs import (
     Request,
     ShortenedWarning,
     Sound,
+    SourceFormWarning,
     prepare,
 )
 from unison_audio.longform.methods import AnyLength
 from unison_audio.output_audio import apply_edits, apply_request, decode, decode_rows, finish
 from unison_audio.pretrained import PretrainedModels
+from unison_audio.provenance.origin import Origin
 from unison_audio.release_inputs import batch_source, dithered, sampled_frames
 from unison_audio.request_batches import is_list, item_inputs, pad_conditions, plan_batches
 from unison_audio.sampling_params import (
@@ -189,7 +191,12 @@ class Unison(AnyLength, PretrainedModels):
                         waveform = apply_request(request, decoded_source[0], waveform)
                     # 6. Cut out the result and bring it back to its level.
                     sound = finish(request, waveform, self.variant.sample_rate)
-                    sounds[row] = replace(sound, warnings=tuple(map(str, notes[row])))
+                    origin = Origin.of_edit(
+                        request.task.name, self.variant.name, items[row][1].source
+                    )
+                    sounds[row] = replace(
+                        sound, warnings=tuple(map(str, notes[row])), origin=origin
+                    )
         return [sounds[row] for row in range(len(sounds))] if is_list(instruction) else sounds[0]
 
     def check(self, instruction: str, **inputs: Any) -> None:
@@ -261,6 +268,8 @@ class Unison(AnyLength, PretrainedModels):
         found: list[UserWarning] = []
         if request.shortened:
             found.append(ShortenedWarning(request.shortened))
+        if request.reduced:
+            found.append(SourceFormWarning(request.reduced))
         if request.outside:
             sounds = request.outside.sounds
             nearest = {sound: self._known_sounds.find(encoder, sound) for sound in sounds}

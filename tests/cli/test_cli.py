@@ -76,7 +76,7 @@ def test_a_named_task_takes_free_wording(
         np.testing.assert_allclose(written, expected.waveform, atol=1e-4)
 
 
-@pytest.mark.parametrize("suffix", list(audio_files.FORMATS))
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
 def test_generate_writes_what_the_library_gives(
     suffix: str, tiny: Unison, tiny_checkpoint: Path, stub_text: None, tmp_path: Path
 ) -> None:
@@ -417,7 +417,7 @@ def test_batch(
         ({"instruction": TTS, "speed": 2}, "Unknown: speed; the keys are instruction, source"),
         ({"instruction": TTS, "guidance_interval": 0.5}, "guidance_interval is 0.5; give two"),
         ({"instruction": TTS, "steps": 3, "preset": "slow"}, "no preset 'slow'"),
-        ({"instruction": TTS, "output": "x.txt"}, "must end in"),
+        ({"instruction": TTS, "output": "x.txt"}, "the suffix must be one of"),
         ({"instruction": TTS, "output": "../x.wav"}, "leads out"),
         ({"instruction": TTS, "output": "/x.wav"}, "leads out"),
         ({"instruction": TTS, "output": "0001.wav"}, "also that of line 1"),

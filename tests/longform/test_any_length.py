@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -88,6 +89,22 @@ def test_standard_output_gets_the_same_sound(
             assert run("generate", instruction, "-o", "-", *flags, *weights, *raw) == 0
         data = out.buffer.getvalue()[0 if raw else 44 :]
         assert np.abs(np.frombuffer(data, "<i2") / 32768 - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["mp3", "opus", "aac", "flac"])
+def test_standard_output_takes_other_formats(
+    name: str, weights: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Stdout()
+    given = ("generate", "[Audio] rain", "--duration", 1, *weights)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        assert run(*given, "-o", "-", "--format", name, "--sample-rate", 24_000) == 0
+    with av.open(io.BytesIO(out.buffer.getvalue())) as container:
+        stream = container.streams.audio[0]
+        frames = sum(frame.samples for frame in container.decode(stream))
+        assert stream.codec_context.name.startswith(name)
+        assert 1.0 <= frames / stream.rate < 1.2
 
 
 def test_a_pipe_that_closes_ends_the_command_quietly(tiny_checkpoint: Path) -> None:
@@ -249,7 +266,8 @@ def test_jobs_take_texts_and_regions(
         {"instruction": MALE, "text_file": "text.txt", "subtitles": "a.srt", "output": "a.flac"},
         {"instruction": REMOVE, "source": "in.wav", "region": "1-2", "output": "b.wav"},
         {"instruction": REMOVE, "source": "in.wav", "region": ["1-2", "3-4"], "output": "c.wav"},
-        {"instruction": REMOVE, "source": "in.wav", "output": "d.wav"},
+        {"instruction": REMOVE, "source": "in.wav", "output": "d.m4a", "bit_rate": 96},
+        {"instruction": "[Audio] rain", "duration": 1, "format": "flac", "bit_depth": 24},
         {"instruction": "[Audio] rain", "source": "in.wav", "inpaint": "1-2", "output": "e.wav"},
         {"instruction": "[Audio] rain", "source": "in.wav", "extend_after": 2, "output": "f.wav"},
     ]
@@ -259,8 +277,11 @@ def test_jobs_take_texts_and_regions(
     weights = ("--variant", tiny_checkpoint)
     assert run("batch", tmp_path / "jobs.jsonl", "-o", out, *weights) == 0
     results = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
-    assert [row["task"] for row in results] == ["tts", *["edit_remove"] * 3, "t2a", "t2a"]
-    assert [row["seconds"] for row in results[1:]] == [*[12.0] * 4, 14.0]
+    assert [row["task"] for row in results] == ["tts", *["edit_remove"] * 3, *["t2a"] * 3]
+    assert [row["seconds"] for row in results[1:]] == [12.0] * 3 + [1.0, 12.0, 14.0]
+    assert soundfile.info(out / "0005.flac").subtype == "PCM_24"
+    with av.open(str(out / "d.m4a")) as container:
+        assert float(container.streams.audio[0].duration) / 24_000 == pytest.approx(12.0)
     assert (out / "a.srt").read_text().startswith("1\n00:00:00,000")
     assert soundfile.info(out / "b.wav").subtype == "PCM_24"
 
@@ -273,6 +294,8 @@ def test_jobs_take_texts_and_regions(
         ({"instruction": REMOVE, "source": "in.wav", "extract": 1}, "extract is"),
         ({"instruction": "[Audio] rain", "source": "in.wav", "inpaint": 2}, "inpaint is"),
         ({"instruction": "[Audio] rain", "source": "in.wav", "extend_after": []}, "give seconds"),
+        ({"instruction": "[Audio] rain", "format": "mp3", "bit_depth": 16}, "no bit depth"),
+        ({"instruction": "[Audio] rain", "format": "mp3", "output": "x.wav"}, "x.mp3"),
         ({"instruction": MALE, "text_file": "none.txt"}, "cannot be read"),
         ({"instruction": MALE, "text_file": "t.txt", "subtitles": "../a.srt"}, "leads out"),
     ],

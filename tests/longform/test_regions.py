@@ -12,7 +12,7 @@ from unison_audio.audio import Audio
 from unison_audio.errors import InputError
 from unison_audio.longform.edit_changes import UneditedWarning
 from unison_audio.longform.edit_windows import derive_seed, plan_windows
-from unison_audio.longform.native_audio import from_float, open_recording, to_float
+from unison_audio.longform.native_audio import open_recording
 from unison_audio.longform.regions import (
     check_output,
     edit_blocks,
@@ -21,6 +21,7 @@ from unison_audio.longform.regions import (
     plan_edit,
 )
 from unison_audio.longform.times import check_regions, parse_region, parse_time
+from unison_audio.sample_codings import from_float, to_float
 from unison_audio.variants import VARIANTS
 
 REMOVE = "[Edit][Audio] Remove a dog barking"

@@ -10,8 +10,9 @@ import soundfile
 import torch
 
 from unison_audio.audio import Audio
+from unison_audio.audio_encoder import sample_bytes, wav_header
 from unison_audio.errors import InputError
-from unison_audio.longform.sound_stream import pcm16, wav_header, write_sounds, write_stream
+from unison_audio.longform.sound_stream import write_sounds, write_stream
 from unison_audio.longform.subtitles import (
     Cue,
     event_cues,
@@ -22,6 +23,7 @@ from unison_audio.longform.subtitles import (
     write_subtitles,
 )
 from unison_audio.longform.text_windows import cut_text, pace_of
+from unison_audio.output_format import OutputFormat
 from unison_audio.variants import VARIANTS
 
 CUES = [Cue(start=0.0, end=1.25, text="Hello."), Cue(start=3661.5, end=3662.0, text="a < b & c")]
@@ -49,10 +51,10 @@ def test_raw_is_the_samples_alone_and_each_piece_is_flushed():
             self.flushed += 1
 
     out = Pipe()
-    write_stream(sounds(), out, raw=True)
+    write_stream(sounds(), out, OutputFormat(format="pcm"))
     assert len(out.getvalue()) == 6000
-    assert out.flushed == 3
-    assert pcm16(torch.tensor([-2.0, 0.0, 2.0])) == np.array([-32768, 0, 32767], "<i2").tobytes()
+    assert out.flushed == 4  # each piece, and the end
+    assert sample_bytes(np.array([-2.0, 0.0, 2.0])) == np.array([-32768, 0, 32767], "<i2").tobytes()
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])

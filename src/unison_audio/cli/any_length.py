@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,8 @@ from cyclopts import Parameter
 
 from unison_audio.checks import FileInputs, check_files
 from unison_audio.errors import InputError
+from unison_audio.output_format import OutputFormat, needs_av, require_av
+from unison_audio.provenance.marks import check_marks
 
 if TYPE_CHECKING:
     from unison_audio.audio import Audio
@@ -26,9 +28,9 @@ STDOUT = Path("-")
 Show = Callable[[int, int], None]
 """Called with the windows done and the windows in all."""
 
-Run = Callable[["Unison", Mapping[str, Any], Show], str]
+Run = Callable[["Unison", Mapping[str, Any], Show], tuple[str, float]]
 """Does what was planned: called with the model, the options of sampling, and progress. Returns the
-task's name."""
+task's name and the seconds of sound."""
 
 
 @Parameter(name="*")
@@ -58,7 +60,7 @@ class LengthFlags:
     subtitles: Path | None = None
     """Also write the times of sentences, or of a timeline's events: .srt, .vtt or .json."""
     raw: bool = False
-    """With -o -: write 16-bit samples without a WAV header."""
+    """With -o -: write 16-bit samples without a WAV header, as --format pcm does."""
 
     @property
     def fills(self) -> tuple[str, ...]:
@@ -71,10 +73,20 @@ class LengthFlags:
         return tuple(flag for flag, value in given.items() if value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where the sound goes, and how it is coded."""
+
+    path: Path
+    """The file, or `STDOUT`."""
+    form: OutputFormat
+    """Format and options."""
+
+
 def plan_any_length(
     variant: Variant,
     instruction: str,
-    output: Path,
+    output: Output,
     inputs: FileInputs,
     flags: LengthFlags | None,
 ) -> Run | None:
@@ -83,7 +95,7 @@ def plan_any_length(
     Args:
         variant: The variant that will run it.
         instruction: With the tags of the task table.
-        output: The file, or `STDOUT`.
+        output: The file or standard output, and the format.
         inputs: The other inputs.
         flags: The flags of any length.
 
@@ -94,7 +106,7 @@ def plan_any_length(
         InputError: If something does not fit; the message says what does.
     """
     flags = flags or LengthFlags()
-    _check_flags(output, flags)
+    output = _checked_output(output, flags)
     if flags.fills:
         return _plan_filling(variant, instruction, output, inputs, flags)
     if flags.region or flags.extract or _is_long_recording(variant, inputs.source):
@@ -113,20 +125,31 @@ def plan_any_length(
         return _plan_speech(variant, instruction, output, inputs, flags)
     if source is None and not cloned and _is_long_timeline(variant, instruction):
         return _plan_timeline(variant, instruction, output, inputs, flags)
-    if output == STDOUT or flags.subtitles is not None:
+    if output.path == STDOUT or flags.subtitles is not None:
         return _plan_one(variant, instruction, output, inputs, flags)
     return None
 
 
-def _check_flags(output: Path, flags: LengthFlags) -> None:
-    if flags.raw and output != STDOUT:
-        raise InputError("--raw is for standard output; write -o - with it, or leave it out.")
+def _checked_output(output: Output, flags: LengthFlags) -> Output:
+    """The output with its format known, once the flags are checked."""
+    form = output.form
+    if flags.raw:
+        if output.path != STDOUT:
+            raise InputError("--raw is for standard output; write -o - with it, or leave it out.")
+        if form.format not in (None, "pcm"):
+            raise InputError(f"--raw writes pcm and --format says {form.format}; leave one out.")
+        form = replace(form, format="pcm")
     if flags.region and flags.text_file is not None:
         raise InputError("--region is for edits and --text-file for speech; leave one out.")
     if flags.subtitles is not None:
         from unison_audio.longform.subtitles import check_subtitles
 
         check_subtitles(flags.subtitles)
+    form = form.of_stream() if output.path == STDOUT else form.of_file(output.path)
+    check_marks(form, streamed=output.path == STDOUT)
+    if needs_av(form, output.path == STDOUT):
+        require_av(f"The format {form.format}")
+    return replace(output, form=form)
 
 
 def _is_long_recording(variant: Variant, source: Path | None) -> bool:
@@ -140,7 +163,7 @@ def _is_long_recording(variant: Variant, source: Path | None) -> bool:
 def _plan_edit(
     variant: Variant,
     instruction: str,
-    output: Path,
+    output: Output,
     inputs: FileInputs,
     flags: LengthFlags,
 ) -> Run:
@@ -160,7 +183,7 @@ def _plan_edit(
                 f"{name} does not go with a region, --extract or a recording longer than "
                 f"{variant.max_seconds} s: the result is as long as the source; leave it out."
             )
-    if output == STDOUT:
+    if output.path == STDOUT:
         raise InputError("An edited recording keeps its own format; give a file, not -o -.")
     from unison_audio.longform.regions import check_output, edit_file, plan_edit
 
@@ -173,22 +196,22 @@ def _plan_edit(
         extract=flags.extract,
         task=inputs.task,
     )
-    check_output(edit, output, exact=regions is not None)
+    check_output(edit, output.path, regions is not None, output.form)
 
-    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
-        edit_file(unison, edit, output, show, **options)
-        return edit.task.name
+    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> tuple[str, float]:
+        edit_file(unison, edit, output.path, show, output.form, **options)
+        return edit.task.name, edit.recording.seconds
 
     return run
 
 
 def _plan_filling(
-    variant: Variant, instruction: str, output: Path, inputs: FileInputs, flags: LengthFlags
+    variant: Variant, instruction: str, output: Output, inputs: FileInputs, flags: LengthFlags
 ) -> Run:
     """Gaps of a recording: inside it, after it, or before it."""
-    from unison_audio.longform.gap_fill import fill_blocks
+    from unison_audio.longform.gap_fill import fill_file
     from unison_audio.longform.gap_plan import Extension, plan_extension, plan_inpainting
-    from unison_audio.longform.native_audio import check_exact, write_recording
+    from unison_audio.longform.native_audio import check_exact
     from unison_audio.longform.times import parse_region, parse_time
 
     named = " and ".join(flags.fills)
@@ -206,7 +229,7 @@ def _plan_filling(
     ):
         if given:
             raise InputError(f"{name} does not go with {named}; leave one out.")
-    if output == STDOUT:
+    if output.path == STDOUT:
         raise InputError("A recording keeps its own format; give a file, not -o -.")
     if flags.inpaint:
         filling = plan_inpainting(
@@ -225,11 +248,11 @@ def _plan_filling(
         filling = plan_extension(
             variant, instruction, inputs.source, extension, inputs.seed, task=inputs.task
         )
-    check_exact(output, filling.result.coding)
+    check_exact(output.path, filling.result.coding, output.form)
 
-    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
-        write_recording(output, fill_blocks(unison, filling, show, **options), filling.result)
-        return filling.task.name
+    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> tuple[str, float]:
+        fill_file(unison, filling, output.path, show, output.form, **options)
+        return filling.task.name, filling.result.seconds
 
     return run
 
@@ -237,7 +260,7 @@ def _plan_filling(
 def _plan_speech(
     variant: Variant,
     instruction: str,
-    output: Path,
+    output: Output,
     inputs: FileInputs,
     flags: LengthFlags,
 ) -> Run:
@@ -260,7 +283,7 @@ def _plan_speech(
         seed=inputs.seed,
     )
 
-    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
+    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> tuple[str, float]:
         timed: list[Any] = []
 
         def noted(parts: Iterator[SpokenWindow]) -> Iterator[SpokenWindow]:
@@ -272,10 +295,10 @@ def _plan_speech(
         # Estimated, since counting the windows of a whole book would delay the first one.
         total = round(estimate_seconds(speech.text, speech.pace) / speech.longest * LENGTH_MARGIN)
         spoken = noted(speak(unison, speech, lambda done: show(done, max(done, total)), **options))
-        _write(pieces(spoken, speech), output, flags)
+        seconds = _write(pieces(spoken, speech), output)
         if flags.subtitles is not None:
             write_subtitles(flags.subtitles, sentence_cues(timed))
-        return "tts" if speech.reference is None else "zero_shot_tts"
+        return "tts" if speech.reference is None else "zero_shot_tts", seconds
 
     return run
 
@@ -289,7 +312,7 @@ def _is_long_timeline(variant: Variant, instruction: str) -> bool:
 def _plan_timeline(
     variant: Variant,
     instruction: str,
-    output: Path,
+    output: Output,
     inputs: FileInputs,
     flags: LengthFlags,
 ) -> Run:
@@ -299,11 +322,11 @@ def _plan_timeline(
 
     windows = plan_timeline(variant, instruction, inputs.duration, inputs.seed)
 
-    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
-        _write(compose(unison, windows, inputs.seed, show, **options), output, flags)
+    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> tuple[str, float]:
+        seconds = _write(compose(unison, windows, inputs.seed, show, **options), output)
         if flags.subtitles is not None:
             write_subtitles(flags.subtitles, event_cues(instruction))
-        return "timed"
+        return "timed", seconds
 
     return run
 
@@ -311,7 +334,7 @@ def _plan_timeline(
 def _plan_one(
     variant: Variant,
     instruction: str,
-    output: Path,
+    output: Output,
     inputs: FileInputs,
     flags: LengthFlags,
 ) -> Run:
@@ -331,24 +354,33 @@ def _plan_one(
             "leave --subtitles out."
         )
 
-    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> str:
+    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> tuple[str, float]:
         sound = unison.generate(instruction, on_step=show, **vars(inputs), **options)
-        _write(iter([sound]), output, flags)
+        _write(iter([sound]), output)
         if flags.subtitles is not None:
             said = () if events else (split_instruction(instruction)[1],)
             cues = [Cue(start=0.0, end=sound.seconds, text=text) for text in said]
             write_subtitles(flags.subtitles, events or cues)
-        return task
+        return task, sound.seconds
 
     return run
 
 
-def _write(sounds: Iterator[Audio], output: Path, flags: LengthFlags) -> None:
+def _write(sounds: Iterator[Audio], output: Output) -> float:
+    """Write sounds one after the other, and return their seconds."""
     from unison_audio.longform.sound_stream import write_sounds, write_stream
 
-    if output == STDOUT:
+    seconds = 0.0
+
+    def counted() -> Iterator[Audio]:
+        nonlocal seconds
+        for sound in sounds:
+            seconds += sound.seconds
+            yield sound
+
+    if output.path == STDOUT:
         try:
-            write_stream(sounds, sys.stdout.buffer, raw=flags.raw)
+            write_stream(counted(), sys.stdout.buffer, output.form)
         except BrokenPipeError:  # the reader has heard enough, which `main` knows how to end
             raise
         except OSError as error:
@@ -359,7 +391,8 @@ def _write(sounds: Iterator[Audio], output: Path, flags: LengthFlags) -> None:
                 "give another place."
             ) from error
     else:
-        write_sounds(output, sounds)
+        write_sounds(output.path, counted(), output.form)
+    return seconds
 
 
 def read_text(path: Path) -> str:

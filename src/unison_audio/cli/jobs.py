@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unison_audio import audio_files
 from unison_audio.checks import FileInputs, check_files
-from unison_audio.cli.any_length import LengthFlags, Run, plan_any_length
+from unison_audio.cli.any_length import LengthFlags, Output, Run, plan_any_length
 from unison_audio.errors import InputError
 from unison_audio.files import check_sound_file, read_rows, require_other_file, write_whole
+from unison_audio.output_format import OUTPUT_OPTIONS, OutputFormat, merge_output
 from unison_audio.sampling_params import OPTIONS, RENAMED, SamplingParams, merge_options
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ LENGTHS = (
     "subtitles",
 )
 
-KEYS = ("instruction", *INPUTS, *LENGTHS, *OPTIONS, "output")
+KEYS = ("instruction", *INPUTS, *LENGTHS, *OPTIONS, "output", *OUTPUT_OPTIONS)
 """Keys of a job."""
 
 _PATHS = ("source", "reference", "text_file")
@@ -56,6 +56,8 @@ class GenerationJob:
     """Regions, a long text, subtitles."""
     sampling: SamplingParams
     """Sampling options."""
+    form: OutputFormat
+    """Format of the output."""
 
     @property
     def instruction(self) -> str:
@@ -185,7 +187,8 @@ def _read_job(number: int, values: dict[str, Any], folder: Path) -> GenerationJo
     for key in _TEXTS:
         if key in values and not isinstance(values[key], str):
             raise InputError(f"{key} is {values[key]!r}; it must be a text.")
-    output = values.pop("output", f"{number:04d}.wav")
+    form = merge_output(None, {key: values[key] for key in OUTPUT_OPTIONS if key in values})
+    output = values.pop("output", f"{number:04d}.{form.format or 'wav'}")
     for name in (output, values.get("subtitles", "")):
         # A jobs file may come from someone else; it must not overwrite files elsewhere.
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -205,6 +208,7 @@ def _read_job(number: int, values: dict[str, Any], folder: Path) -> GenerationJo
         inputs=FileInputs(**inputs),
         length=_read_length(values),
         sampling=merge_options(None, options),
+        form=form,
     )
 
 
@@ -234,16 +238,12 @@ def _read_length(values: dict[str, Any]) -> LengthFlags:
 
 
 def _plan(job: GenerationJob, variant: "Variant", output: Path) -> Run | None:
-    return plan_any_length(variant, job.instruction, output, job.inputs, job.length)
+    where = Output(path=output, form=job.form)
+    return plan_any_length(variant, job.instruction, where, job.inputs, job.length)
 
 
 def _check(job: GenerationJob, variant: "Variant") -> None:
     """Check all that needs no model."""
-    if Path(job.output).suffix.lower() not in audio_files.FORMATS:
-        raise InputError(
-            f"The output {job.output!r} must end in one of {', '.join(audio_files.FORMATS)}; "
-            "rename it."
-        )
     if _plan(job, variant, Path(job.output)) is None:
         check_files(variant, job.instruction, job.inputs, strict=bool(job.sampling.strict))
 
@@ -251,16 +251,16 @@ def _check(job: GenerationJob, variant: "Variant") -> None:
 def _run(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
     """Run one job and return its entry for the log."""
     try:
-        output = check_sound_file(folder / job.output)
+        output = check_sound_file(folder / job.output, job.form)
         if job.length.subtitles is not None:
             length = replace(job.length, subtitles=folder / job.length.subtitles)
             job = replace(job, length=length)
         run = _plan(job, unison.variant, output)
         if run is not None:
-            task = run(unison, {"sampling": job.sampling}, lambda done, total: None)
-            return {"task": task, "seconds": round(audio_files.seconds(output), 4)}
+            task, seconds = run(unison, {"sampling": job.sampling}, lambda done, total: None)
+            return {"task": task, "seconds": round(seconds, 4)}
         sound = unison.generate(job.instruction, **vars(job.inputs), sampling=job.sampling)
-        sound.save(output)
+        sound.save(output, job.form)
     except Exception as error:  # one failure must not stop the other jobs
         reason = " ".join(str(error).split())
         return {"error": reason if isinstance(error, InputError) else f"{error!r}"}

@@ -13,11 +13,17 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from unison_audio.cli.any_length import STDOUT, LengthFlags, plan_any_length
+from unison_audio.cli.any_length import STDOUT, LengthFlags, Output, plan_any_length
 from unison_audio.cli.corpora import data
 from unison_audio.cli.evaluate import evaluate
 from unison_audio.cli.jobs import KEYS
-from unison_audio.cli.options import InputFlags, MachineFlags, SamplingFlags, rename_flags
+from unison_audio.cli.options import (
+    FormatFlags,
+    InputFlags,
+    MachineFlags,
+    SamplingFlags,
+    rename_flags,
+)
 from unison_audio.cli.train import finetune, plan, train
 from unison_audio.errors import InputError
 
@@ -37,7 +43,7 @@ app = App(
     version=_version,
 )
 
-Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+OutputPath = Annotated[Path, Parameter(name=["--output", "-o"])]
 
 OutputOrStream = Annotated[Path, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)]
 """Also takes -, for standard output."""
@@ -53,6 +59,7 @@ def generate(
     output: OutputOrStream,
     inputs: InputFlags = None,
     variant: Weights = "nano",
+    form: FormatFlags = None,
     length: LengthFlags | None = None,
     sampling: SamplingFlags = None,
     machine: MachineFlags | None = None,
@@ -61,10 +68,11 @@ def generate(
 
     Args:
         instruction: The instruction, with the tags that 'unison-audio tasks' lists.
-        output: The file to write: wav, flac, ogg or mp3; - writes a WAV stream to standard output
-            during generation.
+        output: The file to write: wav, flac, ogg, mp3, opus, m4a, aac or pcm; - writes a stream to
+            standard output during generation, by default as WAV.
         inputs: The other inputs; each has its own flag.
         variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
+        form: Format of the output; each option has its own flag.
         length: Long texts and recordings, regions, subtitles; each has its own flag.
         sampling: Sampling options; each has its own flag.
         machine: Where to compute; each option has its own flag.
@@ -73,15 +81,18 @@ def generate(
     from unison_audio.checks import FileInputs, check_files
     from unison_audio.cli.progress import progress
     from unison_audio.files import check_sound_file, require_other_file
+    from unison_audio.output_format import OutputFormat
 
-    inputs = inputs or FileInputs()
+    inputs, form = inputs or FileInputs(), form or OutputFormat()
     if output != STDOUT:
-        check_sound_file(output)
+        check_sound_file(output, form)
         require_other_file(output, (inputs.source, inputs.reference))
     # Importing torch takes longer than all of these checks, so bad input is refused before it.
     strict = sampling is not None and bool(sampling.strict)
     opened = open_checkpoint(variant)
-    run = plan_any_length(opened.variant, instruction, output, inputs, length)
+    run = plan_any_length(
+        opened.variant, instruction, Output(path=output, form=form), inputs, length
+    )
     if run is not None:
         unison = (machine or MachineFlags()).open(opened)
         with progress() as show:
@@ -93,14 +104,14 @@ def generate(
         sound = unison.generate(
             instruction, **vars(inputs), sampling=sampling, on_step=partial(show, "Sampling")
         )
-    sound.save(output)
+    sound.save(output, form)
 
 
 def batch(
     jobs: Path,
     /,
     *,
-    output: Output,
+    output: OutputPath,
     variant: Weights = "nano",
     machine: MachineFlags | None = None,
 ) -> int:
@@ -169,9 +180,49 @@ def variants(name: str | None = None, /) -> None:
 
 
 @app.command
+def inspect(
+    *files: Path,
+    trust: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Report what sound files say of their origin: tags, signed manifest, watermark.
+
+    The network is not used. No layer proves that a sound was made by a human.
+
+    Args:
+        files: Sound files.
+        trust: A PEM file with the root certificates to trust.
+        json: Print one JSON object for each file instead of a table.
+    """
+    from json import dumps
+
+    from unison_audio.audio_files import require_file
+    from unison_audio.cli.listings import inspection_table
+
+    if not files:
+        raise InputError("No file was given; give one sound file or more.")
+    for file in files:
+        require_file(file)
+    anchors = None
+    if trust is not None:
+        if not trust.is_file():
+            raise InputError(f"There is no file {trust}; give a PEM file of certificates.")
+        anchors = trust.read_bytes()
+
+    from unison_audio.provenance.inspection import inspect_file
+
+    found = [inspect_file(file, anchors=anchors) for file in files]
+    if json:
+        for one in found:
+            print(dumps(one.as_json()))
+    else:
+        print(inspection_table(found))
+
+
+@app.command
 def demo(
     *,
-    output: Output = Path("demo"),
+    output: OutputPath = Path("demo"),
     variant: Weights = "nano",
     sampling: SamplingFlags = None,
     machine: MachineFlags | None = None,
@@ -241,7 +292,7 @@ def export(
     checkpoint: str,
     /,
     *,
-    output: Output,
+    output: OutputPath,
     form: Annotated[str, Parameter(name=["--format"])] = "diffusers",
 ) -> None:
     """Write a checkpoint as a folder that another library loads.
@@ -263,7 +314,7 @@ def import_release(
     /,
     *,
     variant: Annotated[str, Parameter(name=["--variant"])],
-    output: Output,
+    output: OutputPath,
     system_prompt_file: Path | None = None,
     dtype: str = "float32",
     text_files: Path | None = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from unison_audio.checks import FileInputs
+from unison_audio.output_format import OutputFormat
 from unison_audio.sampling_params import RENAMED, SamplingParams, warn_renamed
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ SamplingFlags = Annotated[SamplingParams | None, _FLAGS]
 
 InputFlags = Annotated[FileInputs | None, _FLAGS]
 """The flags of `FileInputs`."""
+
+FormatFlags = Annotated[OutputFormat | None, _FLAGS]
+"""The flags of `OutputFormat`."""
 
 
 @Parameter(name="*")

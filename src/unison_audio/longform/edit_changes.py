@@ -17,7 +17,8 @@ from torch import Tensor
 from unison_audio import audio
 from unison_audio.errors import InputError
 from unison_audio.longform.edit_windows import EditWindow, derive_seed
-from unison_audio.longform.native_audio import NativeAudio, to_float
+from unison_audio.longform.native_audio import NativeAudio
+from unison_audio.sample_codings import to_float
 from unison_audio.tasks.table import Task
 from unison_audio.variants import Variant
 

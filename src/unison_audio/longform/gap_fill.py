@@ -6,6 +6,8 @@ the velocities.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +25,10 @@ from unison_audio.longform.gap_plan import (
     GapWindow,
     plan_gap_windows,
 )
-from unison_audio.longform.native_audio import NativeAudio, Samples, from_float, to_float
+from unison_audio.longform.native_audio import NativeAudio, write_recording
 from unison_audio.longform.surroundings import Surroundings, mirror
+from unison_audio.output_format import OutputFormat
+from unison_audio.sample_codings import Samples, from_float, to_float
 
 MAX_CHANNEL_GAIN = 4.0
 """Highest gain of one channel over the mean of all, which is nothing where two cancel out."""
@@ -83,15 +87,33 @@ def fill_recording(
     Returns:
         The result, at the recording's rate, channels and depth.
     """
-    like = filling.result
-    return NativeAudio(
-        sample_rate=like.sample_rate,
-        channels=like.channels,
-        frames=like.frames,
-        coding=like.coding,
-        name=like.name,
-        samples=np.concatenate(list(fill_blocks(unison, filling, on_window, **options))),
-    )
+    blocks = fill_blocks(unison, filling, on_window, **options)
+    return replace(filling.result, samples=np.concatenate(list(blocks)))
+
+
+def fill_file(
+    unison: Editor,
+    filling: GapFilling,
+    output: Path,
+    on_window: Callable[[int, int], None] | None = None,
+    output_format: OutputFormat | None = None,
+    **options: Any,
+) -> None:
+    """Fill the gaps of a recording into a file, which appears whole or not at all.
+
+    Args:
+        unison: The model.
+        filling: What `plan_inpainting` or `plan_extension` made.
+        output: A wav or flac file.
+        on_window: Called with the windows done and the windows in all.
+        output_format: Format and options; by default the suffix decides.
+        **options: Sampling options, as for `Unison.generate`.
+
+    Raises:
+        InputError: If an input cannot be used, or the file cannot be written.
+    """
+    blocks = fill_blocks(unison, filling, on_window, **options)
+    write_recording(output, blocks, filling.result, output_format)
 
 
 def _copies(filling: GapFilling, start: int, stop: int) -> Iterator[Samples]:

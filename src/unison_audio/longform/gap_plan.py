@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from unison_audio.errors import InputError
 from unison_audio.longform.edit_windows import check_seed
 from unison_audio.longform.native_audio import NativeAudio, Source, open_recording
 from unison_audio.longform.times import LEAST_REGION_SECONDS, Region, check_regions
+from unison_audio.provenance.origin import Origin
 from unison_audio.tasks.instructions import parse_instruction, with_tags
 from unison_audio.tasks.table import TASKS, Task
 from unison_audio.variants import Variant
@@ -232,6 +234,12 @@ def _plan(
         frames=frames,
         coding=recording.coding,
         name="The result",
+        origin=Origin(
+            task=row.name,
+            variant=variant.name,
+            edited=True,
+            source=Path(recording.file) if recording.file else None,
+        ),
     )
     return GapFilling(
         instruction=instruction,

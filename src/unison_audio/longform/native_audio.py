@@ -1,7 +1,6 @@
 """A recording at its own rate, channel count and bit depth, read in pieces and written exactly."""
 
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,30 +8,15 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 from torch import Tensor
 
 from unison_audio.audio import Audio
-from unison_audio.audio_files import FORMATS, reason, require_file, stated_frames, unreadable
+from unison_audio.audio_files import require_file, stated_frames, unreadable
+from unison_audio.audio_writer import SampleLayout, write_audio
 from unison_audio.errors import InputError
-
-Samples = NDArray[np.generic]
-"""(samples, channels) in the recording's own number type."""
-
-LOSSLESS: dict[str, tuple[str, int]] = {
-    "PCM_U8": ("int16", 1 << 8),
-    "PCM_S8": ("int16", 1 << 8),
-    "PCM_16": ("int16", 1),
-    "PCM_24": ("int32", 1 << 8),
-    "PCM_32": ("int32", 1),
-    "FLOAT": ("float32", 0),
-    "DOUBLE": ("float64", 0),
-}
-"""Coding of libsndfile -> the type that holds its samples exactly, and the step between two of
-them; 0 for floats. What is coded otherwise (ogg, mp3) counts as 16 bit once decoded."""
-
-LONGEST_WAV_BYTES = 0xFFFF_0000
-"""A WAV's sizes are 32-bit numbers; what is longer becomes an RF64 file."""
+from unison_audio.output_format import OutputFormat, merge_output
+from unison_audio.provenance.origin import Origin
+from unison_audio.sample_codings import LOSSLESS, Samples
 
 _BLOCK = 1 << 16
 
@@ -55,6 +39,9 @@ class NativeAudio:
     """(samples, channels) where they are in memory."""
     file: str = ""
     """The path where they are not."""
+    origin: Origin | None = None
+    """Where the sound comes from, as its marks state it; None for what this program did not
+    make."""
 
     @property
     def seconds(self) -> float:
@@ -87,13 +74,20 @@ class NativeAudio:
             raise InputError(f"{self.file} is cut short; give the whole file.")
         return block
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a wav or flac file with exactly these samples.
+    def save(
+        self, path: str | os.PathLike[str], output: OutputFormat | None = None, **options: Any
+    ) -> None:
+        """Write a file: wav and flac with exactly these samples, other formats coded.
+
+        Args:
+            path: The file; its suffix selects the format.
+            output: Format and options; by default the suffix decides.
+            **options: Fields of `OutputFormat`, such as `bit_depth=24`, over those of `output`.
 
         Raises:
             InputError: The format cannot hold them, or the file cannot be written.
         """
-        write_recording(path, self.blocks(), self)
+        write_recording(path, self.blocks(), self, merge_output(output, options))
 
     def blocks(self) -> Iterator[Samples]:
         """The samples in order, in pieces of bounded size."""
@@ -165,74 +159,51 @@ def _from_array(values: object, rate: int) -> NativeAudio:
     )
 
 
-def to_float(samples: Samples) -> NDArray[np.float64]:
-    """Stored samples as numbers within -1..1."""
-    if samples.dtype.kind == "f":
-        return samples.astype(np.float64)
-    return samples.astype(np.float64) / (1 << (8 * samples.dtype.itemsize - 1))
+def check_exact(path: Path, coding: str, output: OutputFormat) -> None:
+    """Refuse a file whose format cannot hold a recording's samples as they are.
 
-
-def from_float(values: NDArray[np.float64], coding: str) -> Samples:
-    """Numbers within -1..1 as samples that a coding stores; what exceeds it is limited."""
-    dtype, step = LOSSLESS[coding]
-    if step == 0:
-        return values.astype(dtype)
-    limits = np.iinfo(dtype)
-    # 8- and 24-bit samples fill the upper bytes of their number type: only multiples of `step`
-    # exist.
-    steps = np.round(values * (-float(limits.min) / step))
-    return (steps.clip(limits.min / step, limits.max // step) * step).astype(dtype)
-
-
-def check_exact(path: Path, coding: str) -> None:
-    """Refuse the name of a file whose format cannot hold a recording's samples as they are.
+    A bit depth or a sample rate that is asked for is the user's own choice, and is not refused.
 
     Raises:
         InputError: It cannot; the message names what can.
     """
-    suffix = path.suffix.lower()
-    container = FORMATS.get(suffix, ("", ""))[0]
-    if suffix not in (".wav", ".flac") or not soundfile.check_format(container, coding):
+    chosen = output.of_file(path)
+    if chosen.bit_depth is not None:
+        return
+    container = chosen.info.container
+    kept = chosen.format in ("wav", "flac") and soundfile.check_format(container, coding)
+    if not kept and not (chosen.format == "pcm" and coding == "PCM_16"):
         raise InputError(
             f"Cannot write {path}: samples of {coding} outside the regions stay as they are, "
-            f"which {suffix or 'this'} files cannot hold; write a .wav file."
+            f"which {chosen.format} files cannot hold; write a .wav file."
         )
 
 
 def write_recording(
-    path: str | os.PathLike[str], blocks: Iterable[Samples], like: NativeAudio
+    path: str | os.PathLike[str],
+    blocks: Iterable[Samples],
+    like: NativeAudio,
+    output: OutputFormat | None = None,
 ) -> None:
     """Write blocks one after the other; the file is written atomically.
 
     Args:
-        path: A wav or flac file keeps the samples exactly; ogg and mp3 code them.
+        path: A wav or flac file keeps the samples exactly; the lossy formats code them.
         blocks: (samples, channels) each, of `like`'s type.
         like: Recording that gives the file its rate, channels and coding.
+        output: Format and options; by default the suffix decides.
 
     Raises:
         InputError: The format cannot hold it, or the file cannot be written.
     """
-    target = Path(path).resolve()
-    container, coding = FORMATS.get(target.suffix.lower(), ("", ""))
-    if target.suffix.lower() not in (".ogg", ".mp3"):
-        check_exact(target, like.coding)
-        coding = like.coding
-        size = like.frames * like.channels * 8
-        container = "RF64" if container == "WAV" and size > LONGEST_WAV_BYTES else container
-    # Beside the target, so that the final rename stays within one file system and is atomic.
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with soundfile.SoundFile(
-            part, "x", like.sample_rate, like.channels, coding, format=container
-        ) as file:
-            for block in blocks:
-                for start in range(0, len(block), _BLOCK):
-                    file.write(block[start : start + _BLOCK])
-        part.replace(target)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise InputError(
-            f"Cannot write {path} at {like.sample_rate} Hz ({reason(error)}); "
-            "choose another format or place."
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
+    chosen = (output or OutputFormat()).of_file(Path(path))
+    if not chosen.info.lossy:
+        check_exact(Path(path), like.coding, chosen)
+    layout = SampleLayout(
+        sample_rate=like.sample_rate,
+        channels=like.channels,
+        coding=like.coding,
+        frames=like.frames,
+        origin=like.origin,
+    )
+    write_audio(path, blocks, layout, chosen)

@@ -6,6 +6,7 @@ it to the recording's own samples. Where the difference is nothing, those sample
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,15 @@ from unison_audio.longform.edit_windows import check_seed, plan_windows
 from unison_audio.longform.extraction import removal_of
 from unison_audio.longform.native_audio import (
     NativeAudio,
-    Samples,
     Source,
     check_exact,
-    from_float,
     open_recording,
-    to_float,
     write_recording,
 )
 from unison_audio.longform.times import Region, check_regions
+from unison_audio.output_format import OutputFormat
+from unison_audio.provenance.origin import Origin
+from unison_audio.sample_codings import Samples, from_float, to_float
 from unison_audio.tasks.instructions import parse_instruction, with_tags
 from unison_audio.tasks.table import TASKS
 from unison_audio.variants import Variant
@@ -201,6 +202,7 @@ def edit_regions(
         coding=like.coding,
         name="The result",
         samples=samples,
+        origin=_origin(unison, edit),
     )
 
 
@@ -209,6 +211,7 @@ def edit_file(
     edit: RegionEdit,
     output: Path,
     on_window: Callable[[int, int], None] | None = None,
+    output_format: OutputFormat | None = None,
     **options: Any,
 ) -> None:
     """Edit a recording into a file, which appears whole or not at all.
@@ -216,30 +219,41 @@ def edit_file(
     Args:
         unison: The model.
         edit: What `plan_edit` made.
-        output: A wav or flac file; ogg or mp3 code the samples anew.
+        output: A wav or flac file; the lossy formats code the samples anew.
         on_window: Called with the windows done and the windows in all.
+        output_format: Format and options; by default the suffix decides.
         **options: Sampling options, as for `Unison.generate`.
 
     Raises:
         InputError: If an input cannot be used, or the file cannot be written.
     """
     blocks = edit_blocks(unison, edit, on_window, **options)
-    write_recording(output, blocks, edit.recording)
+    like = replace(edit.recording, origin=_origin(unison, edit))
+    write_recording(output, blocks, like, output_format)
 
 
-def check_output(edit: RegionEdit, output: Path, exact: bool) -> None:
+def _origin(unison: Editor, edit: RegionEdit) -> Origin:
+    source = edit.recording.file or None
+    return Origin.of_edit(edit.task.name, unison.variant.name, source)
+
+
+def check_output(
+    edit: RegionEdit, output: Path, exact: bool, output_format: OutputFormat | None = None
+) -> None:
     """Check the name of the file that an edit is to be written to.
 
     Args:
         edit: What `plan_edit` made.
         output: The file.
         exact: Whether samples outside of regions have to stay as they are.
+        output_format: Format and options; by default the suffix decides.
 
     Raises:
         InputError: The format cannot hold the samples.
     """
-    if exact or output.suffix.lower() not in (".ogg", ".mp3"):
-        check_exact(output, edit.recording.coding)
+    chosen = (output_format or OutputFormat()).of_file(output)
+    if exact or not chosen.info.lossy:
+        check_exact(output, edit.recording.coding, chosen)
 
 
 def _copies(edit: RegionEdit, start: int, stop: int) -> Iterator[Samples]:

@@ -17,7 +17,6 @@ from unison_audio.nano.codec_training import CodecRecipe, train_codec
 from unison_audio.nano.vocabulary import LETTERS_PER_SECOND, MAX_LETTERS_PER_SECOND
 from unison_audio.text.states import TextSetup
 from unison_audio.text.table import TEXT_ENCODERS
-from unison_audio.training.checkpoints import full_disk_as_input_error
 from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipes import STAGE1, BackboneRecipe, Phase
 from unison_audio.training.run import ModelInit, RunConfig, RunData, RunOutput, run
@@ -123,8 +122,7 @@ def train_nano_codec(
             "start from a codec of the recipe's shape."
         )
     clips = read_corpus(corpus, recipe.model.sample_rate, split="train")
-    with full_disk_as_input_error(folder):
-        train_codec(clips, folder, recipe, start)
+    train_codec(clips, folder, recipe, start)
     return folder / "weights"
 
 
