@@ -76,11 +76,11 @@ def edges(wave: Tensor, places: list[int]) -> tuple[float, float]:
 class Classes:
     """The nearest mean of the labels' training recordings."""
 
-    def __init__(self, clips: list[Clip], labels: list[str]) -> None:
-        self.encoder = SoundEncoder()
+    def __init__(self, clips: list[Clip], labels: list[str], seconds: float = 1.5) -> None:
+        self.encoder, length = SoundEncoder(), round(seconds * RATE)
         means = []
         for label in labels:
-            own = [c.waveform[: 3 * RATE // 2] for c in clips if c.record.label == label][:EACH]
+            own = [c.waveform[:length] for c in clips if c.record.label == label][:EACH]
             means.append(torch.stack([self.features(wave) for wave in own]).mean(dim=0))
         self.labels, self.means = labels, torch.stack(means)
 
