@@ -14,9 +14,11 @@ import unison_audio
 SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
+    {"values", "json_files"},
     {"output_format", "sample_codings"},
     {
         "files",
+        "locks",
         "device",
         "hub",
         "hub_files",
@@ -39,6 +41,7 @@ ORDER = (
     {"training", "nano", "evaluation"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 )
 """Each folder or file may import from its own set and from the sets before it."""
 RANKS = {part: rank for rank, parts in enumerate(ORDER) for part in parts}

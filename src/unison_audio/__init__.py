@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unison_audio.audio import Audio
+    from unison_audio.errors import InputError
     from unison_audio.output_format import OutputFormat
     from unison_audio.pipeline import Unison
     from unison_audio.sampling_params import SamplingParams
 
     __version__: str
 
-__all__ = ["Audio", "OutputFormat", "SamplingParams", "Unison", "__version__"]
+__all__ = ["Audio", "InputError", "OutputFormat", "SamplingParams", "Unison", "__version__"]
 
 _HOMES = {
     "Unison": "unison_audio.pipeline",
     "Audio": "unison_audio.audio",
+    "InputError": "unison_audio.errors",
     "OutputFormat": "unison_audio.output_format",
     "SamplingParams": "unison_audio.sampling_params",
 }

@@ -28,8 +28,16 @@ from unison_audio.provenance.tags import write_tags
 SILENCE_RMS = 1e-7
 """Below this RMS a waveform counts as digital silence: it is never amplified."""
 
+CANCELED = 1e-4
+"""Peak of the mean of channels, relative to theirs, below which only rounding noise is left."""
 
-def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
+_BLOCK = 1 << 16
+
+_READ_AT_ONCE = 1 << 26
+"""Samples of all channels that are decoded in one call."""
+
+
+def load(path: str | os.PathLike[str], *, sample_rate: int, longest: float | None = None) -> Tensor:
     """Read a sound file as mono at a sample rate.
 
     Channels are averaged. All formats of libsndfile are read: wav, flac, ogg, mp3 and others.
@@ -37,19 +45,22 @@ def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
     Args:
         path: The file.
         sample_rate: Samples per second of the result.
+        longest: Seconds after which decoding stops, whatever the header says; None for no limit.
 
     Returns:
         The waveform, (samples,), float32.
 
     Raises:
         InputError: The file is missing, empty, cut short, not a sound file, or holds values that
-            are not finite.
+            are not finite, or channels that cancel.
     """
     name = require_file(path)
     try:
         with soundfile.SoundFile(name) as file:
             file_rate, frames = file.samplerate, stated_frames(file, name)
-            data = file.read(dtype="float32", always_2d=True)  # (samples, channels)
+            if longest is not None:
+                frames = min(frames, math.ceil(longest * file_rate))
+            data = _decode(file, frames)
     except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
         raise unreadable(name, error) from error
     if len(data) == 0:
@@ -62,10 +73,49 @@ def load(path: str | os.PathLike[str], *, sample_rate: int) -> Tensor:
         raise InputError(
             f"{name} holds values that are not finite (NaN or infinity); give a clean recording."
         )
-    mono = torch.from_numpy(data).mean(dim=1)  # (samples,)
+    mono = to_mono(torch.from_numpy(data), 1, name)  # (samples,)
     mono = resample(mono, file_rate, sample_rate)
     if mono.numel() == 0:
         raise InputError(f"{name} is too short: less than one sample at {sample_rate} Hz.")
+    return mono
+
+
+def _decode(file: soundfile.SoundFile, frames: int) -> np.ndarray:
+    """The first samples of an open file, (samples, channels); fewer where it has fewer."""
+    if frames * file.channels <= _READ_AT_ONCE:
+        return file.read(frames, dtype="float32", always_2d=True)
+    # soundfile allocates as many samples as the header claims, and a header can claim 2^36. In
+    # blocks, the memory is that of the samples which are there.
+    blocks = []
+    while frames > 0:
+        block = file.read(min(frames, _BLOCK), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        blocks.append(block)
+        frames -= len(block)
+    return np.concatenate(blocks) if blocks else np.zeros((0, file.channels), np.float32)
+
+
+def to_mono(waveform: Tensor, dim: int, name: str) -> Tensor:
+    """Average the channels.
+
+    Args:
+        waveform: (samples, channels) or (channels, samples).
+        dim: Dimension of the channels.
+        name: Name of the recording in the message.
+
+    Raises:
+        InputError: If the channels cancel: one is the other with its sign reversed, and the mean
+            holds only rounding noise.
+    """
+    mono = waveform.mean(dim=dim)
+    if waveform.shape[dim] > 1:
+        loud, left = float(waveform.abs().max()), float(mono.abs().max())
+        if left < CANCELED * loud:
+            raise InputError(
+                f"The channels of {name} cancel, since one is the other with its sign reversed; "
+                "give one channel, or correct the phase."
+            )
     return mono
 
 

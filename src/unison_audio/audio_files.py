@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unison_audio.errors import InputError
+from unison_audio.values import require_path
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
 
 MAX_HOURS = 100
 """Longest recording that is read."""
+
+MAX_RATE = 1_000_000
+"""Highest sample rate of a recording in memory."""
 
 # A WAV written to a pipe cannot know its length and claims about 2 or 4 GiB.
 _STREAMED_SIZE = 0x7FFFF000
@@ -90,7 +94,7 @@ def stated_frames(file: "SoundFile", name: str) -> int:
 
 def require_file(path: str | os.PathLike[str]) -> str:
     """Refuse a path that is no file, an empty file, or a WAV shorter than its header says."""
-    file = Path(path)
+    file = require_path(path, "The recording")
     if not file.exists():
         raise InputError(f"There is no file {file}; check the path.")
     if not file.is_file():

@@ -24,6 +24,7 @@ from unison_audio.provenance.origin import Origin
 from unison_audio.provenance.tags import write_tags
 from unison_audio.provenance.watermark import WatermarkStream, mark_blocks
 from unison_audio.sample_codings import Samples, from_float, to_float
+from unison_audio.values import require_path
 
 LOSSY_PEAK = 0.99
 """Highest sample of a lossy file as it is decoded, where the first attempt exceeds full scale."""
@@ -73,7 +74,7 @@ def write_audio(
     Raises:
         InputError: The name or an option does not fit, or the file cannot be written.
     """
-    target = Path(path).resolve()
+    target = require_path(path, "The output").resolve()
     output = (output or OutputFormat()).of_file(target)
     if target.is_dir():
         raise InputError(f"Cannot write {path}: it is a folder; give the name of a file.")

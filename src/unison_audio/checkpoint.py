@@ -23,8 +23,10 @@ from unison_audio.checkpoint_files import (
     resolve,
 )
 from unison_audio.errors import InputError
+from unison_audio.files import make_folder
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model_card import CardInfo, file_metadata, write_card
+from unison_audio.values import require_path, require_text
 from unison_audio.variants import Variant
 
 DISK_TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -72,11 +74,16 @@ def save(
             f"Weights are not finite as {dtype}: {', '.join(broken)}; "
             "save an earlier step, or in float32 if they overflowed float16."
         )
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = make_folder(require_path(directory, "The checkpoint's folder"))
     with tempfile.TemporaryDirectory(dir=directory, prefix=".incomplete-") as temporary:
         files = [Path(temporary, WEIGHTS_FILE), Path(temporary, CONFIG_FILE)]
-        save_file(weights, files[0], metadata=file_metadata(variant))
+        try:
+            save_file(weights, files[0], metadata=file_metadata(variant))
+        except SafetensorError as error:  # it hides the system's error, such as a full disk
+            raise InputError(
+                f"The weights cannot be written to {directory} ({error}); make room, or choose "
+                "another folder."
+            ) from error
         files[1].write_text(config_text(variant), "utf-8")
         # safetensors lets only the owner read its file; the config's mode follows the umask.
         files[0].chmod(files[1].stat().st_mode)
@@ -137,6 +144,12 @@ def load_backbone(
         backbone = UnisonBackbone(variant.backbone)
     expected = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
     require_same_keys(str(path), expected, weights)
+    whole = [name for name, tensor in weights.items() if not tensor.is_floating_point()]
+    if whole:  # they would be converted, and give noise
+        raise InputError(
+            f"{path} holds weights that are not floats: {', '.join(whole[:3])}"
+            f"{' and more' if len(whole) > 3 else ''}; download or save it again."
+        )
     weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
     backbone.load_state_dict(weights, assign=True)
     return backbone.eval()
@@ -158,6 +171,7 @@ def upload(
     """
     from huggingface_hub import HfApi
 
+    require_text(repo_id, "The repository")
     api = HfApi()
     api.create_repo(repo_id, private=private, exist_ok=True)
     commit = api.upload_folder(

@@ -1,10 +1,11 @@
 """Where a checkpoint is, and what its config.json says; torch is not needed for it."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any
 
 from unison_audio.domain import read_domain
 from unison_audio.errors import InputError
+from unison_audio.files import file_hash
+from unison_audio.json_files import read_json
 from unison_audio.model.config import BackboneConfig
+from unison_audio.values import as_real, as_whole, require_path, shown
 from unison_audio.variants import VARIANTS, Variant
 
 CONFIG_FILE = "config.json"
@@ -36,6 +40,8 @@ OPTIONAL: dict[str, Any] = {
 }
 """Keys that only some checkpoints have, and the values that hold without them. They are written
 only where they differ, so that the files of all others stay as they were."""
+
+MOST_CONFIG_BYTES = 16 << 20
 
 CODEC_FILES = ("codec.json", "codec.safetensors")
 """Files of a nano codec beside them."""
@@ -75,7 +81,7 @@ def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
     A variant's name means the weights that came with the package; where none did, a folder of that
     name.
     """
-    name = os.fspath(name_or_path)
+    name = str(require_path(name_or_path, "The checkpoint"))
     if name not in VARIANTS:
         return resolve(name, also=CODEC_FILES)
     folder = Path(str(resources.files("unison_audio"))) / "weights" / name
@@ -128,6 +134,24 @@ def resolve(source: str | os.PathLike[str], also: Iterable[str] = ()) -> Path:
         ) from error
 
 
+def content_hash(folder: Path) -> str:
+    """SHA-256 of a checkpoint's files, which decide how its results sound.
+
+    Raises:
+        InputError: If one cannot be read.
+    """
+    found = []
+    for name in (CONFIG_FILE, WEIGHTS_FILE, *CODEC_FILES):
+        file = folder / name
+        try:
+            found.append(f"{name} {file_hash(file) if file.exists() else ''}")
+        except OSError as error:
+            raise InputError(
+                f"{file} cannot be read ({error.strerror}); check the checkpoint."
+            ) from error
+    return hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
 def read_config(path: Path) -> Variant:
     """Read a config.json.
 
@@ -142,24 +166,22 @@ def read_config(path: Path) -> Variant:
             those of `ADDED_SINCE` and `OPTIONAL` may be missing.
     """
     try:
-        values = json.loads(path.read_text("utf-8"))
+        values = read_json(path, "download or save it again", most=MOST_CONFIG_BYTES)
     except FileNotFoundError as error:
         raise InputError(
             f"{path} is missing; a checkpoint is a folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
         ) from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}); download or save it again.") from error
     if isinstance(values, dict):
         values = {**ADDED_SINCE, **OPTIONAL, **values}
     _require_fields(f"{path}", Variant, values)
     _require_fields(f"{path}, backbone", BackboneConfig, values["backbone"])
-    values["backbone"] = BackboneConfig(**values["backbone"])
-    if values["domain"] is not None:
-        try:
+    try:
+        values["backbone"] = BackboneConfig(**values["backbone"])
+        if values["domain"] is not None:
             values["domain"] = read_domain(values["domain"])
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-    return Variant(**values)
+        return Variant(**values)
+    except InputError as error:  # a value out of its range
+        raise InputError(f"{path}: {error}") from error
 
 
 def config_text(variant: Variant) -> str:
@@ -170,21 +192,28 @@ def config_text(variant: Variant) -> str:
     return json.dumps(stored, indent=2) + "\n"
 
 
+_FITS: dict[type, Callable[[Any], bool]] = {
+    bool: lambda value: isinstance(value, bool),
+    int: lambda value: as_whole(value) is not None,
+    float: lambda value: as_real(value) is not None,
+    str: lambda value: isinstance(value, str) and "\0" not in value,
+}
+"""Type of a field -> whether a value out of JSON fits it. Lists and objects have checks of their
+own."""
+
+
 def _require_fields(where: str, config: type, values: Any) -> None:
     """Refuse anything but an object with exactly the fields of a config, of their types."""
     if not isinstance(values, dict):
         raise InputError(f"{where}: expected an object with the fields of {config.__name__}.")
     types = typing.get_type_hints(config)
-    accepted = {int: (int,), float: (int, float), str: (str,)}
     wrong = {
         "missing": sorted(types.keys() - values.keys()),
         "unknown": sorted(values.keys() - types.keys()),
         "of the wrong type": [
-            f"{name} {values[name]!r} (should be {kind.__name__})"
+            f"{name} {shown(values[name])} (should be {kind.__name__})"
             for name, kind in types.items()
-            if name in values
-            and kind in accepted
-            and (isinstance(values[name], bool) or not isinstance(values[name], accepted[kind]))
+            if name in values and kind in _FITS and not _FITS[kind](values[name])
         ],
     }
     complain(f"The keys of {where} are not those of {config.__name__}", wrong)

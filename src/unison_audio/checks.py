@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from unison_audio import audio_files
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
-from unison_audio.model.guidance import is_number
 from unison_audio.tasks.instructions import parse_instruction, with_tags
 from unison_audio.tasks.table import TASKS, Task
+from unison_audio.values import as_real, check_seed, require_text, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,29 +105,41 @@ def check_item(
     Raises:
         InputError: If an input does not fit.
     """
-    if not isinstance(instruction, str):
-        raise InputError(f"The instruction is {instruction!r}; it must be a text.")
+    require_text(instruction, "The instruction")
     if named_task is not None and not isinstance(named_task, str):
         raise InputError(f"The task is {named_task!r}; it must be one of {', '.join(TASKS)}.")
     task = TASKS[parse_instruction(instruction, has_source, has_reference, named_task)]
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
-        raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
-    if duration is not None and not (is_number(duration) and 0 < duration <= variant.max_seconds):
-        raise InputError(
-            f"The duration is {duration!r}; {variant.name} makes sounds of more than 0 and at most "
-            f"{variant.max_seconds} s."
-        )
+    check_seed(seed)
+    if duration is not None:
+        check_duration(duration, variant)
     if reference_text is not None and not has_reference:
         raise InputError(
             f"A reference text {reference_text!r} is given without a reference; give the recording "
             "it belongs to, or leave it out."
         )
-    if has_reference and (not isinstance(reference_text, str) or not reference_text.strip()):
+    if reference_text is not None:
+        require_text(reference_text, "The reference text")
+    if has_reference and not (reference_text or "").strip():
         raise InputError(
             f"The instruction {instruction!r} ({task.name}) needs the words of the reference; give "
             "them as the reference text."
         )
     return task
+
+
+def check_duration(duration: object, variant: Variant) -> float:
+    """Check the length of a result, and return it as Python's number.
+
+    Raises:
+        InputError: If it is no number, shorter than a sample, or too long for the variant.
+    """
+    number = as_real(duration)
+    if number is None or not 1 / variant.sample_rate <= number <= variant.max_seconds:
+        raise InputError(
+            f"The duration is {shown(duration)}; {variant.name} makes sounds of one sample "
+            f"(1/{variant.sample_rate} s) to {variant.max_seconds} s."
+        )
+    return number
 
 
 def check_text_length(variant: Variant, instruction: str, seconds: float) -> None:

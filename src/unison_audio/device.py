@@ -1,12 +1,103 @@
-"""Properties of a device: its free memory, and the type it multiplies fast."""
+"""Properties of a device, and the settings of torch that a caller's program may have changed."""
 
+import contextlib
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+from unison_audio.errors import InputError
+from unison_audio.values import shown
+
 CGROUP = Path("/sys/fs/cgroup")
 """Folder in which Linux states the limits of a container."""
+
+
+COMPUTING_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""Types that a backbone computes in."""
+
+
+def require_device(device: object) -> torch.device:
+    """Check a device by allocating nothing on it.
+
+    Raises:
+        InputError: If it is no name of a device, or this machine does not have it.
+    """
+    try:
+        if not isinstance(device, str | torch.device):
+            raise RuntimeError("no name")
+        found = torch.device(device)
+        if found.type == "meta":  # torch takes it, but tensors there hold no values
+            raise RuntimeError("it holds no values")
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"The device {shown(device)} cannot be used ({reason}); use cpu, or install the torch "
+            "build of your device."
+        ) from error
+    return found
+
+
+def require_dtype(dtype: object) -> torch.dtype | None:
+    """Check a computing type; None stands for the device's own.
+
+    Raises:
+        InputError: If backbones do not compute in it.
+    """
+    if dtype is None:
+        return None
+    for known in COMPUTING_TYPES:
+        if dtype in (known, str(known).removeprefix("torch.")):
+            return known
+    names = ", ".join(str(known).removeprefix("torch.") for known in COMPUTING_TYPES)
+    raise InputError(f"The computing type is {shown(dtype)}; use one of {names}, or leave it out.")
+
+
+class _OwnSettings:
+    """Counts the calls that run under this library's settings, in all threads."""
+
+    def __init__(self) -> None:
+        self.lock, self.running = threading.Lock(), 0
+        self.before = torch.float32
+
+    def enter(self) -> None:
+        # The default type is one for all threads: the first call sets it, the last restores it.
+        with self.lock:
+            if self.running == 0:
+                self.before = torch.get_default_dtype()
+                if self.before != torch.float32:
+                    torch.set_default_dtype(torch.float32)
+            self.running += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.running -= 1
+            if self.running == 0 and self.before != torch.float32:
+                torch.set_default_dtype(self.before)
+
+
+_own = _OwnSettings()
+
+
+@contextlib.contextmanager
+def own_settings() -> Iterator[None]:
+    """Run without the caller's default type, default device and autocast.
+
+    A program around this library may have set any of them. The same seed gives the same sound all
+    the same.
+    """
+    with contextlib.ExitStack() as stack:
+        _own.enter()
+        stack.callback(_own.leave)
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def available_memory(device: torch.device | str = "cpu") -> int | None:

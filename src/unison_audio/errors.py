@@ -9,6 +9,19 @@ class InputError(ValueError):
     """
 
 
+class StoppedError(KeyboardInterrupt):
+    """A run that was asked to stop and has saved; a rerun resumes it.
+
+    Args:
+        message: One sentence that says up to where it is saved.
+        signal_number: The signal that asked for it.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
 class TextError(InputError):
     """An instruction that the text encoder cannot read.
 

@@ -1,14 +1,21 @@
 """Reading and writing of files: folders, names of outputs, atomic writes, JSONL."""
 
-import json
+import hashlib
+import os
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 from unison_audio.errors import InputError
+from unison_audio.json_files import parse_json, read_bounded
 from unison_audio.output_format import OutputFormat
 from unison_audio.provenance.marks import check_marks
+from unison_audio.values import MOST_NAME_BYTES, require_path
+
+MOST_TEXT_BYTES = 1 << 30
+"""Largest list of jobs or clips."""
 
 
 def make_folder(folder: Path) -> Path:
@@ -33,11 +40,26 @@ def check_sound_file(path: Path, output: OutputFormat | None = None) -> Path:
         InputError: If the suffix is of no known format, the format lacks an option or cannot hold a
             mark, or the name is a folder's.
     """
-    check_marks((output or OutputFormat()).of_file(path))
     if path.is_dir():
-        raise InputError(f"Cannot write {path}: it is a folder; give the name of a file.")
+        raise InputError(f"Cannot write {path}: it is a folder; give the name of a file in it.")
+    check_marks((output or OutputFormat()).of_file(path))
+    check_part_name(path)
     make_folder(path.parent)
     return path
+
+
+def check_part_name(path: Path) -> None:
+    """Check that a file can be written beside its place first, under a longer name.
+
+    Raises:
+        InputError: If its name is too long for that.
+    """
+    most = MOST_NAME_BYTES - len(_part(path).name) + len(path.name)
+    if len(os.fsencode(path.name)) > most:
+        raise InputError(
+            f"Cannot write {path}: its name has {len(os.fsencode(path.name))} bytes, and at most "
+            f"{most} leave room for the name that it has while it is written; give a shorter one."
+        )
 
 
 def require_other_file(output: Path, recordings: Iterable[Path | None]) -> None:
@@ -61,7 +83,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         InputError: If it cannot be written.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = _part(path)
     try:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
         part.replace(path)
@@ -71,6 +93,46 @@ def write_whole(path: Path, content: str | bytes) -> None:
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _part(path: Path) -> Path:
+    """Where a file is written before it is moved to its place."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    # Size, time and inode notice a changed file at no cost; hashing every target for every metric
+    # would take longer than some metrics.
+    seen = path.stat()
+    return _file_hash(str(path.resolve()), seen.st_size, seen.st_mtime_ns, seen.st_ino)
+
+
+def listing_hash(folder: Path) -> str:
+    """SHA-256 of the names, sizes and times of a folder's files: its content, without reading it.
+
+    Raises:
+        InputError: If it cannot be listed.
+    """
+    try:
+        seen = [(file.name, file.stat()) for file in sorted(folder.iterdir())]
+    except OSError as error:
+        raise InputError(
+            f"The folder {folder} cannot be read ({error.strerror}); check the path."
+        ) from error
+    text = "".join(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n" for name, stat in seen)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+@lru_cache(maxsize=1 << 16)
+def _file_hash(path: str, size: int, modified: int, inode: int) -> str:
+    """Hashes a file once until it changes: a target serves many metrics."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 T = TypeVar("T")
@@ -100,12 +162,9 @@ def read_rows(
     Raises:
         InputError: If the file cannot be read, holds nothing, or a line cannot be used.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}; check the path.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text ({error}); give a JSONL file.") from error
+    # Only a line feed ends a line of JSONL: splitlines would also cut inside texts, at U+2028,
+    # U+0085 and six other characters that JSON allows there.
+    lines = read_text(path, "a JSONL file").split("\n")
     rows: list[T] = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
@@ -118,11 +177,39 @@ def read_rows(
     return rows
 
 
-def _object(line: str, keys: Sequence[str], hidden: Sequence[str]) -> dict[str, Any]:
+def read_text(path: Path, what: str, *, most: int = MOST_TEXT_BYTES) -> str:
+    """Read a text file, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        what: What it should be, in messages, such as "a JSONL file".
+        most: Largest number of bytes.
+
+    Raises:
+        InputError: If it is missing, a folder, too large, or not UTF-8.
+    """
+    path = require_path(path, "The file")
     try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"This is not JSON ({error}); write one object a line.") from error
+        with path.open("rb") as file:
+            data = read_bounded(file, most)
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}; check the path.") from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{path} cannot be read ({reason}); give {what}.") from error
+    if len(data) > most:
+        raise InputError(f"{path} holds more than {most:,} bytes; give {what} in parts.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} cannot be read as text (not UTF-8 at byte {error.start}); give {what} in "
+            "UTF-8."
+        ) from error
+
+
+def _object(line: str, keys: Sequence[str], hidden: Sequence[str]) -> dict[str, Any]:
+    values = parse_json(line, "This", "write one object a line")
     if not isinstance(values, dict):
         raise InputError(f"This is {type(values).__name__}, not an object; write {{...}}.")
     unknown = [key for key in values if key not in (*keys, *hidden)]

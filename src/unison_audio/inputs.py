@@ -11,7 +11,13 @@ from torch import Tensor
 
 from unison_audio import audio, audio_files
 from unison_audio.audio import Audio
-from unison_audio.checks import check_item, check_length, check_text_length, outside_domain
+from unison_audio.checks import (
+    check_duration,
+    check_item,
+    check_length,
+    check_text_length,
+    outside_domain,
+)
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
@@ -21,10 +27,17 @@ from unison_audio.tasks.instructions import respell, with_tags
 from unison_audio.tasks.reference import frame_edge, prepare_reference
 from unison_audio.tasks.reference_text import with_reference_text
 from unison_audio.tasks.table import Task
+from unison_audio.values import as_whole, check_seed, shown
 from unison_audio.variants import Variant
 
 MAX_PEAK = 1e6
 """Largest sample of a user's recording: 16-bit values in place of +-1 are still read."""
+
+MAX_REFERENCE_SECONDS = 600.0
+"""Longest recording of a voice that is decoded, though only its beginning is used."""
+
+INTEGER_SCALES = {torch.int16: 32768.0, torch.int32: 2147483648.0}
+"""Types of whole samples -> their full scale, as sound files and sound devices give them."""
 
 Sound: TypeAlias = str | os.PathLike[str] | Audio | tuple[Tensor | np.ndarray, int]
 """A file's path, an `Audio`, or (waveform, sample_rate) with (samples,) or (channels, samples)."""
@@ -140,17 +153,18 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
     Raises:
         InputError: If an input does not fit.
     """
-    source, reference, duration = inputs.source, inputs.reference, inputs.duration
+    source, reference = inputs.source, inputs.reference
     task = check_item(
         variant,
         instruction,
         has_source=source is not None,
         has_reference=reference is not None,
         reference_text=inputs.reference_text,
-        duration=duration,
+        duration=inputs.duration,
         seed=inputs.seed,
         named_task=inputs.task,
     )
+    duration = None if inputs.duration is None else check_duration(inputs.duration, variant)
     if inputs.task is not None:
         instruction = with_tags(instruction, task.name)
     instruction = respell(instruction.strip(), variant.edit_tag_spelling)
@@ -173,7 +187,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         asked=instruction,
         instruction=read,
         layout=layout,
-        seed=inputs.seed,
+        seed=check_seed(inputs.seed),
         shortened=shortened,
         reduced=reduced,
         bit_depth=bit_depth,
@@ -202,7 +216,9 @@ def read_sound(given: Sound, what: str, sample_rate: int, longest: float | None 
         name = f"The {what} {os.fspath(given)}"
         if longest is not None:  # from the header, so that hours of sound are not decoded first
             check_length(audio_files.seconds(given), longest, name)
-        waveform = audio.load(given, sample_rate=sample_rate)
+        # A header may claim less than the file holds; one second more tells that there is more.
+        bound = None if longest is None else longest + 1.0
+        waveform = audio.load(given, sample_rate=sample_rate, longest=bound)
     else:
         name = f"The {what}"
         waveform = _from_memory(given, name, sample_rate)
@@ -302,7 +318,7 @@ def _zero_shot(
     """Put empty frames for the new speech after the reference; a warning if that was shortened."""
     rate = variant.sample_rate
     # Silence around the words takes room from the new speech; training references have none.
-    recording = read_sound(reference, "reference", rate)
+    recording = read_sound(reference, "reference", rate, MAX_REFERENCE_SECONDS)
     start, end = audio.sound_span(recording, rate)
     waveform = recording[start:end]
     head = prepare_reference(
@@ -348,21 +364,33 @@ def _zero_shot(
 
 def _from_memory(given: object, name: str, sample_rate: int) -> Tensor:
     """Convert (waveform, sample_rate) to mono at a sample rate."""
-    if not isinstance(given, tuple) or len(given) != 2:
+    if not isinstance(given, tuple | list) or len(given) != 2:
         raise InputError(
             f"{name} is a {type(given).__name__}; give a path, an Audio, or "
             "(waveform, sample_rate)."
         )
-    values, rate = given
-    if not isinstance(rate, int | np.integer) or isinstance(rate, bool) or rate <= 0:
-        raise InputError(f"{name} has the sample rate {rate!r}; give samples per second, above 0.")
+    values, rate = given[0], as_whole(given[1])
+    if rate is None or not 0 < rate <= audio_files.MAX_RATE:
+        raise InputError(
+            f"{name} has the sample rate {shown(given[1])}; give samples per second, above 0 and "
+            f"at most {audio_files.MAX_RATE:,}."
+        )
     if not isinstance(values, Tensor | np.ndarray):
         raise InputError(f"{name}'s waveform is a {type(values).__name__}; give a tensor or array.")
-    waveform = torch.as_tensor(values).detach().cpu()
+    try:
+        waveform = torch.as_tensor(values).detach().cpu()
+    except (TypeError, ValueError) as error:  # objects, unsigned 32 bits, byte orders
+        raise InputError(
+            f"{name}'s waveform is of {values.dtype}; give floats within -1..1, or int16."
+        ) from error
+    if waveform.dtype in INTEGER_SCALES:
+        waveform = waveform.double() / INTEGER_SCALES[waveform.dtype]
     if not waveform.is_floating_point():
-        raise InputError(f"{name}'s waveform is {waveform.dtype}; give floats within -1..1.")
+        raise InputError(
+            f"{name}'s waveform is {waveform.dtype}; give floats within -1..1, or int16."
+        )
     if waveform.ndim == 2 and waveform.shape[0] <= waveform.shape[1]:
-        waveform = waveform.mean(dim=0)
+        waveform = audio.to_mono(waveform, 0, name)
     if waveform.ndim != 1 or waveform.numel() == 0:
         raise InputError(
             f"{name}'s waveform has the shape {tuple(waveform.shape)}; give (samples,) or "
@@ -370,7 +398,7 @@ def _from_memory(given: object, name: str, sample_rate: int) -> Tensor:
         )
     if not waveform.isfinite().all():
         raise InputError(f"{name} holds values that are not finite; give a clean recording.")
-    resampled = audio.resample(waveform.float(), int(rate), sample_rate)
+    resampled = audio.resample(waveform.float(), rate, sample_rate)
     if resampled.numel() == 0:
         raise InputError(f"{name} is too short: less than one sample at {sample_rate} Hz.")
     return resampled

@@ -15,7 +15,7 @@ from torch import nn
 from unison_audio import checkpoint
 from unison_audio.checkpoint_files import OpenCheckpoint, open_checkpoint
 from unison_audio.codecs.table import CODECS, AudioCodec
-from unison_audio.device import available_memory, preferred_dtype
+from unison_audio.device import available_memory, preferred_dtype, require_device, require_dtype
 from unison_audio.errors import InputError
 from unison_audio.hub import cache_folder
 from unison_audio.model.backbone import UnisonBackbone
@@ -133,8 +133,10 @@ def open_models(
     where, variant = opened.folder, opened.variant
     new_text = _row(TEXT_ENCODERS, variant.text_encoder, "text encoder", variant)
     new_codec = _row(CODECS, variant.codec, "codec", variant)
-    device = torch.device(how.device)
-    dtype = how.dtype or (preferred_dtype(device) if device.type != "cpu" else torch.float32)
+    device = require_device(how.device)
+    dtype = require_dtype(how.dtype) or (
+        preferred_dtype(device) if device.type != "cpu" else torch.float32
+    )
     low_memory = plan(variant, device, dtype, how.low_memory)
     setup = _text_setup(variant, how, device, streamed=True if low_memory else None)
     return VariantModels(

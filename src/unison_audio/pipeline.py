@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from typing import Any, overload
 
@@ -13,6 +13,8 @@ from unison_audio.audio import Audio
 from unison_audio.best_of_n import LatentBatch, OnStep, sample_batch
 from unison_audio.checks import domain_message, require_domain
 from unison_audio.codecs.table import AudioCodec
+from unison_audio.device import own_settings
+from unison_audio.errors import InputError
 from unison_audio.inputs import (
     DomainWarning,
     ItemInputs,
@@ -38,6 +40,9 @@ from unison_audio.tasks.conditioning import Condition, condition, condition_gap
 from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
+
+LONG_TEXT = 120
+"""Characters from which an instruction may have too many tokens, beside the longest prompt."""
 
 
 class Unison(AnyLength, PretrainedModels):
@@ -86,6 +91,7 @@ class Unison(AnyLength, PretrainedModels):
         **options: Any,
     ) -> list[Audio]: ...
 
+    @own_settings()
     def generate(
         self,
         instruction: str | list[str],
@@ -160,7 +166,7 @@ class Unison(AnyLength, PretrainedModels):
             text = encoder.encode([request.instruction for request in requests])
             notes = [self._warnings(request, encoder) for request in requests]
         for note in {str(note): note for own in notes for note in own}.values():
-            warnings.warn(note, stacklevel=2)
+            warnings.warn(note, stacklevel=3)  # past `own_settings`, to the caller's line
         # 4. Sample latents, in batches of equal settings and similar length.
         batches = plan_batches(requests, settings)
         total, done = sum(batch.settings.progress_steps for batch in batches), 0
@@ -199,6 +205,7 @@ class Unison(AnyLength, PretrainedModels):
                     )
         return [sounds[row] for row in range(len(sounds))] if is_list(instruction) else sounds[0]
 
+    @own_settings()
     def check(self, instruction: str, **inputs: Any) -> None:
         """Refuse all that `generate` would refuse, without sampling.
 
@@ -209,9 +216,15 @@ class Unison(AnyLength, PretrainedModels):
         Raises:
             InputError: If an input cannot be used, or does not fit the instruction.
         """
+        known = [field.name for field in fields(ItemInputs)]
+        if unknown := [name for name in inputs if name not in known]:
+            raise InputError(f"Unknown: {', '.join(unknown)}; the inputs are {', '.join(known)}.")
         with self._codec.use() as codec:
-            prepare(self.variant, codec, instruction, ItemInputs(**inputs))
+            request = prepare(self.variant, codec, instruction, ItemInputs(**inputs))
+        if len(request.instruction) > LONG_TEXT:  # the encoder counts tokens
+            self._encode_text([request.instruction])
 
+    @own_settings()
     @torch.no_grad()
     def run(
         self,

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 import torch
 from torch import nn
@@ -13,10 +13,13 @@ from unison_audio.checkpoint_files import OpenCheckpoint
 from unison_audio.codecs import table as codecs
 from unison_audio.codecs.nano import NanoCodec
 from unison_audio.codecs.table import AudioCodec
+from unison_audio.device import own_settings
+from unison_audio.errors import InputError
 from unison_audio.loading import LazyModel, LoadOptions, open_models
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model_card import CardInfo
 from unison_audio.text.states import TextEncoder
+from unison_audio.values import require_path
 from unison_audio.variants import Variant
 
 T = TypeVar("T")
@@ -61,7 +64,14 @@ class PretrainedModels:
         """The variant's text encoder."""
         return self._text_encoder.get()
 
+    def __reduce__(self) -> NoReturn:
+        raise InputError(
+            f"A {type(self).__name__} cannot be pickled or copied, since it holds loaded models; "
+            "open one in each process with from_pretrained, and start the processes by spawn."
+        )
+
     @classmethod
+    @own_settings()
     def from_pretrained(
         cls,
         name_or_path: str | os.PathLike[str] | OpenCheckpoint = "nano",
@@ -95,8 +105,8 @@ class PretrainedModels:
             device=device,
             dtype=dtype,
             low_memory=low_memory,
-            codec_files=None if codec_files is None else Path(codec_files),
-            text_files=None if text_files is None else Path(text_files),
+            codec_files=None if codec_files is None else require_path(codec_files, "codec_files"),
+            text_files=None if text_files is None else require_path(text_files, "text_files"),
             compiled=compiled,
         )
         parts = open_models(name_or_path, how)

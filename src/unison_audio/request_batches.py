@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,6 +46,8 @@ def item_inputs(instruction: Any, **inputs: Any) -> list[tuple[Any, ItemInputs]]
     instructions = [instruction] if single else instruction
     items: list[dict[str, Any]] = [{} for _ in instructions]
     for name, value in inputs.items():
+        if name in ("seed", "duration") and not single:
+            value = _as_list(value)
         if not isinstance(value, list):
             value = [value] * len(items)
         elif single or len(value) != len(items):
@@ -55,6 +58,13 @@ def item_inputs(instruction: Any, **inputs: Any) -> list[tuple[Any, ItemInputs]]
         for item, own in zip(items, value, strict=True):
             item[name] = own
     return [(text, ItemInputs(**item)) for text, item in zip(instructions, items, strict=True)]
+
+
+def _as_list(value: Any) -> Any:
+    """A row of numbers of any kind as a list; anything else as it is."""
+    if isinstance(value, Tensor | np.ndarray) and value.ndim == 1:
+        return value.tolist()
+    return list(value) if isinstance(value, tuple | range) else value
 
 
 def plan_batches(requests: Sequence[Request], sampling: ResolvedSampling) -> list[RequestBatch]:

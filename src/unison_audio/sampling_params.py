@@ -10,14 +10,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from unison_audio.errors import InputError
-from unison_audio.model.guidance import Guidance, is_number
+from unison_audio.model.guidance import Guidance
 from unison_audio.model.solvers import require_solver
 from unison_audio.tasks.table import GENERATING_GROUPS, GROUPS, Group, Task
-from unison_audio.variants import Variant
+from unison_audio.values import as_real, as_whole, shown
+from unison_audio.variants import MAX_CANDIDATES, MAX_STEPS, Variant
 
-MAX_STEPS = 1000
-
-MAX_CANDIDATES = 64
+MAX_WORK = 8000
+"""Most steps of all candidates of one sound: 500 steps of 16, or 125 of 64."""
 
 Preset = Literal["default", "fast"]
 
@@ -59,30 +59,62 @@ class SamplingParams:
     strict: bool | None = None
     """Refuse an instruction outside the variant's domain; by default it gets a warning."""
 
+    def __new__(cls, *values: Any, **options: Any) -> "SamplingParams":
+        """Refuse what no field takes in one sentence, as all other mistakes are.
+
+        Raises:
+            InputError: If a value has no name, or a name is unknown.
+        """
+        known = cls.__dataclass_fields__
+        unknown = [*map(shown, values), *(name for name in options if name not in known)]
+        if unknown:
+            raise InputError(
+                f"Unknown sampling option {', '.join(unknown)}; the options are "
+                f"{', '.join(known)}, each given by name."
+            )
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
-        """Check the range of every option that is given."""
-        if self.preset not in (None, *PRESETS):
+        """Check the range of every option that is given, and turn numpy's numbers into Python's."""
+        if self.preset is not None and self.preset not in PRESETS:
             raise InputError(
                 f"There is no preset {self.preset!r}; use one of {', '.join(PRESETS)}."
             )
-        _check_count("steps", self.steps, MAX_STEPS)
-        _check_count("num_candidates", self.num_candidates, MAX_CANDIDATES)
+        self._set("steps", _count("steps", self.steps, MAX_STEPS))
+        self._set("num_candidates", _count("num_candidates", self.num_candidates, MAX_CANDIDATES))
         if self.solver is not None:
             require_solver(self.solver)
-        if self.temperature is not None and not (
-            is_number(self.temperature) and 0 <= self.temperature <= 2
-        ):
-            raise InputError(
-                f"The temperature is {self.temperature!r}; give a number from 0 to 2 (1 is the "
-                "noise of training)."
-            )
+        if self.temperature is not None:
+            temperature = as_real(self.temperature)
+            if temperature is None or not 0 <= temperature <= 2:
+                raise InputError(
+                    f"The temperature is {self.temperature!r}; give a number from 0 to 2 (1 is "
+                    "the noise of training)."
+                )
+            self._set("temperature", temperature)
         for name in ("preserve_source", "strict"):
             if not isinstance(getattr(self, name), bool | None):
-                raise InputError(f"{name} is {getattr(self, name)!r}; give true or false.")
-        interval = self.guidance_interval
-        if interval is not None and not (isinstance(interval, tuple) and len(interval) == 2):
-            raise InputError(f"guidance_interval is {interval!r}; give two times t, from and to.")
-        self.guidance(1.0)
+                raise InputError(f"{name} is {shown(getattr(self, name))}; give true or false.")
+        guidance = self.guidance(1.0)
+        if self.guidance_scale is not None:
+            self._set("guidance_scale", guidance.scale)
+        if self.guidance_interval is not None:
+            self._set("guidance_interval", guidance.interval)
+        if self.guidance_rescale is not None:
+            self._set("guidance_rescale", guidance.rescale)
+        self._check_work()
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_work(self) -> None:
+        """Refuse steps and candidates that are in range alone and endless together."""
+        work = (self.steps or 1) * (self.num_candidates or 1)
+        if work > MAX_WORK:
+            raise InputError(
+                f"{self.steps} steps of {self.num_candidates} candidates are {work:,} steps, where "
+                f"at most {MAX_WORK:,} are taken; ask for fewer of either."
+            )
 
     def guidance(self, scale: float) -> Guidance:
         """Guidance with these options.
@@ -128,8 +160,8 @@ def merge_options(base: SamplingParams | None, options: Mapping[str, Any]) -> Sa
         raise InputError(
             f"Unknown sampling option {', '.join(unknown)}; the options are {', '.join(OPTIONS)}."
         )
-    if isinstance(values.get("guidance_interval"), list):  # JSON has no tuples
-        values["guidance_interval"] = tuple(values["guidance_interval"])
+    if not isinstance(base, SamplingParams | None):
+        raise InputError(f"sampling is {shown(base)}; give a SamplingParams, or options by name.")
     return replace(base or SamplingParams(), **values)
 
 
@@ -247,9 +279,11 @@ def resolve_sampling(variant: Variant, params: SamplingParams | None = None) -> 
     return ResolvedSampling(by_group={group: settings(group) for group in GROUPS})
 
 
-def _check_count(name: str, value: object, most: int) -> None:
-    """Check that an option, where it is given, is a whole number from 1 on."""
+def _count(name: str, value: object, most: int) -> int | None:
+    """An option as a whole number from 1 on, or None where it is not given."""
     if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise InputError(f"{name} is {value!r}; give a whole number from 1 to {most}.")
+        return None
+    number = as_whole(value)
+    if number is None or not 1 <= number <= most:
+        raise InputError(f"{name} is {shown(value)}; give a whole number from 1 to {most}.")
+    return number

@@ -7,6 +7,26 @@ from unison_audio.errors import InputError
 from unison_audio.model.config import FUSIONS, BackboneConfig
 from unison_audio.model.solvers import SOLVERS
 from unison_audio.tasks.templates import WORDINGS
+from unison_audio.values import shown
+
+MAX_STEPS, MAX_CANDIDATES = 1000, 64
+"""Most sampling steps and candidates of a request."""
+
+MOST: dict[str, int] = {
+    "text_layers": 1024,
+    "sample_rate": 1_000_000,
+    "hop": 1 << 20,
+    "max_seconds": 3600,
+    "steps": MAX_STEPS,
+    "fast_steps": MAX_STEPS,
+    "removal_steps": MAX_STEPS,
+    "speech_candidates": MAX_CANDIDATES,
+    "default_seconds": 3600,
+    "zero_shot_seconds": 3600,
+}
+"""Largest values of a variant's numbers: a damaged config must not ask for 10^12 steps."""
+
+MOST_TOKENS = 100_000
 
 EDIT_TAG_SPELLINGS = ("[Edit][Audio]", "[Edit] [Audio]")
 
@@ -108,11 +128,19 @@ class Variant:
 
     def __post_init__(self) -> None:
         """Validate the fields."""
-        sizes = ("text_layers", "sample_rate", "hop", "max_seconds")
-        work = ("steps", "fast_steps", "removal_steps", "speech_candidates")
-        for name in (*sizes, *work, "default_seconds", "zero_shot_seconds"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        for name, most in MOST.items():
+            if not 0 < getattr(self, name) <= most:
+                raise InputError(
+                    f"{name} is {shown(getattr(self, name))}; it must be above 0 and at most "
+                    f"{most:,}."
+                )
+        for name in ("guidance_scale", "edit_guidance_scale", "removal_guidance_scale"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be from 0 to 100.")
+        if not 0 <= self.speech_temperature <= 2:
+            raise InputError(
+                f"speech_temperature is {self.speech_temperature}; it must be from 0 to 2."
+            )
         for name in ("default_seconds", "zero_shot_seconds"):
             if getattr(self, name) > self.max_seconds:
                 raise InputError(
@@ -130,10 +158,10 @@ class Variant:
                 f"sample_seconds is {self.sample_seconds}; it must not exceed max_seconds, "
                 f"{self.max_seconds}."
             )
-        if self.text_window < 0:
+        if not 0 <= self.text_window <= MOST_TOKENS:
             raise InputError(
-                f"text_window is {self.text_window}; it must be a number of tokens, or 0 for the "
-                "user's turn alone."
+                f"text_window is {self.text_window}; it must be a number of tokens up to "
+                f"{MOST_TOKENS:,}, or 0 for the user's turn alone."
             )
         if self.edit_tag_spelling not in EDIT_TAG_SPELLINGS:
             raise InputError(

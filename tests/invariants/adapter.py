@@ -726,6 +726,7 @@ def signal_figures() -> dict[str, Any]:
     from unison_audio.evaluation.metrics import distribution as frechet
     from unison_audio.evaluation.metrics import distribution as posteriors
     from unison_audio.evaluation.metrics import signal as metrics
+    from unison_audio.nano.event_model import gender_threshold
 
     first = torch.from_numpy(np.stack([_waveform(k, 1.0) for k in range(3)]))
     second = torch.from_numpy(np.stack([_waveform(k, 1.0) for k in range(1, 4)]))
@@ -737,7 +738,7 @@ def signal_figures() -> dict[str, Any]:
     a, b = rng.standard_normal((400, 6)), 0.5 + 1.2 * rng.standard_normal((400, 6))
     chances = posteriors.softmax(3 * rng.standard_normal((40, 5)))
     pitches = [metrics.median_f0(voice, RATE) for voice in voices]
-    threshold = metrics.gender_threshold(pitches, ["male", "female"])
+    threshold = gender_threshold(pitches, ["male", "female"])
     return {
         "lsd": metrics.lsd(first, second, RATE).tolist(),
         "mel_distance": metrics.mel_distance(first, second, RATE).tolist(),

@@ -172,6 +172,7 @@ def test_inpainting_that_is_refused(tmp_path, instruction, regions, message):
         (Extension(before=float("nan")), "cannot be extended"),
         (Extension(after=0.01), "shorter than"),
         (Extension(after=99_999), "at most 3600"),
+        (Extension(after="3"), "give a number"),
     ],
 )
 def test_extensions_that_are_refused(tmp_path, extension, message):

@@ -100,7 +100,7 @@ def test_regions(text):
         ([(-1, 1)], "negative"),
         ([(1, 3), (2, 4)], "overlap"),
         ([(1, 1.01)], "shorter than"),
-        ([(1, float("nan"))], "no number"),
+        ([(1, float("nan"))], "not two numbers"),
     ],
 )
 def test_regions_that_are_refused(regions, message):

@@ -295,7 +295,7 @@ def test_what_does_not_fit_is_refused() -> None:
         sampled_from(backbone, {**given, "m": given["m"][:, 0]})
     with pytest.raises(InputError, match=r"frames \[11, 3, 3\]"):
         sampled_from(backbone, given, frames=[11, 3, 3])
-    with pytest.raises(InputError, match=r"interval is 0.5 to 0.2"):
+    with pytest.raises(InputError, match=r"interval is \(0.5, 0.2\)"):
         Guidance(interval=(0.5, 0.2))
     with pytest.raises(InputError, match=r"rescale is 1.5"):
         Guidance(rescale=1.5)

@@ -74,12 +74,11 @@ class NoiseAsr(Asr):
         return [self.find(torch.from_numpy(wave)) for wave in waves]
 
     def find(self, waveform):
+        size = 1 << (2 * len(waveform)).bit_length()
+        spectrum = torch.fft.rfft(waveform, size)
         best = {}
         for text, noise in self.texts.items():
-            size = 2 * len(waveform)
-            product = torch.fft.irfft(
-                torch.fft.rfft(waveform, size) * torch.fft.rfft(noise, size).conj(), size
-            )
+            product = torch.fft.irfft(spectrum * torch.fft.rfft(noise, size).conj(), size)
             best[text] = float(product.max() / (noise.norm() * waveform.norm() + 1e-9))
         found = max(best, key=best.get)
         return found if best[found] > 0.1 else ""

@@ -1,24 +1,30 @@
 """Runs many jobs from a file: checks all lines before the first job, and resumes on a rerun."""
 
-import json
+import contextlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unison_audio.checks import FileInputs, check_files
 from unison_audio.cli.any_length import LengthFlags, Output, Run, plan_any_length
+from unison_audio.cli.job_results import RESULTS, Identity, ResultLog, refuse_foreign
 from unison_audio.errors import InputError
-from unison_audio.files import check_sound_file, read_rows, require_other_file, write_whole
+from unison_audio.files import (
+    check_part_name,
+    check_sound_file,
+    file_hash,
+    read_rows,
+    require_other_file,
+)
 from unison_audio.output_format import OUTPUT_OPTIONS, OutputFormat, merge_output
 from unison_audio.sampling_params import OPTIONS, RENAMED, SamplingParams, merge_options
+from unison_audio.values import require_path, require_text, shown
 
 if TYPE_CHECKING:
     from unison_audio.pipeline import Unison
     from unison_audio.variants import Variant
-
-RESULTS = "results.jsonl"
 
 INPUTS: tuple[str, ...] = tuple(field.name for field in fields(FileInputs))
 
@@ -64,6 +70,34 @@ class GenerationJob:
         """The instruction."""
         return str(self.asked["instruction"])
 
+    @property
+    def files(self) -> list[str]:
+        """Names of the files that it writes."""
+        subtitles = self.length.subtitles
+        return [self.output, *([] if subtitles is None else [str(subtitles)])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRun:
+    """What all jobs of a batch share."""
+
+    variant: str
+    """Name or folder of the weights, for the log."""
+    weights: str
+    """Hash of the weights, see `checkpoint_files.content_hash`."""
+    settings: dict[str, Any]
+    """Settings of the command that change the sound."""
+
+    def identity(self, job: GenerationJob) -> Identity:
+        """What a job's result depends on; files are hashed once until they change."""
+        paths = {key: Path(job.asked[key]) for key in _PATHS if key in job.asked}
+        return Identity(
+            job=job.asked,
+            inputs={key: file_hash(file) for key, file in paths.items() if file.is_file()},
+            weights=self.weights,
+            settings=self.settings,
+        )
+
 
 def read_jobs(path: Path, variant: "Variant") -> list[GenerationJob]:
     """Read and check a jobs file: one JSON object a line, empty lines aside.
@@ -97,22 +131,52 @@ def read_jobs(path: Path, variant: "Variant") -> list[GenerationJob]:
 
 
 def check_outputs(path: Path, jobs: list[GenerationJob], folder: Path) -> None:
-    """Check that no output replaces a recording of any job.
+    """Check the names of all outputs: possible, inside the folder, and no file that is read.
 
     Args:
         path: The file that the jobs are from.
         jobs: Result of `read_jobs`.
-        folder: Folder of the outputs.
+        folder: Folder of the outputs; it may not exist yet.
 
     Raises:
         InputError: If one would; the message begins with the file and the line.
     """
-    recordings = [Path(job.asked[key]) for job in jobs for key in _PATHS if key in job.asked]
+    read = [path, folder / RESULTS]
+    read += [Path(job.asked[key]) for job in jobs for key in _PATHS if key in job.asked]
+    places: dict[Path, int] = {}
     for job in jobs:
-        try:
-            require_other_file(folder / job.output, recordings)
-        except InputError as error:
-            raise InputError(f"{path}, line {job.line}: {error}") from error
+        with _at_line(path, job):
+            for name in job.files:
+                output = require_path(folder / name, "The output")
+                check_part_name(output)
+                require_other_file(output, read)
+                place = _place_inside(output, folder)
+                if places.setdefault(place, job.line) != job.line:
+                    raise InputError(
+                        f"The output {name!r} is also that of line {places[place]}; give each its "
+                        "own."
+                    )
+
+
+def check_results(
+    path: Path, jobs: list[GenerationJob], log: ResultLog, run: BatchRun, *, overwrite: bool
+) -> None:
+    """Check that no output replaces a file that the batch did not write.
+
+    Args:
+        path: The file that the jobs are from.
+        jobs: Result of `read_jobs`.
+        log: The results so far.
+        run: What all jobs share.
+        overwrite: Whether such files may be replaced.
+
+    Raises:
+        InputError: If one would; the message begins with the file and the line.
+    """
+    for job in jobs:
+        if not overwrite and log.state(job.output, run.identity(job), job.files) == "foreign":
+            with _at_line(path, job):
+                raise refuse_foreign(log.folder / job.output)
 
 
 def check_recordings(path: Path, jobs: list[GenerationJob], unison: "Unison") -> None:
@@ -129,55 +193,48 @@ def check_recordings(path: Path, jobs: list[GenerationJob], unison: "Unison") ->
     for job in jobs:
         if _plan(job, unison.variant, Path(job.output)) is not None:
             continue  # checked by its header; hours of sound are not decoded twice
-        try:
+        with _at_line(path, job):
             unison.check(job.instruction, **vars(job.inputs))
-        except InputError as error:
-            raise InputError(f"{path}, line {job.line}: {error}") from error
 
 
 def run_jobs(
     unison: "Unison",
     jobs: list[GenerationJob],
-    folder: Path,
-    variant: str,
+    log: ResultLog,
+    run: BatchRun,
     on_job: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Run jobs one by one and log each in `results.jsonl`; complete jobs are skipped.
+    """Run jobs one by one and log each; complete jobs are skipped.
 
     Args:
         unison: The model that runs them.
         jobs: Result of `read_jobs`.
-        folder: Folder of the outputs; it exists.
-        variant: Name or folder of the weights, for the log.
+        log: The results so far; its folder exists.
+        run: What all jobs share.
         on_job: Called after each job with the jobs done and the jobs in all.
 
     Returns:
         Number of failed jobs; each is named on stderr.
     """
-    before = _read_results(folder / RESULTS)
-    results: dict[str, dict[str, Any]] = {}
     failed = 0
-    # Rewritten first: a kill may have cut the last line, and appending to it would spoil the next.
-    write_whole(folder / RESULTS, _lines(before.values()))
-    with (folder / RESULTS).open("a", encoding="utf-8") as notes:
-        for done, job in enumerate(jobs, start=1):
-            known = before.get(job.output)
-            same = {"job": job.asked, "variant": variant}
-            if known is not None and _is_complete(known, same, folder / job.output):
-                results[job.output] = known
+    log.rewrite()
+    for done, job in enumerate(jobs, start=1):
+        identity = run.identity(job)
+        if log.state(job.output, identity, job.files) == "done":
+            log.keep(job.output)
+        else:
+            log.begin(job.output)
+            result = {"variant": run.variant, **identity.as_json()}
+            result |= _run(unison, job, log.folder)
+            if "error" in result:
+                failed += 1
+                print(f"Line {job.line} ({job.output}): {result['error']}", file=sys.stderr)
             else:
-                result = {"output": job.output, **same, **_run(unison, job, folder)}
-                if "error" in result:
-                    failed += 1
-                    print(f"Line {job.line} ({job.output}): {result['error']}", file=sys.stderr)
-                results[job.output] = result
-                notes.write(_lines([result]))
-                notes.flush()
-            if on_job is not None:
-                on_job(done, len(jobs))
-    # Results of jobs that are no longer in the file stay: their outputs still lie in the folder.
-    others = [result for name, result in before.items() if name not in results]
-    write_whole(folder / RESULTS, _lines([*others, *results.values()]))
+                print(f"{log.folder / job.output}: {result['task']}, {result['seconds']:.2f} s")
+            log.add(job.output, result, job.files)
+        if on_job is not None:
+            on_job(done, len(jobs))
+    log.rewrite()
     return failed
 
 
@@ -185,17 +242,18 @@ def _read_job(number: int, values: dict[str, Any], folder: Path) -> GenerationJo
     if "instruction" not in values:
         raise InputError("There is no instruction; add one.")
     for key in _TEXTS:
-        if key in values and not isinstance(values[key], str):
-            raise InputError(f"{key} is {values[key]!r}; it must be a text.")
+        if key in values:
+            require_text(values[key], key)
     form = merge_output(None, {key: values[key] for key in OUTPUT_OPTIONS if key in values})
     output = values.pop("output", f"{number:04d}.{form.format or 'wav'}")
-    for name in (output, values.get("subtitles", "")):
+    for name in filter(None, (output, values.get("subtitles", ""))):
+        require_path(name, "The output")
         # A jobs file may come from someone else; it must not overwrite files elsewhere.
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise InputError(f"The output {name!r} leads out of the folder; give a file's name.")
     for key in _PATHS:
         if key in values:
-            values[key] = str(folder / values[key])
+            values[key] = str(require_path(folder / values[key], key))
     options = {key: value for key, value in values.items() if key in (*OPTIONS, *RENAMED)}
     inputs = {key: value for key, value in values.items() if key in INPUTS}
     for key in ("source", "reference"):
@@ -221,19 +279,21 @@ def _read_length(values: dict[str, Any]) -> LengthFlags:
         if spans[key] is not None and not (
             isinstance(spans[key], list) and all(isinstance(text, str) for text in spans[key])
         ):
-            raise InputError(f"{key} is {given!r}; give a text such as 3.2-7.5, or a list of them.")
+            raise InputError(
+                f"{key} is {shown(given)}; give a text such as 3.2-7.5, or a list of them."
+            )
     for key in ("extend_after", "extend_before"):
         given = values.get(key)
         if given is not None:
             if isinstance(given, bool) or not isinstance(given, str | int | float):
-                raise InputError(f"{key} is {given!r}; give seconds, such as 3 or 0:03.")
+                raise InputError(f"{key} is {shown(given)}; give seconds, such as 3 or 0:03.")
             spans[key] = str(given)
     paths: dict[str, Any] = {
         key: Path(values[key]) for key in ("text_file", "subtitles") if key in values
     }
     extract = values.get("extract", False)
     if not isinstance(extract, bool):
-        raise InputError(f"extract is {extract!r}; give true or false.")
+        raise InputError(f"extract is {shown(extract)}; give true or false.")
     return LengthFlags(extract=extract, **spans, **paths)
 
 
@@ -268,24 +328,32 @@ def _run(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
     return {**entry, "warnings": list(sound.warnings)} if sound.warnings else entry
 
 
-def _is_complete(known: dict[str, Any], same: dict[str, Any], file: Path) -> bool:
-    """Whether an earlier result is of the same job, and its file exists."""
-    unchanged = all(known.get(key) == value for key, value in same.items())
-    return unchanged and "error" not in known and file.is_file()
+@contextlib.contextmanager
+def _at_line(path: Path, job: GenerationJob) -> Iterator[None]:
+    """Put the file and the line in front of an error."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}, line {job.line}: {error}") from error
 
 
-def _lines(results: Iterable[dict[str, Any]]) -> str:
-    return "".join(json.dumps(result, ensure_ascii=False) + "\n" for result in results)
+def _place_inside(output: Path, folder: Path) -> Path:
+    """Where an output will lie, all links followed.
 
-
-def _read_results(path: Path) -> dict[str, dict[str, Any]]:
-    """Earlier results by output; lines cut off by an interruption are skipped."""
-    results: dict[str, dict[str, Any]] = {}
-    if path.is_file():
-        for line in path.read_text("utf-8", errors="replace").splitlines():
-            try:
-                result = json.loads(line)
-                results[result["output"]] = result
-            except (ValueError, KeyError, TypeError):
-                continue
-    return results
+    Raises:
+        InputError: If that is outside of the folder, a folder itself, or below a file.
+    """
+    inside, place = folder.resolve(), output.resolve()
+    if not place.is_relative_to(inside):
+        raise InputError(
+            f"The output {output} leads out of the folder through a link, to {place}; give it "
+            "another name."
+        )
+    if place.is_dir():
+        raise InputError(f"The output {output} is a folder; give it another name.")
+    for parent in place.parents:
+        if parent == inside:
+            break
+        if parent.exists() and not parent.is_dir():
+            raise InputError(f"The output {output} lies below {parent}, which is a file.")
+    return place

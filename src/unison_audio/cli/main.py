@@ -3,18 +3,30 @@
 A mistake that the user can correct ends with one sentence on stderr and exit code 2.
 """
 
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from signal import SIGTERM
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
 from unison_audio.cli.any_length import STDOUT, LengthFlags, Output, plan_any_length
+from unison_audio.cli.arguments import convert, message_of
 from unison_audio.cli.corpora import data
+from unison_audio.cli.endings import (
+    BAD_INPUT,
+    BROKEN_PIPE,
+    INTERRUPTED,
+    TERMINATED,
+    TerminatedError,
+    describe,
+    say,
+    silence_stdout,
+    terminated_as_error,
+)
 from unison_audio.cli.evaluate import evaluate
 from unison_audio.cli.jobs import KEYS
 from unison_audio.cli.options import (
@@ -25,10 +37,7 @@ from unison_audio.cli.options import (
     rename_flags,
 )
 from unison_audio.cli.train import finetune, plan, train
-from unison_audio.errors import InputError
-
-BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
-"""Exit codes."""
+from unison_audio.errors import InputError, StoppedError
 
 
 def _version() -> str:
@@ -41,6 +50,7 @@ app = App(
     name="unison-audio",
     help="Generate and edit speech and sound from plain instructions.",
     version=_version,
+    default_parameter=Parameter(converter=convert),
 )
 
 OutputPath = Annotated[Path, Parameter(name=["--output", "-o"])]
@@ -96,7 +106,9 @@ def generate(
     if run is not None:
         unison = (machine or MachineFlags()).open(opened)
         with progress() as show:
-            run(unison, {"sampling": sampling}, partial(show, "Sampling"))
+            task, seconds = run(unison, {"sampling": sampling}, partial(show, "Sampling"))
+        if output != STDOUT:
+            print(f"{output}: {task}, {seconds:.2f} s, seed {inputs.seed}")
         return
     check_files(opened.variant, instruction, inputs, strict=strict)
     unison = (machine or MachineFlags()).open(opened)
@@ -105,6 +117,7 @@ def generate(
             instruction, **vars(inputs), sampling=sampling, on_step=partial(show, "Sampling")
         )
     sound.save(output, form)
+    print(f"{output}: {sound.task}, {sound.seconds:.2f} s, seed {inputs.seed}")
 
 
 def batch(
@@ -113,6 +126,7 @@ def batch(
     *,
     output: OutputPath,
     variant: Weights = "nano",
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
     machine: MachineFlags | None = None,
 ) -> int:
     """Run many jobs from a file.
@@ -121,25 +135,42 @@ def batch(
         jobs: The file, JOBS.jsonl.
         output: The folder to write to; results.jsonl in it lists the results.
         variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
+        overwrite: Replace files under the outputs' names that this batch did not write.
         machine: Where to compute; each option has its own flag.
     """
-    from unison_audio.checkpoint_files import open_checkpoint
-    from unison_audio.cli.jobs import check_outputs, check_recordings, read_jobs, run_jobs
+    from unison_audio.checkpoint_files import content_hash, open_checkpoint
+    from unison_audio.cli.job_results import RESULTS, ResultLog
+    from unison_audio.cli.jobs import (
+        BatchRun,
+        check_outputs,
+        check_recordings,
+        check_results,
+        read_jobs,
+        run_jobs,
+    )
     from unison_audio.cli.progress import progress
     from unison_audio.files import make_folder
+    from unison_audio.locks import only_writer
 
-    if not jobs.is_file():
-        raise InputError(f"There is no file {jobs}; check the path.")
+    machine = machine or MachineFlags()
     opened = open_checkpoint(variant)
     checked = read_jobs(jobs, opened.variant)
     check_outputs(jobs, checked, output)
-    unison = (machine or MachineFlags()).open(opened)
+    run = BatchRun(
+        variant=variant, weights=content_hash(opened.folder), settings=machine.identity()
+    )
+    check_results(jobs, checked, ResultLog(output), run, overwrite=overwrite)
+    unison = machine.open(opened)
     check_recordings(jobs, checked, unison)
     make_folder(output)
-    with progress() as show:
-        failed = run_jobs(unison, checked, output, variant, partial(show, "Jobs"))
+    with only_writer(output, "batch"):
+        # Read again: another batch may have ended since, and this one holds the folder only now.
+        log = ResultLog(output)
+        check_results(jobs, checked, log, run, overwrite=overwrite)
+        with progress() as show:
+            failed = run_jobs(unison, checked, log, run, partial(show, "Jobs"))
     if failed:
-        raise InputError(f"{failed} of {len(checked)} jobs failed; see {output / 'results.jsonl'}.")
+        raise InputError(f"{failed} of {len(checked)} jobs failed; see {output / RESULTS}.")
     return 0
 
 
@@ -148,8 +179,9 @@ app.command(
     help=f"""Run many jobs from a file with one JSON object per line.
 
 Keys: {", ".join(KEYS)}.
-Only the instruction is required. Paths are relative to the jobs file. All lines are checked before
-the first job runs. Rerun the same command to resume: complete jobs are skipped.""",
+Only the instruction is required. Paths of inputs are relative to the jobs file, those of outputs to
+the folder given by -o. All lines are checked before the first job runs. Rerun the same command to
+resume: jobs whose inputs, weights and settings have not changed are skipped.""",
 )
 
 
@@ -357,7 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), terminated_as_error():
             warnings.showwarning = _show_warning
             result = app(
                 rename_flags(sys.argv[1:] if arguments is None else arguments),
@@ -369,28 +401,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except (InputError, CycloptsError) as error:
-        message = " ".join(str(error).split())
-        print(f"unison-audio: {message}", file=sys.stderr)
+    except InputError as error:
+        say(str(error))
         return BAD_INPUT
+    except CycloptsError as error:
+        say(message_of(error))
+        return BAD_INPUT
+    except StoppedError as error:
+        say(str(error))
+        return TERMINATED if error.signal_number == SIGTERM else INTERRUPTED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except TerminatedError:
+        say("Stopped by SIGTERM; what was finished is kept, and the same command resumes.")
+        return TERMINATED
     except BrokenPipeError:
-        # The reader, such as `head` or a player, has closed the pipe. Python would flush stdout
-        # once more at exit and print a traceback, so stdout becomes /dev/null. The exit code is
-        # that of a program that SIGPIPE ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader, such as `head` or a player, has closed the pipe. The exit code is that of a
+        # program that SIGPIPE ends.
+        silence_stdout()
         return BROKEN_PIPE
-    except OSError as error:  # a full disk, a closed folder, a name that is too long
-        where = f" at {error.filename}" if error.filename else ""
-        reason = error.strerror or type(error).__name__
-        print(f"unison-audio: {reason}{where}; mend that and try again.", file=sys.stderr)
+    except (OSError, UnicodeError, MemoryError) as error:  # such as a full disk
+        say(describe(error))
+        silence_stdout()  # it may be what is full
         return BAD_INPUT
 
 
 def _show_warning(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
     """Print a warning as one line, without its place in the source."""
-    print(f"unison-audio: note: {message}", file=sys.stderr)
+    say(f"note: {message}")
 
 
 for commands in (train, data, evaluate, finetune, plan):

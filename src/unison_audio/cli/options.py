@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from unison_audio.checks import FileInputs
+from unison_audio.files import listing_hash
 from unison_audio.output_format import OutputFormat
 from unison_audio.sampling_params import RENAMED, SamplingParams, warn_renamed
 
@@ -46,29 +47,27 @@ class MachineFlags:
     compile: bool = False
     """Compile the backbone's blocks first, which pays off for many sounds."""
 
+    def identity(self) -> dict[str, Any]:
+        """The settings that change the sound: computing type, codec, language model."""
+        folders = {"codec_files": self.codec_files, "text_files": self.text_files}
+        return {
+            "dtype": self.dtype,
+            **{name: folder and listing_hash(folder) for name, folder in folders.items()},
+        }
+
     def open(self, name_or_path: "str | OpenCheckpoint") -> "Unison":
         """Load a model.
 
         Raises:
             InputError: If there is no such checkpoint or device, or the model does not fit.
         """
-        import torch
-
-        from unison_audio.errors import InputError
+        from unison_audio.device import require_device, require_dtype
         from unison_audio.pipeline import Unison
 
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"The device {self.device!r} cannot be used ({reason}); use cpu, or install the "
-                "torch build of your device."
-            ) from error
         return Unison.from_pretrained(
             name_or_path,
-            self.device,
-            dtype=None if self.dtype is None else getattr(torch, self.dtype),
+            require_device(self.device),
+            dtype=require_dtype(self.dtype),
             low_memory=self.low_memory,
             codec_files=self.codec_files,
             text_files=self.text_files,

@@ -6,13 +6,18 @@ predicts magnitudes and phases, which an inverse STFT turns into the waveform (a
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unison_audio.errors import InputError
 from unison_audio.spectrogram import framed_magnitude, mel_filters
+from unison_audio.values import as_whole, shown
+
+MOST_SIZE = 1 << 20
+"""Largest size in a config, far above any codec's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,27 @@ class NanoCodecConfig:
     """Decoder widths at the same rates."""
     decoder_blocks: tuple[int, int, int] = (4, 2, 2)
     """ConvNeXt blocks of the decoder at each of these rates."""
+
+    def __post_init__(self) -> None:
+        """Validate the sizes, which a damaged file may have made endless.
+
+        Raises:
+            InputError: If one is no whole number in its range.
+        """
+        for field in fields(self):
+            given = getattr(self, field.name)
+            stages = isinstance(getattr(NanoCodecConfig, field.name), tuple)
+            values = given if isinstance(given, tuple) else (given,)
+            whole = all(as_whole(v) is not None and 1 <= v <= MOST_SIZE for v in values)
+            if (
+                not whole
+                or isinstance(given, tuple) != stages
+                or len(values) != (3 if stages else 1)
+            ):
+                what = "three whole numbers" if stages else "a whole number"
+                raise InputError(
+                    f"{field.name} is {shown(given)}; it must be {what} from 1 to {MOST_SIZE:,}."
+                )
 
     @property
     def frame_hop(self) -> int:

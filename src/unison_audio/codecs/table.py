@@ -15,6 +15,7 @@ from torch import Tensor
 
 from unison_audio.codecs.nano import NanoCodec, NanoCodecConfig
 from unison_audio.errors import InputError
+from unison_audio.json_files import read_json
 
 CONFIG_FILE = "codec.json"
 
@@ -72,20 +73,29 @@ def load_nano_codec(folder: Path) -> NanoCodec:
     """
     config_path, path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     try:
-        stored = json.loads(config_path.read_text())
+        stored = read_json(config_path, "save the codec again", most=1 << 20)
+        if not isinstance(stored, dict):
+            raise TypeError(f"{CONFIG_FILE} holds {type(stored).__name__}, not an object")
         shape: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in stored.items()
         }
         codec = NanoCodec(NanoCodecConfig(**shape))
-        weights = {name: value.float() for name, value in load_file(path).items()}
-        codec.load_state_dict(weights)
+        stored_weights = load_file(path)
+        for name, value in stored_weights.items():
+            if not value.is_floating_point():
+                raise TypeError(f"{name} in {WEIGHTS_FILE} is of {value.dtype}, not floats")
+            if not value.isfinite().all():
+                raise ValueError(f"{name} in {WEIGHTS_FILE} is not finite")
+        codec.load_state_dict({name: value.float() for name, value in stored_weights.items()})
+        if not bool((codec.latent_scale > 0).all()):
+            raise ValueError("latent_scale holds values that are not above 0")
     except FileNotFoundError as error:
         raise InputError(
             f"{error.filename or path} is missing; a nano checkpoint holds {CONFIG_FILE} and "
             f"{WEIGHTS_FILE}, which 'unison-audio train nano-codec' writes"
         ) from error
-    except (SafetensorError, TypeError, RuntimeError, ValueError) as error:
+    except (SafetensorError, TypeError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"The codec in {folder} cannot be used: {reason}") from error
     return codec.eval().requires_grad_(False)

@@ -1,6 +1,5 @@
 """The index of a corpus: which shards it has, where they are and how to open them."""
 
-import json
 import shlex
 import shutil
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from webdataset.gopen import gopen
 
 from unison_audio.data.records import in_split
 from unison_audio.errors import InputError
+from unison_audio.json_files import parse_json, read_bounded
+from unison_audio.values import as_whole, require_path, shown
 
 INDEX_FILE = "index.json"
 
@@ -19,6 +20,12 @@ OLD_INDEX_FILE = "manifest.json"
 """Index that `unison-audio data nano` wrote before all corpora had one format."""
 
 FORMAT = 1
+
+MOST_INDEX_BYTES = 1 << 29
+"""Largest index: a million shards have 200 MB."""
+
+MOST_CLIPS = 10_000_000
+"""Most clips and seconds of one shard; `unison-audio data` writes 5,000."""
 
 PROGRAMS = {
     "http": "curl",
@@ -98,36 +105,47 @@ def read_index(
     if not path.endswith(".json"):
         path = f"{path}/{INDEX_FILE}"
     try:
+        require_path(path, "The corpus")
         with open_url(path) as file:
-            content = file.read()
+            content = read_bounded(file, MOST_INDEX_BYTES)
     except OSError as error:
         if _is_old(path):
             raise InputError(
                 f"{location} holds a corpus in an earlier format (manifest.json); run "
                 f"unison-audio data nano --out {location} again, which keeps the finished shards"
             ) from error
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = "" if missing else f" that can be read ({error.strerror or error})"
         raise InputError(
-            f"There is no index {path} ({error}); give the folder or the URL of a corpus that "
-            "unison-audio data wrote"
+            f"There is no index {path}{reason}; give the folder or the URL of a corpus that "
+            "unison-audio data wrote."
         ) from error
+    if len(content) > MOST_INDEX_BYTES:
+        raise InputError(f"{path} holds more than {MOST_INDEX_BYTES:,} bytes, and is no index.")
+    index = parse_json(content, path, "build the corpus again")
     try:
-        index = json.loads(content)
         if index["format"] != FORMAT:
             raise InputError(
                 f"{path} has the format {index['format']!r} where {FORMAT} is understood; build "
                 "the corpus again"
             )
         wanted = [
-            (str(shard["name"]).encode(), int(shard["clips"]), float(shard.get("seconds", 0.0)))
+            (str(shard["name"]).encode(), _count(shard["clips"]), float(shard.get("seconds", 0.0)))
             for shard in index["shards"]
             if kind in (None, *shard.get("kinds", [kind]))
             and any(in_split(one, split) for one in shard.get("splits", [split or ""]))
         ]
         name = str(index["corpus"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is no index ({error!r}); build the corpus again") from error
+    for shard, clips, seconds in wanted:
+        if not 0 <= clips <= MOST_CLIPS or not 0 <= seconds <= MOST_CLIPS:
+            raise InputError(
+                f"{path} claims {clips:,} clips and {seconds:g} s in the shard {shard.decode()}, "
+                f"where at most {MOST_CLIPS:,} of either fit; build the corpus again."
+            )
     names = [shard for shard, _, _ in wanted]
     if any(b"/" in shard or b"\\" in shard for shard in names):
         raise InputError(f"{path} names shards in other folders; build the corpus again")
@@ -138,6 +156,14 @@ def read_index(
         clips=np.array([clips for _, clips, _ in wanted], dtype=np.int64),
         seconds=sum(seconds for _, _, seconds in wanted),
     )
+
+
+def _count(value: object) -> int:
+    """A number of clips; 1.5 of them is no number."""
+    number = as_whole(value)
+    if number is None:
+        raise TypeError(f"clips is {shown(value)}")
+    return number
 
 
 def _is_old(path: str) -> bool:

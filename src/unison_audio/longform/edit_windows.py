@@ -5,8 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from unison_audio.errors import InputError
-
 OVERLAP = 0.25
 """Share of a window that the next one covers too. The join is looked for inside it."""
 
@@ -46,16 +44,6 @@ def derive_seed(seed: int, index: int) -> int:
     # again in the next window. The shift keeps the result below 2^63.
     digest = blake2b(f"{seed}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
-
-
-def check_seed(seed: object) -> None:
-    """Check a seed.
-
-    Raises:
-        InputError: It is no whole number from 0 to 2^63 - 1.
-    """
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
-        raise InputError(f"The seed is {seed!r}; give a whole number from 0 to 2^63 - 1.")
 
 
 def plan_windows(

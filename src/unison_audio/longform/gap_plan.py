@@ -1,17 +1,16 @@
 """Checks what fills a recording's gaps, and lays the gaps out: inside it, behind it, before it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unison_audio.errors import InputError
-from unison_audio.longform.edit_windows import check_seed
 from unison_audio.longform.native_audio import NativeAudio, Source, open_recording
 from unison_audio.longform.times import LEAST_REGION_SECONDS, Region, check_regions
 from unison_audio.provenance.origin import Origin
 from unison_audio.tasks.instructions import parse_instruction, with_tags
 from unison_audio.tasks.table import TASKS, Task
+from unison_audio.values import as_real, check_seed, require_text, shown
 from unison_audio.variants import Variant
 
 CONTEXT_SHARE = 0.4
@@ -132,13 +131,15 @@ def plan_extension(
     Raises:
         InputError: If something does not fit; the message says what does.
     """
-    lengths = (extension.before, extension.after)
-    for seconds in lengths:
-        if not (math.isfinite(seconds) and 0 <= seconds <= LONGEST_EXTENSION_SECONDS):
+    lengths = []
+    for given in (extension.before, extension.after):
+        seconds = as_real(given)
+        if seconds is None or not 0 <= seconds <= LONGEST_EXTENSION_SECONDS:
             raise InputError(
-                f"A recording cannot be extended by {seconds:g} s; give at most "
-                f"{LONGEST_EXTENSION_SECONDS:g} s."
+                f"A recording cannot be extended by {shown(given)} s; give a number of at most "
+                f"{LONGEST_EXTENSION_SECONDS:g}."
             )
+        lengths.append(seconds)
         if 0 < seconds < LEAST_REGION_SECONDS:
             raise InputError(
                 f"An extension of {seconds:g} s is shorter than {LEAST_REGION_SECONDS} s; make it "
@@ -209,10 +210,11 @@ def _plan(
     task: str | None,
 ) -> GapFilling:
     """Check the instruction against the gaps; the layout is offset, frames and gaps."""
+    require_text(instruction, "The instruction")
     row = TASKS[parse_instruction(instruction, False, False, task)]
     if task is not None:
         instruction = with_tags(instruction, task)
-    check_seed(seed)
+    seed = check_seed(seed)
     if row.name == "timed":
         raise InputError(
             f"The instruction {instruction!r} has times, and the gap says when; leave the times "

@@ -16,8 +16,8 @@ from torch import Tensor
 from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
-from unison_audio.inputs import PEAK, REFERENCE_SECONDS, Sound, read_sound
-from unison_audio.longform.edit_windows import check_seed, derive_seed
+from unison_audio.inputs import MAX_REFERENCE_SECONDS, PEAK, REFERENCE_SECONDS, Sound, read_sound
+from unison_audio.longform.edit_windows import derive_seed
 from unison_audio.longform.text_windows import (
     LENGTH_MARGIN,
     SpeechPace,
@@ -31,6 +31,7 @@ from unison_audio.provenance.origin import Origin
 from unison_audio.sampling_params import OPTIONS, merge_options, resolve_sampling
 from unison_audio.spectrogram import log_mel
 from unison_audio.tasks.table import TASKS
+from unison_audio.values import check_seed, require_text
 from unison_audio.variants import Variant
 
 WINDOWS_AT_ONCE = 8
@@ -162,6 +163,10 @@ def plan_speech(
     Raises:
         InputError: If something does not fit; the message says what does.
     """
+    require_text(instruction, "The instruction")
+    for given, name in ((text, "The text"), (reference_text, "The reference text")):
+        if given is not None:
+            require_text(given, name)
     template, words = split_instruction(instruction)
     if text is not None and words:
         raise InputError(
@@ -177,11 +182,13 @@ def plan_speech(
             f"The instruction {instruction!r} needs the words of the reference; give them as the "
             "reference text."
         )
-    check_seed(seed)
+    seed = check_seed(seed)
     rate = variant.sample_rate
     voice = None
     if reference is not None:
-        voice = audio.trim_silence(read_sound(reference, "reference", rate), rate)
+        voice = audio.trim_silence(
+            read_sound(reference, "reference", rate, MAX_REFERENCE_SECONDS), rate
+        )
     speech = LongSpeech(
         template=template,
         text=said,

@@ -11,12 +11,13 @@ import soundfile
 from torch import Tensor
 
 from unison_audio.audio import Audio
-from unison_audio.audio_files import require_file, stated_frames, unreadable
+from unison_audio.audio_files import MAX_RATE, require_file, stated_frames, unreadable
 from unison_audio.audio_writer import SampleLayout, write_audio
 from unison_audio.errors import InputError
 from unison_audio.output_format import OutputFormat, merge_output
 from unison_audio.provenance.origin import Origin
 from unison_audio.sample_codings import LOSSLESS, Samples
+from unison_audio.values import as_whole, require_path, shown
 
 _BLOCK = 1 << 16
 
@@ -113,8 +114,12 @@ def open_recording(given: Source) -> NativeAudio:
         return given
     if isinstance(given, Audio):
         given = (given.waveform, given.sample_rate)
-    if isinstance(given, tuple):
-        return _from_array(*given)
+    if isinstance(given, tuple | list) and len(given) == 2:
+        return _from_array(given[0], given[1])
+    if not isinstance(given, str | os.PathLike):
+        raise InputError(
+            f"The source is {shown(given)}; give a path, an Audio, or (waveform, sample_rate)."
+        )
     name = require_file(given)
     try:
         with soundfile.SoundFile(name) as file:
@@ -134,7 +139,7 @@ def open_recording(given: Source) -> NativeAudio:
     )
 
 
-def _from_array(values: object, rate: int) -> NativeAudio:
+def _from_array(values: object, given_rate: object) -> NativeAudio:
     if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
     codings = {"int16": "PCM_16", "int32": "PCM_32", "float32": "FLOAT", "float64": "DOUBLE"}
@@ -146,11 +151,17 @@ def _from_array(values: object, rate: int) -> NativeAudio:
             f"The source's waveform has the shape {values.shape}; give (samples,) or "
             "(channels, samples), with at least one sample."
         )
-    if not isinstance(rate, int | np.integer) or rate <= 0:
-        raise InputError(f"The source has the sample rate {rate!r}; give samples per second.")
+    rate = as_whole(given_rate)
+    if rate is None or not 0 < rate <= MAX_RATE:
+        raise InputError(
+            f"The source has the sample rate {shown(given_rate)}; give samples per second, above "
+            f"0 and at most {MAX_RATE:,}."
+        )
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError("The source holds values that are not finite; give a clean recording.")
     samples = values[:, None] if values.ndim == 1 else values.T
     return NativeAudio(
-        sample_rate=int(rate),
+        sample_rate=rate,
         channels=samples.shape[1],
         frames=samples.shape[0],
         coding=codings[str(values.dtype)],
@@ -196,9 +207,10 @@ def write_recording(
     Raises:
         InputError: The format cannot hold it, or the file cannot be written.
     """
-    chosen = (output or OutputFormat()).of_file(Path(path))
+    target = require_path(path, "The output")
+    chosen = (output or OutputFormat()).of_file(target)
     if not chosen.info.lossy:
-        check_exact(Path(path), like.coding, chosen)
+        check_exact(target, like.coding, chosen)
     layout = SampleLayout(
         sample_rate=like.sample_rate,
         channels=like.channels,
@@ -206,4 +218,4 @@ def write_recording(
         frames=like.frames,
         origin=like.origin,
     )
-    write_audio(path, blocks, layout, chosen)
+    write_audio(target, blocks, layout, chosen)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unison_audio import audio
 from unison_audio.errors import InputError
 from unison_audio.longform.edit_changes import Editor, RegionEdit, half_join, window_changes
-from unison_audio.longform.edit_windows import check_seed, plan_windows
+from unison_audio.longform.edit_windows import plan_windows
 from unison_audio.longform.extraction import removal_of
 from unison_audio.longform.native_audio import (
     NativeAudio,
@@ -32,6 +32,7 @@ from unison_audio.provenance.origin import Origin
 from unison_audio.sample_codings import Samples, from_float, to_float
 from unison_audio.tasks.instructions import parse_instruction, with_tags
 from unison_audio.tasks.table import TASKS
+from unison_audio.values import check_seed, require_text
 from unison_audio.variants import Variant
 
 WINDOWS_AT_ONCE = 8
@@ -68,6 +69,7 @@ def plan_edit(
     Raises:
         InputError: If something does not fit; the message says what does.
     """
+    require_text(instruction, "The instruction")
     if extract and task is None:
         instruction = removal_of(instruction)
     row = TASKS[parse_instruction(instruction, True, False, task)]
@@ -78,12 +80,12 @@ def plan_edit(
             f"The instruction {instruction!r} ({row.name}) takes nothing away that could be "
             "extracted; write [Audio] and the sound, [Speech], or [Edit][Audio] Remove ..."
         )
-    check_seed(seed)
+    seed = check_seed(seed)
     recording = open_recording(source)
     rate, frames = recording.sample_rate, recording.frames
     if regions is None:
         spans = [(0, frames)]
-    elif not regions:
+    elif isinstance(regions, list | tuple) and not regions:
         raise InputError("No region is given; name at least one, such as 3.2-7.5.")
     else:
         checked = check_regions(regions, recording.seconds)

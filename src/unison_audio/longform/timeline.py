@@ -11,10 +11,11 @@ from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
 from unison_audio.longform.edit_changes import Editor
-from unison_audio.longform.edit_windows import check_seed, derive_seed
+from unison_audio.longform.edit_windows import derive_seed
 from unison_audio.longform.subtitles import Cue, event_cues
 from unison_audio.provenance.origin import Origin
 from unison_audio.tasks.instructions import parse_instruction
+from unison_audio.values import check_seed
 from unison_audio.variants import Variant
 
 WINDOWS_AT_ONCE = 8
@@ -76,7 +77,7 @@ def plan_timeline(
         raise InputError(f"The instruction {instruction!r} is no timeline; give events with times.")
     last = max(event.end for event in events)
     total = last if duration is None else duration
-    check_seed(seed)
+    seed = check_seed(seed)
     if not 0 < total <= LONGEST_SECONDS:
         raise InputError(
             f"The timeline is {total:g} s long; at most {LONGEST_SECONDS} s are made at once."

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from unison_audio.errors import InputError
+from unison_audio.values import as_pair, as_real, shown
 
 LEAST_REGION_SECONDS = 0.05
 """Minimum length of a region; the cross-fades would fill a shorter one."""
@@ -72,13 +73,13 @@ def parse_region(text: str) -> Region:
     return parse_time(match[1]), parse_time(match[2])
 
 
-def check_regions(regions: Sequence[Region], length: float) -> list[Region]:
+def check_regions(regions: object, length: float) -> list[Region]:
     """Check regions against a recording's length, and sort them.
 
     Regions may touch; each is then edited by itself.
 
     Args:
-        regions: Seconds, from and to, in any order.
+        regions: Pairs of seconds, from and to, in any order.
         length: The recording's length in seconds.
 
     Returns:
@@ -87,10 +88,11 @@ def check_regions(regions: Sequence[Region], length: float) -> list[Region]:
     Raises:
         InputError: One is negative, reversed, too short, past the end, or overlaps another.
     """
-    for start, stop in regions:
+    pairs = [_pair(region) for region in _listed(regions)]
+    for start, stop in pairs:
         name = f"The region {_number(start)}-{_number(stop)}"
-        if not all(map(math.isfinite, (start, stop))) or min(start, stop) < 0:
-            raise InputError(f"{name} holds a negative time or no number; times count from 0.")
+        if min(start, stop) < 0:
+            raise InputError(f"{name} holds a negative time; times count from 0.")
         if start > stop:
             raise InputError(f"{name} is reversed; write the earlier time first.")
         if stop > length + 1e-6:
@@ -100,7 +102,7 @@ def check_regions(regions: Sequence[Region], length: float) -> list[Region]:
             )
         if stop - start < LEAST_REGION_SECONDS:
             raise InputError(f"{name} is shorter than {LEAST_REGION_SECONDS} s; make it longer.")
-    ordered = sorted(regions)
+    ordered = sorted(pairs)
     for (start, stop), (second, end) in itertools.pairwise(ordered):
         # Touching regions are allowed: 1.0-2.0 and 2.0-3.0 may differ in the last bit.
         if second < stop - 1e-9:
@@ -109,6 +111,29 @@ def check_regions(regions: Sequence[Region], length: float) -> list[Region]:
                 f"{_number(end)} overlap; join them, or leave one out."
             )
     return ordered
+
+
+def _listed(regions: object) -> Sequence[object]:
+    """The regions one by one."""
+    found = regions.tolist() if hasattr(regions, "tolist") else regions
+    if isinstance(found, str) or not isinstance(found, Sequence) or not found:
+        raise InputError(
+            f"The regions are {shown(regions)}; give a list of pairs of seconds, such as "
+            "[(3.2, 7.5)]."
+        )
+    return found
+
+
+def _pair(region: object) -> Region:
+    """One region as two numbers."""
+    pair = as_pair(region)
+    start, stop = (None, None) if pair is None else map(as_real, pair)
+    if start is None or stop is None:
+        raise InputError(
+            f"The region {shown(region)} is not two numbers of seconds; give a list of pairs, "
+            "such as [(3.2, 7.5)]."
+        )
+    return start, stop
 
 
 def _number(seconds: float) -> str:

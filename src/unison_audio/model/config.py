@@ -4,6 +4,17 @@ import math
 from dataclasses import dataclass
 
 from unison_audio.errors import InputError
+from unison_audio.values import shown
+
+MOST_SIZES = {
+    "latent_channels": 4096,
+    "dim": 65_536,
+    "heads": 1024,
+    "blocks": 1024,
+    "text_dim": 65_536,
+    "embed_kernel": 1023,
+}
+"""Largest sizes, far above any model's: a damaged config must not ask for 10^9 blocks."""
 
 MLP_RATIO = 4
 """Hidden width of a block's MLP, as a multiple of the token width."""
@@ -63,9 +74,12 @@ class BackboneConfig:
         """Validate the sizes and their agreement."""
         if self.fusion not in FUSIONS:
             raise InputError(f"fusion is {self.fusion!r}; use one of {', '.join(FUSIONS)}.")
-        for name in ("latent_channels", "dim", "heads", "blocks", "text_dim", "embed_kernel"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name, most in MOST_SIZES.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise InputError(
+                    f"{name} is {shown(getattr(self, name))}; it must be at least 1 and at most "
+                    f"{most:,}."
+                )
         if self.dim % self.heads or self.head_dim % 2:
             raise InputError(
                 f"dim {self.dim} over {self.heads} heads is {self.dim / self.heads:g}; "

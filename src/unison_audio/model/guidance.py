@@ -5,11 +5,11 @@ torch is imported where it is used, so that a value out of range is refused with
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unison_audio.errors import InputError
+from unison_audio.values import as_pair, as_real
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,19 +27,24 @@ class Guidance:
     """Share, 0 to 1, by which the deviation is brought back to that of v1 (Lin et al. 2024)."""
 
     def __post_init__(self) -> None:
-        """Validate the fields."""
-        if not is_number(self.scale) or not 0 <= self.scale <= 100:
+        """Validate the fields, and turn numpy's numbers into Python's."""
+        scale, rescale = as_real(self.scale), as_real(self.rescale)
+        if scale is None or not 0 <= scale <= 100:
             raise InputError(f"The guidance scale is {self.scale!r}; give a number from 0 to 100.")
-        low, high = self.interval
-        if not (is_number(low) and is_number(high) and 0 <= low <= high <= 1):
+        pair = as_pair(self.interval)
+        low, high = (None, None) if pair is None else map(as_real, pair)
+        if low is None or high is None or not 0 <= low <= high <= 1:
             raise InputError(
-                f"The guidance interval is {low!r} to {high!r}; give two times t with "
+                f"guidance_interval is {self.interval!r}; give two times t, from and to, with "
                 "0 <= from <= to <= 1 (1 is noise, 0 is data)."
             )
-        if not is_number(self.rescale) or not 0 <= self.rescale <= 1:
+        if rescale is None or not 0 <= rescale <= 1:
             raise InputError(
                 f"The guidance rescale is {self.rescale!r}; give a number from 0 to 1."
             )
+        # Plain and hashable: settings group the items of a batch.
+        for name, value in (("scale", scale), ("interval", (low, high)), ("rescale", rescale)):
+            object.__setattr__(self, name, value)
 
     def at(self, t: float) -> bool:
         """Whether there is guidance at time t."""
@@ -74,8 +79,3 @@ def _deviation(v: Tensor, counted: Tensor | None) -> Tensor:
     total = weight.sum(dim=(1, 2), keepdim=True)
     mean = (v * weight).sum(dim=(1, 2), keepdim=True) / total
     return ((v - mean).square() * weight).sum(dim=(1, 2), keepdim=True).div(total).sqrt()
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a finite number, and not a truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

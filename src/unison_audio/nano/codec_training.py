@@ -352,6 +352,7 @@ def train_codec(
 
     Raises:
         InputError: If the run started from a codec and is resumed without one, or the reverse.
+        StoppedError: If it received SIGINT or SIGTERM, after it saved.
     """
     trainer = CodecTrainer(recipe, clips, start=start, weights=folder / "weights")
     train(trainer, folder)

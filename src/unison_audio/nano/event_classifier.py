@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unison_audio.audio import resample
 from unison_audio.errors import InputError
-from unison_audio.evaluation.test_sets.manifest import file_hash
+from unison_audio.files import file_hash
 from unison_audio.spectrogram import istft, mel_filters, stft
 
 MERGED = {

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from unison_audio import checkpoint
+from unison_audio.checkpoint_files import content_hash
 from unison_audio.codecs.table import load_nano_codec
 from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
@@ -17,9 +18,11 @@ from unison_audio.nano.codec_training import CodecRecipe, train_codec
 from unison_audio.nano.vocabulary import LETTERS_PER_SECOND, MAX_LETTERS_PER_SECOND
 from unison_audio.text.states import TextSetup
 from unison_audio.text.table import TEXT_ENCODERS
+from unison_audio.training.checkpoints import full_disk_as_input_error
 from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipes import STAGE1, BackboneRecipe, Phase
 from unison_audio.training.run import ModelInit, RunConfig, RunData, RunOutput, run
+from unison_audio.training.run_settings import corpus_hash, own_run
 from unison_audio.variants import find_variant
 
 NANO_CODEC = CodecRecipe()
@@ -122,7 +125,12 @@ def train_nano_codec(
             "start from a codec of the recipe's shape."
         )
     clips = read_corpus(corpus, recipe.model.sample_rate, split="train")
-    train_codec(clips, folder, recipe, start)
+    settings = {
+        "corpus": corpus_hash(corpus),
+        "init": None if init is None else content_hash(init),
+    }
+    with own_run(folder, settings, recipe.steps), full_disk_as_input_error(folder):
+        train_codec(clips, folder, recipe, start)
     return folder / "weights"
 
 
@@ -171,6 +179,11 @@ def train_nano(
         recipe=recipe,
         output=output,
         parallel=Parallel(cpu=True, mixed_precision=mixed_precision),
+        settings={
+            "corpus": corpus_hash(corpus),
+            "codec": content_hash(codec),
+            "init": None if init is None else content_hash(init),
+        },
     )
     run(config)
     return output.weights

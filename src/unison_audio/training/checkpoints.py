@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import pickle
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from unison_audio.errors import InputError
+from unison_audio.errors import InputError, StoppedError
+from unison_audio.values import as_whole
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No space left, quota exceeded, file too large."""
@@ -99,12 +101,46 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     paths = sorted(folder.glob("checkpoint-*.pt"))
     if not paths:
         return None
+    cure = "delete it to resume from the one before, or choose another run folder"
     try:
-        return torch.load(paths[-1], map_location="cpu", weights_only=True)
-    except Exception as error:
+        state = torch.load(paths[-1], map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own message advises weights_only=False, which would run what the file says.
         raise InputError(
-            f"The checkpoint {paths[-1]} cannot be read ({error}); delete it to resume from the "
-            "one before, or choose another run folder."
+            f"The checkpoint {paths[-1]} holds more than tensors and plain values; {cure}."
+        ) from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"The checkpoint {paths[-1]} cannot be read ({reason}); {cure}."
+        ) from error
+    if not isinstance(state, dict) or as_whole(state.get("step")) is None:
+        raise InputError(f"{paths[-1]} is no checkpoint of a run; {cure}.")
+    return state
+
+
+def saved_step(folder: Path) -> int | None:
+    """Steps of the newest checkpoint of a run, out of its name; None for a fresh run."""
+    names = [path.stem.partition("-")[2] for path in folder.glob("checkpoint-*.pt")]
+    return max((int(name) for name in names if name.isdecimal()), default=None)
+
+
+@contextmanager
+def misfit_as_input_error(folder: Path) -> Iterator[None]:
+    """Turns what a checkpoint of another shape raises into one sentence.
+
+    Raises:
+        InputError: If the state in the block does not fit.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (KeyError, ValueError, TypeError, RuntimeError, AttributeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"The checkpoint in {folder} is of another model or other settings ({reason}); give "
+            "those it was made with, or choose another run folder."
         ) from error
 
 
@@ -116,10 +152,17 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.asked = False
+        self.number = int(signal.SIGINT)
         self.before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.asked, self.number = True, number
+
+    def stopped(self, step: int) -> StoppedError:
+        """What ends the run, after it saved."""
+        return StoppedError(
+            f"Stopped and saved at step {step}; rerun the same command to resume.", self.number
+        )
 
     def restore(self) -> None:
         """Restores the previous signal handlers."""

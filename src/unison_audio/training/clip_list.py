@@ -57,6 +57,8 @@ class OwnClips:
     """Sounds and utterances for the builders."""
     pairs: list[Pair]
     """Instructions with their results."""
+    files: tuple[Path, ...] = ()
+    """Their recordings."""
 
     def tasks(self) -> dict[str, float]:
         """The tasks that these clips allow, with their shares of the batches."""
@@ -77,9 +79,11 @@ def read_own_clips(path: Path, variant: Variant, hop: int) -> OwnClips:
     Raises:
         InputError: If a line cannot be used; the message begins with the line's number.
     """
+    files: list[Path] = []
 
     def read(number: int, row: dict[str, Any]) -> Clip | Pair:
         _check_row(row)
+        files.extend(path.parent / row[key] for key in ("audio", "source") if key in row)
         if "instruction" in row:
             return _pair(row, path.parent, variant, hop)
         return _clip(row, path.parent, variant, f"{number:06d}")
@@ -88,6 +92,7 @@ def read_own_clips(path: Path, variant: Variant, hop: int) -> OwnClips:
     return OwnClips(
         clips=[row for row in rows if isinstance(row, Clip)],
         pairs=[row for row in rows if isinstance(row, Pair)],
+        files=tuple(files),
     )
 
 

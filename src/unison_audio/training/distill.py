@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from unison_audio.checkpoint_files import content_hash, open_checkpoint
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.loading import LoadOptions, open_models
 from unison_audio.model import flow
@@ -29,6 +30,7 @@ from unison_audio.training.objective import SampleConfig
 from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipes import BackboneRecipe
 from unison_audio.training.run import ModelInit, RunConfig, RunData, RunOutput, run
+from unison_audio.training.run_settings import corpus_hash
 from unison_audio.variants import Variant
 
 SOLVER = "euler-even"
@@ -215,7 +217,8 @@ def distill(
     config = config or DistillConfig()
     config.check()
     parallel = parallel or Parallel(cpu=True)
-    parts = open_models(name_or_path, LoadOptions(device=parallel.device, low_memory=False))
+    opened = open_checkpoint(name_or_path)
+    parts = open_models(opened, LoadOptions(device=parallel.device, low_memory=False))
     variant, codec = parts.variant, parts.codec.get()
     clips = read_corpus(corpus, variant.sample_rate, split="train")
     recipe = distillation_recipe(variant, codec.frames, config, parallel.world)
@@ -242,6 +245,13 @@ def distill(
             output=output,
             parallel=parallel,
             objective=Distillation(teacher, student),
+            settings={
+                "teacher": content_hash(opened.folder),
+                "corpus": corpus_hash(corpus),
+                "steps": config.steps,
+                "substeps": config.substeps,
+                "learning_rate": config.learning_rate,
+            },
         )
     )
     return output.weights

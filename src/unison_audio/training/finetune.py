@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from unison_audio.checkpoint_files import content_hash, open_checkpoint
 from unison_audio.data.records import Clip, label_of
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.domain import extend_domain
@@ -15,6 +16,7 @@ from unison_audio.training.configs import FinetuneConfig
 from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipes import BackboneRecipe, Phase
 from unison_audio.training.run import ModelInit, RunConfig, RunData, RunOutput, run
+from unison_audio.training.run_settings import corpus_hash, examples_hash
 
 RATES = {"lora": 1e-3, "full": 1e-4}
 """Method -> default peak learning rate."""
@@ -47,7 +49,8 @@ def finetune(
     config = config or FinetuneConfig()
     config.check()
     parallel = parallel or Parallel(cpu=True)
-    parts = open_models(name_or_path, LoadOptions(device=parallel.device, low_memory=False))
+    opened = open_checkpoint(name_or_path)
+    parts = open_models(opened, LoadOptions(device=parallel.device, low_memory=False))
     own = read_own_clips(examples, parts.variant, parts.codec.get().hop)
     data, shares = _data(own, examples, config, parts.variant.sample_rate)
     domain = extend_domain(
@@ -55,6 +58,16 @@ def finetune(
         [clip.record for clip in own.clips],
         [pair.instruction for pair in own.pairs],
     )
+    settings = {
+        "variant": content_hash(opened.folder),
+        "examples": examples_hash(examples, own.files),
+        "method": config.method,
+        "rank": config.rank if config.method == "lora" else None,
+        "learning_rate": config.learning_rate,
+        "items": config.items,
+        "corpus": None if config.corpus is None else corpus_hash(config.corpus),
+        "own_share": config.own_share,
+    }
     run(
         RunConfig(
             model=ModelInit(
@@ -68,6 +81,7 @@ def finetune(
             recipe=_recipe(config, own, shares, parts, parallel.world),
             output=output,
             parallel=parallel,
+            settings=settings,
         )
     )
     return output.weights

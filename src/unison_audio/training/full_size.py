@@ -11,6 +11,7 @@ from unison_audio.training.configs import ModelFiles, RecipeChanges
 from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipes import FULL_RECIPES, PAPER_ITEMS, BackboneRecipe
 from unison_audio.training.run import ModelInit, RunConfig, RunData, RunOutput, run
+from unison_audio.training.run_settings import corpus_hash
 from unison_audio.variants import Variant, find_variant
 
 
@@ -71,6 +72,15 @@ def train_variant(
             recipe=_changed_recipe(changes, variant, codec.frames, parallel.world),
             output=output,
             parallel=parallel,
+            settings={
+                "variant": name,
+                "corpora": [corpus_hash(each) for each in data.corpora],
+                "init": None if start is None else checkpoint_files.content_hash(start),
+                "recipe": changes.recipe,
+                "items": changes.items,
+                "accumulate": changes.accumulate,
+                "system_prompt_file": system_prompt,
+            },
         )
     )
     return output.weights

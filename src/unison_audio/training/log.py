@@ -92,7 +92,8 @@ class LossLog:
     def __init__(self, folder: Path, step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        text = self.path.read_text("utf-8", "replace") if self.path.exists() else ""
+        lines = [line for line in text.split("\n") if line.strip()]
         kept = [line for line in lines if _step_of(line) < step]
         partial = self.path.with_suffix(".partial")
         partial.write_text("".join(line + "\n" for line in kept))
@@ -106,10 +107,12 @@ class LossLog:
 
 
 def _step_of(line: str) -> float:
+    """The step of a line; infinity for one that is none, as a kill cuts the last one in two."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):  # the line that a kill cut in two
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return math.inf
+    return step if isinstance(step, int | float) else math.inf
 
 
 class RunProgress:

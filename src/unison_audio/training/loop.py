@@ -15,6 +15,7 @@ from unison_audio.training.checkpoints import (
     StopRequest,
     full_disk_as_input_error,
     load_checkpoint,
+    misfit_as_input_error,
     save_checkpoint,
 )
 from unison_audio.training.log import (
@@ -97,7 +98,7 @@ def train(
         validation: Measures held-out losses, which are logged.
 
     Raises:
-        KeyboardInterrupt: If the run received SIGINT or SIGTERM, after it saved.
+        StoppedError: If the run received SIGINT or SIGTERM, after it saved.
         NotFiniteError: If a loss is not finite; the batches are then in the run's folder.
         InputError: If the disk is full; the older checkpoints are unchanged.
     """
@@ -171,7 +172,7 @@ def _train(
             if done % recipe.checkpoint_every == 0 or last or asked:
                 _save(trainer, folder, done)
             if asked:
-                raise KeyboardInterrupt(f"saved at step {done}")
+                raise stop.stopped(done)
 
             # 5. Validate.
             if validation is not None and (done % recipe.validate_every == 0 or last):
@@ -190,7 +191,8 @@ def _resume(trainer: Trainer, folder: Path) -> int:
     state = load_checkpoint(folder)
     if state is None:
         return 0
-    trainer.load_state(state)
+    with misfit_as_input_error(folder):
+        trainer.load_state(state)
     return state["step"]
 
 

@@ -6,6 +6,7 @@ Each training command fills a `RunConfig`, and `run` does the rest.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,11 +21,13 @@ from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.text.states import TextEncoder
 from unison_audio.training.adapters import add_adapters, merge_adapters
 from unison_audio.training.batches import BatchStream, CorpusInMemory, PoolSource
+from unison_audio.training.checkpoints import full_disk_as_input_error
 from unison_audio.training.clip_list import OwnClipStream, Pair
 from unison_audio.training.loop import train_backbone
 from unison_audio.training.objective import FlowMatching, Objective
 from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipes import BackboneRecipe
+from unison_audio.training.run_settings import own_run
 from unison_audio.training.trainer import BackboneTrainer
 from unison_audio.training.validation import Validation
 from unison_audio.variants import Variant
@@ -111,6 +114,8 @@ class RunConfig:
     """The processes of the run."""
     objective: Objective = field(default_factory=FlowMatching)
     """The loss."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What the user chose, see `run_settings.own_run`; a resumed run must have the same."""
 
 
 def run(config: RunConfig) -> UnisonBackbone:
@@ -124,8 +129,15 @@ def run(config: RunConfig) -> UnisonBackbone:
 
     Raises:
         InputError: If something cannot be used.
-        KeyboardInterrupt: If the run was asked to stop, after it saved.
+        StoppedError: If the run was asked to stop, after it saved.
     """
+    if not config.parallel.main:  # the first process holds the folder for all
+        return _run(config)
+    with own_run(config.output.folder, config.settings, config.recipe.steps):
+        return _run(config)
+
+
+def _run(config: RunConfig) -> UnisonBackbone:
     parallel, model, data = config.parallel, config.model, config.data
 
     # 1. Open the data. Workers of a stream of corpora decode; those of clips in memory make whole
@@ -226,9 +238,10 @@ def _make_validation(config: RunConfig, stream: BatchStream) -> Validation | Non
 def _save_weights(config: RunConfig, backbone: UnisonBackbone) -> None:
     """Writes the checkpoint, with the codec if it is nano's, which has no files of its own."""
     output, model = config.output, config.model
-    checkpoint.save(output.weights, model.variant, backbone, dtype=disk_type(output.dtype))
-    if isinstance(model.codec, NanoCodec):
-        save_nano_codec(output.weights, model.codec)
+    with full_disk_as_input_error(output.folder):
+        checkpoint.save(output.weights, model.variant, backbone, dtype=disk_type(output.dtype))
+        if isinstance(model.codec, NanoCodec):
+            save_nano_codec(output.weights, model.codec)
 
 
 def disk_type(name: str) -> torch.dtype:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unison_audio.evaluation.test_sets.manifest import EvaluationSample, file_hash
-from unison_audio.files import write_whole
+from unison_audio.evaluation.test_sets.manifest import EvaluationSample
+from unison_audio.files import file_hash, write_whole
 
 NAMES_ONLY = ("id", "set", "source", "target", "reference")
 """Fields of an item that hold names and paths. No feature depends on them: the key has the

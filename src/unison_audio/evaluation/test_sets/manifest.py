@@ -5,7 +5,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.errors import InputError
-from unison_audio.files import write_whole
+from unison_audio.files import file_hash, write_whole
 
 MANIFEST = "manifest.json"
 
@@ -260,25 +259,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{path} has been edited since it was written; delete {folder} and build the set again."
         )
     return {**manifest, "sha256": stated}
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    # Size, time and inode notice a changed file at no cost; hashing every target for every metric
-    # would take longer than some metrics.
-    seen = path.stat()
-    return _file_hash(str(path.resolve()), seen.st_size, seen.st_mtime_ns, seen.st_ino)
-
-
-@lru_cache(maxsize=1 << 16)
-def _file_hash(path: str, size: int, modified: int, inode: int) -> str:
-    """Hashes a file once until it changes: a target serves many metrics."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def value_hash(value: Any) -> str:

@@ -29,7 +29,7 @@ from unison_audio.data.corpora.source_files import find, named_rows
 from unison_audio.data.decode import Recording, UnreadableAudioError
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.signal import gender_of, median_f0
-from unison_audio.evaluation.test_sets.manifest import file_hash
+from unison_audio.files import file_hash
 
 GENDER_THRESHOLD_HZ = 165.0
 """Median pitch above which a Seed-TTS voice counts as female; the list does not say genders."""
