@@ -22,6 +22,7 @@ from unison_audio.inputs import (
     ShortenedWarning,
     Sound,
     SourceFormWarning,
+    clean_item,
     prepare,
 )
 from unison_audio.longform.methods import AnyLength
@@ -33,6 +34,7 @@ from unison_audio.request_batches import is_list, item_inputs, pad_conditions, p
 from unison_audio.sampling_params import (
     GroupSettings,
     SamplingParams,
+    cleans_text,
     merge_options,
     resolve_sampling,
 )
@@ -150,6 +152,8 @@ class Unison(AnyLength, PretrainedModels):
             task=task,
             surroundings=surroundings,
         )
+        if cleans_text(self.variant, params):
+            items = [clean_item(*item) for item in items]
         # 2. Read the recordings, find each task, encode sources and references.
         with self._codec.use() as codec:
             requests = [prepare(self.variant, codec, *item) for item in items]
@@ -157,7 +161,7 @@ class Unison(AnyLength, PretrainedModels):
             conditions = [self._condition(codec, request) for request in requests]
         if params.strict:
             for request in requests:
-                require_domain(self.variant, request.asked)
+                require_domain(self.variant, request.asked, request.notes)
         if not requests:
             return []
         # 3. Encode the instructions. The text encoder is done before the backbone is needed, which
@@ -219,8 +223,11 @@ class Unison(AnyLength, PretrainedModels):
         known = [field.name for field in fields(ItemInputs)]
         if unknown := [name for name in inputs if name not in known]:
             raise InputError(f"Unknown: {', '.join(unknown)}; the inputs are {', '.join(known)}.")
+        item = (instruction, ItemInputs(**inputs))
+        if self.variant.clean_text:
+            item = clean_item(*item)
         with self._codec.use() as codec:
-            request = prepare(self.variant, codec, instruction, ItemInputs(**inputs))
+            request = prepare(self.variant, codec, *item)
         if len(request.instruction) > LONG_TEXT:  # the encoder counts tokens
             self._encode_text([request.instruction])
 
@@ -288,6 +295,7 @@ class Unison(AnyLength, PretrainedModels):
             nearest = {sound: self._known_sounds.find(encoder, sound) for sound in sounds}
             message = domain_message(self.variant, request.outside, nearest)
             found.append(DomainWarning(f"{message}; expect a poor result."))
+        found += [DomainWarning(f"{note[:1].upper()}{note[1:]}.") for note in request.notes]
         return found
 
     @torch.no_grad()

@@ -32,6 +32,7 @@ NO_OUTPUT = {
     "audio.py": "the notebook's player, which sets the tags itself",
     "data/shards.py": "training clips",
     "data/decode.py": "training clips",
+    "server/uploads.py": "uploads that FFmpeg has decoded",
 }
 """Other files that write sound, and why no output of the program leaves by them."""
 GENERATED = "trainedAlgorithmicMedia"

@@ -8,8 +8,8 @@ from unison_audio.checkpoint_files import open_checkpoint
 from unison_audio.errors import InputError
 from unison_audio.model.config import count_parameters
 from unison_audio.tasks.curriculum import default_stages
-from unison_audio.tasks.instructions import respell
 from unison_audio.tasks.table import TASKS
+from unison_audio.tasks.tags import respell
 from unison_audio.tasks.templates import pool_of
 from unison_audio.variants import VARIANTS, Variant
 

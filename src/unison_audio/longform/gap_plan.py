@@ -6,10 +6,11 @@ from pathlib import Path
 
 from unison_audio.errors import InputError
 from unison_audio.longform.native_audio import NativeAudio, Source, open_recording
-from unison_audio.longform.times import LEAST_REGION_SECONDS, Region, check_regions
 from unison_audio.provenance.origin import Origin
-from unison_audio.tasks.instructions import parse_instruction, with_tags
+from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.table import TASKS, Task
+from unison_audio.tasks.tags import with_tags
+from unison_audio.tasks.times import LEAST_REGION_SECONDS, Region, check_regions
 from unison_audio.values import as_real, check_seed, require_text, shown
 from unison_audio.variants import Variant
 
@@ -211,7 +212,7 @@ def _plan(
 ) -> GapFilling:
     """Check the instruction against the gaps; the layout is offset, frames and gaps."""
     require_text(instruction, "The instruction")
-    row = TASKS[parse_instruction(instruction, False, False, task)]
+    row = TASKS[read_instruction(instruction, False, False, task).task]
     if task is not None:
         instruction = with_tags(instruction, task)
     seed = check_seed(seed)

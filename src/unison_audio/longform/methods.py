@@ -11,7 +11,8 @@ from unison_audio.longform.gap_plan import Extension, plan_extension, plan_inpai
 from unison_audio.longform.long_speech import pieces, plan_speech, speak
 from unison_audio.longform.native_audio import NativeAudio, Source
 from unison_audio.longform.regions import edit_regions
-from unison_audio.longform.times import Region
+from unison_audio.sampling_params import cleans_text, merge_options
+from unison_audio.tasks.times import Region
 
 
 class AnyLength:
@@ -193,6 +194,7 @@ class AnyLength:
         Raises:
             InputError: If an input cannot be used.
         """
+        params = merge_options(options.pop("sampling", None), options)
         speech = plan_speech(
             self.variant,
             instruction,
@@ -200,5 +202,6 @@ class AnyLength:
             reference=reference,
             reference_text=reference_text,
             seed=seed,
+            clean=cleans_text(self.variant, params),
         )
-        return pieces(speak(self, speech, **options), speech)
+        return pieces(speak(self, speech, sampling=params), speech)

@@ -11,6 +11,8 @@ from unison_audio.errors import InputError
 
 Strategy = Literal["ddp", "fsdp"]
 Precision = Literal["bf16", "no"]
+WeightsType = Literal["float32", "bfloat16", "float16"]
+"""Type of stored weights; `checkpoint.DISK_TYPES` has the same, for torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,7 @@ class ModelFiles:
 class RecipeChanges:
     """A recipe of a full-size variant, and what differs from it."""
 
-    recipe: str = "base"
+    recipe: Literal["base", "long-speech"] = "base"
     """base: clips of 10 s; or long-speech: fine-tunes a base model (--init) to 22 s."""
     steps: int | None = None
     """Training steps; by default those of the recipe."""
@@ -69,6 +71,10 @@ class FinetuneConfig:
         check_rate(self.learning_rate)
         if self.method not in ("lora", "full"):
             raise InputError(f"The method is {self.method!r}; use one of lora, full.")
+        if not 0 < self.own_share < 1:
+            raise InputError(
+                f"The share of own sounds is {self.own_share}; give a number between 0 and 1."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +135,16 @@ def check_rate(learning_rate: float | None) -> None:
     """
     if learning_rate is not None and not 0 < learning_rate < 1:  # also refuses NaN
         raise InputError(f"learning_rate is {learning_rate}; it must be above 0 and below 1.")
+
+
+def check_workers(workers: int) -> None:
+    """Checks a number of worker processes.
+
+    Raises:
+        InputError: If it is negative.
+    """
+    if workers < 0:
+        raise InputError(f"workers is {workers}; it must be at least 0.")
 
 
 def at_least_one(**values: int | None) -> None:

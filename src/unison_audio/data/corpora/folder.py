@@ -79,6 +79,7 @@ def units(root: Path, rows: Rows) -> Iterator[Unit | Skipped]:
         columns, ranges = None, _jsonl_ranges(table)
     else:
         columns, ranges = _columns(table), _csv_ranges(table)
+    # With the size, a later change of the table is noticed instead of read at wrong places.
     size = table.stat().st_size
     for first, offset, length, count in ranges:
         payload = {
@@ -154,11 +155,13 @@ def clips(root: Path, payload: dict[str, Any], rows: Rows) -> Iterator[SourceCli
     table = root / payload["table"]
     where = (payload[name] for name in ("offset", "length", "size"))
     text = read_range(table, *where).decode("utf-8", "surrogateescape")
+    # Wrong bytes became lone surrogates, which the check of each text reports with its row.
     found: Iterator[dict[str, Any] | str]
     if payload["columns"] is None:
+        # Not splitlines: it also splits at characters that JSON strings may hold, such as U+2028.
         found = (_json_row(line) for line in text.split("\n")[: text.count("\n") + 1])
     else:
-        csv.field_size_limit(1 << 30)
+        csv.field_size_limit(1 << 30)  # the default refuses one long caption
         stream = io.StringIO(text.replace("\0", ""), newline="")
         fields = csv.reader(stream, delimiter=_delimiter(table))
         found = (dict(zip(payload["columns"], row, strict=False)) for row in fields)
