@@ -25,6 +25,7 @@ from unison_audio.pipeline import Unison
 from unison_audio.request_batches import pad_conditions
 from unison_audio.tasks.conditioning import condition, condition_gap
 from unison_audio.tasks.table import TASKS
+from unison_audio.tasks.times import parse_length
 from unison_audio.variants import VARIANTS
 
 RAIN = "[Audio] rain"
@@ -178,6 +179,19 @@ def test_inpainting_that_is_refused(tmp_path, instruction, regions, message):
 def test_extensions_that_are_refused(tmp_path, extension, message):
     with pytest.raises(InputError, match=message):
         plan_extension(VARIANTS["nano"], RAIN, stored(tmp_path / "x.wav"), extension)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("3", 3.0), ("1.5 s", 1.5), ("0:03", 3.0), ("2 minutes", 120.0)]
+)
+def test_lengths(text, seconds):
+    assert parse_length(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1", "1 2", "1-2", "3 bananas"])
+def test_lengths_that_are_refused(text):
+    with pytest.raises(InputError, match="length"):
+        parse_length(text)
 
 
 def test_the_mirror_goes_on_without_a_step():

@@ -217,7 +217,7 @@ def _plan_filling(
     from unison_audio.longform.gap_fill import fill_file
     from unison_audio.longform.gap_plan import Extension, plan_extension, plan_inpainting
     from unison_audio.longform.native_audio import check_exact
-    from unison_audio.tasks.times import parse_region, parse_time
+    from unison_audio.tasks.times import parse_length, parse_region
 
     named = " and ".join(flags.fills)
     if inputs.source is None:
@@ -247,8 +247,8 @@ def _plan_filling(
         )
     else:
         extension = Extension(
-            before=parse_time(flags.extend_before or "0"),
-            after=parse_time(flags.extend_after or "0"),
+            before=parse_length(flags.extend_before or "0"),
+            after=parse_length(flags.extend_after or "0"),
         )
         filling = plan_extension(
             variant, instruction, inputs.source, extension, inputs.seed, task=inputs.task
