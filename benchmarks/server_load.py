@@ -6,6 +6,7 @@ answers, the ratio of the throughputs, the 95th percentile of the first byte, an
 """
 
 import dataclasses
+import io
 import json
 import threading
 import time
@@ -15,12 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cyclopts
+import soundfile
 
 BODIES = [
     *({"input": "rain", "audio_length": 1.5 + 0.1 * i, "seed": i} for i in range(8)),
     *({"input": "a dog barking", "audio_length": 2.0, "seed": i} for i in range(8)),
 ]
-"""Requests to `/v1/audio/generate`; a body always gives the same bytes."""
+"""Requests to `/v1/audio/generate`; a body always gives the same sound."""
 
 
 @dataclasses.dataclass
@@ -66,7 +68,16 @@ def client(url: str, number: int, end: float, expected: list[bytes], tally: Tall
             continue
         with tally.lock:
             tally.first_bytes.append(first)
-            tally.wrong += data != expected[which]
+            tally.wrong += not agree(data, expected[which])
+
+
+def agree(first: bytes, second: bytes) -> bool:
+    """Whether two WAV files differ by at most one step of 16 bits.
+
+    Sounds of equal length are decoded together, which changes their last bits of float32.
+    """
+    one, two = (soundfile.read(io.BytesIO(data), dtype="int16")[0] for data in (first, second))
+    return one.shape == two.shape and int(abs(one.astype(int) - two).max()) <= 1
 
 
 def memory(url: str) -> dict[str, float]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from unison_audio import audio_files
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
+from unison_audio.tasks.clauses import with_tags
 from unison_audio.tasks.instructions import Reading, read_instruction
 from unison_audio.tasks.spoken_words import clean_words
 from unison_audio.tasks.table import TASKS
-from unison_audio.tasks.tags import with_tags
 from unison_audio.values import as_real, check_seed, require_text, shown
 
 if TYPE_CHECKING:

@@ -24,11 +24,11 @@ from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.longform.surroundings import Surroundings
 from unison_audio.release_inputs import sampled_frames, source_gain, to_length
+from unison_audio.tasks.clauses import respell, with_tags
 from unison_audio.tasks.reference import frame_edge, prepare_reference
 from unison_audio.tasks.reference_text import with_reference_text
 from unison_audio.tasks.spoken_words import clean_words
 from unison_audio.tasks.table import TASKS, Task
-from unison_audio.tasks.tags import respell, with_tags
 from unison_audio.values import as_whole, check_seed, shown
 from unison_audio.variants import Variant
 

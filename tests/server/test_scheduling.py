@@ -89,9 +89,9 @@ def test_what_may_have_killed_a_worker_runs_alone() -> None:
 
 
 def test_answers_of_a_batch_equal_those_of_the_model_alone(
-    server: RunningServer, client: httpx2.Client
+    server: RunningServer, client: httpx2.Client, tmp_path: Path
 ) -> None:
-    bodies = [{"input": "rain", "audio_length": 1.5 + 0.1 * i, "seed": i} for i in range(5)]
+    bodies = [{"input": "rain", "audio_length": 1.5 + 0.1 * (i // 2), "seed": i} for i in range(5)]
 
     def ask(body: dict[str, Any]) -> bytes:
         return client.post("/v1/audio/generate", json=body).content
@@ -106,9 +106,12 @@ def test_answers_of_a_batch_equal_those_of_the_model_alone(
             "[Audio] rain", duration=body["audio_length"], seed=body["seed"], steps=4,
             num_candidates=1,
         )  # fmt: skip
-        assert answer == ask(body)
-        samples, _ = read_sound(answer)
-        assert np.abs(samples[:, 0] - alone.waveform.numpy()).max() <= 1 / 32767  # a step of 16 bit
+        alone.save(tmp_path / "alone.wav")
+        one, other = (
+            read_sound(data)[0] * 32768 for data in (answer, (tmp_path / "alone.wav").read_bytes())
+        )
+        # A step of 16 bit: sounds of equal length are decoded together, and then differ by 1e-6.
+        assert np.abs(one - other).max() <= 1
 
 
 def test_fact_11_a_full_queue_answers_429_and_takes_more_later(

@@ -3,9 +3,9 @@ import time
 import pytest
 
 from unison_audio.errors import InputError
+from unison_audio.tasks.clauses import SPELLINGS, respell, with_tags
 from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.tasks.table import TASKS
-from unison_audio.tasks.tags import SPELLINGS, respell, with_tags
 from unison_audio.tasks.templates import render
 
 FIELDS = {

@@ -114,7 +114,7 @@ def plan_any_length(
     if flags.region or flags.extract or _is_long_recording(variant, inputs.source):
         return _plan_edit(variant, instruction, output, inputs, flags)
     from unison_audio.longform.text_windows import is_long
-    from unison_audio.tasks.tags import with_tags
+    from unison_audio.tasks.clauses import with_tags
 
     cloned = inputs.reference is not None
     source = inputs.source

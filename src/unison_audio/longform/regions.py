@@ -29,9 +29,9 @@ from unison_audio.longform.native_audio import (
 from unison_audio.output_format import OutputFormat
 from unison_audio.provenance.origin import Origin
 from unison_audio.sample_codings import Samples, from_float, to_float
+from unison_audio.tasks.clauses import with_tags
 from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.table import TASKS
-from unison_audio.tasks.tags import with_tags
 from unison_audio.tasks.times import Region, check_regions
 from unison_audio.values import check_seed, require_text
 from unison_audio.variants import Variant

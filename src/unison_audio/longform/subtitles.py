@@ -8,8 +8,8 @@ from pathlib import Path
 from unison_audio.errors import InputError
 from unison_audio.files import make_folder, write_whole
 from unison_audio.longform.text_windows import TextWindow, join_texts
+from unison_audio.tasks.clauses import split_clauses
 from unison_audio.tasks.instructions import read_instruction
-from unison_audio.tasks.tags import split_clauses
 
 
 @dataclass(frozen=True, kw_only=True)

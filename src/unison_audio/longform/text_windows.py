@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 from unison_audio.errors import InputError, UnplacedError
+from unison_audio.tasks.clauses import TAG
 from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.quotes import outside_quotes
 from unison_audio.tasks.reference_text import new_text_span
-from unison_audio.tasks.tags import TAG
 from unison_audio.tasks.voice_words import read_voice
 from unison_audio.text.cleaning import clean_text
 from unison_audio.variants import SpeakingRate, Variant

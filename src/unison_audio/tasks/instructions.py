@@ -1,6 +1,6 @@
 """Reads instructions whole: the task, the texts, the sounds and the times that they name.
 
-`quotes` and `tags` split an instruction into clauses. `timings` reads times, `voice_words` reads
+`quotes` and `clauses` split an instruction into clauses. `timings` reads times, `voice_words` reads
 the words around a text, and `verbs`, `chinese` and `wishes` read edits. A task without words here,
 such as one that `register_task` added, is recognized by its templates. What has no place in any
 task is refused by its part; where the task is named, the words are passed on as they are.
@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass
 
 from unison_audio.errors import InputError, UnplacedError
+from unison_audio.tasks.clauses import EMPTY_QUOTE, TAG, Clause, check_size, respell, split_clauses
 from unison_audio.tasks.quotes import shorten
 from unison_audio.tasks.reference_text import new_text_span
 from unison_audio.tasks.table import TASKS
-from unison_audio.tasks.tags import EMPTY_QUOTE, TAG, Clause, check_size, respell, split_clauses
 from unison_audio.tasks.timings import (
     TimedEvent,
     Timing,

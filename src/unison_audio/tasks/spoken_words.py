@@ -1,11 +1,8 @@
 """The words to be spoken in an instruction, cleaned; nothing else of it changes."""
 
-import re
-
+from unison_audio.tasks.quotes import outside_quotes
 from unison_audio.tasks.reference_text import new_text_span
 from unison_audio.text.cleaning import clean_text
-
-_QUOTES = re.compile(r'(")([^"]*)(")|(“)([^”]*)(”)|(「)([^」]*)(」)')
 
 
 def clean_words(
@@ -27,11 +24,10 @@ def clean_words(
     if cloned:
         start, end = new_text_span(instruction)
         words = clean_text(instruction[start:end])
-        said = None if reference_text is None else clean_text(reference_text)
-        return instruction[:start] + words + instruction[end:], said
+        heard = None if reference_text is None else clean_text(reference_text)
+        return instruction[:start] + words + instruction[end:], heard
 
-    def cleaned(quote: re.Match[str]) -> str:
-        opening, words, closing = (part for part in quote.groups() if part is not None)
-        return opening + clean_text(words) + closing
-
-    return _QUOTES.sub(cleaned, instruction), reference_text
+    parts, quotes = outside_quotes(instruction)
+    said = [quote.marked[0] + clean_text(quote.text) + quote.marked[-1] for quote in quotes]
+    joined = "".join(part + quote for part, quote in zip(parts, [*said, ""], strict=True))
+    return joined, reference_text

@@ -160,7 +160,7 @@ def _clock_seconds(written: str, clock: str) -> float:
     *sixties, seconds = clock.replace(",", ".").split(":")
     if float(seconds) >= 60 or (len(sixties) == 2 and int(sixties[1]) >= 60):
         raise UnplacedError(
-            f'"{written.strip()}" has 60 or more where less than 60 belong; mend it'
+            f'the time "{written.strip()}" has 60 or more where less than 60 belong; mend it'
         )
     total = 0
     for number in sixties:
@@ -215,7 +215,10 @@ def parse_region(text: str) -> Region:
     Raises:
         InputError: It is not two times, one is negative, or they are reversed or equal.
     """
-    times = time_words(text) if len(text) < 200 else []
+    try:
+        times = time_words(text) if len(text) < 200 else []
+    except UnplacedError as error:
+        raise InputError(f"The region {text!r} is not understood: {error}.") from error
     whole = len(times) == 2 and is_range(text, *times)
     if (
         not whole

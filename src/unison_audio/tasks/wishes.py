@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 from unison_audio.errors import UnplacedError
 from unison_audio.tasks.chinese import read_chinese
+from unison_audio.tasks.clauses import EMPTY_QUOTE
 from unison_audio.tasks.objects import is_pointed_at, is_said, kind_of, name_objects, strip_tail
 from unison_audio.tasks.quotes import shorten
-from unison_audio.tasks.tags import EMPTY_QUOTE
 from unison_audio.tasks.verbs import Wish, check_whole, read_english
 from unison_audio.tasks.voice_words import read_voice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from unison_audio.tasks.clauses import Clause
     from unison_audio.tasks.objects import Kind
-    from unison_audio.tasks.tags import Clause
 
 EDITS: dict[tuple[str, ...], str] = {
     ("add audio",): "edit_add",

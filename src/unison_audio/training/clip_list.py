@@ -23,9 +23,9 @@ from unison_audio.data.captions import plain_caption
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.files import read_rows
 from unison_audio.inputs import PEAK
+from unison_audio.tasks.clauses import respell
 from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.table import TASKS, TaskBatch
-from unison_audio.tasks.tags import respell
 from unison_audio.training.batches import REDRAW_SEEDS, BatchStream, CorpusInMemory, buildable_tasks
 from unison_audio.training.checkpoints import step_generator
 from unison_audio.training.clip_rows import KEYS, check_row
