@@ -7,9 +7,9 @@ from pathlib import Path
 from unison_audio.errors import InputError
 from unison_audio.longform.native_audio import NativeAudio, Source, open_recording
 from unison_audio.provenance.origin import Origin
+from unison_audio.tasks.clauses import with_tags
 from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.table import TASKS, Task
-from unison_audio.tasks.tags import with_tags
 from unison_audio.tasks.times import LEAST_REGION_SECONDS, Region, check_regions
 from unison_audio.values import as_real, check_seed, require_text, shown
 from unison_audio.variants import Variant
