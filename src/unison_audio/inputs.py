@@ -23,6 +23,7 @@ from unison_audio.checks import (
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
+from unison_audio.longform.surroundings import Surroundings
 from unison_audio.release_inputs import sampled_frames, source_gain, to_length
 from unison_audio.tasks.clauses import respell, with_tags
 from unison_audio.tasks.reference import frame_edge, prepare_reference
@@ -56,6 +57,10 @@ REFERENCE_SILENCE_SECONDS = 0.1
 
 MIN_ZERO_SHOT_SECONDS = 1.0
 """Shortest new speech that must fit beside a reference."""
+
+MAX_GAP_GAIN = 10.0
+"""Highest gain of what is around a gap. Without a limit, a loud sound that fills a gap in faint
+noise would become as faint."""
 
 FADE_IN_SECONDS = 0.02
 """Fade-in after the reference is cut off, which would otherwise start with a click."""
@@ -91,6 +96,8 @@ class FrameLayout:
     """(samples of all frames,) the recording to edit, or reference and zeros, at model level."""
     reference_samples: int = 0
     """Samples of the reference at the start, in whole frames; 0 without one."""
+    gap: tuple[int, int] | None = None
+    """Frames, from and to, that are sampled between frames of the source; None samples all."""
     gain: float = 1.0
     """Factor that was applied to the source; the result is divided by it."""
 
@@ -141,6 +148,8 @@ class ItemInputs:
     """The task, where the user names it."""
     asr: AsrModel = None
     """The ASR model for a reference that is cut or has no text; None for the default."""
+    surroundings: Surroundings | None = None
+    """The sound around a gap that the result fills, for a task that takes no recording."""
 
 
 def clean_item(instruction: str, inputs: ItemInputs) -> tuple[str, ItemInputs]:
@@ -206,6 +215,8 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
             shortened += " The reference text must be what is said up to there."
     elif source is not None:
         layout, shortened = _edit(variant, codec, task, source, duration)
+    elif inputs.surroundings is not None:
+        layout = _gap(variant, codec, task, inputs.surroundings)
     else:
         seconds = default_seconds(variant, reading) if duration is None else duration
         samples = max(1, round(seconds * variant.sample_rate))
@@ -317,6 +328,31 @@ def _edit(
         gain=gain,
     )
     return layout, ""
+
+
+def _gap(
+    variant: Variant, codec: AudioCodec, task: Task, surroundings: Surroundings
+) -> FrameLayout:
+    """Bring what is around a gap to the level of the task's training, and find the gap's frames."""
+    samples = len(surroundings.waveform)
+    check_length(samples / variant.sample_rate, variant.max_seconds, "What is around the gap")
+    known, gain = surroundings.known(), 1.0
+    if len(known) and float(audio.rms(known)) >= audio.SILENCE_RMS:
+        gain = min(source_gain(variant, task, known, PEAK), MAX_GAP_GAIN)
+    frames = sampled_frames(variant, codec, samples)
+    around = torch.nn.functional.pad(
+        surroundings.mirrored() * gain, (0, max(0, frames * codec.hop - samples))
+    )
+    # Frames with a sample of the gap are in it. What lies behind the sound's end is sampled too:
+    # silence there would be one more thing to fit.
+    first, last = surroundings.start // codec.hop, -(-surroundings.stop // codec.hop)
+    return FrameLayout(
+        frames=frames,
+        samples=samples,
+        source=around,
+        gap=(first, frames if surroundings.stop >= samples else last),
+        gain=gain,
+    )
 
 
 def _zero_shot(

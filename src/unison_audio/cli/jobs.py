@@ -34,7 +34,15 @@ if TYPE_CHECKING:
 
 INPUTS: tuple[str, ...] = tuple(field.name for field in fields(FileInputs))
 
-LENGTHS = ("region", "extract", "text_file", "subtitles")
+LENGTHS = (
+    "region",
+    "inpaint",
+    "extend_after",
+    "extend_before",
+    "extract",
+    "text_file",
+    "subtitles",
+)
 
 KEYS = ("instruction", *INPUTS, *LENGTHS, *OPTIONS, "output", *OUTPUT_OPTIONS)
 """Keys of a job."""
@@ -270,21 +278,29 @@ def _read_job(number: int, values: dict[str, Any], folder: Path) -> GenerationJo
 
 def _read_length(values: dict[str, Any]) -> LengthFlags:
     """The keys of `LENGTHS`; a single region may stand without a list."""
-    region = values.get("region")
-    regions = [region] if isinstance(region, str) else region
-    if regions is not None and not (
-        isinstance(regions, list) and all(isinstance(text, str) for text in regions)
-    ):
-        raise InputError(
-            f"region is {shown(region)}; give a text such as 3.2-7.5, or a list of them."
-        )
+    spans: dict[str, Any] = {}
+    for key in ("region", "inpaint"):
+        given = values.get(key)
+        spans[key] = [given] if isinstance(given, str) else given
+        if spans[key] is not None and not (
+            isinstance(spans[key], list) and all(isinstance(text, str) for text in spans[key])
+        ):
+            raise InputError(
+                f"{key} is {shown(given)}; give a text such as 3.2-7.5, or a list of them."
+            )
+    for key in ("extend_after", "extend_before"):
+        given = values.get(key)
+        if given is not None:
+            if isinstance(given, bool) or not isinstance(given, str | int | float):
+                raise InputError(f"{key} is {shown(given)}; give seconds, such as 3 or 0:03.")
+            spans[key] = str(given)
     paths: dict[str, Any] = {
         key: Path(values[key]) for key in ("text_file", "subtitles") if key in values
     }
     extract = values.get("extract", False)
     if not isinstance(extract, bool):
         raise InputError(f"extract is {shown(extract)}; give true or false.")
-    return LengthFlags(region=regions, extract=extract, **paths)
+    return LengthFlags(extract=extract, **spans, **paths)
 
 
 def _plan(job: GenerationJob, variant: "Variant", output: Path) -> Run | None:
