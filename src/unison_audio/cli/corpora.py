@@ -9,6 +9,9 @@ from unison_audio.errors import InputError
 
 data = App(name="data", help="Prepare a training corpus: shards and an index.")
 
+MOST_SCALE = 100
+"""Largest factor of nano's corpus, which has some 10,000 utterances at 1."""
+
 CORPUS_HELP = {
     "wavcaps": "Prepare WavCaps: sounds with captions.",
     "audioset": "Prepare AudioSet: sounds with labels.",
@@ -41,8 +44,8 @@ def data_nano(
     from unison_audio.files import make_folder
     from unison_audio.nano.corpus import build
 
-    if not scale > 0:
-        raise InputError(f"scale is {scale}; it must be above 0.")
+    if not 0 < scale <= MOST_SCALE:
+        raise InputError(f"scale is {scale}; it must be above 0 and at most {MOST_SCALE}.")
     if workers < 1:
         raise InputError(f"workers is {workers}; it must be at least 1.")
     index = build(make_folder(out), packages=packages, workers=workers, scale=scale)

@@ -19,12 +19,16 @@ from unison_audio.cli.train_flags import (
     Names,
 )
 from unison_audio.training.configs import (
+    DistillConfig,
     EstimateConfig,
     FinetuneConfig,
     ModelFiles,
     Precision,
+    RecipeChanges,
     at_least_one,
+    check_workers,
 )
+from unison_audio.variants import find_variant
 
 train = App(name="train", help="Train a part of the model. Rerun the same command to resume.")
 train.command(name="ablations")(train_ablations)
@@ -83,6 +87,7 @@ def train_nano(
         dtype: Type of the stored weights: float16, bfloat16 or float32.
     """
     at_least_one(steps=steps)
+    check_workers(workers)
     from unison_audio.nano import recipe as nano_recipe
     from unison_audio.training.run import RunOutput
 
@@ -128,6 +133,9 @@ def train_backbone(
         trackers: tensorboard, wandb.
         dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
+    find_variant(variant)
+    check_workers(data.workers)
+    (changes or RecipeChanges()).check()
     from unison_audio.release import read_prompt
     from unison_audio.training.full_size import train_variant
     from unison_audio.training.parallel import Parallel
@@ -181,6 +189,8 @@ def train_distill(
         workers: Processes that make batches ahead; 0 makes them in between.
         dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
+    (config or DistillConfig()).check()
+    check_workers(workers)
     from unison_audio.training.distill import distill
     from unison_audio.training.parallel import Parallel
     from unison_audio.training.run import RunOutput
@@ -252,8 +262,6 @@ def plan(*, variant: str, measure: bool = False, config: Estimating = None) -> N
         measure: Measure the throughput of this machine instead.
         config: The run; each option has its own flag.
     """
-    from unison_audio.variants import find_variant
-
     found, config = find_variant(variant), config or EstimateConfig()
     config.check()  # before torch is imported
 

@@ -13,7 +13,7 @@ from unison_audio.cli.train_flags import (
     NanoAblationFlags,
 )
 from unison_audio.errors import InputError
-from unison_audio.training.configs import ModelFiles, RecipeChanges, at_least_one
+from unison_audio.training.configs import ModelFiles, RecipeChanges, at_least_one, check_workers
 
 if TYPE_CHECKING:
     from unison_audio.evaluation.systems import ModelChoice
@@ -51,6 +51,7 @@ def train_ablations(
     """
     which = which or AblationFlags()
     at_least_one(steps=which.steps)
+    check_workers(workers)
     if which.recipe == "nano":
         _train_nano(out, which, nano or NanoAblationFlags(), workers)
     else:
