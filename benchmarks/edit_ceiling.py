@@ -22,7 +22,7 @@ from torch import Tensor
 from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.evaluation.metrics import signal as metrics
-from unison_audio.evaluation.models.event_classifier import sound_class
+from unison_audio.nano.event_classifier import sound_class
 from unison_audio.nano.items import build_items, join
 from unison_audio.nano.metrics import SILENCE
 from unison_audio.pipeline import Unison

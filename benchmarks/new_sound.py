@@ -27,17 +27,17 @@ from torch import Tensor
 
 from unison_audio.audio import save
 from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
-from unison_audio.evaluation.models.asr import packaged_whisper
-from unison_audio.evaluation.models.event_classifier import ClassifierConfig, ClassifierNet
-from unison_audio.evaluation.models.event_classifier_training import (
+from unison_audio.evaluation.models.aisfx import SoundEncoder
+from unison_audio.nano.corpus import SAMPLE_RATE, decode, make_recordings
+from unison_audio.nano.debian import fetch, read_members
+from unison_audio.nano.event_classifier import ClassifierConfig, ClassifierNet, JointEncoder
+from unison_audio.nano.event_classifier_training import (
     Alone,
     ClassifierRecipe,
     Scenes,
     train_perceptron,
 )
-from unison_audio.nano.corpus import SAMPLE_RATE, decode, make_recordings
-from unison_audio.nano.debian import fetch, read_members
+from unison_audio.nano.packaged_whisper import PackagedWhisper
 from unison_audio.pipeline import Unison
 from unison_audio.training.configs import FinetuneConfig
 from unison_audio.training.finetune import finetune
@@ -105,7 +105,7 @@ class SoundClassifier:
     """Ranks kinds of sound; the new one among about 55 others."""
 
     def __init__(self, clips: Sequence[Clip]) -> None:
-        self.encoder = JointEncoder([SoundEncoder(), packaged_whisper()])
+        self.encoder = JointEncoder([SoundEncoder(), PackagedWhisper()])
         self.labels = tuple(sorted({clip.record.label for clip in clips}))
         recipe = ClassifierRecipe(speeds=(1.0,))
         generator = torch.Generator().manual_seed(recipe.seed)

@@ -18,18 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unison_audio.data.whole_corpus import read_corpus
-from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
-from unison_audio.evaluation.models.asr import packaged_whisper
-from unison_audio.evaluation.models.event_classifier import (
+from unison_audio.evaluation.models.aisfx import SoundEncoder
+from unison_audio.nano.event_classifier import (
     ClassifierConfig,
     ClassifierNet,
+    JointEncoder,
     sound_class,
 )
-from unison_audio.evaluation.models.event_classifier_training import (
+from unison_audio.nano.event_classifier_training import (
     Alone,
     ClassifierRecipe,
     train_perceptron,
 )
+from unison_audio.nano.packaged_whisper import PackagedWhisper
 
 RATE, SECONDS = 16_000, 2.56
 FOLDS, ROUNDS = 4, 3
@@ -38,7 +39,7 @@ LEAST = 0.6
 
 def encode(corpus: Path) -> tuple[Tensor, list[str], list[str]]:
     """Features (N, features), labels and families of all recordings of sounds."""
-    encoder = JointEncoder([SoundEncoder(), packaged_whisper()])
+    encoder = JointEncoder([SoundEncoder(), PackagedWhisper()])
     features, labels, families = [], [], []
     for split in ("train", "heldout"):
         for clip in read_corpus(corpus, RATE, split=split):

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import torch
 from unison_audio.audio import Audio
 from unison_audio.audio_encoder import AudioEncoder
 from unison_audio.errors import InputError
+from unison_audio.inputs import SourceFormWarning
 from unison_audio.longform.native_audio import open_recording
 from unison_audio.longform.sound_stream import write_sounds
 from unison_audio.output_format import FORMATS, OutputFormat
+from unison_audio.pipeline import Unison
 
 LOSSY = [name for name, info in FORMATS.items() if info.lossy]
 AAC_PRIMING = 1024
@@ -323,3 +326,28 @@ def test_what_cannot_be_streamed_is_refused() -> None:
     for name in ("ogg", "m4a"):
         with pytest.raises(InputError, match=f"{name} cannot be written to a pipe; use one of wav"):
             AudioEncoder(OutputFormat(format=name), 16_000)  # type: ignore[arg-type]
+
+
+def test_an_edit_keeps_the_depth_and_tells_what_it_does_not_keep(
+    tiny: Unison, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(2).uniform(-0.5, 0.5, (48_000, 2))
+    soundfile.write(tmp_path / "in.wav", noise, 48_000, "PCM_24")
+    told = r"in\.wav has 2 channels at 48000 Hz; the result has one .* the region 0-1\."
+    with pytest.warns(SourceFormWarning, match=told):
+        edited = tiny.generate("[Edit][Audio] Remove rain", source=tmp_path / "in.wav", steps=1)
+    assert len(edited.warnings) == 1
+    soundfile.write(tmp_path / "mono.wav", noise[:16_000, 0], tiny.variant.sample_rate, "FLOAT")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SourceFormWarning)
+        mono = tiny.generate("[Edit][Audio] Remove rain", source=tmp_path / "mono.wav", steps=1)
+    for sound, name, subtype in (
+        (edited, "x.wav", "PCM_24"),
+        (edited, "x.flac", "PCM_24"),
+        (mono, "y.wav", "FLOAT"),
+        (mono, "y.flac", "PCM_24"),
+    ):
+        sound.save(tmp_path / name)
+        assert soundfile.info(tmp_path / name).subtype == subtype
+    edited.save(tmp_path / "z.wav", bit_depth=16)
+    assert soundfile.info(tmp_path / "z.wav").subtype == "PCM_16"

@@ -9,6 +9,7 @@ import io
 import math
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from unison_audio.audio_files import require_file, stated_frames, unreadable
 from unison_audio.audio_writer import SampleLayout, write_audio
 from unison_audio.errors import InputError
 from unison_audio.output_format import OutputFormat, merge_output
+from unison_audio.provenance.origin import Origin
+from unison_audio.provenance.tags import write_tags
 
 SILENCE_RMS = 1e-7
 """Below this RMS a waveform counts as digital silence: it is never amplified."""
@@ -121,6 +124,8 @@ def save(
     waveform: Tensor,
     sample_rate: int,
     output: OutputFormat | None = None,
+    *,
+    origin: Origin | None = None,
 ) -> None:
     """Write a mono waveform atomically.
 
@@ -129,6 +134,7 @@ def save(
         waveform: (samples,), within -1..1.
         sample_rate: Samples per second.
         output: Format and options; by default the suffix decides.
+        origin: Where the sound comes from; None for sound that this program did not make.
 
     Raises:
         InputError: The suffix is unknown, the folder is missing, the format lacks an option, or the
@@ -148,7 +154,8 @@ def save(
             f"Cannot write {path}: the waveform's peak is {peak:.3f} and would be clipped; "
             "scale it to within -1..1."
         )
-    write_audio(path, [data[:, None]], SampleLayout(sample_rate=sample_rate), output)
+    layout = SampleLayout(sample_rate=sample_rate, origin=origin)
+    write_audio(path, [data[:, None]], layout, output)
 
 
 def require_sound(waveform: Tensor, name: str) -> None:
@@ -296,6 +303,10 @@ class Audio:
     """Seed of the noise."""
     warnings: tuple[str, ...] = ()
     """Warnings about the request, such as a word outside the variant's domain."""
+    bit_depth: int = 16
+    """Bit depth of the source of an edit, which `save` keeps where the format has it."""
+    origin: Origin | None = None
+    """Where the sound comes from, as its marks state it; None for sound that is not generated."""
 
     @property
     def seconds(self) -> float:
@@ -315,12 +326,19 @@ class Audio:
         Raises:
             InputError: The name or an option does not fit, or the file cannot be written.
         """
-        save(path, self.waveform, self.sample_rate, merge_output(output, options))
+        chosen = merge_output(output, options).of_file(Path(path))
+        depths = [depth for depth in chosen.info.bit_depths if depth <= self.bit_depth]
+        if depths and chosen.bit_depth is None:
+            chosen = merge_output(chosen, {"bit_depth": max(depths)})
+        save(path, self.waveform, self.sample_rate, chosen, origin=self.origin)
 
     def _repr_html_(self) -> str:
         file = io.BytesIO()
         samples = self.waveform.detach().cpu().numpy()
-        soundfile.write(file, samples, self.sample_rate, "PCM_16", format="WAV")
+        with soundfile.SoundFile(file, "w", self.sample_rate, 1, "PCM_16", format="WAV") as sound:
+            if self.origin is not None and OutputFormat().marks("metadata"):
+                write_tags(sound, self.origin)
+            sound.write(samples)
         data = base64.b64encode(file.getvalue()).decode()
         said = f"<div>{html.escape(self.instruction)}</div>" if self.instruction else ""
         return f'{said}<audio controls src="data:audio/wav;base64,{data}"></audio>'

@@ -13,6 +13,7 @@ before the sound, and silence after it.
 """
 
 import struct
+import warnings
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +24,10 @@ from torch import Tensor
 
 from unison_audio.av_audio import AvWriter
 from unison_audio.output_format import OutputFormat
+from unison_audio.provenance.marks import Marks, choose_marks
+from unison_audio.provenance.origin import Origin
+from unison_audio.provenance.tags import wav_info, write_tags
+from unison_audio.provenance.watermark import WatermarkStream
 from unison_audio.sample_codings import from_float
 
 UNKNOWN_SIZE = 0xFFFF_FFFF
@@ -36,19 +41,28 @@ be; a stream cannot."""
 
 
 class AudioEncoder:
-    """Codes one sound piece by piece.
+    """Codes one sound piece by piece, with its marks: every stream comes here.
 
     Args:
         output: Format and options; by default wav. Its `sample_rate` is that of the result.
         sample_rate: Samples per second of what is written.
         channels: Number of channels of what is written.
+        origin: Where the sound comes from; None for sound that this program did not make.
 
     Raises:
         InputError: The format cannot be streamed, or needs a package that is missing.
     """
 
-    def __init__(self, output: OutputFormat, sample_rate: int, channels: int = 1) -> None:
+    def __init__(
+        self,
+        output: OutputFormat,
+        sample_rate: int,
+        channels: int = 1,
+        origin: Origin | None = None,
+    ) -> None:
         self.output = output.of_stream()
+        marks = choose_marks(self.output, origin, streamed=True)
+        self._watermark = WatermarkStream(sample_rate, channels) if marks.watermark else None
         self.channels = channels
         self.sample_rate = self.output.rate_for(sample_rate)
         """Samples per second of the result."""
@@ -58,7 +72,7 @@ class AudioEncoder:
                 sample_rate, self.sample_rate, channels, dtype="float32"
             )
         self._sink = _Sink()
-        self._coder = _open_coder(self._sink, self.output, self.sample_rate, channels)
+        self._coder = _open_coder(self._sink, (self.output, marks), self.sample_rate, channels)
 
     @property
     def media_type(self) -> str:
@@ -74,6 +88,10 @@ class AudioEncoder:
         Returns:
             The bytes that are ready, which may be none.
         """
+        if isinstance(samples, Tensor):
+            samples = samples.detach().cpu().numpy()
+        if self._watermark is not None:
+            samples = self._watermark.write(samples)
         self._code(samples, last=False)
         return self._sink.take()
 
@@ -83,14 +101,16 @@ class AudioEncoder:
         Returns:
             The remaining bytes.
         """
+        if self._watermark is not None:
+            self._code(self._watermark.finish(), last=False)
+            if self._watermark.note:
+                warnings.warn(self._watermark.note, stacklevel=2)
         if self._resampler is not None:
             self._code(np.zeros((0, self.channels), np.float32), last=True)
         self._coder.close()
         return self._sink.take()
 
-    def _code(self, samples: Tensor | NDArray[np.floating], *, last: bool) -> None:
-        if isinstance(samples, Tensor):
-            samples = samples.detach().cpu().numpy()
+    def _code(self, samples: NDArray[np.floating], *, last: bool) -> None:
         block = np.asarray(samples, dtype=np.float32).reshape(-1, self.channels)
         if self._resampler is not None:
             # Resampled sound swings beyond the samples that it is made from.
@@ -150,10 +170,14 @@ class _Pipe:
 class _PlainCoder:
     """wav with a header of unknown length, and pcm."""
 
-    def __init__(self, sink: _Sink, output: OutputFormat, sample_rate: int, channels: int) -> None:
+    def __init__(
+        self, sink: _Sink, how: tuple[OutputFormat, Marks], sample_rate: int, channels: int
+    ) -> None:
+        output, marks = how
         self._sink, self._coding = sink, output.coding
         if output.format == "wav":
-            sink.write(wav_header(sample_rate, channels, output.coding))
+            info = b"" if marks.origin is None else wav_info(marks.origin)
+            sink.write(wav_header(sample_rate, channels, output.coding, info))
 
     def write(self, samples: NDArray[np.float32]) -> None:
         self._sink.write(sample_bytes(samples, self._coding))
@@ -162,21 +186,29 @@ class _PlainCoder:
         """Nothing is held back."""
 
 
-def _open_coder(sink: _Sink, output: OutputFormat, sample_rate: int, channels: int) -> _Coder:
+def _open_coder(
+    sink: _Sink, how: tuple[OutputFormat, Marks], sample_rate: int, channels: int
+) -> _Coder:
+    output, marks = how
     if output.format in ("wav", "pcm"):
-        return _PlainCoder(sink, output, sample_rate, channels)
+        return _PlainCoder(sink, how, sample_rate, channels)
     if output.format == "flac":
-        return soundfile.SoundFile(
+        file = soundfile.SoundFile(
             sink, "w", sample_rate, channels, output.coding, format=output.info.container
         )
-    return AvWriter(_Pipe(sink), output, sample_rate, channels)
+        if marks.origin is not None:
+            write_tags(file, marks.origin)
+        return file
+    return AvWriter(_Pipe(sink), output, sample_rate, channels, marks.origin)
 
 
-def wav_header(sample_rate: int, channels: int = 1, coding: str = "PCM_16") -> bytes:
-    """The header of a WAV stream whose length is not known, 44 bytes."""
+def wav_header(
+    sample_rate: int, channels: int = 1, coding: str = "PCM_16", info: bytes = b""
+) -> bytes:
+    """The header of a WAV stream whose length is not known: 44 bytes and the chunk of tags."""
     kind, size = {"PCM_16": (1, 2), "PCM_24": (1, 3), "FLOAT": (3, 4)}[coding]
-    return struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
+    begin = struct.pack(
+        "<4sI4s4sIHHIIHH",
         b"RIFF",
         UNKNOWN_SIZE,
         b"WAVE",
@@ -188,9 +220,8 @@ def wav_header(sample_rate: int, channels: int = 1, coding: str = "PCM_16") -> b
         size * channels * sample_rate,
         size * channels,
         8 * size,
-        b"data",
-        UNKNOWN_SIZE,
     )
+    return begin + info + struct.pack("<4sI", b"data", UNKNOWN_SIZE)
 
 
 def sample_bytes(samples: NDArray[np.floating], coding: str = "PCM_16") -> bytes:

@@ -5,6 +5,7 @@ Nothing here imports torch, so that a bad file is refused at once.
 
 import os
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,39 @@ def seconds(path: str | os.PathLike[str]) -> float:
     try:
         with soundfile.SoundFile(name) as file:
             return stated_frames(file, name) / file.samplerate
+    except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
+        raise unreadable(name, error) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundForm:
+    """How the samples of a sound file are stored."""
+
+    sample_rate: int
+    """Samples per second."""
+    channels: int
+    """Number of channels."""
+    bit_depth: int
+    """16, 24, or 32 for float and for 32-bit integers; 16 where they are coded otherwise."""
+
+
+def form_of(path: str | os.PathLike[str]) -> SoundForm:
+    """Read from a sound file's header how its samples are stored.
+
+    Raises:
+        InputError: As for `audio.load`, if the header shows the fault.
+    """
+    name = require_file(path)
+    import soundfile
+
+    depths = {"PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 32}
+    try:
+        with soundfile.SoundFile(name) as file:
+            return SoundForm(
+                sample_rate=file.samplerate,
+                channels=file.channels,
+                bit_depth=depths.get(file.subtype, 16),
+            )
     except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
         raise unreadable(name, error) from error
 

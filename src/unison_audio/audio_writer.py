@@ -3,6 +3,7 @@
 import os
 import secrets
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,11 @@ from unison_audio.audio_files import reason
 from unison_audio.av_audio import AvWriter, decode_blocks
 from unison_audio.errors import InputError
 from unison_audio.output_format import OutputFormat, bit_rate_limits, require_av
+from unison_audio.provenance.manifests import sign
+from unison_audio.provenance.marks import Marks, choose_marks
+from unison_audio.provenance.origin import Origin
+from unison_audio.provenance.tags import write_tags
+from unison_audio.provenance.watermark import WatermarkStream, mark_blocks
 from unison_audio.sample_codings import Samples, from_float, to_float
 from unison_audio.values import require_path
 
@@ -44,6 +50,8 @@ class SampleLayout:
     where no other bit depth is asked for."""
     frames: int = 0
     """Samples of one channel, where their number is known."""
+    origin: Origin | None = None
+    """Where the sound comes from; None for sound that this program did not make."""
 
 
 def write_audio(
@@ -52,7 +60,7 @@ def write_audio(
     layout: SampleLayout,
     output: OutputFormat | None = None,
 ) -> None:
-    """Write a file of sound atomically.
+    """Write a file of sound atomically, with its marks: every output that is a file comes here.
 
     The level of a lossy file is lowered where its decoded samples would exceed full scale.
 
@@ -73,17 +81,29 @@ def write_audio(
     if not target.parent.is_dir():
         raise InputError(f"Cannot write {path}: there is no folder {target.parent}; create it.")
     rate = output.rate_for(layout.sample_rate)
+    marks = choose_marks(output, layout.origin)
     if not output.info.container:
         require_av(f"The format {output.format}")
         output.bits_per_second(rate, layout.channels)
     # Beside the target, so that the final rename stays within one file system and is atomic.
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
+        # 1. The watermark, in the samples as they are before they are coded.
+        stream = WatermarkStream(layout.sample_rate, layout.channels) if marks.watermark else None
+        if stream is not None:
+            blocks = _watermarked(blocks, stream, layout.coding)
+        # 2. The samples, behind the tags.
         if output.info.lossy:
-            _write_lossy(part, blocks, layout, output)
+            _write_lossy(part, blocks, layout, (output, marks))
         else:
-            _write_once(part, blocks, layout, output)
+            _write_once(part, blocks, layout, (output, marks))
+        # 3. The signature, of the whole file: whatever changes after it breaks it.
+        if marks.signature is not None and layout.origin is not None:
+            signed = sign(part.read_bytes(), target.suffix, layout.origin, marks.signature)
+            part.write_bytes(signed)
         part.replace(target)
+        if stream is not None and stream.note:
+            warnings.warn(stream.note, stacklevel=2)
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -94,18 +114,28 @@ def write_audio(
         part.unlink(missing_ok=True)
 
 
+def _watermarked(
+    blocks: Iterable[Samples], stream: WatermarkStream, coding: str | None
+) -> Iterator[Samples]:
+    for block in mark_blocks((to_float(block) for block in blocks), stream):
+        yield block if coding is None else from_float(block.astype(np.float64), coding)
+
+
 def _write_lossy(
-    part: Path, blocks: Iterable[Samples], layout: SampleLayout, output: OutputFormat
+    part: Path,
+    blocks: Iterable[Samples],
+    layout: SampleLayout,
+    how: tuple[OutputFormat, Marks],
 ) -> None:
     """Write, decode, and write again at a lower level while the decoded peak exceeds full scale."""
-    gain = 1.0
+    output, gain = how[0], 1.0
     with tempfile.TemporaryFile(dir=part.parent) as spool:
         again: Iterable[Samples] = blocks
         if not isinstance(blocks, Sequence):
             _spool(blocks, spool)
             again = _Spooled(spool, layout.channels)
         while True:
-            _write_once(part, (_scaled(block, gain) for block in again), layout, output)
+            _write_once(part, (_scaled(block, gain) for block in again), layout, how)
             peak = _decoded_peak(part, output)
             if peak <= 1.0:
                 return
@@ -149,8 +179,12 @@ def _decoded_peak(file: Path, output: OutputFormat) -> float:
 
 
 def _write_once(
-    part: Path, blocks: Iterable[Samples], layout: SampleLayout, output: OutputFormat
+    part: Path,
+    blocks: Iterable[Samples],
+    layout: SampleLayout,
+    how: tuple[OutputFormat, Marks],
 ) -> None:
+    output, marks = how
     rate = output.rate_for(layout.sample_rate)
     # Lossless files keep the coding of stored samples; raw samples are of 16 bit.
     keeps = output.format in ("wav", "flac") and output.bit_depth is None
@@ -164,9 +198,9 @@ def _write_once(
         file = _CheckedFile(raw)
         try:
             if output.info.container:
-                _write_soundfile(file, blocks, rate, layout, (coding, output))
+                _write_soundfile(file, blocks, rate, layout, (coding, output, marks))
             else:
-                writer = AvWriter(file, output, rate, layout.channels)
+                writer = AvWriter(file, output, rate, layout.channels, marks.origin)
                 for block in blocks:
                     for start in range(0, len(block), _BLOCK):
                         piece = to_float(block[start : start + _BLOCK])
@@ -186,9 +220,9 @@ def _write_soundfile(
     blocks: Iterable[Samples],
     rate: int,
     layout: SampleLayout,
-    how: tuple[str, OutputFormat],
+    how: tuple[str, OutputFormat, Marks],
 ) -> None:
-    coding, output = how
+    coding, output, marks = how
     container = output.info.container
     if not soundfile.check_format(container, coding):
         raise InputError(
@@ -207,6 +241,8 @@ def _write_soundfile(
         format=container,
         **_soundfile_bit_rate(output, rate, layout.channels),
     ) as sound:
+        if marks.origin is not None and container != "RAW":
+            write_tags(sound, marks.origin)
         for block in blocks:
             for start in range(0, len(block), _BLOCK):
                 sound.write(block[start : start + _BLOCK])

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unison_audio.output_format import OutputFormat, bit_rate_limits, require_av
+from unison_audio.provenance.origin import Origin
+from unison_audio.provenance.tags import container_tags
 
 _CONTAINERS: dict[str, tuple[str, str, str]] = {
     "mp3": ("mp3", "libmp3lame", "fltp"),
@@ -38,13 +40,19 @@ class AvWriter:
         output: Format and bit rate.
         sample_rate: Samples per second, one that the format has.
         channels: Number of channels.
+        origin: What the tags state; None for no tags. An ADTS stream (aac) has no place for any.
 
     Raises:
         InputError: PyAV is missing, or the format has no such bit rate.
     """
 
     def __init__(
-        self, out: ByteSink, output: OutputFormat, sample_rate: int, channels: int
+        self,
+        out: ByteSink,
+        output: OutputFormat,
+        sample_rate: int,
+        channels: int,
+        origin: Origin | None = None,
     ) -> None:
         name = str(output.format)
         bits = output.bits_per_second(sample_rate, channels)
@@ -55,7 +63,7 @@ class AvWriter:
         if name == "mp3":
             # A pipe cannot be gone back in, so the header with the length would stay empty, and
             # libsndfile then reads a quarter of the sound.
-            options |= {"write_xing": "0", "id3v2_version": "0"}
+            options |= {"write_xing": "0", "id3v2_version": "0" if origin is None else "3"}
         elif name == "opus":
             options["page_duration"] = "200000"  # in place of 1 s, before which nothing is sent
         elif name == "m4a":
@@ -64,6 +72,9 @@ class AvWriter:
         self._av, self._rate, self._channels, self._position = av, sample_rate, channels, 0
         self._container = av.open(out, "w", format=container, options=options)
         stream: Any = self._container.add_stream(encoder, rate=sample_rate)
+        if origin is not None and name != "aac":
+            # Ogg takes the tags of its stream, the others those of the container.
+            (stream if name == "opus" else self._container).metadata.update(container_tags(origin))
         stream.codec_context.format = av.AudioFormat(self._sample_format)
         stream.layout = "mono" if channels == 1 else "stereo"
         if bits is None:

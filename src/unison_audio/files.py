@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from unison_audio.errors import InputError
 from unison_audio.json_files import parse_json, read_bounded
 from unison_audio.output_format import OutputFormat
+from unison_audio.provenance.marks import check_marks
 from unison_audio.values import MOST_NAME_BYTES, require_path
 
 MOST_TEXT_BYTES = 1 << 30
@@ -36,12 +37,12 @@ def check_sound_file(path: Path, output: OutputFormat | None = None) -> Path:
     """Check the name and the options of a sound file to be written, and make its folder.
 
     Raises:
-        InputError: If the suffix is of no known format, the format lacks an option, or the name is
-            a folder's.
+        InputError: If the suffix is of no known format, the format lacks an option or cannot hold a
+            mark, or the name is a folder's.
     """
     if path.is_dir():
         raise InputError(f"Cannot write {path}: it is a folder; give the name of a file in it.")
-    (output or OutputFormat()).of_file(path)
+    check_marks((output or OutputFormat()).of_file(path))
     check_part_name(path)
     make_folder(path.parent)
     return path

@@ -61,6 +61,10 @@ class ShortenedWarning(UserWarning):
     """Only a part of a given recording is used."""
 
 
+class SourceFormWarning(UserWarning):
+    """The result has another sample rate or fewer channels than its source."""
+
+
 class DomainWarning(UserWarning):
     """The instruction asks for something that the variant's training did not cover."""
 
@@ -99,6 +103,10 @@ class Request:
     """Seed of the noise."""
     shortened: str = ""
     """Warning about a reference of which only a part is used; empty without one."""
+    reduced: str = ""
+    """Warning about a source whose sample rate or channels the result does not have."""
+    bit_depth: int = 16
+    """Bit depth of the source, which files of the result keep."""
     outside: Outside = field(default_factory=Outside)
     """Parts of the instruction outside the variant's domain."""
 
@@ -161,6 +169,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         seconds = variant.default_seconds if duration is None else duration
         samples = max(1, round(seconds * variant.sample_rate))
         layout = FrameLayout(frames=sampled_frames(variant, codec, samples), samples=samples)
+    reduced, bit_depth = _source_form(variant, source)
     check_text_length(variant, instruction, layout.samples / variant.sample_rate)
     return Request(
         task=task,
@@ -169,6 +178,8 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         layout=layout,
         seed=check_seed(inputs.seed),
         shortened=shortened,
+        reduced=reduced,
+        bit_depth=bit_depth,
         outside=outside_domain(variant, instruction),
     )
 
@@ -209,6 +220,24 @@ def read_sound(given: Sound, what: str, sample_rate: int, longest: float | None 
             f"{name} has samples of {peak:.3g}, where full scale is 1; scale the waveform to +-1."
         )
     return waveform
+
+
+def _source_form(variant: Variant, source: Sound | None) -> tuple[str, int]:
+    """A warning about what the result does not have of a source's file, and its bit depth."""
+    if isinstance(source, Audio):
+        return "", source.bit_depth
+    if not isinstance(source, str | os.PathLike):
+        return "", 16
+    form = audio_files.form_of(source)
+    if form.channels == 1 and form.sample_rate == variant.sample_rate:
+        return "", form.bit_depth
+    channels = "one channel" if form.channels == 1 else f"{form.channels} channels"
+    seconds = math.floor(100 * audio_files.seconds(source)) / 100
+    reduced = (
+        f"The source {os.fspath(source)} has {channels} at {form.sample_rate} Hz; the result has "
+        f"one channel at {variant.sample_rate} Hz. To keep them, name the region 0-{seconds:g}."
+    )
+    return reduced, form.bit_depth
 
 
 def _edit(

@@ -91,4 +91,5 @@ def finish(request: Request, waveform: Tensor, sample_rate: int) -> Audio:
         instruction=request.asked,
         task=request.task.name,
         seed=request.seed,
+        bit_depth=request.bit_depth,
     )

@@ -4,6 +4,7 @@ The command line, jobs files, Python and streams share this one dataclass. Nothi
 torch or numpy, so that a bad option is refused at once.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -94,6 +95,9 @@ SUFFIXES: tuple[str, ...] = tuple(f".{name}" for name in FORMATS)
 
 _CODINGS = {16: "PCM_16", 24: "PCM_24", 32: "FLOAT"}
 
+MARKS_VARIABLE = "UNISON_AUDIO_MARKS"
+"""Environment variable with the layers of marks that are on by default."""
+
 MISSING_AV = "pip install 'unison-audio[formats]'"
 
 
@@ -111,6 +115,14 @@ class OutputFormat:
     """Kilobits per second, in mp3, opus, m4a and aac."""
     sample_rate: int | None = None
     """Samples per second; by default the sound's own, or the next that the format has."""
+    metadata: bool | None = None
+    """Say in the file's tags that the sound is generated, and by what; by default yes."""
+    watermark: bool | None = None
+    """Hide a watermark in the sound; by default no."""
+    sign_cert: Path | None = None
+    """Certificate chain (PEM) to sign a C2PA manifest with; needs --sign-key."""
+    sign_key: Path | None = None
+    """Private key (PEM) of the certificate."""
 
     def __post_init__(self) -> None:
         """Check the options, together with the format where it is given."""
@@ -132,8 +144,26 @@ class OutputFormat:
                 not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most
             ):
                 raise InputError(f"{name} is {value!r}; give a whole number from 1 to {most}.")
+        for name in ("metadata", "watermark"):
+            if not isinstance(getattr(self, name), bool | None):
+                raise InputError(f"{name} is {getattr(self, name)!r}; give true or false.")
+        for name in ("sign_cert", "sign_key"):
+            if not isinstance(getattr(self, name), str | Path | None):
+                raise InputError(f"{name} is {getattr(self, name)!r}; give a path.")
+        if (self.sign_cert is None) != (self.sign_key is None):
+            missing = "sign_key" if self.sign_key is None else "sign_cert"
+            raise InputError(f"{missing} is missing; a signature needs a certificate and its key.")
         if self.format is not None:
             self._check_options(self.format)
+
+    def marks(self, layer: str) -> bool:
+        """Whether a layer of marks, "metadata" or "watermark", is on.
+
+        Raises:
+            InputError: If `UNISON_AUDIO_MARKS` holds something else.
+        """
+        chosen: bool | None = getattr(self, layer)
+        return layer in default_marks() if chosen is None else chosen
 
     def _check_options(self, name: str) -> None:
         """Refuse options that the format does not have."""
@@ -245,6 +275,23 @@ def bit_rate_limits(name: str, rate: int, channels: int) -> tuple[int, int]:
         return 6 * channels, 256 * channels
     # At most 6,144 bits for a channel's frame of 1,024 samples.
     return 8 * channels, 6 * rate * channels // 1000
+
+
+def default_marks() -> frozenset[str]:
+    """The layers of marks that are on where nothing else is asked for.
+
+    Raises:
+        InputError: If `UNISON_AUDIO_MARKS` holds something else.
+    """
+    given = os.environ.get(MARKS_VARIABLE, "metadata")
+    layers = frozenset(part.strip() for part in given.split(",") if part.strip())
+    if layers == {"none"}:
+        return frozenset()
+    if not layers <= {"metadata", "watermark"}:
+        raise InputError(
+            f"{MARKS_VARIABLE} is {given!r}; give metadata, watermark, both with a comma, or none."
+        )
+    return layers
 
 
 def merge_output(base: OutputFormat | None, options: Mapping[str, Any]) -> OutputFormat:

@@ -21,6 +21,7 @@ from unison_audio.inputs import (
     Request,
     ShortenedWarning,
     Sound,
+    SourceFormWarning,
     prepare,
 )
 from unison_audio.longform.long_speech import pieces, plan_speech, speak
@@ -29,6 +30,7 @@ from unison_audio.longform.regions import edit_regions
 from unison_audio.longform.times import Region
 from unison_audio.output_audio import apply_edits, apply_request, decode, decode_rows, finish
 from unison_audio.pretrained import PretrainedModels
+from unison_audio.provenance.origin import Origin
 from unison_audio.release_inputs import batch_source, dithered, sampled_frames
 from unison_audio.request_batches import is_list, item_inputs, pad_conditions, plan_batches
 from unison_audio.sampling_params import (
@@ -197,7 +199,12 @@ class Unison(PretrainedModels):
                         waveform = apply_request(request, decoded_source[0], waveform)
                     # 6. Cut out the result and bring it back to its level.
                     sound = finish(request, waveform, self.variant.sample_rate)
-                    sounds[row] = replace(sound, warnings=tuple(map(str, notes[row])))
+                    origin = Origin.of_edit(
+                        request.task.name, self.variant.name, items[row][1].source
+                    )
+                    sounds[row] = replace(
+                        sound, warnings=tuple(map(str, notes[row])), origin=origin
+                    )
         return [sounds[row] for row in range(len(sounds))] if is_list(instruction) else sounds[0]
 
     def edit(
@@ -355,6 +362,8 @@ class Unison(PretrainedModels):
         found: list[UserWarning] = []
         if request.shortened:
             found.append(ShortenedWarning(request.shortened))
+        if request.reduced:
+            found.append(SourceFormWarning(request.reduced))
         if request.outside:
             sounds = request.outside.sounds
             nearest = {sound: self._known_sounds.find(encoder, sound) for sound in sounds}

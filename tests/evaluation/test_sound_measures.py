@@ -14,17 +14,18 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.measure import measure
 from unison_audio.evaluation.metrics.metric import MetricContext, load_audio
 from unison_audio.evaluation.metrics.sound import SOUND as ROWS
+from unison_audio.evaluation.models.aisfx import AisfxTagger
 from unison_audio.evaluation.models.clap import Clap
 from unison_audio.evaluation.models.cnn14 import Cnn14Tagger
-from unison_audio.evaluation.models.event_classifier import (
+from unison_audio.evaluation.models.vggish import VggishEmbedder
+from unison_audio.evaluation.test_sets.manifest import EvaluationSample, Event, TestItem
+from unison_audio.nano.event_classifier import (
     ClassifierConfig,
     ClassifierNet,
     EventClassifier,
     save_classifier,
 )
-from unison_audio.evaluation.models.offline import AisfxTagger, LabelMatcher
-from unison_audio.evaluation.models.vggish import VggishEmbedder
-from unison_audio.evaluation.test_sets.manifest import EvaluationSample, Event, TestItem
+from unison_audio.nano.label_matcher import LabelMatcher
 from unison_audio.text.minilm import MiniLmEncoder
 from unison_audio.text.states import TextSetup
 

@@ -13,8 +13,9 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.metric import MetricContext
 from unison_audio.evaluation.models import clap, cnn14, vggish
 from unison_audio.evaluation.models.clap import Clap
-from unison_audio.evaluation.models.cnn14 import Cnn14, Cnn14Tagger, LogMel, load_cnn14
-from unison_audio.evaluation.models.vggish import Vggish, VggishEmbedder, load_vggish, patches
+from unison_audio.evaluation.models.cnn14 import Cnn14, Cnn14Tagger, LogMel
+from unison_audio.evaluation.models.vggish import Vggish, VggishEmbedder, patches
+from unison_audio.evaluation.models.weights import read_weights
 
 Weights = dict[str, np.ndarray]
 
@@ -205,19 +206,19 @@ def test_published_shapes_of_cnn14() -> None:
 @pytest.mark.parametrize("kind", ["vggish", "cnn14"])
 def test_other_files_are_refused(tmp_path: Path, kind: str) -> None:
     path = {"vggish": write_vggish, "cnn14": write_cnn14}[kind](tmp_path)
-    read = {"vggish": load_vggish, "cnn14": load_cnn14}[kind]
+    net = {"vggish": Vggish, "cnn14": Cnn14}[kind]
     stored = torch.load(path, weights_only=False)
     weights = stored.get("model", stored)
     lost = next(name for name in weights if name.endswith("weight") and "bn" not in name)
     torch.save({name: value for name, value in weights.items() if name != lost}, path)
     with pytest.raises(InputError, match="cannot be read as the weights of"):
-        read(path)
+        read_weights(path, net.fitting, kind)
     torch.save({**weights, "more": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="more"):
-        read(path)
+        read_weights(path, net.fitting, kind)
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(InputError, match="download it again"):
-        read(path)
+        read_weights(path, net.fitting, kind)
 
 
 class Trap:
@@ -229,7 +230,7 @@ def test_no_code_is_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     path = write_cnn14(tmp_path)
     torch.save({"model": torch.load(path, weights_only=False)["model"], "x": Trap()}, path)
     with pytest.raises(InputError, match="cannot be read"):
-        load_cnn14(path)
+        read_weights(path, Cnn14.fitting, "Cnn14")
     assert "run" not in capsys.readouterr().out
 
 

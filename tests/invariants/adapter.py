@@ -48,7 +48,7 @@ def nano_sound(task: str) -> tuple[np.ndarray, bytes]:
     assert sound.task == task
     with tempfile.TemporaryDirectory() as place:
         path = Path(place, "sound.wav")
-        sound.save(path)
+        sound.save(path, metadata=False)  # what is pinned is the sound
         return sound.waveform.numpy(), path.read_bytes()
 
 
@@ -464,7 +464,7 @@ def codec_segments() -> np.ndarray:
     import torch
 
     from unison_audio.data.whole_corpus import read_corpus
-    from unison_audio.nano.codec_training import draw_segments
+    from unison_audio.nano.codec_segments import draw_segments
 
     clips = read_corpus(_corpus(), RATE, split="train")
     kinds = [
@@ -514,7 +514,9 @@ def losses(command: str) -> list[dict[str, Any]]:
     _command(words)
     lines = [json.loads(line) for line in logs.read_text("utf-8").splitlines()]
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
-    kept = ("task", "loss", "norm", "mel", "stft", "kl", "anchor")
+    kept: tuple[str, ...] = ("task", "loss", "norm")
+    if command.startswith("nano-codec"):
+        kept = ("mel", "stft", "kl", "anchor")
     return [{name: line[name] for name in kept if name in line} for line in lines]
 
 
@@ -724,6 +726,7 @@ def signal_figures() -> dict[str, Any]:
     from unison_audio.evaluation.metrics import distribution as frechet
     from unison_audio.evaluation.metrics import distribution as posteriors
     from unison_audio.evaluation.metrics import signal as metrics
+    from unison_audio.nano.event_model import gender_threshold
 
     first = torch.from_numpy(np.stack([_waveform(k, 1.0) for k in range(3)]))
     second = torch.from_numpy(np.stack([_waveform(k, 1.0) for k in range(1, 4)]))
@@ -735,7 +738,7 @@ def signal_figures() -> dict[str, Any]:
     a, b = rng.standard_normal((400, 6)), 0.5 + 1.2 * rng.standard_normal((400, 6))
     chances = posteriors.softmax(3 * rng.standard_normal((40, 5)))
     pitches = [metrics.median_f0(voice, RATE) for voice in voices]
-    threshold = metrics.gender_threshold(pitches, ["male", "female"])
+    threshold = gender_threshold(pitches, ["male", "female"])
     return {
         "lsd": metrics.lsd(first, second, RATE).tolist(),
         "mel_distance": metrics.mel_distance(first, second, RATE).tolist(),
@@ -797,14 +800,14 @@ def nano_figures(task: str) -> dict[str, Any]:
 
     from unison_audio.evaluation.metrics.measure import measure
     from unison_audio.evaluation.metrics.metric import MetricContext
-    from unison_audio.evaluation.models.event_classifier import (
+    from unison_audio.evaluation.models.speaker import PitchGender
+    from unison_audio.evaluation.test_sets.manifest import EvaluationSample, TestItem
+    from unison_audio.nano import results
+    from unison_audio.nano.event_classifier import (
         ClassifierConfig,
         ClassifierNet,
         EventClassifier,
     )
-    from unison_audio.evaluation.models.speaker import PitchGender
-    from unison_audio.evaluation.test_sets.manifest import EvaluationSample, TestItem
-    from unison_audio.nano import results
     from unison_audio.nano.metrics import NANO_METRICS
     from unison_audio.nano.vocabulary_asr import NanoAsr
     from unison_audio.tasks.draw import BuilderConfig

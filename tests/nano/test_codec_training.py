@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -7,7 +9,8 @@ from training.conftest import latent_distance, make_clips, tiny_codec_config
 
 from unison_audio.codecs.nano import NanoCodec
 from unison_audio.errors import InputError
-from unison_audio.nano.codec_training import CodecRecipe, CodecTrainer, draw_segments, train_codec
+from unison_audio.nano.codec_segments import draw_segments
+from unison_audio.nano.codec_training import CodecRecipe, CodecTrainer, train_codec
 
 TINY = CodecRecipe(
     model=tiny_codec_config(),
@@ -40,7 +43,7 @@ def test_a_decoder_step_moves_the_decoder_only(target):
     codec = copied(trainer.codec)
     figures = trainer.decoder_step(target, 4)
     assert changed(trainer.codec, codec) == {"decoder"}
-    assert set(figures) == {"mel", "stft"}
+    assert set(figures) == {"loss", "norm", "mel", "stft"}
 
 
 def test_half_products_leave_the_step_nearly_as_it_is(target):
@@ -123,3 +126,22 @@ def test_a_run_that_begins_with_a_codec_resumes_exactly(tmp_path):
         train_codec(make_clips(), tmp_path, recipe)
     resumed = train_codec(make_clips(), tmp_path, recipe, start)
     assert not changed(resumed, copied(whole))
+
+
+def test_a_signal_ends_a_run_after_it_saved(tmp_path, monkeypatch):
+    whole = train_codec(make_clips(), tmp_path / "whole", TINY)
+    step = CodecTrainer.joint_step
+
+    def stopped(self, target, number):
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, target, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CodecTrainer, "joint_step", stopped)
+        with pytest.raises(KeyboardInterrupt, match="saved at step 3"):
+            train_codec(make_clips(), tmp_path / "part", TINY)
+    assert (tmp_path / "part" / "checkpoint-00000003.pt").is_file()
+    assert not changed(train_codec(make_clips(), tmp_path / "part", TINY), copied(whole))
+    rows = [(tmp_path / run / "log.jsonl").read_text() for run in ("whole", "part")]
+    assert rows[0] == rows[1]

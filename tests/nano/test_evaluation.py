@@ -15,10 +15,7 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.engine import System, look_up
 from unison_audio.evaluation.metrics import speech
 from unison_audio.evaluation.metrics.signal import median_f0
-from unison_audio.evaluation.models import event_classifier as sound_classes
-from unison_audio.evaluation.models import offline
 from unison_audio.evaluation.models.asr import Asr
-from unison_audio.evaluation.models.event_classifier_training import ClassifierRecipe
 from unison_audio.evaluation.suite import EvaluationConfig, MetricOptions
 from unison_audio.evaluation.systems import (
     SYSTEMS,
@@ -29,11 +26,13 @@ from unison_audio.evaluation.systems import (
 from unison_audio.evaluation.test_sets import scenes
 from unison_audio.evaluation.test_sets.manifest import read_test_set
 from unison_audio.nano import evaluation as nano
-from unison_audio.nano import event_model, metrics, vocabulary_asr
+from unison_audio.nano import event_classifier as sound_classes
+from unison_audio.nano import event_model, label_matcher, metrics, vocabulary_asr
 from unison_audio.nano import items as items_module
 from unison_audio.nano.bars import CONTRAST, EVERY_TASK, HALF, REST, SDR_GAIN, THRESHOLDS
 from unison_audio.nano.corpus import write_index
 from unison_audio.nano.evaluation import BarOptions, evaluate_nano
+from unison_audio.nano.event_classifier_training import ClassifierRecipe
 from unison_audio.nano.items import SEQUENCES
 from unison_audio.nano.vocabulary import IsSentence, held_out_texts
 from unison_audio.nano.vocabulary_asr import NanoAsr
@@ -75,12 +74,11 @@ class NoiseAsr(Asr):
         return [self.find(torch.from_numpy(wave)) for wave in waves]
 
     def find(self, waveform):
+        size = 1 << (2 * len(waveform)).bit_length()
+        spectrum = torch.fft.rfft(waveform, size)
         best = {}
         for text, noise in self.texts.items():
-            size = 2 * len(waveform)
-            product = torch.fft.irfft(
-                torch.fft.rfft(waveform, size) * torch.fft.rfft(noise, size).conj(), size
-            )
+            product = torch.fft.irfft(spectrum * torch.fft.rfft(noise, size).conj(), size)
             best[text] = float(product.max() / (noise.norm() * waveform.norm() + 1e-9))
         found = max(best, key=best.get)
         return found if best[found] > 0.1 else ""
@@ -202,7 +200,7 @@ class StubAsr(NanoAsr):
 def stubs(monkeypatch):
     for module in (vocabulary_asr, metrics):
         monkeypatch.setattr(module, "NanoAsr", StubAsr)
-    for module in (event_model, offline):
+    for module in (event_model, label_matcher):
         monkeypatch.setattr(module, "event_encoder", BandEncoder)
     monkeypatch.setattr(speech, "Dnsmos", StubModel)
     monkeypatch.setattr(speech, "SileroVad", StubModel)

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from unison_audio.checks import FileInputs, check_files
 from unison_audio.errors import InputError
 from unison_audio.output_format import OutputFormat, needs_av, require_av
+from unison_audio.provenance.marks import check_marks
 
 if TYPE_CHECKING:
     from unison_audio.audio import Audio
@@ -123,6 +124,7 @@ def _checked_output(output: Output, flags: LengthFlags) -> Output:
 
         check_subtitles(flags.subtitles)
     form = form.of_stream() if output.path == STDOUT else form.of_file(output.path)
+    check_marks(form, streamed=output.path == STDOUT)
     if needs_av(form, output.path == STDOUT):
         require_av(f"The format {form.format}")
     return replace(output, form=form)

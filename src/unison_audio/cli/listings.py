@@ -14,6 +14,7 @@ from unison_audio.tasks.templates import pool_of
 from unison_audio.variants import VARIANTS, Variant
 
 if TYPE_CHECKING:
+    from unison_audio.provenance.inspection import Inspection
     from unison_audio.training.estimate import Estimate
 
 
@@ -110,6 +111,21 @@ def estimate_table(estimate: "Estimate", tflops: float, steps: int) -> str:
         f"{steps:,} steps.",
     ]
     return "\n".join(lines)
+
+
+def inspection_table(found: "Sequence[Inspection]") -> str:
+    """What files say of their origin, a line for each, and the notes below."""
+    rows: list[tuple[str, ...]] = [("file", "tags", "manifest", "watermark")]
+    for one in found:
+        if one.manifest is None:
+            manifest = "not checked"
+        else:
+            stated = ", ".join(one.manifest.source_types)
+            manifest = f"{one.manifest.state}: {stated}" if stated else one.manifest.state
+        score = "" if one.score is None else f" ({one.score:.2f})"
+        rows.append((one.file, one.source_type or "none", manifest, f"{one.watermark}{score}"))
+    notes = [f"{one.file}: {note}" for one in found for note in one.notes]
+    return "\n".join([_aligned(rows, right=()), *([""] if notes else []), *notes])
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], right: tuple[int, ...]) -> str:

@@ -212,6 +212,46 @@ def variants(name: str | None = None, /) -> None:
 
 
 @app.command
+def inspect(
+    *files: Path,
+    trust: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Report what sound files say of their origin: tags, signed manifest, watermark.
+
+    The network is not used. No layer proves that a sound was made by a human.
+
+    Args:
+        files: Sound files.
+        trust: A PEM file with the root certificates to trust.
+        json: Print one JSON object for each file instead of a table.
+    """
+    from json import dumps
+
+    from unison_audio.audio_files import require_file
+    from unison_audio.cli.listings import inspection_table
+
+    if not files:
+        raise InputError("No file was given; give one sound file or more.")
+    for file in files:
+        require_file(file)
+    anchors = None
+    if trust is not None:
+        if not trust.is_file():
+            raise InputError(f"There is no file {trust}; give a PEM file of certificates.")
+        anchors = trust.read_bytes()
+
+    from unison_audio.provenance.inspection import inspect_file
+
+    found = [inspect_file(file, anchors=anchors) for file in files]
+    if json:
+        for one in found:
+            print(dumps(one.as_json()))
+    else:
+        print(inspection_table(found))
+
+
+@app.command
 def demo(
     *,
     output: OutputPath = Path("demo"),

@@ -22,6 +22,7 @@ from unison_audio.model.guidance import Guidance
 from unison_audio.model.prepared import PreparedRun
 from unison_audio.model.sampling import VelocityField
 from unison_audio.model.solvers import Solver
+from unison_audio.output_audio import decode
 from unison_audio.pipeline import Unison
 from unison_audio.release_inputs import dithered
 from unison_audio.tasks.table import TASKS
@@ -98,11 +99,6 @@ def describe_edit(item: TestItem) -> Described:
             f"{', '.join(_DESCRIBED)}."
         )
     return _DESCRIBED[item.task](item)
-
-
-def can_describe(item: TestItem) -> bool:
-    """Whether it is an edit of the sets "audio-editing" and "speech-editing"."""
-    return bool(item.source) and item.task in _DESCRIBED
 
 
 START = 0.7
@@ -235,31 +231,43 @@ def _velocity(field: VelocityField, z_t: Tensor, step: int, t: float, guidance: 
     return v1 if v0 is None else guidance.combine(v1, v0)
 
 
-Edit = Callable[[Tensor, Sequence[Described], Sequence[Request]], Tensor]
-"""(B, C, T') latents of the sources, what they are and are to be, and the requests -> results."""
+class _LatentEdit(System):
+    """Edits the latents of sources, given descriptions of source and target."""
 
-
-class _LatentEditor:
-    """From items to latents, fields and noises, and from latents to sounds.
-
-    Args:
-        unison: Backbone, codec and text encoder.
-        times: As `times_from` gives them.
-        seed: Of the noise, together with an item's id.
-    """
-
-    def __init__(self, unison: Unison, times: Tensor, seed: int) -> None:
-        self.unison, self.times, self.seed = unison, times, seed
+    def __init__(
+        self,
+        unison: Unison,
+        start: float,
+        steps: int | None,
+        guidance_scale: float | None,
+        seed: int,
+        settings: Mapping[str, float],
+    ) -> None:
+        variant = unison.variant
+        steps = max(variant.steps, LEAST_STEPS) if steps is None else steps
+        scale = variant.guidance_scale if guidance_scale is None else guidance_scale
+        self.sample_rate = variant.sample_rate
+        self._unison, self._seed, self._times = unison, seed, times_from(steps, start)
+        self._guidance = Guidance(scale=scale)
+        self._settings = {"seed": seed, "steps": steps, "guidance_scale": scale, **settings}
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Weights and seed."""
-        return {"weights": fingerprint(self.unison), "seed": self.seed}
+        """Weights and settings."""
+        return {"weights": fingerprint(self._unison), **self._settings}
+
+    def takes(self, item: TestItem) -> bool:
+        """Whether it is an edit that can be described."""
+        return bool(item.source) and item.task in _DESCRIBED
 
     @torch.no_grad()
-    def generate(self, test_set: TestSet, items: Sequence[TestItem], edit: Edit) -> list[Tensor]:
-        """Results as long as the sources, as the codec decodes them."""
-        unison = self.unison
+    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
+        """As long as their sources, as the codec decodes them.
+
+        Raises:
+            InputError: An item cannot be described, or its source not be used.
+        """
+        unison = self._unison
         requests = [
             prepare(
                 unison.variant,
@@ -267,7 +275,7 @@ class _LatentEditor:
                 item.instruction,
                 ItemInputs(
                     source=test_set.path(item, "source"),
-                    seed=derived_seed(self.seed, item.id),
+                    seed=derived_seed(self._seed, item.id),
                     task=item.task,
                 ),
             )
@@ -281,29 +289,34 @@ class _LatentEditor:
             rows = [k for k, request in enumerate(requests) if request.layout.frames == frames]
             some = [requests[k] for k in rows]
             z = self._encode(some)
-            if len(self.times) > 1:
-                z = edit(z, [described[k] for k in rows], some)
-            made |= {
-                k: self._decode(requests[k], latent) for k, latent in zip(rows, z, strict=True)
-            }
+            if len(self._times) > 1:
+                z = self._edit(z, [described[k] for k in rows], some)
+            for k, latent in zip(rows, z, strict=True):
+                layout, sound = requests[k].layout, decode(unison.codec, latent[None])[0]
+                made[k] = sound[layout.first : layout.first + layout.samples] / layout.gain
         return [made[k] for k in range(len(items))]
 
-    def field(self, instructions: Sequence[str], z: Tensor) -> VelocityField:
+    def _edit(
+        self, z: Tensor, described: Sequence[Described], requests: Sequence[Request]
+    ) -> Tensor:
+        """Edit the latents of sources of one length, (B, C, T')."""
+        raise NotImplementedError
+
+    def _field(self, instructions: Sequence[str], z: Tensor) -> VelocityField:
         """Generation's: z_s and m are 0."""
-        unison = self.unison
-        text = unison.text_encoder.encode(instructions)
-        penultimate = text.penultimate
+        unison = self._unison
+        text = unison.text_encoder.encode(instructions).to(z.device)
         return PreparedRun(
             unison.backbone,
             torch.zeros_like(z),
             z.new_zeros(len(z), 1, z.shape[-1]),
-            text.hidden_states.to(z.device) if unison.variant.read_layers else None,
-            text.mask.to(z.device),
-            times=self.times[:-1],
-            penultimate=None if penultimate is None else penultimate.to(z.device),
+            text.hidden_states if unison.variant.read_layers else None,
+            text.mask,
+            times=self._times[:-1],
+            penultimate=text.penultimate,
         )
 
-    def noise(self, requests: Sequence[Request], z: Tensor, count: int) -> list[Tensor]:
+    def _noise(self, requests: Sequence[Request], z: Tensor, count: int) -> list[Tensor]:
         """`count` noises (B, C, T'), each row from its item's own seed."""
         rows = [
             torch.randn(
@@ -319,18 +332,12 @@ class _LatentEditor:
         for request in requests:
             source = request.layout.source
             assert source is not None, "an edit has a source"
-            read = dithered(self.unison.variant, source[None], [request.seed])
-            latents.append(self.unison.codec.encode(read.to(self.unison.device)).float())
+            read = dithered(self._unison.variant, source[None], [request.seed])
+            latents.append(self._unison.codec.encode(read.to(self._unison.device)).float())
         return torch.cat(latents)
 
-    def _decode(self, request: Request, z: Tensor) -> Tensor:
-        """(C, T') -> (samples,) at the source's own level."""
-        sound = self.unison.codec.decode(z[None])[0].float().cpu()
-        layout = request.layout
-        return sound[layout.first : layout.first + layout.samples] / layout.gain
 
-
-class SDEdit(System):
+class SDEdit(_LatentEdit):
     """The source noised and made anew under the target's description (Meng et al. 2022).
 
     Args:
@@ -356,41 +363,18 @@ class SDEdit(System):
         guidance_scale: float | None = None,
         seed: int = 0,
     ) -> None:
-        variant = unison.variant
-        steps = max(variant.steps, LEAST_STEPS) if steps is None else steps
-        scale = variant.guidance_scale if guidance_scale is None else guidance_scale
-        self._editor = _LatentEditor(unison, times_from(steps, strength), seed)
-        self._guidance = Guidance(scale=scale)
-        self._settings = {"strength": strength, "steps": steps, "guidance_scale": scale}
-        self.sample_rate = variant.sample_rate
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Weights and settings."""
-        return {**self._editor.identity, **self._settings}
-
-    def takes(self, item: TestItem) -> bool:
-        """Whether it is an edit that can be described."""
-        return can_describe(item)
-
-    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
-        """As long as their sources, as the codec decodes them.
-
-        Raises:
-            InputError: An item cannot be described, or its source not be used.
-        """
-        return self._editor.generate(test_set, items, self._edit)
+        settings = {"strength": strength}
+        super().__init__(unison, strength, steps, guidance_scale, seed, settings)
 
     def _edit(
         self, z: Tensor, described: Sequence[Described], requests: Sequence[Request]
     ) -> Tensor:
-        editor = self._editor
-        (eps,) = editor.noise(requests, z, 1)
-        field = editor.field([each.target for each in described], z)
-        return sdedit(field, z, eps, editor.times, self._guidance)
+        (eps,) = self._noise(requests, z, 1)
+        field = self._field([each.target for each in described], z)
+        return sdedit(field, z, eps, self._times, self._guidance)
 
 
-class Zeta(System):
+class Zeta(_LatentEdit):
     """The source inverted under its description, made under the target's (Manor & Michaeli 2024).
 
     Args:
@@ -418,42 +402,14 @@ class Zeta(System):
         guidance_scale: float | None = None,
         seed: int = 0,
     ) -> None:
-        variant = unison.variant
-        steps = max(variant.steps, LEAST_STEPS) if steps is None else steps
-        scale = variant.guidance_scale if guidance_scale is None else guidance_scale
-        self._editor = _LatentEditor(unison, times_from(steps, start), seed)
+        settings = {"start": start, "source_guidance_scale": source_guidance_scale}
+        super().__init__(unison, start, steps, guidance_scale, seed, settings)
         self._source_guidance = Guidance(scale=source_guidance_scale)
-        self._guidance = Guidance(scale=scale)
-        self._settings = {
-            "start": start,
-            "steps": steps,
-            "source_guidance_scale": source_guidance_scale,
-            "guidance_scale": scale,
-        }
-        self.sample_rate = variant.sample_rate
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Weights and settings."""
-        return {**self._editor.identity, **self._settings}
-
-    def takes(self, item: TestItem) -> bool:
-        """Whether it is an edit that can be described."""
-        return can_describe(item)
-
-    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
-        """As long as their sources, as the codec decodes them.
-
-        Raises:
-            InputError: An item cannot be described, or its source not be used.
-        """
-        return self._editor.generate(test_set, items, self._edit)
 
     def _edit(
         self, z: Tensor, described: Sequence[Described], requests: Sequence[Request]
     ) -> Tensor:
-        editor, times = self._editor, self._editor.times
-        source = editor.field([each.source for each in described], z)
-        target = editor.field([each.target for each in described], z)
-        eps = editor.noise(requests, z, len(times) - 1)
-        return zeta(source, target, z, eps, times, self._source_guidance, self._guidance)
+        source = self._field([each.source for each in described], z)
+        target = self._field([each.target for each in described], z)
+        eps = self._noise(requests, z, len(self._times) - 1)
+        return zeta(source, target, z, eps, self._times, self._source_guidance, self._guidance)

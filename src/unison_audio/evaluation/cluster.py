@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 
 from unison_audio.errors import InputError
 
-A = TypeVar("A")
-
 R = TypeVar("R")
 
 LOCAL = "local"
@@ -20,45 +18,40 @@ REACH_SECONDS = 10.0
 
 
 def spread(
-    job: Callable[[A], R],
-    tasks: Sequence[A],
+    jobs: Sequence[Callable[[], R]],
     *,
     ray_address: str | None = None,
     workers: int = 2,
     gpus: float = 0.0,
-    on_done: Callable[[A], None] | None = None,
 ) -> list[R]:
-    """Run a job for each of several tasks.
+    """Run several jobs.
 
     Machines of a cluster must see the same folders under the same paths. A worker's arithmetic has
     one thread where nothing else is set (OMP_NUM_THREADS); the last bits of a model's answers may
     depend on the number of threads, so compare runs of one number.
 
     Args:
-        job: A function of a module, with arguments and results that can be pickled.
-        tasks: One argument for each.
+        jobs: Partial calls of a module's functions, whose arguments and results can be pickled.
         ray_address: Address of a Ray cluster, "auto" for the one that this machine belongs to, or
             "local" for one that ends with this call. None runs all jobs in this process, one after
             another.
         workers: Concurrent Ray jobs.
         gpus: GPUs that each Ray job takes; a fraction is possible.
-        on_done: Called in this process with each finished task.
 
     Returns:
-        The results of the job, in the order of the tasks.
+        The results, in the order of the jobs.
 
     Raises:
         InputError: Ray is missing, the cluster cannot be reached, or a job raised it.
     """
     if ray_address is None:
-        results = []
-        for task in tasks:
-            results.append(job(task))
-            if on_done is not None:
-                on_done(task)
-        return results
+        return [job() for job in jobs]
     with connected(ray_address, workers):
-        return _through(_ray(), job, tasks, workers, gpus, on_done)
+        return _through(_ray(), jobs, workers, gpus)
+
+
+def _call(job: Callable[[], R]) -> R:
+    return job()
 
 
 @contextmanager
@@ -86,25 +79,18 @@ def connected(ray_address: str | None, workers: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def _through(
-    ray: Any,
-    job: Callable[[A], R],
-    tasks: Sequence[A],
-    workers: int,
-    gpus: float,
-    on_done: Callable[[A], None] | None,
-) -> list[R]:
-    """Run as many tasks at a time as there are workers."""
-    remote = ray.remote(job).options(num_cpus=1, num_gpus=gpus)
+def _through(ray: Any, jobs: Sequence[Callable[[], R]], workers: int, gpus: float) -> list[R]:
+    """Run as many jobs at a time as there are workers."""
+    remote = ray.remote(_call).options(num_cpus=1, num_gpus=gpus)
     results: dict[int, R] = {}
     under_way: dict[Any, int] = {}
-    waiting = list(enumerate(tasks))[::-1]
+    waiting = list(enumerate(jobs))[::-1]
     # Ray would queue any number of tasks. Submitting no more than `workers` holds that limit on a
-    # larger cluster, and leaves few tasks to cancel after an error.
+    # larger cluster, and leaves few jobs to cancel after an error.
     while waiting or under_way:
         while waiting and len(under_way) < workers:
-            number, task = waiting.pop()
-            under_way[remote.remote(task)] = number
+            number, job = waiting.pop()
+            under_way[remote.remote(job)] = number
         done, _ = ray.wait(list(under_way), num_returns=1)
         number = under_way.pop(done[0])
         try:
@@ -117,9 +103,7 @@ def _through(
             if isinstance(error.cause, InputError):
                 raise InputError(str(error.cause)) from error
             raise
-        if on_done is not None:
-            on_done(tasks[number])
-    return [results[number] for number in range(len(tasks))]
+    return [results[number] for number in range(len(jobs))]
 
 
 def _connect(ray: Any, address: str, workers: int) -> None:

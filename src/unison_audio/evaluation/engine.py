@@ -9,12 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor, nn
 
 from unison_audio import audio
-from unison_audio.codecs.table import AudioCodec
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.measure import Score, measure
 from unison_audio.evaluation.metrics.metric import Metric, MetricContext
@@ -26,7 +25,7 @@ from unison_audio.evaluation.test_sets.manifest import (
     value_hash,
 )
 from unison_audio.files import write_whole
-from unison_audio.variants import Variant
+from unison_audio.pretrained import PretrainedModels
 
 ABOUT, FAILURES, TIMES = "about.json", "failures.jsonl", "times.jsonl"
 
@@ -160,7 +159,6 @@ def generate_set(
     *,
     batch: int = 8,
     shard: tuple[int, int] = (0, 1),
-    on_progress: Callable[[int], None] | None = None,
 ) -> Made:
     """Make a system's outputs, except those that exist already.
 
@@ -172,7 +170,6 @@ def generate_set(
         out: Folder of all outputs.
         batch: Maximum batch size.
         shard: (i, n) runs every n-th batch only, from the i-th on.
-        on_progress: Called after each batch with the number of items done.
 
     Returns:
         The progress of all shards together.
@@ -186,8 +183,6 @@ def generate_set(
     for subset in batches(items, batch)[first::step]:
         if not all(output_path(folder, item).is_file() for item in subset):
             _answer(system, test_set, subset, folder)
-        if on_progress is not None:
-            on_progress(len(subset))
     return look_up(folder, test_set)
 
 
@@ -223,44 +218,29 @@ def look_up(folder: Path, test_set: TestSet) -> Made:
     return Made(folder=folder, items=items, failed=failed)
 
 
-def samples_of(test_set: TestSet, made: Made) -> list[EvaluationSample]:
-    """The samples that metrics measure: every item with an output."""
-    return [
-        EvaluationSample(
-            item=item,
-            output=output_path(made.folder, item),
-            target=test_set.path(item, "target"),
-            source=test_set.path(item, "source"),
-            reference=test_set.path(item, "reference"),
-        )
-        for item in made.items
-        if item.id not in made.failed
-    ]
-
-
 def score_set(
     test_set: TestSet,
     made: Made,
-    metrics: Sequence[type[Metric]],
+    metric: type[Metric],
     context: MetricContext,
     *,
     keep: Callable[[TestItem], bool] = lambda item: True,
     bootstrap: int = 1000,
     seed: int = 0,
-) -> dict[str, Score]:
+) -> Score:
     """Measure a system's outputs.
 
     Args:
         test_set: The test set.
         made: The system's outputs.
-        metrics: The metrics.
-        context: Source of the metric models.
+        metric: The metric.
+        context: Source of its model.
         keep: Selects the items.
         bootstrap: Resamples for the confidence intervals.
         seed: Seed of the bootstrap.
 
     Returns:
-        Metric -> its score. Items without an output are among the failed, with the reason.
+        The score. Items without an output are among the failed, with the reason.
 
     Raises:
         InputError: Outputs are missing, or a metric model is not available.
@@ -270,19 +250,26 @@ def score_set(
             f"{made.missing} of {len(made.items)} outputs are still to be made in {made.folder}; "
             "run the generation again."
         )
-    samples = [sample for sample in samples_of(test_set, made) if keep(sample.item)]
+    samples = [
+        EvaluationSample(
+            item=item,
+            output=output_path(made.folder, item),
+            target=test_set.path(item, "target"),
+            source=test_set.path(item, "source"),
+            reference=test_set.path(item, "reference"),
+        )
+        for item in made.items
+        if item.id not in made.failed and keep(item)
+    ]
     without = {
         item.id: made.failed[item.id]
         for item in made.items
         if item.id in made.failed and keep(item)
     }
-    scores = {}
-    for metric in metrics:
-        score = measure(metric, samples, context, bootstrap=bootstrap, seed=seed)
-        scores[metric.name] = dataclasses.replace(
-            score, failed=(*without, *score.failed), reasons={**without, **score.reasons}
-        )
-    return scores
+    score = measure(metric, samples, context, bootstrap=bootstrap, seed=seed)
+    return dataclasses.replace(
+        score, failed=(*without, *score.failed), reasons={**without, **score.reasons}
+    )
 
 
 def real_time_factor(made: Made) -> float:
@@ -345,23 +332,7 @@ def _failure_path(folder: Path, item: TestItem) -> Path:
     return folder / f"{item.id}.failed"
 
 
-class Model(Protocol):
-    """A model with weights; `pipeline.Unison` is one."""
-
-    variant: Variant
-
-    @property
-    def backbone(self) -> nn.Module:
-        """The backbone."""
-        ...
-
-    @property
-    def codec(self) -> AudioCodec:
-        """The codec."""
-        ...
-
-
-def fingerprint(model: Model) -> str:
+def fingerprint(model: PretrainedModels) -> str:
     """Names a model: a hash of its weights and its variant."""
     digest = hashlib.sha256(repr(model.variant).encode())
     for part in (model.backbone, model.codec):

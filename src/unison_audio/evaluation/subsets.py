@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from unison_audio.evaluation.metrics.metric import Metric, Need
+from unison_audio.evaluation.metrics.metric import Metric
 from unison_audio.evaluation.test_sets.manifest import TestItem, TestSet
 from unison_audio.tasks.table import TASKS
 
@@ -72,7 +72,7 @@ def subsets_of(
         named += [
             name
             for name, metric in own.items()
-            if any(all(_has(item, need) for need in metric.needs) for item in items)
+            if any(all(map(item.has, metric.needs)) for item in items)
         ]
         # Error rates are computed by language: English counts words, Mandarin characters, and a
         # mean of both would mean nothing.
@@ -93,15 +93,3 @@ def subsets_of(
     if test_set.name in OVERALL:
         made.append(Subset(metrics=TASKS[tasks[0]].metrics))
     return made
-
-
-def _has(item: TestItem, need: Need) -> bool:
-    has = {
-        "target": item.target,
-        "source": item.source,
-        "reference": item.reference,
-        "text": item.text,
-        "caption": item.caption,
-        "events": item.events,
-    }
-    return bool(has[need])

@@ -5,12 +5,12 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from unison_audio.errors import InputError
-from unison_audio.evaluation.cluster import connected, spread
+from unison_audio.evaluation.cluster import R, connected, spread
 from unison_audio.evaluation.engine import Made, generate_set, look_up, score_set
 from unison_audio.evaluation.metrics.measure import Score
 from unison_audio.evaluation.metrics.metric import Metric, MetricContext
@@ -119,10 +119,10 @@ class EvaluationConfig:
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out} is a file; give the folder of the evaluation.")
 
-    def spread(self, job: Callable[[Any], Any], tasks: Sequence[Any], device: str) -> list[Any]:
-        """Run a job for each task, in this process or through Ray."""
+    def spread(self, jobs: Sequence[Callable[[], R]], device: str) -> list[R]:
+        """Run jobs in this process or through Ray."""
         gpus = 1.0 if device.startswith("cuda") else 0.0
-        return spread(job, tasks, gpus=gpus, ray_address=self.ray_address, workers=self.workers)
+        return spread(jobs, gpus=gpus, ray_address=self.ray_address, workers=self.workers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,30 +261,6 @@ def run_plans(config: EvaluationConfig, plans: Sequence[SetPlan]) -> Results:
     return results
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Generating:
-    """One shard of a system's outputs for a set."""
-
-    system: SystemChoice
-    test_set: Path
-    out: Path
-    batch: int
-    shard: tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Scoring:
-    """One figure."""
-
-    test_set: Path
-    outputs: Path
-    subset: Subset
-    metric: type[Metric]
-    metric_options: MetricOptions
-    cache: Path
-    seed: int
-
-
 def _generate_all(
     config: EvaluationConfig, plans: Sequence[SetPlan], test_sets: Mapping[str, TestSet]
 ) -> None:
@@ -292,31 +268,36 @@ def _generate_all(
     shards = config.workers if config.ray_address is not None else 1
     # The outer loop is over systems, so that a worker loads a model once for all test sets.
     systems = dict.fromkeys(system for plan in plans for system in plan.systems)
-    tasks = [
-        _Generating(
-            system=system,
-            test_set=test_sets[plan.name].folder,
-            out=config.out.resolve() / "outputs",
-            batch=config.batch,
-            shard=(shard, shards),
+    jobs = [
+        partial(
+            _generate,
+            system,
+            test_sets[plan.name].folder,
+            config.out.resolve() / "outputs",
+            config.batch,
+            (shard, shards),
         )
         for system in systems
         for plan in plans
         if system in plan.systems
         for shard in range(shards)
     ]
-    config.spread(_generate, tasks, config.choice.device)
+    config.spread(jobs, config.choice.device)
 
 
-def _generate(task: _Generating) -> None:
-    test_set = read_test_set(task.test_set, check_files=False)
-    generate_set(task.system.open(), test_set, task.out, batch=task.batch, shard=task.shard)
+def _generate(
+    system: SystemChoice, folder: Path, out: Path, batch: int, shard: tuple[int, int]
+) -> None:
+    """Make one shard of a system's outputs for a set."""
+    test_set = read_test_set(folder, check_files=False)
+    generate_set(system.open(), test_set, out, batch=batch, shard=shard)
 
 
 def _score_all(config: EvaluationConfig, plans: Sequence[SetPlan], results: Results) -> None:
     """All figures, as rows of the results."""
     out = config.out.resolve()
-    tasks: list[_Scoring] = []
+    options = config.metric_options
+    jobs: list[Callable[[], Score]] = []
     places: list[tuple[dict[str, Any], str]] = []
     for plan in plans:
         test_set = results.test_sets[plan.name]
@@ -333,38 +314,41 @@ def _score_all(config: EvaluationConfig, plans: Sequence[SetPlan], results: Resu
                 results.rows.append(row)
                 for name in names:
                     places.append((row, name))
-                    tasks.append(
-                        _Scoring(
-                            test_set=test_set.folder,
-                            outputs=folder,
-                            subset=subset,
-                            metric=plan.metrics[name],
-                            metric_options=config.metric_options,
-                            cache=out / FEATURES,
-                            seed=config.seed,
+                    jobs.append(
+                        partial(
+                            _score,
+                            test_set.folder,
+                            folder,
+                            subset,
+                            plan.metrics[name],
+                            options,
+                            out / FEATURES,
+                            config.seed,
                         )
                     )
-    # One task a figure, so that workers share the work evenly. Features come from the shared cache.
-    scores = config.spread(_score, tasks, config.metric_options.device)
+    # One job a figure, so that workers share the work evenly. Features come from the shared cache.
+    scores = config.spread(jobs, options.device)
     for (row, name), score in zip(places, scores, strict=True):
         row["scores"][name] = dataclasses.asdict(score)
 
 
-def _score(task: _Scoring) -> Score:
-    test_set = read_test_set(task.test_set, check_files=False)
-    metric_options = task.metric_options
-    paths = tuple(sorted((name, str(path)) for name, path in metric_options.paths.items()))
-    context = _context(paths, metric_options.device, metric_options.offline, task.cache)
-    scores = score_set(
-        test_set,
-        look_up(task.outputs, test_set),
-        [task.metric],
-        context,
-        keep=task.subset.has,
-        bootstrap=metric_options.bootstrap,
-        seed=task.seed,
+def _score(
+    test_set_folder: Path,
+    outputs: Path,
+    subset: Subset,
+    metric: type[Metric],
+    options: MetricOptions,
+    cache: Path,
+    seed: int,
+) -> Score:
+    """Measure one figure."""
+    test_set = read_test_set(test_set_folder, check_files=False)
+    paths = tuple(sorted((name, str(path)) for name, path in options.paths.items()))
+    context = _context(paths, options.device, options.offline, cache)
+    made, bootstrap = look_up(outputs, test_set), options.bootstrap
+    return score_set(
+        test_set, made, metric, context, keep=subset.has, bootstrap=bootstrap, seed=seed
     )
-    return scores[task.metric.name]
 
 
 # One entry: loaded models stay in memory as long as their context, and a second context would hold

@@ -19,6 +19,7 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.baselines import SDEdit, Zeta
 from unison_audio.evaluation.engine import System, fingerprint
 from unison_audio.evaluation.test_sets.manifest import Role, TestItem, TestSet, derived_seed
+from unison_audio.output_audio import decode
 from unison_audio.pipeline import Unison
 from unison_audio.variants import VARIANTS, Variant
 
@@ -30,7 +31,8 @@ class UnisonSystem(System):
 
     Args:
         unison: The model.
-        name: System name in tables. seed: Of the noise.
+        name: System name in tables.
+        seed: Seed of the noise.
         **options: Fields of `SamplingParams`.
     """
 
@@ -77,31 +79,31 @@ class GroundTruth(System):
     """The ground truth: the targets themselves."""
 
     name = "ground-truth"
+    role: Role = "target"
+    """The recording of an item that it answers with."""
 
     def takes(self, item: TestItem) -> bool:
         """Whether there is such a recording."""
-        return bool(item.target)
+        return bool(item.target if self.role == "target" else item.source)
 
     def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
-        """The targets."""
-        return [_load(test_set, item, "target", test_set.sample_rate) for item in items]
+        """The recordings, each through `changed`."""
+        rate = self.sample_rate or test_set.sample_rate
+        paths = [test_set.path(item, self.role) for item in items]
+        return [self.changed(audio.load(path, sample_rate=rate)) for path in paths if path]
+
+    def changed(self, waveform: Tensor) -> Tensor:
+        """A recording, (samples,), as the system answers with it."""
+        return waveform
 
 
-class CopySource(System):
+class CopySource(GroundTruth):
     """The unedited source of each edit."""
 
-    name = "copy-source"
-
-    def takes(self, item: TestItem) -> bool:
-        """Whether it is an edit."""
-        return bool(item.source)
-
-    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
-        """The sources."""
-        return [_load(test_set, item, "source", test_set.sample_rate) for item in items]
+    name, role = "copy-source", "source"
 
 
-class ThroughCodec(System):
+class ThroughCodec(GroundTruth):
     """The targets, encoded and decoded: the loss of the codec alone.
 
     Args:
@@ -110,35 +112,24 @@ class ThroughCodec(System):
     """
 
     name = "through-codec"
-    role: Role = "target"
 
     def __init__(self, codec: AudioCodec, device: torch.device | str = "cpu") -> None:
         self._codec, self._device = codec, device
         self.sample_rate = codec.sample_rate
 
-    def takes(self, item: TestItem) -> bool:
-        """Whether there is such a recording."""
-        return bool(item.target if self.role == "target" else item.source)
-
     @torch.no_grad()
-    def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
-        """The targets through the codec, in whole frames, cut to their lengths."""
-        made = []
-        for item in items:
-            wave = _load(test_set, item, self.role, self._codec.sample_rate)
-            whole = -(-len(wave) // self._codec.hop) * self._codec.hop
-            padded = torch.nn.functional.pad(wave, (0, whole - len(wave)))[None].to(self._device)
-            made.append(
-                self._codec.decode(self._codec.encode(padded))[0, : len(wave)].float().cpu()
-            )
-        return made
+    def changed(self, waveform: Tensor) -> Tensor:
+        """The recording through the codec, in whole frames, cut to its length."""
+        whole = -(-len(waveform) // self._codec.hop) * self._codec.hop
+        padded = torch.nn.functional.pad(waveform, (0, whole - len(waveform)))[None]
+        z = self._codec.encode(padded.to(self._device))
+        return decode(self._codec, z)[0, : len(waveform)]
 
 
 class SourceThroughCodec(ThroughCodec):
     """The source of an edit, encoded and decoded: a copy with the codec's loss."""
 
-    name = "source-through-codec"
-    role: Role = "source"
+    name, role = "source-through-codec", "source"
 
 
 class Outputs(System):
@@ -199,13 +190,6 @@ class Outputs(System):
         return found[0]
 
 
-def _load(test_set: TestSet, item: TestItem, role: Role, rate: int) -> Tensor:
-    """An item's file: (samples,)."""
-    path = test_set.path(item, role)
-    assert path is not None
-    return audio.load(path, sample_rate=rate)
-
-
 @dataclass(frozen=True, kw_only=True)
 class ModelChoice:
     """Which model, and how it runs."""
@@ -251,39 +235,20 @@ def _opened(choice: ModelChoice) -> Unison:
     )
 
 
-def _unison(choice: ModelChoice) -> System:
-    return UnisonSystem(choice.open(), seed=choice.seed, **choice.options)
-
-
-def _through_codec(choice: ModelChoice) -> System:
-    return ThroughCodec(choice.open().codec, choice.device)
-
-
-def _source_through_codec(choice: ModelChoice) -> System:
-    return SourceThroughCodec(choice.open().codec, choice.device)
-
-
-def _sdedit(choice: ModelChoice) -> System:
-    return SDEdit(choice.open(), seed=choice.seed, **_of_baselines(choice))
-
-
-def _zeta(choice: ModelChoice) -> System:
-    return Zeta(choice.open(), seed=choice.seed, **_of_baselines(choice))
-
-
 def _of_baselines(choice: ModelChoice) -> dict[str, Any]:
-    """The sampling options that baselines share."""
-    return {k: choice.options[k] for k in ("steps", "guidance_scale") if k in choice.options}
+    """The sampling options that baselines share, and the seed."""
+    shared = {k: choice.options[k] for k in ("steps", "guidance_scale") if k in choice.options}
+    return {"seed": choice.seed, **shared}
 
 
 SYSTEMS: dict[str, Callable[[ModelChoice], System]] = {
     "ground-truth": lambda choice: GroundTruth(),
-    "through-codec": _through_codec,
+    "through-codec": lambda choice: ThroughCodec(choice.open().codec, choice.device),
     "copy-source": lambda choice: CopySource(),
-    "sdedit": _sdedit,
-    "zeta": _zeta,
-    "unison": _unison,
-    "source-through-codec": _source_through_codec,
+    "sdedit": lambda choice: SDEdit(choice.open(), **_of_baselines(choice)),
+    "zeta": lambda choice: Zeta(choice.open(), **_of_baselines(choice)),
+    "unison": lambda choice: UnisonSystem(choice.open(), seed=choice.seed, **choice.options),
+    "source-through-codec": lambda choice: SourceThroughCodec(choice.open().codec, choice.device),
 }
 """System name -> function that opens the system, given the model."""
 

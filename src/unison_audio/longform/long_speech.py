@@ -27,6 +27,7 @@ from unison_audio.longform.text_windows import (
     pace_of,
     split_instruction,
 )
+from unison_audio.provenance.origin import Origin
 from unison_audio.spectrogram import log_mel
 from unison_audio.values import check_seed, require_text
 from unison_audio.variants import Variant
@@ -250,13 +251,15 @@ def pieces(spoken: Iterator[SpokenWindow], speech: LongSpeech) -> Iterator[Audio
         spoken: What `speak` yields.
         speech: The long text.
     """
+    task = "tts" if speech.reference is None else "zero_shot_tts"
     for part in spoken:
         yield Audio(
             torch.cat([part.speech, part.speech.new_zeros(part.pause)]),
             part.sample_rate,
             instruction=speech.template.replace("{text}", part.window.text),
-            task="tts" if speech.reference is None else "zero_shot_tts",
+            task=task,
             seed=part.seed,
+            origin=Origin(task=task, variant=speech.variant.name),
         )
 
 

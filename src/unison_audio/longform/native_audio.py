@@ -15,6 +15,7 @@ from unison_audio.audio_files import MAX_RATE, require_file, stated_frames, unre
 from unison_audio.audio_writer import SampleLayout, write_audio
 from unison_audio.errors import InputError
 from unison_audio.output_format import OutputFormat, merge_output
+from unison_audio.provenance.origin import Origin
 from unison_audio.sample_codings import LOSSLESS, Samples
 from unison_audio.values import as_whole, require_path, shown
 
@@ -39,6 +40,9 @@ class NativeAudio:
     """(samples, channels) where they are in memory."""
     file: str = ""
     """The path where they are not."""
+    origin: Origin | None = None
+    """Where the sound comes from, as its marks state it; None for what this program did not
+    make."""
 
     @property
     def seconds(self) -> float:
@@ -206,5 +210,6 @@ def write_recording(
         channels=like.channels,
         coding=like.coding,
         frames=like.frames,
+        origin=like.origin,
     )
     write_audio(target, blocks, layout, chosen)

@@ -7,6 +7,7 @@ it to the recording's own samples. Where the difference is nothing, those sample
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from unison_audio.longform.native_audio import (
 )
 from unison_audio.longform.times import Region, check_regions
 from unison_audio.output_format import OutputFormat
+from unison_audio.provenance.origin import Origin
 from unison_audio.sample_codings import Samples, from_float, to_float
 from unison_audio.tasks.instructions import parse_instruction, with_tags
 from unison_audio.tasks.table import TASKS
@@ -201,6 +203,7 @@ def edit_regions(
         coding=like.coding,
         name="The result",
         samples=samples,
+        origin=_origin(unison, edit),
     )
 
 
@@ -226,7 +229,13 @@ def edit_file(
         InputError: If an input cannot be used, or the file cannot be written.
     """
     blocks = edit_blocks(unison, edit, on_window, **options)
-    write_recording(output, blocks, edit.recording, output_format)
+    like = replace(edit.recording, origin=_origin(unison, edit))
+    write_recording(output, blocks, like, output_format)
+
+
+def _origin(unison: Editor, edit: RegionEdit) -> Origin:
+    source = edit.recording.file or None
+    return Origin.of_edit(edit.task.name, unison.variant.name, source)
 
 
 def check_output(

@@ -29,7 +29,7 @@ def write_stream(
     encoder: AudioEncoder | None = None
     for sound in sounds:
         if encoder is None:
-            encoder = AudioEncoder(output or OutputFormat(), sound.sample_rate)
+            encoder = AudioEncoder(output or OutputFormat(), sound.sample_rate, origin=sound.origin)
         out.write(encoder.write(sound.waveform))
         # Without this, a player would wait until a buffer of several kilobytes is full.
         out.flush()
@@ -53,4 +53,5 @@ def write_sounds(path: Path, sounds: Iterable[Audio], output: OutputFormat | Non
     pieces: Iterator[Audio] = iter(sounds)
     first = next(pieces)
     blocks = (sound.waveform.numpy()[:, None] for sound in chain([first], pieces))
-    write_audio(path, blocks, SampleLayout(sample_rate=first.sample_rate), output)
+    layout = SampleLayout(sample_rate=first.sample_rate, origin=first.origin)
+    write_audio(path, blocks, layout, output)

@@ -13,6 +13,7 @@ from unison_audio.errors import InputError
 from unison_audio.longform.edit_changes import Editor
 from unison_audio.longform.edit_windows import derive_seed
 from unison_audio.longform.subtitles import Cue, event_cues
+from unison_audio.provenance.origin import Origin
 from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.values import check_seed
 from unison_audio.variants import Variant
@@ -154,6 +155,7 @@ def compose(
                 instruction=window.instruction,
                 task="timed",
                 seed=derive_seed(seed, index),
+                origin=Origin(task="timed", variant=unison.variant.name),
             )
 
 

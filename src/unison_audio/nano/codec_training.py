@@ -5,9 +5,11 @@ be trained on them while the decoder still improves. `train_codec` can also impr
 a codec that is already in use.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,18 +21,13 @@ from unison_audio.codecs.table import save_nano_codec
 from unison_audio.data.records import Clip
 from unison_audio.device import preferred_dtype
 from unison_audio.errors import InputError
+from unison_audio.nano.codec_segments import SegmentBatch, SegmentStream
 from unison_audio.nano.latent_alignment import align_latents
 from unison_audio.spectrogram import mel_filters, stft
-from unison_audio.training.checkpoints import (
-    Ema,
-    StopRequest,
-    learning_rate,
-    load_checkpoint,
-    misfit_as_input_error,
-    save_checkpoint,
-    step_generator,
-)
-from unison_audio.training.log import LossLog, RunProgress
+from unison_audio.training.checkpoints import Ema, learning_rate, step_generator
+from unison_audio.training.loop import Row, train
+from unison_audio.training.parallel import Parallel
+from unison_audio.training.recipes import Schedule
 
 RESOLUTIONS = ((2048, 96), (1024, 80), (512, 64), (256, 32))
 """STFT sizes and mel bands of the reconstruction loss."""
@@ -40,7 +37,7 @@ LEAST_SCALE = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodecRecipe:
+class CodecRecipe(Schedule):
     """How the nano codec is trained."""
 
     model: NanoCodecConfig = field(default_factory=NanoCodecConfig)
@@ -66,50 +63,19 @@ class CodecRecipe:
     """Weight of the latents' squared distance from those of the codec that the run starts from."""
     ema: float = 0.995
     """Decay of the decoder's moving average while it alone is trained."""
-    seed: int = 0
-    """Seed of everything random."""
     checkpoint_every: int = 100
     """Steps between two checkpoints."""
+    sample_every: int = 100
+    """Steps between two sets of samples and, with a frozen encoder, of weights on disk."""
 
-
-def draw_segments(
-    speech: Sequence[Tensor],
-    sounds: Sequence[Tensor],
-    batch: int,
-    samples: int,
-    generator: torch.Generator,
-) -> Tensor:
-    """Draws training segments: speech, sounds and mixtures at random levels and offsets.
-
-    Args:
-        speech: Waveforms (samples,).
-        sounds: Waveforms (samples,).
-        batch: Number of segments.
-        samples: Length of a segment.
-        generator: Source of randomness.
-
-    Returns:
-        Segments (batch, samples) within +-1.
-    """
-    kinds = torch.rand(batch, generator=generator)
-    levels = 10 ** ((torch.rand(batch, generator=generator) * 16 - 12) / 20)
-    segments = torch.zeros(batch, samples)
-    for i in range(batch):
-        pools = [speech] if kinds[i] < 0.5 else [sounds] if kinds[i] < 0.8 else [speech, sounds]
-        for pool in pools:
-            clip = pool[int(torch.randint(len(pool), (1,), generator=generator))]
-            _place(segments[i], clip, generator)
-        segments[i] *= levels[i]
-    return segments * (0.99 / segments.abs().amax(dim=1, keepdim=True).clamp(min=0.99))
-
-
-def _place(segment: Tensor, clip: Tensor, generator: torch.Generator) -> None:
-    """Adds a clip to a segment in place, at an offset that keeps half of the shorter one."""
-    overlap = min(len(segment), len(clip)) // 2
-    lowest, highest = overlap - len(clip), len(segment) - overlap
-    start = int(torch.randint(lowest, highest + 1, (1,), generator=generator))
-    begin, end = max(0, start), min(len(segment), start + len(clip))
-    segment[begin:end] += clip[begin - start : end - start]
+    def lr(self, step: int) -> float:
+        """Learning rate of a step: a warm-up and a cosine in each stage."""
+        peak, first, end = self.peak_lr, 0, self.encoder_until
+        if step >= self.encoder_until:
+            peak, first, end = self.decoder_lr, self.encoder_until, self.steps
+        return learning_rate(
+            step - first, peak=peak, warmup=self.warmup, total=end - first, lowest=0.05
+        )
 
 
 class ReconstructionLoss(nn.Module):
@@ -155,21 +121,42 @@ class CodecTrainer:
 
     Args:
         recipe: How to train.
+        clips: Training clips, speech and sounds.
+        start: A codec to start from, near whose latents the codec's stay.
+        weights: Folder of the averaged codec as soon as its encoder is frozen; None writes none.
         half: Whether matrix products are in bfloat16; None chooses it if the processor has
             instructions for it.
     """
 
-    def __init__(self, recipe: CodecRecipe, *, half: bool | None = None) -> None:
+    def __init__(
+        self,
+        recipe: CodecRecipe,
+        clips: Sequence[Clip] = (),
+        *,
+        start: NanoCodec | None = None,
+        weights: Path | None = None,
+        half: bool | None = None,
+    ) -> None:
+        self.parallel, self.skipped = Parallel(cpu=True), Counter[str]()
         torch.manual_seed(recipe.seed)
-        self.recipe = recipe
+        self.recipe, self.weights = recipe, weights
+        samples = recipe.segment_frames * recipe.model.frame_hop
+        self.stream = SegmentStream(clips, recipe.batch, samples, recipe.seed)
         self.half = preferred_dtype("cpu") == torch.bfloat16 if half is None else half
         self.codec = NanoCodec(recipe.model)
         self.loss = ReconstructionLoss(recipe.model.sample_rate)
         self.optimizer = torch.optim.AdamW(
             self.codec.parameters(), lr=recipe.peak_lr, betas=(0.9, 0.95), weight_decay=0.01
         )
-        self.ema = Ema(self.codec.decoder, recipe.ema)
         self.reference: NanoCodec | None = None
+        if start is not None:
+            self.codec.load_state_dict(start.state_dict())
+            self.reference = NanoCodec(start.config)
+            self.reference.load_state_dict(start.state_dict())
+            self.reference.eval().requires_grad_(False)
+        self.ema = Ema(self.codec.decoder, recipe.ema)
+        self.shown = torch.zeros(0)
+        """Segments of the last step, of which samples are written."""
 
     def state(self) -> dict[str, object]:
         """The state that a resumed run needs."""
@@ -180,22 +167,22 @@ class CodecTrainer:
             "held": self.reference is not None,
         }
 
-    def load_state(self, state: dict) -> None:
-        """Restores a checkpoint; ignores the discriminators of older versions."""
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restores a checkpoint; ignores the discriminators of older versions.
+
+        Raises:
+            InputError: If the run started from a codec and this one does not, or the reverse.
+        """
+        held = self.reference is not None
+        if state.get("held", held) != held:
+            raise InputError(
+                f"The run began {'without' if held else 'with'} a codec to start from; resume it "
+                "with the same --init, or choose a new run folder."
+            )
+        self.stream.first = state["step"]
         self.codec.load_state_dict(state["codec"])
         self.ema.values = state["ema"]
         self.optimizer.load_state_dict(state["optimizer"])
-
-    def start_from(self, codec: NanoCodec) -> None:
-        """Copies the weights and the latent statistics of a codec of the same shape."""
-        self.codec.load_state_dict(codec.state_dict())
-        self.ema = Ema(self.codec.decoder, self.recipe.ema)
-
-    def anchor_to(self, codec: NanoCodec) -> None:
-        """Keeps the latents near those of a codec from now on."""
-        self.reference = NanoCodec(codec.config)
-        self.reference.load_state_dict(codec.state_dict())
-        self.reference.eval().requires_grad_(False)
 
     def averaged(self) -> NanoCodec:
         """A copy of the codec with the averaged decoder."""
@@ -203,6 +190,18 @@ class CodecTrainer:
         codec.load_state_dict(self.codec.state_dict())
         self.ema.copy_to(codec.decoder)
         return codec.eval().requires_grad_(False)
+
+    def step(self, step: int, batches: Sequence[SegmentBatch]) -> list[Row]:
+        """Does one step, of both halves or of the decoder alone; returns its log row."""
+        recipe = self.recipe
+        (batch,) = batches
+        self.shown = batch.waveforms
+        joint = step < recipe.encoder_until
+        figures = (self.joint_step if joint else self.decoder_step)(batch.waveforms, step)
+        if step + 1 == min(recipe.encoder_until, recipe.steps):
+            self.end_joint_training()
+        task = "codec" if joint else "decoder"
+        return [{**figures, "task": task, "items": len(batch.waveforms)}]
 
     def joint_step(self, target: Tensor, step: int) -> dict[str, float]:
         """Does one step of encoder and decoder.
@@ -214,17 +213,7 @@ class CodecTrainer:
         Returns:
             The losses for the log.
         """
-        recipe = self.recipe
-        self._set_rate(
-            learning_rate(
-                step,
-                peak=recipe.peak_lr,
-                warmup=recipe.warmup,
-                total=recipe.encoder_until,
-                lowest=0.05,
-            )
-        )
-        generator = step_generator(recipe.seed + 1, step)
+        recipe, generator = self.recipe, step_generator(self.recipe.seed + 1, step)
 
         # 1. Encode, sample the posterior, decode.
         anchor = None
@@ -246,14 +235,11 @@ class CodecTrainer:
             loss = loss + recipe.anchor_weight * moved
             losses["moved"] = moved.item()
 
-        # 3. Move the weights and their average.
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.codec.parameters(), 1.0)
-        self.optimizer.step()
-        # A short memory: the latents still move, and older decoders fit them worse.
+        # 3. Move the weights and their average. That has a short memory: the latents still move,
+        #    and older decoders fit them worse.
+        norm = self._update(loss, list(self.codec.parameters()), step)
         self.ema.update(self.codec.decoder, decay=0.98)
-        return losses
+        return {"loss": loss.item(), "norm": norm, **losses}
 
     def decoder_step(self, target: Tensor, step: int) -> dict[str, float]:
         """Does one step of the decoder; the encoder is frozen.
@@ -268,17 +254,7 @@ class CodecTrainer:
         Returns:
             The losses for the log.
         """
-        recipe = self.recipe
-        self._set_rate(
-            learning_rate(
-                step - recipe.encoder_until,
-                peak=recipe.decoder_lr,
-                warmup=recipe.warmup,
-                total=recipe.steps - recipe.encoder_until,
-                lowest=0.05,
-            )
-        )
-        generator = step_generator(recipe.seed + 1, step)
+        generator = step_generator(self.recipe.seed + 1, step)
 
         # 1. Encode, add noise, decode.
         with self._precision():
@@ -293,26 +269,29 @@ class CodecTrainer:
         loss = mel + 0.5 * stft
 
         # 3. Move the decoder and its average.
-        self.optimizer.zero_grad(set_to_none=True)
-        # The encoder gets no gradients at all, so AdamW leaves it alone: zeros would still decay
-        # its weights.
-        loss.backward(inputs=list(self.codec.decoder.parameters()))
-        nn.utils.clip_grad_norm_(self.codec.decoder.parameters(), 1.0)
-        self.optimizer.step()
+        norm = self._update(loss, list(self.codec.decoder.parameters()), step)
         self.ema.update(self.codec.decoder)
-        return {"mel": mel.item(), "stft": stft.item()}
+        return {"loss": loss.item(), "norm": norm, "mel": mel.item(), "stft": stft.item()}
+
+    def _update(self, loss: Tensor, trained: Sequence[nn.Parameter], step: int) -> float:
+        """Moves the trained weights; returns the norm of their gradients."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.lr(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        # All other weights get no gradients at all, so AdamW leaves them alone: zeros would still
+        # decay them.
+        loss.backward(inputs=list(trained))
+        norm = nn.utils.clip_grad_norm_(trained, 1.0)
+        self.optimizer.step()
+        return float(norm)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.half)
 
-    def _set_rate(self, rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
     @torch.no_grad()
-    def measure_latents(self, speech: Sequence[Tensor], sounds: Sequence[Tensor]) -> None:
+    def measure_latents(self) -> None:
         """Sets the codec's mean and scale of each channel from fixed segments."""
-        waveforms = self._probe(speech, sounds)
+        waveforms = self._probe()
         means = torch.cat([self.codec.encoder(part)[0] for part in waveforms.split(32)])
         deviation = means.std(dim=(0, 2))[:, None]
         # A channel whose mean hardly varies carries little but the posterior's noise. Scaled to
@@ -321,21 +300,37 @@ class CodecTrainer:
         self.codec.latent_scale.copy_(deviation.clamp(min=least))
         self.codec.latent_mean.copy_(means.mean(dim=(0, 2))[:, None])
 
-    def end_joint_training(self, speech: Sequence[Tensor], sounds: Sequence[Tensor]) -> None:
+    def end_joint_training(self) -> None:
         """Measures the latents, or aligns them with those of the anchor."""
         if self.reference is None:
-            self.measure_latents(speech, sounds)
+            self.measure_latents()
             return
         # Alignment alters the decoder's first layer, so the average is put into the codec first and
         # begins anew from the aligned weights.
         self.ema.copy_to(self.codec.decoder)
-        align_latents(self.codec, self.reference, self._probe(speech, sounds))
+        align_latents(self.codec, self.reference, self._probe())
         self.ema = Ema(self.codec.decoder, self.recipe.ema)
 
-    def _probe(self, speech: Sequence[Tensor], sounds: Sequence[Tensor]) -> Tensor:
+    def _probe(self) -> Tensor:
         """The segments on which latents are measured, (256, samples)."""
-        generator = step_generator(self.recipe.seed + 2, 0)
-        return draw_segments(speech, sounds, 256, 40 * self.codec.hop, generator)
+        return self.stream.draw(256, 40 * self.codec.hop, step_generator(self.recipe.seed + 2, 0))
+
+    @torch.no_grad()
+    def write_samples(self, folder: Path, step: int) -> None:
+        """Writes the first segments of a batch, each followed by its reconstruction.
+
+        With a frozen encoder the weights are written too: a backbone can be trained on them.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        target = self.shown[:4]
+        mean, _ = self.codec.encoder(target)
+        pairs = torch.stack([target, self.codec.decoder(mean)], dim=1).reshape(-1)
+        peak = max(1.0, float(pairs.abs().max()))
+        save(folder / f"{step:08d}.wav", pairs / peak, self.codec.sample_rate)
+        if self.weights is not None and (
+            step > self.recipe.encoder_until or step == self.recipe.steps
+        ):
+            save_nano_codec(self.weights, self.averaged())
 
 
 def train_codec(
@@ -359,76 +354,6 @@ def train_codec(
         InputError: If the run started from a codec and is resumed without one, or the reverse.
         StoppedError: If it received SIGINT or SIGTERM, after it saved.
     """
-    # Moments of the optimizer decay into denormal numbers, which a CPU handles many times slower
-    # than zeros.
-    torch.set_flush_denormal(True)
-    speech = [clip.waveform for clip in clips if clip.record.kind == "speech"]
-    sounds = [clip.waveform for clip in clips if clip.record.kind == "sound"]
-    trainer = CodecTrainer(recipe)
-    state = load_checkpoint(folder)
-    first = 0
-    if state is not None:
-        if state.get("held", start is not None) != (start is not None):
-            begun = "with a codec" if start is None else "without a codec"
-            raise InputError(
-                f"The run in {folder} began {begun} to start from; resume it with the same --init, "
-                "or choose a new run folder."
-            )
-        with misfit_as_input_error(folder):
-            trainer.load_state(state)
-        first = state["step"]
-    elif start is not None:
-        trainer.start_from(start)
-    if start is not None:
-        trainer.anchor_to(start)
-    stop = StopRequest()
-    try:
-        _train(trainer, folder, first, (speech, sounds), stop)
-    finally:
-        stop.restore()
+    trainer = CodecTrainer(recipe, clips, start=start, weights=folder / "weights")
+    train(trainer, folder)
     return trainer.averaged()
-
-
-def _train(
-    trainer: CodecTrainer,
-    folder: Path,
-    first: int,
-    clips: tuple[Sequence[Tensor], Sequence[Tensor]],
-    stop: StopRequest,
-) -> None:
-    """Trains from a step to the last one; `clips` are speech and sounds."""
-    recipe, (speech, sounds) = trainer.recipe, clips
-    log, progress = LossLog(folder, first), RunProgress(first, recipe.steps)
-    for step in range(first, recipe.steps):
-        generator = step_generator(recipe.seed, step)
-        samples = recipe.segment_frames * recipe.model.frame_hop
-        target = draw_segments(speech, sounds, recipe.batch, samples, generator)
-        if step < recipe.encoder_until:
-            losses = trainer.joint_step(target, step)
-        else:
-            losses = trainer.decoder_step(target, step)
-        log.write(step, **losses)
-        done = step + 1
-        if done == min(recipe.encoder_until, recipe.steps):
-            trainer.end_joint_training(speech, sounds)
-        if done % 10 == 0:
-            print(progress.line(done, recipe.batch, **losses), flush=True)
-        if done % recipe.checkpoint_every == 0 or done == recipe.steps:
-            save_checkpoint(folder, done, trainer.state())
-            write_samples(trainer, target, folder / "samples", done)
-            if done > recipe.encoder_until or done == recipe.steps:
-                save_nano_codec(folder / "weights", trainer.averaged())
-        if stop.asked:
-            save_checkpoint(folder, done, trainer.state())
-            raise stop.stopped(done)
-
-
-@torch.no_grad()
-def write_samples(trainer: CodecTrainer, target: Tensor, folder: Path, step: int) -> None:
-    """Writes the first segments of a batch, each followed by its reconstruction."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mean, _ = trainer.codec.encoder(target[:4])
-    output = trainer.codec.decoder(mean)
-    pairs = torch.stack([target[:4], output], dim=1).reshape(-1)
-    peak = max(1.0, float(pairs.abs().max()))
-    save(folder / f"{step:08d}.wav", pairs / peak, trainer.codec.sample_rate)

@@ -14,8 +14,6 @@ from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.evaluation.engine import fingerprint, real_time_factor
 from unison_audio.evaluation.metrics.measure import Score
-from unison_audio.evaluation.models.event_classifier import UNRANKED
-from unison_audio.evaluation.models.event_classifier_training import ClassifierRecipe
 from unison_audio.evaluation.models.weights import require_packages
 from unison_audio.evaluation.subsets import Subset
 from unison_audio.evaluation.suite import (
@@ -28,7 +26,7 @@ from unison_audio.evaluation.suite import (
     write_set_report,
 )
 from unison_audio.evaluation.systems import ModelChoice, choose_systems
-from unison_audio.evaluation.test_sets.build import NANO_COUNTS, build_once, check_counts
+from unison_audio.evaluation.test_sets.build import build_once, check_counts
 from unison_audio.evaluation.test_sets.manifest import (
     RenderedItem,
     TestSet,
@@ -50,8 +48,10 @@ from unison_audio.nano.bars import (
     with_thresholds,
 )
 from unison_audio.nano.corpus import require_nano_corpus
+from unison_audio.nano.event_classifier import UNRANKED
+from unison_audio.nano.event_classifier_training import ClassifierRecipe
 from unison_audio.nano.event_model import classifier_folder, prepare_classifier, ranked_labels
-from unison_audio.nano.held_out import held_out
+from unison_audio.nano.held_out import NANO_COUNTS, held_out
 from unison_audio.nano.items import SEQUENCES, build_items, render_items
 from unison_audio.nano.metrics import NANO_METRICS
 from unison_audio.nano.results import (

@@ -1,8 +1,10 @@
 """Nano's event classifier: trained where it is missing, and measured on real recordings."""
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from unison_audio.data.records import Clip
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics import signal
-from unison_audio.evaluation.models.event_classifier import (
+from unison_audio.files import write_whole
+from unison_audio.nano.event_classifier import (
     WEIGHTS_FILE,
     EventClassifier,
     is_ranked,
@@ -20,12 +23,11 @@ from unison_audio.evaluation.models.event_classifier import (
     save_classifier,
     sound_class,
 )
-from unison_audio.evaluation.models.event_classifier_training import (
+from unison_audio.nano.event_classifier_training import (
     ClassifierRecipe,
     train_classifier,
 )
-from unison_audio.evaluation.models.offline import event_encoder
-from unison_audio.files import write_whole
+from unison_audio.nano.label_matcher import event_encoder
 from unison_audio.nano.metrics import ABOUT_FILE
 from unison_audio.nano.results import mean
 
@@ -99,6 +101,29 @@ def ranked_labels(clips: Sequence[Clip]) -> tuple[str, ...]:
     return tuple(ranked)
 
 
+def gender_threshold(pitches: Sequence[float], genders: Sequence[str]) -> float:
+    """Finds the pitch that best parts male from female voices.
+
+    Args:
+        pitches: Median F0 of utterances in Hz; those that are not finite are left out.
+        genders: ``male`` or ``female`` for each.
+
+    Returns:
+        Hz: the middle of the range of thresholds with the fewest mistakes.
+
+    Raises:
+        InputError: If a gender is missing.
+    """
+    known = sorted((f0, g) for f0, g in zip(pitches, genders, strict=True) if math.isfinite(f0))
+    if {gender for _, gender in known} != {"male", "female"}:
+        raise InputError("Voices of both genders are needed to part them by pitch; take more clips")
+    edges = [known[0][0], *(f0 for f0, _ in known), known[-1][0]]
+    middles = [math.sqrt(a * b) for a, b in pairwise(edges)]
+    mistakes = [sum((f0 > cut) != (g == "female") for f0, g in known) for cut in middles]
+    best = [cut for cut, wrong in zip(middles, mistakes, strict=True) if wrong == min(mistakes)]
+    return best[len(best) // 2]
+
+
 def _gender_threshold(clips: Sequence[Clip], rate: int) -> float:
     """Learns the pitch that separates the genders from the training voices."""
     used: defaultdict[str, int] = defaultdict(int)
@@ -109,7 +134,7 @@ def _gender_threshold(clips: Sequence[Clip], rate: int) -> float:
             used[record.speaker] += 1
             pitches.append(signal.median_f0(clip.waveform, rate))
             genders.append(record.gender)
-    return signal.gender_threshold(pitches, genders)
+    return gender_threshold(pitches, genders)
 
 
 def _accuracy(classifier: EventClassifier, clips: Sequence[Clip], rate: int) -> dict[str, Any]:

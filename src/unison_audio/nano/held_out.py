@@ -14,6 +14,19 @@ from unison_audio.nano.vocabulary import IsSentence
 PROMPT_SECONDS = 1.0
 """Least length of a prompt among nano's clips, many of which say a single word."""
 
+NANO_COUNTS: dict[str, int] = {
+    "audiocaps": 100,
+    "seed-tts-en": 60,
+    "seed-tts-zh": 0,
+    "gender-tts-en": 60,
+    "gender-tts-zh": 0,
+    "t2as": 60,
+    "audio-editing": 40,
+    "speech-editing": 40,
+    "timed": 40,
+}
+"""Items of nano's sets, which come from a small English corpus."""
+
 
 def held_out(corpus: Path, sample_rate: int) -> Recordings:
     """Reads the held-out clips of the nano corpus.

@@ -9,9 +9,9 @@ import torch
 
 from unison_audio.data.pools import MemoryPools, choose
 from unison_audio.data.records import Clip
-from unison_audio.evaluation.models.event_classifier import sound_class
 from unison_audio.evaluation.test_sets.manifest import RenderedItem
 from unison_audio.evaluation.test_sets.scenes import batch_item, with_floor
+from unison_audio.nano.event_classifier import sound_class
 from unison_audio.nano.vocabulary import IsSentence
 from unison_audio.tasks.draw import BuilderConfig
 from unison_audio.tasks.table import TASKS, TaskBatch

@@ -16,11 +16,11 @@ from unison_audio.evaluation.metrics import signal
 from unison_audio.evaluation.metrics.metric import Metric, MetricContext, load_audio, path_of
 from unison_audio.evaluation.metrics.speech import GenderAccuracy, LogSpectralDistance
 from unison_audio.evaluation.metrics.table import METRICS
-from unison_audio.evaluation.models.event_classifier import what_is_new
-from unison_audio.evaluation.models.offline import event_classifier
 from unison_audio.evaluation.models.speaker import PitchGender, Resemblyzer
 from unison_audio.evaluation.test_sets.manifest import EvaluationSample
 from unison_audio.evaluation.test_sets.scenes import FLOOR_DBFS
+from unison_audio.nano.event_classifier import what_is_new
+from unison_audio.nano.label_matcher import event_classifier
 from unison_audio.nano.vocabulary_asr import NanoAsr, fold
 
 RATE = 16_000

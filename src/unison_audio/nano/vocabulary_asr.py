@@ -5,6 +5,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from torch import Tensor
 from unison_audio.audio import normalize_rms, trim_silence
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.text import spaced
-from unison_audio.evaluation.models.asr import SAMPLE_RATE, Asr, is_silent, packaged_whisper
+from unison_audio.evaluation.models.asr import SAMPLE_RATE, Asr, is_silent
 from unison_audio.evaluation.models.weights import missing_package, package_folder
+from unison_audio.nano.packaged_whisper import PackagedWhisper
 from unison_audio.nano.vocabulary import VOCABULARY, IsSentence
 
 MARGIN_SECONDS = 0.25
@@ -66,7 +68,7 @@ class SentenceAsr(Asr):
     model = identity = "Whisper tiny.en"
 
     def __init__(self) -> None:
-        self.whisper = packaged_whisper()
+        self.whisper = PackagedWhisper()
 
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
         """Transcribes waveforms (samples,) at `SAMPLE_RATE`; numbers as words."""
@@ -97,19 +99,33 @@ class VocabularyAsr(Asr):
             import pocketsphinx
         except ModuleNotFoundError as missing:
             raise missing_package(missing.name or "pocketsphinx") from None
-        with tempfile.NamedTemporaryFile("w", suffix=".arpa") as model:
-            model.write(_even_language_model(self.words))
-            model.flush()
-            decoder = pocketsphinx.Decoder(
-                samprate=SAMPLE_RATE, lm=model.name, loglevel="FATAL", **_SEARCH_SETTINGS
-            )
-        unknown = [word for word in self.words if decoder.lookup_word(word) is None]
+        # The whole dictionary of 134,000 entries takes seconds to load; words outside the language
+        # model are never searched, so the transcripts are the same without them.
+        path = Path(pocketsphinx.get_model_path(), "en-us", "cmudict-en-us.dict")
+        lines = path.read_text("utf-8").splitlines()
+        said = [(line.split(" ", 1)[0].split("(")[0], line) for line in lines]  # "the(2) DH IY"
+        words = set(self.words)
+        unknown = sorted(words - {word for word, _ in said})
         if unknown:
             raise InputError(
                 f"pocketsphinx has no pronunciation of {', '.join(unknown)}; leave these words out "
                 "of the vocabulary"
             )
-        return decoder
+        kept = "".join(f"{line}\n" for word, line in said if word in words)
+        with (
+            tempfile.NamedTemporaryFile("w", suffix=".arpa") as model,
+            tempfile.NamedTemporaryFile("w", suffix=".dict") as dictionary,
+        ):
+            for file, content in ((model, _even_language_model(self.words)), (dictionary, kept)):
+                file.write(content)
+                file.flush()
+            return pocketsphinx.Decoder(
+                samprate=SAMPLE_RATE,
+                lm=model.name,
+                dict=dictionary.name,
+                loglevel="FATAL",
+                **_SEARCH_SETTINGS,
+            )
 
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
         """Transcribes waveforms (samples,) at `SAMPLE_RATE` into words of the vocabulary."""

@@ -6,11 +6,19 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from unison_audio.training.batches import EncodedBatch
+from typing import Protocol
 
 LogRow = Mapping[str, float | str]
 """One batch in the log: its task, loss, gradient norm and number of items."""
+
+
+class TimedBatch(Protocol):
+    """A batch that knows how long its parts took to make."""
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Part -> seconds."""
+        ...
 
 
 class TimeShares:
@@ -19,7 +27,7 @@ class TimeShares:
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
-    def add(self, batches: Sequence[EncodedBatch], backbone: float) -> None:
+    def add(self, batches: Sequence[TimedBatch], backbone: float) -> None:
         """Adds the times of a step."""
         for batch in batches:
             for part, spent in batch.seconds.items():

@@ -1,17 +1,16 @@
-"""The loop around the trainer: batches, log, checkpoints, validation, resume."""
+"""The loop around every trainer: batches, log, checkpoints, validation, resume."""
 
-import dataclasses
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from unison_audio.files import make_folder
 from unison_audio.model.backbone import UnisonBackbone
-from unison_audio.training.batches import BatchStream, EncodedBatch
 from unison_audio.training.checkpoints import (
     StopRequest,
     full_disk_as_input_error,
@@ -22,11 +21,14 @@ from unison_audio.training.checkpoints import (
 from unison_audio.training.log import (
     LossLog,
     RunProgress,
+    TimedBatch,
     TimeShares,
     log_validation,
     share_line,
     tracker_values,
 )
+from unison_audio.training.parallel import Parallel
+from unison_audio.training.recipes import Schedule
 from unison_audio.training.trainer import BackboneTrainer, NotFiniteError
 from unison_audio.training.validation import Validation
 
@@ -36,13 +38,56 @@ PRINT_EVERY = 20
 RECENT = 100
 """Batches in the mean loss that is printed."""
 
+Row = dict[str, float | str]
+"""One batch in the log: "loss", "task", "norm", "items", and what else the trainer tells."""
 
-def train_backbone(
-    trainer: BackboneTrainer,
+
+class Trainer(Protocol):
+    """What the loop asks of a trainer: of a backbone's, or of the nano codec's."""
+
+    @property
+    def parallel(self) -> Parallel:
+        """The processes of the run."""
+        ...
+
+    @property
+    def recipe(self) -> Schedule:
+        """How it is trained."""
+        ...
+
+    @property
+    def stream(self) -> IterableDataset[Any]:
+        """The batches of this process, `TimedBatch` each."""
+        ...
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """Number of skipped clips by reason."""
+        ...
+
+    def step(self, step: int, batches: Sequence[Any]) -> list[Row]:
+        """Does one step; returns a log row for each batch."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """The state that a resumed run needs."""
+        ...
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restores a checkpoint."""
+        ...
+
+    def write_samples(self, folder: Path, step: int) -> None:
+        """Writes samples after a number of steps."""
+        ...
+
+
+def train(
+    trainer: Trainer,
     folder: Path,
     workers: int = 0,
-    validation: Validation | None = None,
-) -> UnisonBackbone:
+    validation: Callable[[], Mapping[str, float]] | None = None,
+) -> None:
     """Trains to the recipe's last step, or resumes a run.
 
     Args:
@@ -50,10 +95,7 @@ def train_backbone(
         folder: The run's folder: checkpoints, `log.jsonl`, samples.
         workers: Processes that make batches ahead; 0 makes them in between. The result does not
             depend on it.
-        validation: Held-out batches whose loss is logged.
-
-    Returns:
-        The backbone with averaged weights.
+        validation: Measures held-out losses, which are logged.
 
     Raises:
         StoppedError: If the run received SIGINT or SIGTERM, after it saved.
@@ -65,14 +107,39 @@ def train_backbone(
     torch.set_flush_denormal(True)
     make_folder(folder)
     plain = (bool, int, float, str)
-    settings = {k: v for k, v in dataclasses.asdict(trainer.recipe).items() if type(v) in plain}
+    settings = {k: v for k, v in vars(trainer.recipe).items() if type(v) in plain}
     with full_disk_as_input_error(folder), trainer.parallel.tracking(settings):
         _train(trainer, folder, workers, validation)
+
+
+def train_backbone(
+    trainer: BackboneTrainer, folder: Path, workers: int = 0, validation: Validation | None = None
+) -> UnisonBackbone:
+    """Trains a backbone as `train` does.
+
+    Args:
+        trainer: A fresh trainer.
+        folder: The run's folder.
+        workers: Processes that make batches ahead.
+        validation: Held-out batches whose loss is logged.
+
+    Returns:
+        The backbone with averaged weights.
+    """
+
+    def measure() -> Mapping[str, float]:
+        assert validation is not None
+        return validation.losses(trainer.averaged())
+
+    train(trainer, folder, workers, measure if validation is not None else None)
     return trainer.averaged()
 
 
 def _train(
-    trainer: BackboneTrainer, folder: Path, workers: int, validation: Validation | None
+    trainer: Trainer,
+    folder: Path,
+    workers: int,
+    validation: Callable[[], Mapping[str, float]] | None,
 ) -> None:
     recipe, parallel = trainer.recipe, trainer.parallel
 
@@ -109,7 +176,7 @@ def _train(
 
             # 5. Validate.
             if validation is not None and (done % recipe.validate_every == 0 or last):
-                report.validate(done, validation)
+                report.validate(done, validation())
 
             # 6. Write the final samples after the checkpoint: a run with more steps, resumed from
             #    here, would not have drawn them.
@@ -119,7 +186,7 @@ def _train(
         stop.restore()
 
 
-def _resume(trainer: BackboneTrainer, folder: Path) -> int:
+def _resume(trainer: Trainer, folder: Path) -> int:
     """Restores the newest checkpoint; returns the first step to do."""
     state = load_checkpoint(folder)
     if state is None:
@@ -129,7 +196,7 @@ def _resume(trainer: BackboneTrainer, folder: Path) -> int:
     return state["step"]
 
 
-def _batches(stream: BatchStream, workers: int) -> Iterator[EncodedBatch]:
+def _batches(stream: IterableDataset[Any], workers: int) -> Iterator[TimedBatch]:
     return iter(
         DataLoader(
             stream,
@@ -143,21 +210,17 @@ def _batches(stream: BatchStream, workers: int) -> Iterator[EncodedBatch]:
 class _Report:
     """The log, the progress and the trackers of a run."""
 
-    def __init__(self, trainer: BackboneTrainer, folder: Path, first: int) -> None:
+    def __init__(self, trainer: Trainer, folder: Path, first: int) -> None:
         self.trainer, self.parallel, self.folder = trainer, trainer.parallel, folder
         self.log = LossLog(folder, first) if self.parallel.main else None
         self.progress = RunProgress(first, trainer.recipe.steps)
         self.first, self.clips = first, 0
         self.recent: list[float] = []
-        self.unreported: list[dict[str, float | str]] = []
+        self.unreported: list[Row] = []
         self.shares = TimeShares()
 
     def add(
-        self,
-        step: int,
-        batches: list[EncodedBatch],
-        rows: list[dict[str, float | str]],
-        seconds: float,
+        self, step: int, batches: Sequence[TimedBatch], rows: Sequence[Row], seconds: float
     ) -> None:
         """Adds a step. Collective: every process must call it."""
         self.shares.add(batches, seconds)
@@ -185,15 +248,14 @@ class _Report:
                 self.parallel.log(values, done)
             self.unreported = []
 
-    def validate(self, done: int, validation: Validation) -> None:
-        """Measures and logs the held-out loss. Collective: every process must call it."""
-        losses = validation.losses(self.trainer.averaged())
+    def validate(self, done: int, losses: Mapping[str, float]) -> None:
+        """Logs the held-out losses."""
         if self.log is not None:
             log_validation(self.folder, done, losses)
             self.parallel.log({f"validation/{k}": v for k, v in losses.items()}, done)
 
 
-def _save(trainer: BackboneTrainer, folder: Path, step: int) -> None:
+def _save(trainer: Trainer, folder: Path, step: int) -> None:
     """Writes a checkpoint. A failure is raised on every process: none waits for the first."""
     state, failure = trainer.state(), None
     if trainer.parallel.main:

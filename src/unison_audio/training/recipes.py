@@ -34,18 +34,38 @@ class Phase:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneRecipe:
+class Schedule:
+    """The part of a recipe that the loop of every run reads."""
+
+    steps: int
+    """Training steps."""
+    batches_per_step: int = 1
+    """Batches of a step over all processes, each with its own task. Fewer processes accumulate the
+    gradients of several batches."""
+    seed: int = 0
+    """Seed of everything random."""
+    checkpoint_every: int = 200
+    """Steps between two checkpoints."""
+    keep_checkpoints: int = 2
+    """Number of checkpoints to keep."""
+    validate_every: int = 1000
+    """Steps between two validations, if there are held-out clips."""
+    sample_every: int = 1000
+    """Steps between two sets of samples on disk."""
+
+    def lr(self, step: int) -> float:
+        """Learning rate of a step."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneRecipe(Schedule):
     """How a backbone is trained (paper Table 13 for the full size)."""
 
     phases: tuple[Phase, ...]
     """The curriculum."""
     frames_per_batch: int
     """Latent frames in a batch; the number of items follows from their length."""
-    batches_per_step: int = 1
-    """Batches in a step over all processes, each with its own task. Fewer processes accumulate the
-    gradients of several batches."""
-    steps: int
-    """Training steps."""
     peak_lr: float = 1e-4
     """Peak learning rate."""
     warmup: int = 2000
@@ -73,16 +93,6 @@ class BackboneRecipe:
     """Type of the matrix products, "no" or "bf16"; weights and sums stay in float32."""
     gradient_checkpointing: bool = False
     """Whether blocks are recomputed in the backward pass instead of stored."""
-    seed: int = 0
-    """Seed of everything random."""
-    checkpoint_every: int = 200
-    """Steps between two checkpoints."""
-    keep_checkpoints: int = 2
-    """Number of checkpoints to keep."""
-    validate_every: int = 1000
-    """Steps between two validations, if there are held-out clips."""
-    sample_every: int = 1000
-    """Steps between two sets of samples on disk."""
 
     def __post_init__(self) -> None:
         """Validates the fields."""

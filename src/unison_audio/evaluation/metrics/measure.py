@@ -151,21 +151,12 @@ def _features(
 
 def _lacking(metric: Metric, sample: EvaluationSample) -> str:
     """The reason why a sample lacks an input of the metric; empty if it lacks none."""
-    item = sample.item
-    has = {
-        "target": sample.target is not None,
-        "source": sample.source is not None,
-        "reference": sample.reference is not None,
-        "text": bool(item.text),
-        "caption": bool(item.caption),
-        "events": bool(item.events),
-    }
     for need in metric.needs:
-        if not has[need]:
+        if not sample.has(need):
             called = "timed events" if need == "events" else need
             return (
-                f"Item {item.id} has no {called}; leave the metric {metric.name!r} out for the set "
-                f"{item.set}"
+                f"Item {sample.item.id} has no {called}; leave the metric {metric.name!r} out for "
+                f"the set {sample.item.set}"
             )
     return ""
 

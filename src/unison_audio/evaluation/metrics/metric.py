@@ -10,12 +10,9 @@ import numpy as np
 
 from unison_audio.audio import load
 from unison_audio.errors import InputError
-from unison_audio.evaluation.test_sets.manifest import EvaluationSample
+from unison_audio.evaluation.test_sets.manifest import EvaluationSample, Need, Role
 
 Model = TypeVar("Model")
-
-Need = Literal["target", "source", "reference", "text", "caption", "events"]
-"""Inputs that an item may lack."""
 
 
 @dataclass(kw_only=True)
@@ -181,13 +178,13 @@ def windows(waveform: np.ndarray, span: int, *, tolerated: int = 0) -> list[np.n
     return [waveform[start : start + span] for start in starts]
 
 
-def path_of(sample: EvaluationSample, role: Literal["target", "source", "reference"]) -> Path:
+def path_of(sample: EvaluationSample, role: Role) -> Path:
     """The file of a sample's role.
 
     Raises:
         InputError: If it has none; declare it in `Metric.needs`, and such samples never come.
     """
-    path = {"target": sample.target, "source": sample.source, "reference": sample.reference}[role]
+    path: Path | None = vars(sample)[role]
     if path is None:
         raise InputError(f"Item {sample.item.id} has no {role}; leave this metric out for its set")
     return path

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -205,29 +204,6 @@ def _first_dip(
     before, here, after = row[k - 1 : k + 2]
     bend = before - 2 * here + after
     return k + 1 + (0.5 * (before - after) / bend if bend > 0 else 0.0)
-
-
-def gender_threshold(pitches: Sequence[float], genders: Sequence[str]) -> float:
-    """Finds the pitch that best parts male from female voices.
-
-    Args:
-        pitches: Median F0 of utterances in Hz; those that are not finite are left out.
-        genders: ``male`` or ``female`` for each.
-
-    Returns:
-        Hz: the middle of the range of thresholds with the fewest mistakes.
-
-    Raises:
-        InputError: If a gender is missing.
-    """
-    known = sorted((f0, g) for f0, g in zip(pitches, genders, strict=True) if math.isfinite(f0))
-    if {gender for _, gender in known} != {"male", "female"}:
-        raise InputError("Voices of both genders are needed to part them by pitch; take more clips")
-    edges = [known[0][0], *(f0 for f0, _ in known), known[-1][0]]
-    middles = [math.sqrt(a * b) for a, b in pairwise(edges)]
-    mistakes = [sum((f0 > cut) != (g == "female") for f0, g in known) for cut in middles]
-    best = [cut for cut, wrong in zip(middles, mistakes, strict=True) if wrong == min(mistakes)]
-    return best[len(best) // 2]
 
 
 def gender_of(pitch: float, threshold: float) -> str:

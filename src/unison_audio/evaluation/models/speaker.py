@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -44,18 +44,61 @@ BATCH = 8
 """Recordings of equal length in one batch."""
 
 
-class GenderClassifier(Protocol):
-    """Classifies the gender of voices."""
+class _HubModel:
+    """A model of transformers with its feature extractor.
 
-    model: str
-    identity: str
+    Args:
+        kind: Class of the network.
+        source: Folder in transformers' layout, or name on the hub.
+        device: Device of the model.
 
-    def genders(self, waves: Sequence[np.ndarray]) -> list[str]:
-        """Names the gender in waveforms (samples,) at `SAMPLE_RATE`; "" where there is no voice."""
-        ...
+    Raises:
+        InputError: If the model is not available, or takes another sample rate.
+    """
+
+    def __init__(self, kind: Any, source: Path | str, device: str) -> None:
+        from transformers import AutoFeatureExtractor
+
+        self._extractor: Any = load_part(AutoFeatureExtractor, source)
+        if self._extractor.sampling_rate != SAMPLE_RATE:
+            raise InputError(
+                f"The model of {source} takes {self._extractor.sampling_rate} Hz where "
+                f"{SAMPLE_RATE} Hz are expected; give another one"
+            )
+        self.net = load_pretrained(kind, source).to(device)
+        self.model = name_of(source)
+        self.identity = identity_of(source, self.net)
+
+    def answer(
+        self, waves: Sequence[np.ndarray], read: Callable[[Any], list[Any]], silence: Any
+    ) -> list[Any]:
+        """Runs waveforms of equal length in batches, so that no padding changes a result.
+
+        Args:
+            waves: (samples,) each.
+            read: From the network's output of a batch to its answers.
+            silence: The answer for digital silence.
+        """
+        answers: list[Any] = [silence] * len(waves)
+        groups: dict[int, list[int]] = {}
+        for i, wave in enumerate(waves):
+            if float(rms(torch.from_numpy(wave))) >= SILENCE_RMS:
+                groups.setdefault(len(wave), []).append(i)
+        for group in groups.values():
+            for start in range(0, len(group), BATCH):
+                chosen = group[start : start + BATCH]
+                # Each waveform is normalized if the model's configuration says so.
+                inputs = self._extractor(
+                    [waves[i] for i in chosen], sampling_rate=SAMPLE_RATE, return_tensors="pt"
+                )["input_values"]
+                with torch.inference_mode():
+                    found = read(self.net(inputs.to(self.net.device)))
+                for i, one in zip(chosen, found, strict=True):
+                    answers[i] = one
+        return answers
 
 
-class Wav2Vec2Gender:
+class Wav2Vec2Gender(_HubModel):
     """A wav2vec 2.0 fine-tuned to classify gender.
 
     Args:
@@ -68,11 +111,9 @@ class Wav2Vec2Gender:
     """
 
     def __init__(self, source: Path | str = GENDER_MODEL, device: str = "cpu") -> None:
-        from transformers import AutoFeatureExtractor, Wav2Vec2ForSequenceClassification
+        from transformers import Wav2Vec2ForSequenceClassification
 
-        self.extractor: Any = load_part(AutoFeatureExtractor, source)
-        _require_rate(self.extractor, source)
-        self.net = load_pretrained(Wav2Vec2ForSequenceClassification, source).to(device)
+        super().__init__(Wav2Vec2ForSequenceClassification, source, device)
         names = self.net.config.id2label
         self.labels = [
             GENDERS.get(str(names[k]).strip().lower(), "")
@@ -83,17 +124,12 @@ class Wav2Vec2Gender:
                 f"The classifier of {source} tells {', '.join(map(str, names.values()))} where "
                 "female and male are needed; give one that was trained for genders"
             )
-        self.model = name_of(source)
-        self.identity = identity_of(source, self.net)
 
     def genders(self, waves: Sequence[np.ndarray]) -> list[str]:
         """Names the gender in waveforms (samples,) at `SAMPLE_RATE`; "" of digital silence."""
-
-        def answer(group: Tensor) -> list[str]:
-            best = self.net(_extracted(self.extractor, group).to(self.net.device)).logits.argmax(1)
-            return [self.labels[k] for k in best.tolist()]
-
-        return _by_length(waves, answer, "")
+        return self.answer(
+            waves, lambda out: [self.labels[k] for k in out.logits.argmax(1).tolist()], ""
+        )
 
 
 class PitchGender:
@@ -115,18 +151,7 @@ class PitchGender:
         ]
 
 
-class SpeakerEncoder(Protocol):
-    """Embeds voices; the cosine of two embeddings is their similarity."""
-
-    model: str
-    identity: str
-
-    def embed(self, waves: Sequence[np.ndarray]) -> list[Tensor]:
-        """Embeds the voices in waveforms (samples,) at `SAMPLE_RATE` as unit vectors."""
-        ...
-
-
-class WavLmSpeaker:
+class WavLmSpeaker(_HubModel):
     """WavLM with an x-vector head, fine-tuned for speaker verification.
 
     Args:
@@ -138,22 +163,16 @@ class WavLmSpeaker:
     """
 
     def __init__(self, source: Path | str = SPEAKER_MODEL, device: str = "cpu") -> None:
-        from transformers import AutoFeatureExtractor, WavLMForXVector
+        from transformers import WavLMForXVector
 
-        self.extractor: Any = load_part(AutoFeatureExtractor, source)
-        _require_rate(self.extractor, source)
-        self.net = load_pretrained(WavLMForXVector, source).to(device)
-        self.model = name_of(source)
-        self.identity = identity_of(source, self.net)
+        super().__init__(WavLMForXVector, source, device)
 
     def embed(self, waves: Sequence[np.ndarray]) -> list[Tensor]:
         """Embeds voices as unit vectors (D,); digital silence as 0."""
-
-        def answer(group: Tensor) -> list[Tensor]:
-            inputs = _extracted(self.extractor, group).to(self.net.device)
-            return list(F.normalize(self.net(inputs).embeddings, dim=1).cpu())
-
-        return _by_length(waves, answer, torch.zeros(self.net.config.xvector_output_dim))
+        silence = torch.zeros(self.net.config.xvector_output_dim)
+        return self.answer(
+            waves, lambda out: list(F.normalize(out.embeddings, dim=1).cpu()), silence
+        )
 
 
 class ResemblyzerNet(nn.Module):
@@ -219,41 +238,8 @@ def _voice_mel(waveform: Tensor) -> Tensor:
     return spectrum.abs().square().T @ torch.from_numpy(np.asarray(filters)).float()
 
 
-def _by_length(
-    waves: Sequence[np.ndarray], answer: Callable[[Tensor], list[Any]], silence: Any
-) -> list[Any]:
-    """Runs waveforms of equal length in batches, so that no padding changes a result.
+GenderClassifier: TypeAlias = Wav2Vec2Gender | PitchGender
+"""Names the gender in waveforms (samples,) at `SAMPLE_RATE`; "" where there is no voice."""
 
-    Args:
-        waves: (samples,) each.
-        answer: Answers for (B, samples).
-        silence: The answer for digital silence.
-    """
-    answers: list[Any] = [silence] * len(waves)
-    groups: dict[int, list[int]] = {}
-    for i, wave in enumerate(waves):
-        if float(rms(torch.from_numpy(wave))) >= SILENCE_RMS:
-            groups.setdefault(len(wave), []).append(i)
-    for group in groups.values():
-        for start in range(0, len(group), BATCH):
-            chosen = group[start : start + BATCH]
-            with torch.inference_mode():
-                found = answer(torch.from_numpy(np.stack([waves[i] for i in chosen])))
-            for i, one in zip(chosen, found, strict=True):
-                answers[i] = one
-    return answers
-
-
-def _extracted(extractor: Any, group: Tensor) -> Tensor:
-    """What a model takes, (B, samples): each waveform normalized if its configuration says so."""
-    return extractor(list(group.numpy()), sampling_rate=SAMPLE_RATE, return_tensors="pt")[
-        "input_values"
-    ]
-
-
-def _require_rate(extractor: Any, source: Path | str) -> None:
-    if extractor.sampling_rate != SAMPLE_RATE:
-        raise InputError(
-            f"The model of {source} takes {extractor.sampling_rate} Hz where {SAMPLE_RATE} Hz "
-            "are expected; give another one"
-        )
+SpeakerEncoder: TypeAlias = Resemblyzer | WavLmSpeaker
+"""Embeds voices as unit vectors; the cosine of two is their similarity."""

@@ -1,7 +1,6 @@
 """VGGish (Hershey et al. 2017): the network whose embeddings FAD compares."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -73,6 +72,13 @@ class Vggish(nn.Module):
         )
         self.register_buffer("mel_filters", mel_filters(), persistent=False)
 
+    @classmethod
+    def fitting(cls, weights: Mapping[str, Tensor]) -> "Vggish":
+        """A net of the widths that published weights have."""
+        biases = (name for name in weights if name.endswith(".bias"))
+        widths = [len(weights[name]) for name in biases if name.startswith("features.")]
+        return cls(widths, len(weights["embeddings.0.bias"]), len(weights["embeddings.4.bias"]))
+
     def forward(self, patches: Tensor) -> Tensor:
         """Maps log-mel patches (B, 96, 64) to embeddings (B, 128), neither whitened nor rounded."""
         x = self.features(patches[:, None])  # (B, 512, 6, 4)
@@ -125,7 +131,8 @@ class VggishEmbedder:
 
     def __init__(self, context: MetricContext) -> None:
         path = weights_file(context, "vggish", FILE, URL, sha256=SHA256)
-        self.net, self.device = load_vggish(path).to(torch.device(context.device)), context.device
+        self.net, self.device = read_weights(path, Vggish.fitting, "VGGish"), context.device
+        self.net.to(torch.device(context.device))
         self.model, self.identity = f"VGGish ({path.name})", file_identity(path)
 
     @torch.inference_mode()
@@ -148,23 +155,3 @@ class VggishEmbedder:
             )
         examples = patches(torch.from_numpy(waveform).to(self.device), self.net.mel_filters)
         return self.net(examples).cpu().numpy()
-
-
-def load_vggish(path: Path) -> Vggish:
-    """Reads the published file, or one of its layout with other widths.
-
-    Raises:
-        InputError: If it is not such a file.
-    """
-    return read_weights(path, _fitting, "VGGish")
-
-
-def _fitting(weights: dict[str, Tensor]) -> Vggish:
-    """A net of the widths that the weights have."""
-    convolutions = [
-        len(value)
-        for name, value in weights.items()
-        if name.startswith("features.") and name.endswith(".bias")
-    ]
-    hidden, embedding = len(weights["embeddings.0.bias"]), len(weights["embeddings.4.bias"])
-    return Vggish(convolutions, hidden, embedding)

@@ -8,6 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from unison_audio.audio import load
 from unison_audio.errors import InputError
 from unison_audio.evaluation.engine import output_path
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 EDITS = {
-    layout.sets[0]: {block.task: block.title for block in layout.blocks if block.task}
+    layout.sets[0]: {task: title for task, title in layout.blocks.items() if task}
     for layout in LAYOUTS
-    if layout.blocks
+    if len(layout.blocks) > 1
 }
 """Set -> its sub-tasks (paper, Figures 3-6)."""
 
@@ -56,12 +58,10 @@ CJK_FONTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """A figure on disk."""
+    """A figure on disk, a PNG file."""
 
     path: Path
-    """A PNG file."""
     title: str
-    """Title."""
     caption: str
     """The items and their whole instructions, one paragraph for each line."""
 
@@ -157,21 +157,11 @@ def draw_edits(
             test_set.path(item, "target"),
         )
         sounds = [load(file, sample_rate=test_set.sample_rate) if file else None for file in files]
-        seconds = max(len(sound) for sound in sounds if sound is not None) / test_set.sample_rate
         panels = row.subplots(1, 3, sharex=True, sharey=True)
-        image: Any = None
-        for panel, heading, sound in zip(
-            panels, ("source", system, "ground truth"), sounds, strict=True
-        ):
+        _draw_sounds(row, panels, sounds, test_set.sample_rate)
+        for panel, heading in zip(panels, ("source", system, "ground truth"), strict=True):
             _write(panel.set_title, heading, fontsize=9)
-            if sound is None:
-                panel.text(0.5, 0.5, "none", transform=panel.transAxes, ha="center")
-                continue
-            image = draw_mel(panel, sound, test_set.sample_rate, label_color=INK, seconds=seconds)
             panel.set_facecolor("white")
-        for panel in panels[1:]:
-            panel.set_ylabel("")
-        row.colorbar(image, ax=list(panels), label="dB", pad=0.01)
         _head(row, EDITS[test_set.name].get(item.task, item.task), item)
     return figure
 
@@ -199,11 +189,8 @@ def draw_timelines(
         target = test_set.path(item, "target")
         if target is not None:
             files["ground truth"] = target
-        sounds = {n: load(f, sample_rate=test_set.sample_rate) for n, f in files.items()}
-        seconds = max(
-            *(len(sound) / test_set.sample_rate for sound in sounds.values()),
-            *(event.end for event in item.events),
-        )
+        sounds = [load(file, sample_rate=test_set.sample_rate) for file in files.values()]
+        latest = max(event.end for event in item.events)
         panels = row.subplots(
             2,
             len(sounds),
@@ -211,17 +198,34 @@ def draw_timelines(
             sharex=True,
             height_ratios=(0.16 * len(item.events), 1.0),
         )
-        image: Any = None
-        for column, (heading, sound) in enumerate(sounds.items()):
-            lanes, panel = panels[:, column]
-            image = draw_mel(panel, sound, test_set.sample_rate, label_color=INK, seconds=seconds)
+        seconds = _draw_sounds(row, panels[1], sounds, test_set.sample_rate, latest)
+        for heading, lanes, panel in zip(files, *panels, strict=True):
             _write(lanes.set_title, heading, fontsize=9)
             _draw_windows(lanes, panel, item, seconds)
-            if column:
-                panel.set_ylabel("")
-        row.colorbar(image, ax=list(panels[1]), label="dB", pad=0.01)
         _head(row, f"({chr(97 + k)})", item)
     return figure
+
+
+def _draw_sounds(
+    row: "SubFigure",
+    panels: Sequence["Axes"],
+    sounds: Sequence[Tensor | None],
+    sample_rate: int,
+    seconds: float = 0.0,
+) -> float:
+    """Draws sounds side by side over one span of time of at least so many seconds; returns it."""
+    lengths = (len(sound) / sample_rate for sound in sounds if sound is not None)
+    seconds = max(seconds, *lengths)
+    image: Any = None
+    for panel, sound in zip(panels, sounds, strict=True):
+        if sound is None:
+            panel.text(0.5, 0.5, "none", transform=panel.transAxes, ha="center")
+            continue
+        image = draw_mel(panel, sound, sample_rate, label_color=INK, seconds=seconds)
+    for panel in panels[1:]:
+        panel.set_ylabel("")
+    row.colorbar(image, ax=list(panels), label="dB", pad=0.01)
+    return seconds
 
 
 def _draw_windows(lanes: "Axes", panel: "Axes", item: TestItem, seconds: float) -> None:

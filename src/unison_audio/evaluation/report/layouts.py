@@ -2,7 +2,8 @@
 
 import csv
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Literal
@@ -13,13 +14,9 @@ class Shown:
     """How a metric's figures are shown."""
 
     title: str
-    """The column's name."""
     better: Literal["higher", "lower"]
-    """Which direction is better."""
     digits: int
     """Digits after the point, as in the paper."""
-    percent: bool = False
-    """Whether a share is shown in percent."""
     paper: str = ""
     """The paper's metric model (§4.2); "" for metrics beyond the paper."""
     mark: str = ""
@@ -30,60 +27,36 @@ class Shown:
         """The title without its unit."""
         return self.title.removesuffix(" %")
 
+    @property
+    def percent(self) -> bool:
+        """Whether a share is shown in percent."""
+        return self.title.endswith(" %")
+
+
+_CLAP = "LAION-CLAP, checkpoint not named"
+_WHISPER, _GENDER = r"large[- ]?v3(?![- ]?turbo)", r"wav2vec2-large-xlsr-53-gender"
+_ROWS: tuple[tuple[str, str, Literal["higher", "lower"], int, str, str], ...] = (
+    ("fad", "FAD", "lower", 3, "VGGish", r"vggish"),
+    ("fd", "FD", "lower", 2, "PANNs", r"panns|cnn14"),
+    ("kl", "KL", "lower", 3, "PANNs", r"panns|cnn14"),
+    ("is", "IS", "higher", 2, "PANNs", r"panns|cnn14"),
+    ("clap", "CLAP", "higher", 3, _CLAP, r"laion|630k"),
+    ("segment_clap", "CLAP by segment", "higher", 3, _CLAP, r"laion|630k"),
+    ("wer", "WER %", "lower", 2, "Whisper-large-v3", _WHISPER),
+    ("cer", "CER %", "lower", 2, "Paraformer", r"paraformer"),
+    # No model can match: the paper names none.
+    ("lsd", "LSD", "lower", 2, "a formula that it does not give", r"(?!)"),
+    ("gender", "Gender accuracy %", "higher", 1, "wav2vec2-large-XLSR-53 for gender", _GENDER),
+    ("removal", "Removal %", "higher", 2, "Silero VAD", r"silero"),
+    ("fad_inf", "FAD∞", "lower", 3, "", ""),
+    ("similarity", "Similarity", "higher", 3, "", ""),
+    ("similarity_wavlm", "Similarity (WavLM)", "higher", 3, "", ""),
+    ("dnsmos", "DNSMOS", "higher", 2, "", ""),
+)
 
 SHOWN: dict[str, Shown] = {
-    "fad": Shown(title="FAD", better="lower", digits=3, paper="VGGish", mark=r"vggish"),
-    "fd": Shown(title="FD", better="lower", digits=2, paper="PANNs", mark=r"panns|cnn14"),
-    "kl": Shown(title="KL", better="lower", digits=3, paper="PANNs", mark=r"panns|cnn14"),
-    "is": Shown(title="IS", better="higher", digits=2, paper="PANNs", mark=r"panns|cnn14"),
-    "clap": Shown(
-        title="CLAP",
-        better="higher",
-        digits=3,
-        paper="LAION-CLAP, checkpoint not named",
-        mark=r"laion|630k",
-    ),
-    "segment_clap": Shown(
-        title="CLAP by segment",
-        better="higher",
-        digits=3,
-        paper="LAION-CLAP, checkpoint not named",
-        mark=r"laion|630k",
-    ),
-    "wer": Shown(
-        title="WER %",
-        better="lower",
-        digits=2,
-        percent=True,
-        paper="Whisper-large-v3",
-        mark=r"large[- ]?v3(?![- ]?turbo)",
-    ),
-    "cer": Shown(
-        title="CER %", better="lower", digits=2, percent=True, paper="Paraformer", mark="paraformer"
-    ),
-    "lsd": Shown(
-        title="LSD", better="lower", digits=2, paper="a formula that it does not give", mark=r"(?!)"
-    ),
-    "gender": Shown(
-        title="Gender accuracy %",
-        better="higher",
-        digits=1,
-        percent=True,
-        paper="wav2vec2-large-XLSR-53 for gender",
-        mark=r"wav2vec2-large-xlsr-53-gender",
-    ),
-    "removal": Shown(
-        title="Removal %",
-        better="higher",
-        digits=2,
-        percent=True,
-        paper="Silero VAD",
-        mark=r"silero",
-    ),
-    "fad_inf": Shown(title="FAD∞", better="lower", digits=3),
-    "similarity": Shown(title="Similarity", better="higher", digits=3),
-    "similarity_wavlm": Shown(title="Similarity (WavLM)", better="higher", digits=3),
-    "dnsmos": Shown(title="DNSMOS", better="higher", digits=2),
+    metric: Shown(title=title, better=better, digits=digits, paper=paper, mark=mark)
+    for metric, title, better, digits, paper, mark in _ROWS
 }
 """Metric -> how it is shown."""
 
@@ -111,25 +84,14 @@ class Column:
     """A column of figures."""
 
     metric: str
-    """Metric name."""
     task: str | None = None
-    """Task; None is that of the row's block."""
+    """Task; None is the sub-task of the row."""
     language: str = ""
     """Language; "" for all."""
     part: str = ""
     """Requested gender: "male" or "female"; "" for all."""
     label: str = ""
     """Addition to the metric in the title."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """Rows about one task."""
-
-    task: str
-    """Task; "" for the whole set."""
-    title: str
-    """Title in the rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,17 +102,14 @@ class TableLayout:
     """
 
     number: int
-    """In the paper."""
+    """Table number in the paper."""
     title: str
-    """What it is about."""
     sets: tuple[str, ...]
-    """Test sets of the table."""
     columns: tuple[Column, ...]
-    """Columns of figures."""
     benchmark: str = ""
     """The public test set of the paper's rows."""
-    blocks: tuple[Block, ...] = ()
-    """Sub-tasks; empty if there are none."""
+    blocks: Mapping[str, str] = field(default_factory=lambda: {"": ""})
+    """Sub-tasks with their titles in the rows; "" is the whole set."""
     facts: tuple[str, ...] = ()
     """Facts about systems in the table."""
 
@@ -207,12 +166,12 @@ LAYOUTS: tuple[TableLayout, ...] = (
         title="Audio editing",
         sets=("audio-editing",),
         columns=(Column(metric="fd"), Column(metric="lsd"), Column(metric="clap")),
-        blocks=(
-            Block(task="edit_add", title="Add"),
-            Block(task="edit_remove", title="Remove"),
-            Block(task="edit_replace", title="Replace"),
-            Block(task="", title="Overall"),
-        ),
+        blocks={
+            "edit_add": "Add",
+            "edit_remove": "Remove",
+            "edit_replace": "Replace",
+            "": "Overall",
+        },
     ),
     TableLayout(
         number=6,
@@ -225,11 +184,11 @@ LAYOUTS: tuple[TableLayout, ...] = (
             Column(metric="cer", language="zh", label="ZH"),
             Column(metric="removal"),
         ),
-        blocks=(
-            Block(task="speech_insert", title="Insert"),
-            Block(task="speech_delete", title="Delete"),
-            Block(task="speech_rewrite", title="Rewrite"),
-        ),
+        blocks={
+            "speech_insert": "Insert",
+            "speech_delete": "Delete",
+            "speech_rewrite": "Rewrite",
+        },
     ),
     TableLayout(
         number=7,
@@ -308,7 +267,7 @@ class PaperResult:
     language: str
     """"en" or "zh" where the entry is of one language."""
     metric: str
-    """Key of `measures.METRICS`, or one of `FACTS`."""
+    """Key of `metrics.table.METRICS`, or one of `FACTS`."""
     value: str
     """As printed, without the sign of percent."""
 

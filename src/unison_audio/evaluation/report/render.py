@@ -4,6 +4,7 @@ import base64
 import csv
 import html
 import io
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -25,73 +26,66 @@ NOT_MEASURED = "not measurable"
 
 @dataclass(frozen=True, kw_only=True)
 class PlainTable:
-    """A table of texts."""
+    """A table of texts, with its anchor's name and with paragraphs above it."""
 
     name: str
-    """Its anchor."""
     heading: str
-    """Its heading."""
     columns: tuple[str, ...]
-    """Heads of the columns."""
     rows: tuple[tuple[str, ...], ...]
-    """The cells."""
     notes: tuple[str, ...] = ()
-    """Paragraphs above it."""
 
 
 def plain_markdown(table: PlainTable) -> str:
     """Write a table of texts with its heading and its notes as Markdown."""
-    lines = [f"### {_markdown(table.heading)}", ""]
-    for note in table.notes:
-        lines += [_markdown(note), ""]
-    lines += [f"| {' | '.join(table.columns)} |", f"|{'---|' * len(table.columns)}"]
-    lines += [f"| {' | '.join(map(_markdown, row))} |" for row in table.rows]
-    return "\n".join(lines) + "\n"
+    notes = [line for note in table.notes for line in (_markdown(note), "")]
+    rows = [[_markdown(cell) for cell in row] for row in table.rows]
+    return "\n".join([*_markdown_grid(table.heading, notes, table.columns, rows), ""])
 
 
 def plain_html(table: PlainTable) -> str:
     """Write a table of texts with its heading and its notes as a section of HTML."""
-    escape = html.escape
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in table.columns)
-    body = "\n".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows
-    )
-    notes = "\n".join(f"<p>{escape(note)}</p>" for note in table.notes)
-    return f"""<section id="{table.name}">
-<h2>{escape(table.heading)}</h2>
-{notes}
-<div class="wide"><table>
-<thead><tr>{head}</tr></thead>
-<tbody>
-{body}
-</tbody>
-</table></div>
-</section>
-"""
+    cells = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in table.rows)
+    rows = [f"<tr>{row}</tr>" for row in cells]
+    return _section(table.name, table.heading, table.columns, rows, _paragraphs(table.notes), "")
 
 
 def table_markdown(table: Table) -> str:
     """Write a table with its heading and its notes as Markdown."""
-    lines = [f"### {_markdown(table.heading)}", ""]
-    head = [_markdown(text) for text in _heads(table)]
-    lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    block = ""
+    rows, block = [], ""
     for line in table.lines:
-        cells = [] if not table.blocks else [_markdown(line.block if line.block != block else "")]
+        row = [] if not table.blocks else [_markdown(line.block if line.block != block else "")]
         block = line.block
-        cells += [_markdown(line.system), line.origin]
-        cells += [_markdown(line.facts.get(fact, "")) for fact in table.facts]
-        for column in table.columns:
-            cell = line.cells.get(column)
-            figure = figure_text(column, cell)
-            if cell is not None and cell.best:
-                figure = f"**{figure}**"
-            cells.append(f"{figure} {interval_text(column, cell)}".strip())
-        cells += [items_text(line, table.columns), _failed_text(line)]
-        lines.append(f"| {' | '.join(cells)} |")
+        for text, interval, best in _cells(table, line):
+            mark = "**" if best else ""
+            row.append(f"{mark}{_markdown(text)}{mark} {interval}".strip())
+        rows.append(row)
+    lines = _markdown_grid(table.heading, [], [_markdown(text) for text in _heads(table)], rows)
     for note in table.notes:
         lines += ["", _markdown(note)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, ""])
+
+
+def _markdown_grid(
+    heading: str, notes: Sequence[str], head: Sequence[str], rows: Sequence[Sequence[str]]
+) -> list[str]:
+    """Lines of a Markdown table; heads and rows are Markdown already."""
+    grid = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return [f"### {_markdown(heading)}", "", *notes, *grid, *(f"| {' | '.join(r)} |" for r in rows)]
+
+
+def _cells(table: Table, line: Line) -> list[tuple[str, str, bool]]:
+    """Text, interval and whether it is the best of each cell of a row, but for its sub-task."""
+    texts = [line.system, line.origin, *(line.facts.get(fact, "") for fact in table.facts)]
+    figures = [(column, line.cells.get(column)) for column in table.columns]
+    counts = [items_text(line, table.columns), _failed_text(line)]
+    return [
+        *((text, "", False) for text in texts),
+        *(
+            (figure_text(column, cell), interval_text(column, cell), cell is not None and cell.best)
+            for column, cell in figures
+        ),
+        *((text, "", False) for text in counts),
+    ]
 
 
 def table_csv(table: Table) -> str:
@@ -125,49 +119,44 @@ def table_csv(table: Table) -> str:
 
 def table_html(table: Table) -> str:
     """Write a table with its heading and its notes as a piece of HTML, a section."""
-    escape = html.escape
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in _heads(table))
-    rows = []
+    escape, rows = html.escape, []
     for k, line in enumerate(table.lines):
-        cells = []
-        first = k == 0 or table.lines[k - 1].block != line.block
+        cells = ""
+        first = table.blocks and (k == 0 or table.lines[k - 1].block != line.block)
         # One head cell spans all rows of its sub-task; screen readers then name it for each row.
-        if table.blocks and first:
-            span = 0
-            while k + span < len(table.lines) and table.lines[k + span].block == line.block:
-                span += 1
-            cells.append(f'<th scope="rowgroup" rowspan="{span}">{escape(line.block)}</th>')
-        cells.append(f'<th scope="row">{escape(line.system)}</th>')
-        cells.append(f"<td>{escape(line.origin)}</td>")
-        cells += [f"<td>{escape(line.facts.get(fact, ''))}</td>" for fact in table.facts]
-        for column in table.columns:
-            cell = line.cells.get(column)
-            figure = escape(figure_text(column, cell))
-            if cell is not None and cell.best:
-                figure = f"<strong>{figure}</strong>"
-            interval = escape(interval_text(column, cell))
-            small = f" <small>{interval}</small>" if interval else ""
-            cells.append(f'<td class="figure">{figure}{small}</td>')
-        cells.append(f'<td class="figure">{escape(items_text(line, table.columns))}</td>')
-        cells.append(f'<td class="figure">{escape(_failed_text(line))}</td>')
-        classes = " ".join(
-            name
-            for name, so in (("here", line.origin == HERE), ("first", table.blocks and first))
-            if so
-        )
-        rows.append(f'<tr class="{classes}">{"".join(cells)}</tr>')
-    notes = "\n".join(f"<p>{escape(note)}</p>" for note in table.notes)
+        if first:
+            same = (other.block == line.block for other in table.lines[k:])
+            span = len(list(itertools.takewhile(bool, same)))
+            cells = f'<th scope="rowgroup" rowspan="{span}">{escape(line.block)}</th>'
+        for number, (text, interval, best) in enumerate(_cells(table, line)):
+            shown_text = f"<strong>{escape(text)}</strong>" if best else escape(text)
+            small = f" <small>{escape(interval)}</small>" if interval else ""
+            start, end = ("td", "td") if number else ('th scope="row"', "th")
+            cells += f"<{start}>{shown_text}{small}</{end}>"
+        names = (("here", line.origin == HERE), ("first", first))
+        rows.append(f'<tr class="{" ".join(name for name, so in names if so)}">{cells}</tr>')
+    return _section(table.name, table.heading, _heads(table), rows, "", _paragraphs(table.notes))
+
+
+def _paragraphs(texts: Sequence[str]) -> str:
+    return "".join(f"<p>{html.escape(text)}</p>\n" for text in texts)
+
+
+def _section(
+    name: str, heading: str, heads: Sequence[str], rows: Sequence[str], above: str, below: str
+) -> str:
+    """A section with a table; heading and heads are text, all else is HTML."""
+    head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in heads)
     body = "\n".join(rows)
-    return f"""<section id="{table.name}">
-<h2>{escape(table.heading)}</h2>
-<div class="wide"><table>
+    return f"""<section id="{name}">
+<h2>{html.escape(heading)}</h2>
+{above}<div class="wide"><table>
 <thead><tr>{head}</tr></thead>
 <tbody>
 {body}
 </tbody>
 </table></div>
-{notes}
-</section>
+{below}</section>
 """
 
 
@@ -342,7 +331,6 @@ def _page(
     links: Sequence[tuple[str, str]],
 ) -> str:
     """A whole page; the sections are HTML, all else is text."""
-    paragraphs = "\n".join(f"<p>{html.escape(text)}</p>" for text in words)
     anchors = "\n".join(f'<a href="#{name}">{html.escape(text)}</a>' for name, text in links)
     body = "\n".join(sections)
     return f"""<!doctype html>
@@ -356,8 +344,7 @@ def _page(
 <body>
 <header>
 <h1>{html.escape(title)}</h1>
-{paragraphs}
-<nav>
+{_paragraphs(words)}<nav>
 {anchors}
 </nav>
 </header>
@@ -371,11 +358,9 @@ def _page(
 
 def _figure(name: str, figure: Drawn) -> str:
     data = base64.b64encode(figure.path.read_bytes()).decode()
-    lines = "\n".join(f"<p>{html.escape(line)}</p>" for line in figure.caption.splitlines())
     heading = html.escape(figure.title)
     return f"""<section id="{name}">
 <h2>{heading}</h2>
 <img src="data:image/png;base64,{data}" alt="Mel spectrograms: {heading}">
-{lines}
-</section>
+{_paragraphs(figure.caption.splitlines())}</section>
 """

@@ -16,9 +16,7 @@ from unison_audio.evaluation.report.layouts import (
     SHOWN,
     SOLE_TASKS,
     TASK_WORDS,
-    Block,
     Column,
-    PaperResult,
     TableLayout,
     as_in_paper,
     paper_results,
@@ -41,9 +39,8 @@ class Cell:
     printed: str = ""
     """The figure as the paper prints it; "" for measured figures."""
     low: float = math.nan
-    """Lower end of the 95 % interval; NaN if there is none."""
+    """Lower end of the 95 % interval; NaN if there is none, and so `high`."""
     high: float = math.nan
-    """Upper end of the interval."""
     count: int | None = None
     """Number of items behind it; None in the paper's rows."""
     failed: tuple[str, ...] = ()
@@ -59,13 +56,11 @@ class Line:
     """A row of a table."""
 
     system: str
-    """Name of the system."""
     origin: str
     """`PAPER` or `HERE`."""
     block: str = ""
     """Title of its sub-task."""
     facts: dict[str, str] = field(default_factory=dict)
-    """Facts about the system."""
     cells: dict[Column, Cell] = field(default_factory=dict)
     """Figures by column; a column without a figure is missing."""
     ranked: bool = True
@@ -84,15 +79,13 @@ class Table:
     number: int | None
     """Table number in the paper; None for a table that the paper lacks."""
     title: str
-    """Title."""
     facts: tuple[str, ...]
     """Columns about the systems."""
     columns: tuple[Column, ...]
-    """Columns of figures."""
     lines: list[Line]
     """Rows, those of a sub-task together."""
-    notes: list[str]
-    """Sentences below it."""
+    remarks: tuple[str, ...] = ()
+    """Sentences below it, after those on metric models and failed items."""
 
     @property
     def name(self) -> str:
@@ -109,14 +102,14 @@ class Table:
         """Whether its rows belong to sub-tasks."""
         return any(line.block for line in self.lines)
 
+    @property
+    def notes(self) -> list[str]:
+        """The sentences below it."""
+        return [*_notes(self), *self.remarks]
 
-def write_notes(table: Table, remarks: Sequence[str]) -> list[str]:
-    """Write the sentences below a table.
 
-    Args:
-        table: Filled.
-        remarks: Further sentences, after those on metric models and failed items.
-    """
+def _notes(table: Table) -> list[str]:
+    """The sentences on a table's metric models and failed items."""
     notes = []
     models: dict[str, dict[str, None]] = {}
     for line in table.lines:
@@ -124,19 +117,13 @@ def write_notes(table: Table, remarks: Sequence[str]) -> list[str]:
             if line.origin == HERE and cell.model:
                 models.setdefault(column.metric, {}).setdefault(cell.model)
     if models:
-        here: dict[str, list[str]] = {}
-        for metric, who in models.items():
-            here.setdefault(" and ".join(who), []).append(shown(metric).name)
-        named = (f"{', '.join(metrics)}: {who}" for who, metrics in here.items())
-        notes.append(f"Metric models here: {'; '.join(named)}.")
+        named = _by_model((metric, " and ".join(who)) for metric, who in models.items())
+        notes.append(f"Metric models here: {named}.")
     if any(line.origin == PAPER for line in table.lines):
-        in_paper: dict[str, list[str]] = {}
-        for metric in dict.fromkeys(column.metric for column in table.columns):
-            if shown(metric).paper:
-                in_paper.setdefault(shown(metric).paper, []).append(shown(metric).name)
-        if in_paper:
-            named = (f"{', '.join(metrics)}: {who}" for who, metrics in in_paper.items())
-            notes.append(f"Metric models in the paper: {'; '.join(named)}.")
+        metrics = dict.fromkeys(column.metric for column in table.columns)
+        named = _by_model((name, shown(name).paper) for name in metrics if shown(name).paper)
+        if named:
+            notes.append(f"Metric models in the paper: {named}.")
     for metric, names in models.items():
         other = [model for model in names if not as_in_paper(metric, model)]
         if other and shown(metric).paper:
@@ -154,7 +141,15 @@ def write_notes(table: Table, remarks: Sequence[str]) -> list[str]:
                 f"Failed items of {line.system}{where}: "
                 f"{', '.join(line.failed[:NAMED_FAILURES])}{more}."
             )
-    return [*notes, *remarks]
+    return notes
+
+
+def _by_model(named: Iterable[tuple[str, str]]) -> str:
+    """(metric, model) pairs as text, the metrics of one model together."""
+    metrics: dict[str, list[str]] = {}
+    for metric, model in named:
+        metrics.setdefault(model, []).append(shown(metric).name)
+    return "; ".join(f"{', '.join(names)}: {model}" for model, names in metrics.items())
 
 
 REFERENCES = ("ground-truth", "through-codec", "copy-source")
@@ -249,25 +244,24 @@ def _fill(
     layout: TableLayout, rows: Sequence[_Row], paper: bool, used: set[tuple[int, str]]
 ) -> Table:
     """Fills one table; adds the figures that it shows to `used`."""
-    blocks = layout.blocks or (Block(task="", title=""),)
-    columns = [*layout.columns, *_beyond(layout, blocks, rows)]
+    columns = [*layout.columns, *_beyond(layout, rows)]
     lines: list[Line] = []
     systems = list(dict.fromkeys(row.system for row in rows))
-    for block in blocks:
+    for task, title in layout.blocks.items():
         of_block: list[Line] = []
         if paper:
-            of_block += _paper_lines(layout, block)
+            of_block += _paper_lines(layout, task, title)
         for system in systems:
             of_system = [row for row in rows if row.system == system]
             line = Line(
                 system=system,
                 origin=HERE,
-                block=block.title,
+                block=title,
                 facts={key: text for row in of_system for key, text in row.about.items()},
                 ranked=system not in REFERENCES,
             )
             for column in columns:
-                row = _find(column, column.task or block.task, of_system)
+                row = _find(column, column.task or task, of_system)
                 if row is not None:
                     line.cells[column] = _cell(column.metric, row.scores[column.metric])
                     used.add((id(row), column.metric))
@@ -278,43 +272,38 @@ def _fill(
     if not paper:
         columns = [column for column in columns if any(column in line.cells for line in lines)]
     facts = tuple(fact for fact in layout.facts if any(line.facts.get(fact) for line in lines))
-    table = Table(
+    return Table(
         number=layout.number,
         title=", ".join(filter(None, (layout.title, layout.benchmark if paper else ""))),
         facts=facts,
         columns=tuple(columns),
         lines=lines,
-        notes=[],
+        remarks=REMARKS.get(layout.number, ()) if paper else (),
     )
-    table.notes += write_notes(table, REMARKS.get(layout.number, ()) if paper else ())
-    return table
 
 
-def _paper_lines(layout: TableLayout, block: Block) -> list[Line]:
+def _paper_lines(layout: TableLayout, task: str, title: str) -> list[Line]:
     """The paper's rows of a table, in its order."""
     lines: dict[str, Line] = {}
     entries = [entry for entry in paper_results() if entry.table == layout.number]
+    facts = [entry for entry in entries if entry.metric in FACTS]
     places = {
-        (column.metric, column.task or block.task, column.language, column.part): column
+        (column.metric, column.task or task, column.language, column.part): column
         for column in layout.columns
     }
     for entry in entries:
         column = places.get((entry.metric, entry.task, entry.language, entry.part))
         if column is not None:
-            line = lines.setdefault(entry.system, _paper_line(entry, entries, block))
-            line.cells[column] = Cell(value=entry.number, printed=entry.value)
+            line = Line(
+                system=entry.system,
+                origin=PAPER,
+                block=title,
+                facts={fact.metric: fact.value for fact in facts if fact.system == entry.system},
+                ranked=entry.group not in (GROUND_TRUTH, LARGER),
+            )
+            cell = Cell(value=entry.number, printed=entry.value)
+            lines.setdefault(entry.system, line).cells[column] = cell
     return list(lines.values())
-
-
-def _paper_line(entry: PaperResult, entries: Sequence[PaperResult], block: Block) -> Line:
-    about = [e for e in entries if e.system == entry.system]
-    return Line(
-        system=entry.system,
-        origin=PAPER,
-        block=block.title,
-        facts={e.metric: e.value for e in about if e.metric in FACTS},
-        ranked=entry.group not in (GROUND_TRUTH, LARGER),
-    )
 
 
 def _find(column: Column, task: str, rows: Sequence[_Row]) -> _Row | None:
@@ -336,12 +325,12 @@ def _find(column: Column, task: str, rows: Sequence[_Row]) -> _Row | None:
     return fits[0] if len(fits) == 1 else None
 
 
-def _beyond(layout: TableLayout, blocks: Sequence[Block], rows: Sequence[_Row]) -> list[Column]:
+def _beyond(layout: TableLayout, rows: Sequence[_Row]) -> list[Column]:
     """Columns for metrics of the table's tasks that the paper's table does not have."""
-    tasks = {column.task or block.task for column in layout.columns for block in blocks}
+    tasks = {column.task or task for column in layout.columns for task in layout.blocks}
     in_paper = {column.metric for column in layout.columns}
     found = dict.fromkeys(
-        (metric, "" if layout.blocks else row.task, row.language)
+        (metric, "" if len(layout.blocks) > 1 else row.task, row.language)
         for row in rows
         if row.task in tasks and not row.part
         for metric in row.scores
@@ -426,13 +415,10 @@ def _further(rows: Sequence[_Row], used: set[tuple[int, str]]) -> Table | None:
         return None
     order = list(dict.fromkeys(line.block for line in lines))
     lines.sort(key=lambda line: order.index(line.block))
-    table = Table(
+    return Table(
         number=None,
         title="Further results",
         facts=(),
         columns=tuple(columns.values()),
         lines=lines,
-        notes=[],
     )
-    table.notes += write_notes(table, ())
-    return table

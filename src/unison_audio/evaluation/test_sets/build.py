@@ -62,19 +62,6 @@ PAPER_COUNTS: dict[str, int] = {
 }
 """Items of each set; of the two sets of edits, of each of their three tasks."""
 
-NANO_COUNTS: dict[str, int] = {
-    "audiocaps": 100,
-    "seed-tts-en": 60,
-    "seed-tts-zh": 0,
-    "gender-tts-en": 60,
-    "gender-tts-zh": 0,
-    "t2as": 60,
-    "audio-editing": 40,
-    "speech-editing": 40,
-    "timed": 40,
-}
-"""Items of nano's sets, which come from a small English corpus."""
-
 _SPEAKING = {"male": "a man speaking", "female": "a woman speaking"}
 
 
@@ -298,27 +285,10 @@ def _t2as(context: BuildContext) -> Iterator[RenderedItem]:
         yield RenderedItem(item=row, sounds=waves)
 
 
-_EDITED: dict[str, Callable[..., tuple[str, str]]] = {
+_CAPTIONS: dict[str, Callable[..., tuple[str, str]]] = {
     "edit_add": lambda base, event: (base, f"{base} and {event}"),
     "edit_remove": lambda base, event: (f"{base} and {event}", base),
     "edit_replace": lambda base, old, new: (f"{base} and {old}", f"{base} and {new}"),
-}
-"""Task -> captions of source and target."""
-
-
-def _audio_edits(context: BuildContext) -> Iterator[RenderedItem]:
-    """Adding, removing and replacing an event in a scene."""
-    sounds = context.sound_shuffler()
-    for task, captions_of in _EDITED.items():
-        for number in range(context.counts["audio-editing"]):
-            pools, name = ItemPools(sounds), f"{task}-{number:04d}"
-            item, waves, _ = context.scene(name, task, pools, context.spec.seconds)
-            before, after = captions_of(*(sound.label for sound in pools.used))
-            row = replace(item, caption=after, captions=(after,), source_caption=before)
-            yield RenderedItem(item=row, sounds=waves)
-
-
-_VOICED: dict[str, Callable[[str, str], tuple[str, str]]] = {
     "speech_insert": lambda scene, spoken: (scene, spoken),
     "speech_delete": lambda scene, spoken: (spoken, scene),
     "speech_rewrite": lambda scene, spoken: (spoken, spoken),
@@ -326,17 +296,29 @@ _VOICED: dict[str, Callable[[str, str], tuple[str, str]]] = {
 """Task -> captions of source and target."""
 
 
+def _audio_edits(context: BuildContext) -> Iterator[RenderedItem]:
+    """Adding, removing and replacing an event in a scene."""
+    sounds = context.sound_shuffler()
+    for task in ("edit_add", "edit_remove", "edit_replace"):
+        for number in range(context.counts["audio-editing"]):
+            pools, name = ItemPools(sounds), f"{task}-{number:04d}"
+            item, waves, _ = context.scene(name, task, pools, context.spec.seconds)
+            before, after = _CAPTIONS[task](*(sound.label for sound in pools.used))
+            row = replace(item, caption=after, captions=(after,), source_caption=before)
+            yield RenderedItem(item=row, sounds=waves)
+
+
 def _speech_edits(context: BuildContext) -> Iterator[RenderedItem]:
     """Inserting, deleting and rewriting speech in a scene."""
     seconds = context.spec.seconds
     sounds, voices = context.sound_shuffler(), context.utterance_shuffler()
-    for task, captions_of in _VOICED.items():
+    for task in ("speech_insert", "speech_delete", "speech_rewrite"):
         for number in range(context.counts["speech-editing"]):
             voice = next_utterance(voices, seconds, pair=task == "speech_rewrite")
             pools = ItemPools(sounds, voice, voice.gender())
             item, waves, _ = context.scene(f"{task}-{number:04d}", task, pools, seconds)
             scene = pools.used[0].label
-            before, after = captions_of(scene, f"{_SPEAKING[item.gender]} and {scene}")
+            before, after = _CAPTIONS[task](scene, f"{_SPEAKING[item.gender]} and {scene}")
             row = replace(
                 item,
                 caption=after,
@@ -368,16 +350,12 @@ def _timed(context: BuildContext) -> Iterator[RenderedItem]:
 
 @dataclass(frozen=True, kw_only=True)
 class SetKind:
-    """A kind of test set."""
+    """A kind of test set: how items are made, keys of its counts, recordings that it needs."""
 
     rendered: Callable[[BuildContext], Iterator[RenderedItem]]
-    """Makes its items."""
     counts: tuple[str, ...]
-    """Keys of its counts."""
     sounds: bool = False
-    """Whether it needs sounds."""
     voices: bool = False
-    """Whether it needs speech."""
 
 
 _sound, _speech = partial(SetKind, sounds=True), partial(SetKind, voices=True)

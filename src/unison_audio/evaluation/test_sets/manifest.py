@@ -23,17 +23,17 @@ Role = Literal["source", "target", "reference"]
 
 ROLES: tuple[Role, ...] = ("source", "target", "reference")
 
+Need = Literal[Role, "text", "caption", "events"]
+"""Inputs of a metric that an item may lack."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One event of a timeline."""
+    """One event of a timeline: the caption of its sound, start and end in seconds."""
 
     caption: str
-    """Caption of the sound."""
     start: float
-    """Seconds."""
     end: float
-    """Seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,27 +77,26 @@ class TestItem:
     details: dict[str, Any] = field(default_factory=dict)
     """Other drawn values: SNRs in dB, labels, windows in seconds."""
 
+    def has(self, need: Need) -> bool:
+        """Whether the item has an input that a metric may need."""
+        return bool(vars(self)[need])
+
 
 @dataclass(frozen=True, kw_only=True)
 class TestSet:
-    """A test set on disk."""
+    """A test set on disk: its items in order, whose files have one sample rate in Hz."""
 
     __test__ = False  # pytest collects classes of this name otherwise
 
     name: str
-    """Which."""
     folder: Path
-    """Where it lies."""
     sample_rate: int
-    """Of its files, in Hz."""
     seed: int
-    """Seed of its draws."""
     items: tuple[TestItem, ...]
-    """Its rows, in order."""
 
     def path(self, item: TestItem, role: Role) -> Path | None:
         """Path of an item's file; None if it has none of that role."""
-        name = {"source": item.source, "target": item.target, "reference": item.reference}[role]
+        name = vars(item)[role]
         return self.folder / name if name else None
 
 
@@ -106,9 +105,7 @@ class EvaluationSample:
     """A sample for metrics: an output with its item and the item's files."""
 
     item: TestItem
-    """The item."""
     output: Path
-    """The output."""
     target: Path | None
     """The target recording, if there is one."""
     source: Path | None
@@ -116,13 +113,16 @@ class EvaluationSample:
     reference: Path | None = None
     """The recording with the voice to use, if there is one."""
 
+    def has(self, need: Need) -> bool:
+        """Whether the sample has an input that a metric may need."""
+        return vars(self)[need] is not None if need in ROLES else self.item.has(need)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedItem:
     """An item before it is written: its row without paths, and its sounds."""
 
     item: TestItem
-    """The row."""
     sounds: Mapping[Role, Tensor]
     """(samples,) of each file it has, within -1..1."""
 
@@ -134,11 +134,8 @@ class TestSetAbout:
     __test__ = False  # pytest collects classes of this name otherwise
 
     name: str
-    """The set's name."""
     sample_rate: int
-    """Sample rate of the sounds in Hz."""
     seed: int
-    """Seed that it is drawn with."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What else it depends on, such as counts; JSON values."""
     inputs: Mapping[str, str] = field(default_factory=dict)

@@ -42,7 +42,6 @@ class Sound:
     """A recording of a sound."""
 
     id: str
-    """Its name."""
     label: str
     """The event as a phrase for "Add ..."."""
     captions: tuple[str, ...]
@@ -58,18 +57,13 @@ class Sound:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Utterance:
-    """An utterance."""
+    """An utterance; its language is "en" or "zh"."""
 
     id: str
-    """Its name."""
     text: str
-    """What is said."""
     language: str
-    """"en" or "zh"."""
     speaker: str
-    """Name of the speaker."""
     seconds: float
-    """Length."""
     read: Callable[[], Tensor]
     """Gives (samples,) at the recordings' rate."""
     gender: Callable[[], str]

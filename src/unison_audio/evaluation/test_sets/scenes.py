@@ -181,15 +181,11 @@ class BuildContext:
     """Inputs and settings of a test set's build."""
 
     name: str
-    """The set's name."""
     recordings: Recordings
-    """Recordings to build it from."""
     spec: TestSetSpec
-    """Rate and lengths."""
     counts: Mapping[str, int]
     """Items by count's name."""
     seed: int
-    """Seed of the set."""
 
     def generator(self, *what: str) -> torch.Generator:
         """A generator for one part of this set."""

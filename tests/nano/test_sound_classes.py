@@ -1,6 +1,6 @@
-from unison_audio.evaluation.models import event_classifier as sound_classes
-from unison_audio.evaluation.models.event_classifier import is_ranked, sound_class
+from unison_audio.nano import event_classifier as sound_classes
 from unison_audio.nano.corpus import catalog
+from unison_audio.nano.event_classifier import is_ranked, sound_class
 
 LABELS = {row["label"] for row in catalog("sounds")}
 

@@ -15,11 +15,11 @@ from unison_audio.audio import normalize_rms, resample
 from unison_audio.data.pools import colored_noise
 from unison_audio.data.records import Clip
 from unison_audio.errors import InputError
-from unison_audio.evaluation.models.aisfx import FeatureEncoder
-from unison_audio.evaluation.models.event_classifier import (
+from unison_audio.nano.event_classifier import (
     ClassifierConfig,
     ClassifierNet,
     EventClassifier,
+    FeatureEncoder,
     log_mel,
     mel_power,
 )

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,6 @@ from torch import Tensor, nn
 
 from unison_audio.audio import resample
 from unison_audio.errors import InputError
-from unison_audio.evaluation.models.aisfx import FeatureEncoder
 from unison_audio.files import file_hash
 from unison_audio.spectrogram import istft, mel_filters, stft
 
@@ -93,6 +93,29 @@ def is_ranked(label: str) -> bool:
 CONFIG_FILE = "classifier.json"
 
 WEIGHTS_FILE = "classifier.safetensors"
+
+
+class FeatureEncoder(Protocol):
+    """Describes recordings by vectors; `aisfx.SoundEncoder` and `PackagedWhisper` do."""
+
+    def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
+        """Describes a waveform (samples,) by a vector (features,)."""
+        ...
+
+
+class JointEncoder:
+    """Several encoders side by side.
+
+    Args:
+        encoders: Encoders; their vectors are joined in this order.
+    """
+
+    def __init__(self, encoders: Sequence[FeatureEncoder]) -> None:
+        self.encoders = tuple(encoders)
+
+    def features(self, waveform: Tensor, sample_rate: int) -> Tensor:
+        """Describes a waveform (samples,) by all of them, (sum of their features,)."""
+        return torch.cat([encoder.features(waveform, sample_rate) for encoder in self.encoders])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.errors import InputError
-from unison_audio.evaluation.models import event_classifier as sound_classes
-from unison_audio.evaluation.models.event_classifier import (
+from unison_audio.nano import event_classifier as sound_classes
+from unison_audio.nano.event_classifier import (
     ClassifierConfig,
     ClassifierNet,
     EventClassifier,
@@ -17,7 +17,7 @@ from unison_audio.evaluation.models.event_classifier import (
     save_classifier,
     what_is_new,
 )
-from unison_audio.evaluation.models.event_classifier_training import (
+from unison_audio.nano.event_classifier_training import (
     ClassifierRecipe,
     Scenes,
     smear,

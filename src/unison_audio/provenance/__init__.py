@@ -1,0 +1,1 @@
+"""Marks of generated audio and their detection; begin with `marks.py`."""
