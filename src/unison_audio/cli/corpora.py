@@ -6,6 +6,7 @@ from pathlib import Path
 from cyclopts import App
 
 from unison_audio.errors import InputError
+from unison_audio.json_files import read_json
 
 data = App(name="data", help="Prepare a training corpus: shards and an index.")
 
@@ -52,6 +53,20 @@ def data_nano(
     print(f"The corpus is listed in {index}.")
 
 
+def _print_left_out(index: Path) -> None:
+    """Print what a corpus lacks, so that nothing is lost in silence."""
+    found = read_json(index, "prepare the corpus again")
+    removed, broken = found.get("removed", {}), found.get("broken_files", 0)
+    for reason, count in removed.items():
+        print(f"Left out: {count:,} ({reason}).")
+    if broken:
+        first = (found.get("broken") or [{"file": "", "reason": ""}])[0]
+        print(
+            f"Left out: {broken:,} that cannot be used, such as {first['file']} "
+            f"({first['reason']}); {index.with_name('broken.jsonl')} lists all."
+        )
+
+
 def _command(name: str) -> Callable[..., None]:
     """The command that prepares one public corpus."""
 
@@ -78,6 +93,7 @@ def _command(name: str) -> Callable[..., None]:
                 limit=limit,
                 on_progress=lambda p: show(f"{name}, {p.clips} clips", round(1000 * p.share), 1000),
             )
+        _print_left_out(index)
         print(f"The corpus is listed in {index}.")
 
     return prepare
