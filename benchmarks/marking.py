@@ -30,7 +30,7 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.signal import word_error_rate
 from unison_audio.evaluation.models.asr import packaged_whisper
 from unison_audio.evaluation.models.speech_quality import Dnsmos
-from unison_audio.provenance.watermark import find_watermark, set_watermark
+from unison_audio.provenance.watermark import WatermarkStream, find_watermark, mark_blocks
 
 app = cyclopts.App(help=__doc__, help_format="plaintext")
 CODECS = {"opus 24k": ("ogg", "libopus", 48_000, 24_000), "mp3 64k": ("mp3", "mp3", 16_000, 64_000)}
@@ -60,6 +60,14 @@ def transcoded(waveform: Tensor, rate: int, codec: str) -> Tensor:
             for piece in av.AudioResampler("fltp", "mono", inner).resample(frame)
         ]
     return resample(torch.from_numpy(np.concatenate(blocks, axis=1)[0]), inner, rate)
+
+
+def set_watermark(waveform: Tensor, sample_rate: int) -> tuple[Tensor, str]:
+    """Mark a whole sound, (samples,) or (channels, samples); with the stream's note."""
+    rows = waveform.reshape(-1, waveform.shape[-1])
+    stream = WatermarkStream(sample_rate, len(rows))
+    marked = np.concatenate(list(mark_blocks([rows.numpy().T], stream)))
+    return torch.from_numpy(marked.T).reshape(waveform.shape), stream.note
 
 
 @app.command

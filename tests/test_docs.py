@@ -16,11 +16,12 @@ ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 LINKED = [*sorted(ROOT.glob("*.md")), *DOCS, *sorted((ROOT / "dev").glob("*.md"))]
 """Pages whose links are checked."""
-ELSEWHERE = ("full-size.md", "training.md", "finetune.md")
+ELSEWHERE = ("full-size.md", "training.md", "finetune.md", "server.md")
 """Pages whose commands a test of their own runs, with models that the others do not need."""
 RUN = [ROOT / "README.md", *(page for page in DOCS if page.name not in ELSEWHERE)]
 """Pages whose quick commands and Python examples are run here."""
-LONG = tuple(f"unison-audio {name}" for name in ("data", "train", "evaluate", "demo", "finetune"))
+LASTING = ("data", "train", "evaluate", "demo", "finetune", "serve")
+LONG = tuple(f"unison-audio {name}" for name in LASTING)
 """Minutes to hours each, with tests of their own: here only their options are parsed."""
 
 

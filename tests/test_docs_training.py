@@ -47,7 +47,7 @@ from unison_audio import checkpoint, variants
 from unison_audio.cli import main as cli
 from unison_audio.codecs import mmaudio_weights as mmaudio_files
 from unison_audio.codecs.mmaudio import CONFIGS
-from unison_audio.data.shards import write_shard
+from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.nano import corpus as nano_corpus
 from unison_audio.nano import recipe as nano_recipe
 from unison_audio.text import qwen

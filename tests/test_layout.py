@@ -40,6 +40,7 @@ ORDER = (
     {"diffusers_pipeline", "diffusers_export"},
     {"training", "nano", "evaluation"},
     {"demo"},
+    {"server"},
     {"cli"},
     {"__main__"},
 )

@@ -17,16 +17,13 @@ import soxr
 import torch
 from torch import Tensor
 
-from unison_audio.audio_files import require_file, stated_frames, unreadable
+from unison_audio.audio_files import SILENCE_RMS, require_file, stated_frames, unreadable
 from unison_audio.audio_writer import SampleLayout, write_audio
 from unison_audio.errors import InputError
 from unison_audio.output_format import OutputFormat, merge_output
+from unison_audio.provenance.file_tags import write_tags
 from unison_audio.provenance.origin import Origin
-from unison_audio.provenance.tags import write_tags
 from unison_audio.values import require_path
-
-SILENCE_RMS = 1e-7
-"""Below this RMS a waveform counts as digital silence: it is never amplified."""
 
 CANCELED = 1e-4
 """Peak of the mean of channels, relative to theirs, below which only rounding noise is left."""

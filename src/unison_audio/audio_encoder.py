@@ -24,9 +24,9 @@ from torch import Tensor
 
 from unison_audio.av_audio import AvWriter
 from unison_audio.output_format import OutputFormat
+from unison_audio.provenance.file_tags import wav_info, write_tags
 from unison_audio.provenance.marks import Marks, choose_marks
 from unison_audio.provenance.origin import Origin
-from unison_audio.provenance.tags import wav_info, write_tags
 from unison_audio.provenance.watermark import WatermarkStream
 from unison_audio.sample_codings import from_float
 

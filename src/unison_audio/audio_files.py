@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MAX_HOURS = 100
 """Longest recording that is read."""
 
+SILENCE_RMS = 1e-7
+"""Below this RMS a waveform counts as digital silence: it is never amplified."""
+
 MAX_RATE = 1_000_000
 """Highest sample rate of a recording in memory."""
 

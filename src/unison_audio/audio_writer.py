@@ -18,10 +18,10 @@ from unison_audio.audio_files import reason
 from unison_audio.av_audio import AvWriter, decode_blocks
 from unison_audio.errors import InputError
 from unison_audio.output_format import OutputFormat, bit_rate_limits, require_av
+from unison_audio.provenance.file_tags import write_tags
 from unison_audio.provenance.manifests import sign
 from unison_audio.provenance.marks import Marks, choose_marks
 from unison_audio.provenance.origin import Origin
-from unison_audio.provenance.tags import write_tags
 from unison_audio.provenance.watermark import WatermarkStream, mark_blocks
 from unison_audio.sample_codings import Samples, from_float, to_float
 from unison_audio.values import require_path

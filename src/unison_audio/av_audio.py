@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unison_audio.output_format import OutputFormat, bit_rate_limits, require_av
+from unison_audio.provenance.file_tags import container_tags
 from unison_audio.provenance.origin import Origin
-from unison_audio.provenance.tags import container_tags
 
 _CONTAINERS: dict[str, tuple[str, str, str]] = {
     "mp3": ("mp3", "libmp3lame", "fltp"),

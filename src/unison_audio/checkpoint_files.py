@@ -17,7 +17,7 @@ from unison_audio.files import file_hash
 from unison_audio.json_files import read_json
 from unison_audio.model.config import BackboneConfig
 from unison_audio.values import as_real, as_whole, require_path, shown
-from unison_audio.variants import VARIANTS, Variant
+from unison_audio.variants import VARIANTS, SpeakingRate, Variant
 
 CONFIG_FILE = "config.json"
 
@@ -37,6 +37,8 @@ OPTIONAL: dict[str, Any] = {
     "sample_seconds": 0.0,
     "source_rms": 0.0,
     "dither": 0.0,
+    "clean_text": False,
+    "speaking_rate": None,
 }
 """Keys that only some checkpoints have, and the values that hold without them. They are written
 only where they differ, so that the files of all others stay as they were."""
@@ -98,6 +100,20 @@ def find_checkpoint(name_or_path: str | os.PathLike[str]) -> Path:
         f"The weights of {name} do not come with the package; make a checkpoint of the released "
         "ones with 'unison-audio import-release' (docs/full-size.md) and give its folder."
     )
+
+
+def require_codec(folder: Path) -> None:
+    """Checks that a folder has the files of a nano codec.
+
+    Raises:
+        InputError: If one is missing.
+    """
+    for path in (folder / name for name in CODEC_FILES):
+        if not path.is_file():
+            raise InputError(
+                f"{path} is missing; a nano checkpoint holds {' and '.join(CODEC_FILES)}, which "
+                "'unison-audio train nano-codec' writes"
+            )
 
 
 def resolve(source: str | os.PathLike[str], also: Iterable[str] = ()) -> Path:
@@ -177,6 +193,9 @@ def read_config(path: Path) -> Variant:
     _require_fields(f"{path}, backbone", BackboneConfig, values["backbone"])
     try:
         values["backbone"] = BackboneConfig(**values["backbone"])
+        if values["speaking_rate"] is not None:
+            _require_fields(f"{path}, speaking_rate", SpeakingRate, values["speaking_rate"])
+            values["speaking_rate"] = SpeakingRate(**values["speaking_rate"])
         if values["domain"] is not None:
             values["domain"] = read_domain(values["domain"])
         return Variant(**values)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unison_audio import audio_files
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
-from unison_audio.tasks.instructions import parse_instruction, with_tags
-from unison_audio.tasks.table import TASKS, Task
+from unison_audio.tasks.clauses import with_tags
+from unison_audio.tasks.instructions import Reading, read_instruction
+from unison_audio.tasks.spoken_words import clean_words
+from unison_audio.tasks.table import TASKS
 from unison_audio.values import as_real, check_seed, require_text, shown
 
 if TYPE_CHECKING:
@@ -52,7 +55,7 @@ def check_files(
     Raises:
         InputError: If an input does not fit.
     """
-    task = check_item(
+    reading = check_item(
         variant,
         instruction,
         has_source=inputs.source is not None,
@@ -63,8 +66,8 @@ def check_files(
         named_task=inputs.task,
     )
     if inputs.task is not None:
-        instruction = with_tags(instruction, task.name)
-    seconds = variant.default_seconds
+        instruction = with_tags(instruction, reading.task)
+    seconds = default_seconds(variant, reading)
     if inputs.source is not None:
         seconds = audio_files.seconds(inputs.source)
         check_length(seconds, variant.max_seconds, f"The source {inputs.source}")
@@ -73,7 +76,18 @@ def check_files(
         seconds = variant.zero_shot_seconds  # less beside a long reference: checked when it is read
     check_text_length(variant, instruction, seconds if inputs.duration is None else inputs.duration)
     if strict:
-        require_domain(variant, instruction)
+        require_domain(variant, instruction, reading.notes)
+
+
+def clean_request(instruction: str, inputs: FileInputs) -> tuple[str, FileInputs]:
+    """Write the words to be spoken, and those of a reference, as they are spoken.
+
+    Raises:
+        InputError: There are numbers in Chinese, and the package for them is missing.
+    """
+    cloned = inputs.reference is not None
+    instruction, said = clean_words(instruction, inputs.reference_text, cloned)
+    return instruction, replace(inputs, reference_text=said)
 
 
 def check_item(
@@ -86,7 +100,7 @@ def check_item(
     duration: float | None,
     seed: int,
     named_task: str | None = None,
-) -> Task:
+) -> Reading:
     """Check the request of one item without its recordings.
 
     Args:
@@ -100,7 +114,7 @@ def check_item(
         named_task: The task, where the user names it.
 
     Returns:
-        The task that the instruction asks for.
+        What the instruction asks for.
 
     Raises:
         InputError: If an input does not fit.
@@ -108,23 +122,61 @@ def check_item(
     require_text(instruction, "The instruction")
     if named_task is not None and not isinstance(named_task, str):
         raise InputError(f"The task is {named_task!r}; it must be one of {', '.join(TASKS)}.")
-    task = TASKS[parse_instruction(instruction, has_source, has_reference, named_task)]
+    reading = read_instruction(instruction, has_source, has_reference, named_task)
     check_seed(seed)
-    if duration is not None:
-        check_duration(duration, variant)
+    seconds = None if duration is None else check_duration(duration, variant)
     if reference_text is not None and not has_reference:
         raise InputError(
             f"A reference text {reference_text!r} is given without a reference; give the recording "
-            "it belongs to, or leave it out."
+            "it belongs to with --reference, or leave it out."
         )
     if reference_text is not None:
         require_text(reference_text, "The reference text")
     if has_reference and not (reference_text or "").strip():
         raise InputError(
-            f"The instruction {instruction!r} ({task.name}) needs the words of the reference; give "
-            "them as the reference text."
+            f"The instruction {instruction!r} ({reading.task}) needs the words of the reference; "
+            "give them with --reference-text."
         )
-    return task
+    if not has_source and not has_reference:
+        # A named task takes its words as they are, so a set length decides.
+        check_times(variant, reading, seconds if named_task is None else None)
+    return reading
+
+
+def default_seconds(variant: Variant, reading: Reading) -> float:
+    """The length of a sound for which none is set.
+
+    It is the length that the instruction states, or else the variant's default, or longer so that
+    the last event has room.
+    """
+    low, high = reading.length or (0.0, math.inf)
+    return max(min(max(variant.default_seconds, low), high), reading.end)
+
+
+def check_times(variant: Variant, reading: Reading, duration: float | None) -> None:
+    """Compare the times of an instruction with the length of the sound.
+
+    Args:
+        variant: The variant that will run it.
+        reading: What the instruction asks for.
+        duration: Length of the result in seconds; None for one that follows from the instruction.
+
+    Raises:
+        InputError: An event ends after the sound, or the stated length does not fit it.
+    """
+    stated = reading.length[0] if reading.length else 0.0
+    last = max(reading.end, stated)
+    what = f"an event ends at {last:g} s" if reading.events else f"a length of {last:g} s is stated"
+    if duration is not None and last > duration + 1e-6:
+        raise InputError(
+            f"In the instruction {what}, after the duration of {duration:g} s; set a longer "
+            "--duration, or mend the time."
+        )
+    if duration is None and last > variant.max_seconds + 1e-6:
+        raise InputError(
+            f"In the instruction {what}, and {variant.name} makes at most {variant.max_seconds} s "
+            "at once; mend the time."
+        )
 
 
 def check_duration(duration: object, variant: Variant) -> float:
@@ -162,17 +214,26 @@ def outside_domain(variant: Variant, instruction: str) -> Outside:
     return Outside() if variant.domain is None else variant.domain.outside(instruction)
 
 
-def require_domain(variant: Variant, instruction: str) -> None:
-    """Refuse an instruction outside a variant's domain.
+def require_domain(variant: Variant, instruction: str, notes: Sequence[str] = ()) -> None:
+    """Refuse an instruction outside a variant's domain, or with a part that no task follows.
+
+    Args:
+        variant: The variant.
+        instruction: Instruction with the tags of the task table.
+        notes: What the task cannot follow to the letter.
 
     Raises:
         InputError: If it is outside.
     """
+    if notes:
+        raise InputError(
+            f"In the instruction {instruction!r}, {notes[0]}. Change it, or leave out --strict."
+        )
     outside = outside_domain(variant, instruction)
     if outside:
         raise InputError(
             f"{domain_message(variant, outside)}; 'unison-audio variants {variant.name}' lists its "
-            "words and sounds. Change the instruction, or leave out strict."
+            "words and sounds. Change the instruction, or leave out --strict."
         )
 
 

@@ -28,3 +28,19 @@ class TextError(InputError):
     It is empty, too long, or contains the encoder's special tokens. Training draws another batch
     instead and counts it; everywhere else it is an ordinary `InputError`.
     """
+
+
+class UnplacedError(InputError):
+    """A part of an instruction that no task has a place for.
+
+    The message quotes the part and says what to write instead. The parser puts the instruction
+    before it.
+
+    Args:
+        message: The message, without a full stop.
+        forms: Whether the parser lists the forms that fit, for a part that hints at none.
+    """
+
+    def __init__(self, message: str, *, forms: bool = False) -> None:
+        super().__init__(message)
+        self.forms = forms

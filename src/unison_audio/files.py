@@ -33,6 +33,17 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
+def require_folders(*folders: Path | None) -> None:
+    """Checks that folders exist; None stands for a default and passes.
+
+    Raises:
+        InputError: If one does not.
+    """
+    for folder in folders:
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"There is no folder {folder}; check the path.")
+
+
 def check_sound_file(path: Path, output: OutputFormat | None = None) -> Path:
     """Check the name and the options of a sound file to be written, and make its folder.
 

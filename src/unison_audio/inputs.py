@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -16,16 +16,18 @@ from unison_audio.checks import (
     check_item,
     check_length,
     check_text_length,
+    default_seconds,
     outside_domain,
 )
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.release_inputs import sampled_frames, source_gain, to_length
-from unison_audio.tasks.instructions import respell, with_tags
+from unison_audio.tasks.clauses import respell, with_tags
 from unison_audio.tasks.reference import frame_edge, prepare_reference
 from unison_audio.tasks.reference_text import with_reference_text
-from unison_audio.tasks.table import Task
+from unison_audio.tasks.spoken_words import clean_words
+from unison_audio.tasks.table import TASKS, Task
 from unison_audio.values import as_whole, check_seed, shown
 from unison_audio.variants import Variant
 
@@ -109,6 +111,8 @@ class Request:
     """Bit depth of the source, which files of the result keep."""
     outside: Outside = field(default_factory=Outside)
     """Parts of the instruction outside the variant's domain."""
+    notes: tuple[str, ...] = ()
+    """What the task cannot follow to the letter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +133,26 @@ class ItemInputs:
     """The task, where the user names it."""
 
 
+def clean_item(instruction: str, inputs: ItemInputs) -> tuple[str, ItemInputs]:
+    """Write the words to be spoken, and those of a reference, as they are spoken.
+
+    Args:
+        instruction: Instruction with the tags of the task table.
+        inputs: Its other inputs. What is no text comes back, for `prepare` to refuse.
+
+    Returns:
+        Both, cleaned.
+
+    Raises:
+        InputError: There are numbers in Chinese, and the package for them is missing.
+    """
+    said, cloned = inputs.reference_text, inputs.reference is not None
+    if not isinstance(instruction, str) or not isinstance(said, str | None):
+        return instruction, inputs
+    instruction, said = clean_words(instruction, said, cloned)
+    return instruction, replace(inputs, reference_text=said)
+
+
 def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemInputs) -> Request:
     """Check and prepare the inputs of one item (paper section 3.3; zero-shot: section 3.6).
 
@@ -145,7 +169,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         InputError: If an input does not fit.
     """
     source, reference = inputs.source, inputs.reference
-    task = check_item(
+    reading = check_item(
         variant,
         instruction,
         has_source=source is not None,
@@ -155,18 +179,20 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         seed=inputs.seed,
         named_task=inputs.task,
     )
+    task = TASKS[reading.task]
+    asked, read = instruction, reading.instruction
     duration = None if inputs.duration is None else check_duration(inputs.duration, variant)
     if inputs.task is not None:
-        instruction = with_tags(instruction, task.name)
-    instruction = respell(instruction.strip(), variant.edit_tag_spelling)
-    read, shortened = instruction, ""
+        asked = read = with_tags(instruction, task.name)
+    instruction = respell(asked.strip(), variant.edit_tag_spelling)
+    read, shortened = respell(read.strip(), variant.edit_tag_spelling), ""
     if reference is not None and inputs.reference_text is not None:
         read = with_reference_text(instruction, inputs.reference_text)
         layout, shortened = _zero_shot(variant, codec, reference, duration)
     elif source is not None:
         layout, shortened = _edit(variant, codec, task, source, duration)
     else:
-        seconds = variant.default_seconds if duration is None else duration
+        seconds = default_seconds(variant, reading) if duration is None else duration
         samples = max(1, round(seconds * variant.sample_rate))
         layout = FrameLayout(frames=sampled_frames(variant, codec, samples), samples=samples)
     reduced, bit_depth = _source_form(variant, source)
@@ -181,6 +207,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         reduced=reduced,
         bit_depth=bit_depth,
         outside=outside_domain(variant, instruction),
+        notes=reading.notes,
     )
 
 
@@ -250,7 +277,7 @@ def _edit(
     if samples < length:
         raise InputError(
             f"The duration of {duration} s is shorter than the source, "
-            f"{length / variant.sample_rate:.2f} s; leave it out, or cut the source yourself."
+            f"{length / variant.sample_rate:.2f} s; leave --duration out, or cut the source."
         )
     gain = source_gain(variant, task, waveform, PEAK)
     if variant.sample_seconds:

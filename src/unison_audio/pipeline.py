@@ -22,12 +22,12 @@ from unison_audio.inputs import (
     ShortenedWarning,
     Sound,
     SourceFormWarning,
+    clean_item,
     prepare,
 )
 from unison_audio.longform.long_speech import pieces, plan_speech, speak
 from unison_audio.longform.native_audio import NativeAudio
 from unison_audio.longform.regions import edit_regions
-from unison_audio.longform.times import Region
 from unison_audio.output_audio import apply_edits, apply_request, decode, decode_rows, finish
 from unison_audio.pretrained import PretrainedModels
 from unison_audio.provenance.origin import Origin
@@ -36,11 +36,13 @@ from unison_audio.request_batches import is_list, item_inputs, pad_conditions, p
 from unison_audio.sampling_params import (
     GroupSettings,
     SamplingParams,
+    cleans_text,
     merge_options,
     resolve_sampling,
 )
 from unison_audio.tasks.conditioning import Condition, condition
 from unison_audio.tasks.table import TASKS, TaskBatch
+from unison_audio.tasks.times import Region
 from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
 
@@ -152,6 +154,8 @@ class Unison(PretrainedModels):
             seed=seed,
             task=task,
         )
+        if cleans_text(self.variant, params):
+            items = [clean_item(*item) for item in items]
         # 2. Read the recordings, find each task, encode sources and references.
         with self._codec.use() as codec:
             requests = [prepare(self.variant, codec, *item) for item in items]
@@ -159,7 +163,7 @@ class Unison(PretrainedModels):
             conditions = [self._condition(codec, request) for request in requests]
         if params.strict:
             for request in requests:
-                require_domain(self.variant, request.asked)
+                require_domain(self.variant, request.asked, request.notes)
         if not requests:
             return []
         # 3. Encode the instructions. The text encoder is done before the backbone is needed, which
@@ -276,6 +280,7 @@ class Unison(PretrainedModels):
         Raises:
             InputError: If an input cannot be used.
         """
+        params = merge_options(options.pop("sampling", None), options)
         speech = plan_speech(
             self.variant,
             instruction,
@@ -283,8 +288,9 @@ class Unison(PretrainedModels):
             reference=reference,
             reference_text=reference_text,
             seed=seed,
+            clean=cleans_text(self.variant, params),
         )
-        return pieces(speak(self, speech, **options), speech)
+        return pieces(speak(self, speech, sampling=params), speech)
 
     @own_settings()
     def check(self, instruction: str, **inputs: Any) -> None:
@@ -300,8 +306,11 @@ class Unison(PretrainedModels):
         known = [field.name for field in fields(ItemInputs)]
         if unknown := [name for name in inputs if name not in known]:
             raise InputError(f"Unknown: {', '.join(unknown)}; the inputs are {', '.join(known)}.")
+        item = (instruction, ItemInputs(**inputs))
+        if self.variant.clean_text:
+            item = clean_item(*item)
         with self._codec.use() as codec:
-            request = prepare(self.variant, codec, instruction, ItemInputs(**inputs))
+            request = prepare(self.variant, codec, *item)
         if len(request.instruction) > LONG_TEXT:  # the encoder counts tokens
             self._encode_text([request.instruction])
 
@@ -369,6 +378,7 @@ class Unison(PretrainedModels):
             nearest = {sound: self._known_sounds.find(encoder, sound) for sound in sounds}
             message = domain_message(self.variant, request.outside, nearest)
             found.append(DomainWarning(f"{message}; expect a poor result."))
+        found += [DomainWarning(f"{note[:1].upper()}{note[1:]}.") for note in request.notes]
         return found
 
     @torch.no_grad()

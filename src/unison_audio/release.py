@@ -19,7 +19,13 @@ from unison_audio.checkpoint import require_same_keys
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.config import FUSIONS, BackboneConfig
-from unison_audio.release_files import check_prompt, find_weights, padding_side
+from unison_audio.release_files import (
+    check_length,
+    check_prompt,
+    find_weights,
+    padding_side,
+    read_prompt,
+)
 from unison_audio.text.table import HUB_NAMES
 from unison_audio.variants import Variant, find_variant
 
@@ -293,11 +299,7 @@ def _release_inputs(variant: Variant, seconds: float | None) -> dict[str, Any]:
     """Fields of the config that say how the released weights saw recordings."""
     if seconds is None:
         seconds = min(RELEASE_SECONDS, variant.max_seconds)
-    if not 0 < seconds <= variant.max_seconds:
-        raise InputError(
-            f"The weights' length is {seconds!r} s; give seconds above 0 and at most "
-            f"{variant.max_seconds}."
-        )
+    check_length(seconds, variant)
     return {
         "sample_seconds": seconds,
         "max_seconds": seconds,
@@ -363,20 +365,3 @@ def _read(path: Path) -> Mapping[str, Any]:
     if not isinstance(state, Mapping):
         raise InputError(f"{path} holds a {type(state).__name__} where named weights are expected.")
     return state
-
-
-def read_prompt(path: Path) -> str:
-    """Read a system prompt from a text file; line ends at its end are left out.
-
-    Raises:
-        InputError: If it is missing, empty or no text.
-    """
-    try:
-        prompt = path.read_text("utf-8").rstrip("\n")
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}; check the path.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as text ({error}).") from error
-    if not prompt.strip():
-        raise InputError(f"{path} is empty; leave the system prompt out, or write it there.")
-    return prompt

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unison_audio import hub_files
 from unison_audio.errors import InputError
+from unison_audio.variants import Variant
 
 RELEASE_FOLDERS = {"d20-44k": "unison_D20S0_O_40ch", "d24-16k": "unison_D24S0_O_20ch"}
 """Folder of a variant's weights in the release's repository."""
@@ -64,12 +65,12 @@ def find_weights(weights: str | os.PathLike[str], variant: str) -> ReleaseFiles:
                     return _beside(folder / name)
         raise InputError(_nothing_in(path, variant, (p.name for p in sorted(path.iterdir()))))
     text = os.fspath(weights)
-    parts = text.split("/")
-    if len(parts) < 2 or text.startswith(("/", ".", "~")) or "" in parts:
+    if not is_on_hub(weights):
         raise InputError(
             f"There is no file or folder {text!r}; give a file of weights, a folder, or owner/name "
             f"of a repository on the Hugging Face hub, such as {RELEASE_REPO}."
         )
+    parts = text.split("/")
     return _on_hub("/".join(parts[:2]), "/".join(parts[2:]), variant)
 
 
@@ -84,6 +85,44 @@ def listed_weights(variant: str) -> hub_files.HubFile:
     if path is None:
         raise InputError(_nothing_in(RELEASE_REPO, variant, sorted(files)))
     return files[path]
+
+
+def check_length(seconds: float, variant: Variant) -> None:
+    """Checks the one length that weights were trained with.
+
+    Raises:
+        InputError: If it is not above 0, or longer than the variant takes.
+    """
+    if not 0 < seconds <= variant.max_seconds:
+        raise InputError(
+            f"The weights' length is {seconds!r} s; give seconds above 0 and at most "
+            f"{variant.max_seconds}."
+        )
+
+
+def is_on_hub(weights: str | os.PathLike[str]) -> bool:
+    """Whether weights are named by a repository on the hub, and not by a file or a folder."""
+    text = os.fspath(weights)
+    parts = text.split("/")
+    here = Path(weights).exists() or text.startswith(("/", ".", "~"))
+    return not here and len(parts) > 1 and "" not in parts
+
+
+def read_prompt(path: Path) -> str:
+    """Read a system prompt from a text file; line ends at its end are left out.
+
+    Raises:
+        InputError: If it is missing, empty or no text.
+    """
+    try:
+        prompt = path.read_text("utf-8").rstrip("\n")
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}; check the path.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text ({error}).") from error
+    if not prompt.strip():
+        raise InputError(f"{path} is empty; leave the system prompt out, or write it there.")
+    return prompt
 
 
 def check_prompt(prompt: str) -> str | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unison_audio import audio
+from unison_audio.audio_files import SILENCE_RMS
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.errors import InputError
 from unison_audio.tasks.table import Task
@@ -114,5 +115,5 @@ def batch_source(
     gains = torch.ones(source.shape[0], 1)
     if variant.source_rms and "source" in task.needs:
         levels = audio.rms(source)[:, None]
-        gains = torch.where(levels > audio.SILENCE_RMS, variant.source_rms / levels, gains)
+        gains = torch.where(levels > SILENCE_RMS, variant.source_rms / levels, gains)
     return dithered(variant, to_length(variant, source * gains), seeds), gains

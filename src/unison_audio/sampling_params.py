@@ -56,6 +56,9 @@ class SamplingParams:
     preserve_source: bool | None = None
     """Apply an edit to the recording itself, so that all that is not edited stays as it is. By
     default nano does so where no words are added, and other variants never do."""
+    clean_text: bool | None = None
+    """Speak numbers, money, dates, units and abbreviations as words, and leave out Markdown and
+    emoji. By default nano does so, and other variants do not."""
     strict: bool | None = None
     """Refuse an instruction outside the variant's domain; by default it gets a warning."""
 
@@ -92,7 +95,7 @@ class SamplingParams:
                     "the noise of training)."
                 )
             self._set("temperature", temperature)
-        for name in ("preserve_source", "strict"):
+        for name in ("preserve_source", "clean_text", "strict"):
             if not isinstance(getattr(self, name), bool | None):
                 raise InputError(f"{name} is {shown(getattr(self, name))}; give true or false.")
         guidance = self.guidance(1.0)
@@ -186,6 +189,12 @@ def warn_renamed(old: str, new: str) -> None:
         FutureWarning,
         stacklevel=2,
     )
+
+
+def cleans_text(variant: Variant, params: SamplingParams | None) -> bool:
+    """Whether the words to be spoken are cleaned."""
+    asked = None if params is None else params.clean_text
+    return variant.clean_text if asked is None else asked
 
 
 @dataclass(frozen=True, kw_only=True)

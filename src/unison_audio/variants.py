@@ -53,6 +53,25 @@ def layer_picks(layers: int, blocks: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpeakingRate:
+    """How fast a variant speaks, fitted by `benchmarks/speaking_rate.py`."""
+
+    english: float
+    """Seconds of a character of English, spaces and punctuation included."""
+    chinese: float
+    """Seconds of a Chinese character."""
+
+    def __post_init__(self) -> None:
+        """Validate the fields."""
+        for name in ("english", "chinese"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 10:
+                raise InputError(
+                    f"The speaking rate's {name} is {value!r}; it must be seconds, from 0 to 10."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Variant:
     """A backbone with the codec and the text encoder of its training."""
 
@@ -123,6 +142,10 @@ class Variant:
     task's own level, with the peak limited."""
     dither: float = 0.0
     """Samples of a source below this are replaced by noise of this deviation; 0 for none."""
+    clean_text: bool = False
+    """Whether numbers and abbreviations in the words to be spoken become words by default."""
+    speaking_rate: SpeakingRate | None = None
+    """How fast it speaks; None takes the rate of people who read aloud."""
     domain: Domain | None = None
     """Words, sounds and text lengths that the weights know; None claims no limit."""
 
@@ -254,6 +277,8 @@ VARIANTS: dict[str, Variant] = {
             removal_steps=4,
             keep_source=True,
             hold_reference=True,
+            clean_text=True,
+            speaking_rate=SpeakingRate(english=0.066, chinese=0.22),
             default_seconds=2.56,
             zero_shot_seconds=2.56,
         ),

@@ -115,8 +115,10 @@ def test_kills_at_random_moments_lose_and_double_nothing(root, whole, tmp_path, 
 
 def test_a_killed_run_is_not_begun_again_from_the_start(root, whole, tmp_path):
     out = tmp_path / "out"
+    seconds = 0.35
     while len(list(out.glob("*.tar"))) < 3:
-        assert killed_after(root, out, 1, 0.35)
+        assert killed_after(root, out, 1, seconds)
+        seconds += 0.1  # a busy machine might not finish a shard in the first time
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
     latest = max(before, key=lambda path: path.name)
     ingest("folder", root, out, workers=1, shard_clips=60)
@@ -188,9 +190,13 @@ def test_progress_rises_and_ends_at_one(root, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "_EVERY", 0.0)
     told = []
-    ingest("folder", root, tmp_path / "out", workers=1, shard_clips=60, on_progress=told.append)
-    assert (told[-1].clips, told[-1].share) == (720, 1.0)
-    shares = [progress.share for progress in told]
+
+    def tell(clips, share):
+        told.append((clips, share))
+
+    ingest("folder", root, tmp_path / "out", workers=1, shard_clips=60, on_progress=tell)
+    assert told[-1] == (720, 1.0)
+    shares = [share for _, share in told]
     assert shares == sorted(shares)
     assert any(0.3 < share < 0.9 for share in shares)
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.data.shards import write_shard
 from unison_audio.data.whole_corpus import read_shard
 from unison_audio.errors import InputError
 

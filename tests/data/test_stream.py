@@ -10,7 +10,6 @@ import pytest
 import torch
 from data.stream_files import RATE, encode, keys, noise, numbered, sample, write_corpus
 from file_server import serve
-from torch.utils.data import DataLoader, IterableDataset
 
 from unison_audio.data import epochs
 from unison_audio.data import shards as shard_reading
@@ -24,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     monkeypatch.setattr(shard_reading, "RETRY_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(epochs, "BLOCK_CLIPS", 4)
 
 
 def take(stream, count):
@@ -31,7 +31,7 @@ def take(stream, count):
 
 
 def open_stream(*corpora, **options):
-    return ClipStream(corpora, StreamConfig(sample_rate=RATE, **{"block_clips": 4, **options}))
+    return ClipStream(corpora, StreamConfig(sample_rate=RATE, **options))
 
 
 def first_epoch(stream):
@@ -39,7 +39,7 @@ def first_epoch(stream):
     found = []
     while True:
         clip = next(stream)
-        if stream.position().workers[0].epochs[0].epoch:
+        if stream.position.workers[0].epochs[0].epoch:
             return found
         found.append(clip.record.key)
 
@@ -74,28 +74,12 @@ def test_worker_processes_partition_the_share_of_a_rank(tmp_path):
     assert Counter(taken) == Counter(all_keys(4, 6))
 
 
-class Keys(IterableDataset):
-    def __init__(self, stream):
-        self.stream = stream
-
-    def __iter__(self):
-        return (clip.record.key for clip in self.stream)
-
-
-def test_in_workers_of_another_loader_each_reads_its_own_share(tmp_path):
-    stream = open_stream(write_corpus(tmp_path, numbered(2, 6)))
-    stream.state_dict()  # also if it was begun before they were forked
-    loaded = DataLoader(Keys(stream), batch_size=None, num_workers=2)
-    assert Counter(itertools.islice(loaded, 12)) == Counter(all_keys(2, 6))
-
-
-def test_corpora_are_drawn_by_weight(tmp_path):
+def test_corpora_are_drawn_by_their_numbers_of_clips(tmp_path):
     for name, each in (("a", 40), ("b", 10)):
         write_corpus(tmp_path / name, numbered(1, each, name), name=name)
-    for weights, share in ((None, 0.8), ((1.0, 3.0), 0.25), ((0.0, 1.0), 0.0)):
-        drawn = take(open_stream(tmp_path / "a", tmp_path / "b", weights=weights), 300)
-        part = sum(key.startswith("a") for key in drawn) / 300
-        assert abs(part - share) <= 3 * (share * (1 - share) / 300) ** 0.5
+    drawn = take(open_stream(tmp_path / "a", tmp_path / "b"), 300)
+    part = sum(key.startswith("a") for key in drawn) / 300
+    assert abs(part - 0.8) <= 3 * (0.8 * 0.2 / 300) ** 0.5
 
 
 def broken_corpus(folder):
@@ -127,10 +111,10 @@ def test_a_resumed_stream_gives_the_same_clips(tmp_path, before):
 
 def test_a_resumed_stream_gives_the_same_crops(tmp_path):
     write_corpus(tmp_path, numbered(1, 6, seconds=0.5))
-    whole = open_stream(tmp_path, max_seconds=0.1, crop=True)
+    whole = open_stream(tmp_path, max_seconds=0.1)
     next(whole)
     state = whole.state_dict()
-    resumed = open_stream(tmp_path, max_seconds=0.1, crop=True)
+    resumed = open_stream(tmp_path, max_seconds=0.1)
     resumed.load_state_dict(state)
     for ours, theirs in itertools.islice(zip(resumed, whole, strict=False), 12):
         assert len(ours.waveform) == 0.1 * RATE
@@ -185,10 +169,8 @@ def test_a_state_that_does_not_fit_is_refused(tmp_path):
         open_stream(b).load_state_dict(state)
     with pytest.raises(InputError, match="seed 0 and not 3"):
         open_stream(a, seed=3).load_state_dict(state)
-    stream = open_stream(a)
-    stream.load_state_dict(state)
     with pytest.raises(InputError, match=r"ranks; give the states of all"):
-        next(stream)
+        open_stream(a).load_state_dict(state)
 
 
 def test_other_kinds_splits_and_lengths_are_left_out(tmp_path):
@@ -198,11 +180,16 @@ def test_other_kinds_splits_and_lengths_are_left_out(tmp_path):
             sample("sound-1"),
             sample("held-1", split="heldout"),
             sample("long-1", seconds=0.3),
+            sample("speech-2", kind="speech", text="a long time", seconds=0.3),
         ]
     ]
     write_corpus(tmp_path, shards)
+    # A longer sound is cropped; longer speech is left out, for its text has more words.
     stream = open_stream(tmp_path, kind="sound", max_seconds=0.2)
-    assert set(take(stream, 10)) == {"sound-1"}
+    assert set(take(stream, 10)) == {"sound-1", "long-1"}
+    assert not stream.skipped
+    stream = open_stream(tmp_path, kind="speech", max_seconds=0.2)
+    assert set(take(stream, 5)) == {"speech-1"}
     assert stream.skipped["longer than wanted"] > 0
     assert set(take(open_stream(tmp_path, split="heldout"), 3)) == {"held-1"}
 
@@ -226,7 +213,8 @@ def test_held_out_speakers_are_held_out_too(tmp_path):
         assert set(take(stream, 12)) == expected
 
 
-def test_broken_clips_are_counted_and_warned_of_once_a_shard(tmp_path):
+def test_broken_clips_are_counted_and_warned_of_once_a_shard(tmp_path, monkeypatch):
+    monkeypatch.setattr(epochs, "BLOCK_CLIPS", 100)
     good = [sample(f"good-{i}") for i in range(3)]
     bad = [
         sample("mp3", "mp3", b"\xff\xfb" + bytes(range(256)) * 8),
@@ -242,7 +230,7 @@ def test_broken_clips_are_counted_and_warned_of_once_a_shard(tmp_path):
         {"__key__": "mute", "json": sample("mute")["json"]},
     ]
     folder = write_corpus(tmp_path, [good + bad])
-    stream = open_stream(folder, block_clips=100)
+    stream = open_stream(folder)
     with pytest.warns(SkippedClipsWarning) as told:
         drawn = take(stream, 3)
     assert sorted(drawn) == ["good-0", "good-1", "good-2"]
@@ -259,13 +247,14 @@ def test_broken_clips_are_counted_and_warned_of_once_a_shard(tmp_path):
     }
 
 
-def test_a_truncated_shard_gives_its_whole_clips_and_counts_the_rest(tmp_path):
+def test_a_truncated_shard_gives_its_whole_clips_and_counts_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr(epochs, "BLOCK_CLIPS", 100)
     write_corpus(tmp_path, numbered(1, 8))
     path = tmp_path / "test-all-000000.tar"
     content = path.read_bytes()
     for size in range(512, len(content) // 2, 700):
         path.write_bytes(content[:size])
-        stream = open_stream(tmp_path, block_clips=100)
+        stream = open_stream(tmp_path)
         try:
             with pytest.warns(SkippedClipsWarning, match="shard cut short"):
                 first = first_epoch(stream)
@@ -365,8 +354,6 @@ def test_what_cannot_be_opened_is_named(tmp_path, monkeypatch):
     write_corpus(tmp_path, numbered(1, 1), kinds=["sound"])
     with pytest.raises(InputError, match="no speech of the split 'train'"):
         open_stream(tmp_path, kind="speech")
-    with pytest.raises(InputError, match=r"weights are \[1, 2\] for 1 corpora"):
-        open_stream(tmp_path, weights=[1, 2])
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="read with curl, which is missing"):
         open_stream("https://host/corpus")

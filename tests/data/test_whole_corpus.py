@@ -7,12 +7,13 @@ from data.stream_files import encode, keys, sample, write_corpus
 from data.test_records import clip
 
 from unison_audio.data import whole_corpus
-from unison_audio.data.shards import write_shard
+from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.data.stream import StreamConfig
 from unison_audio.data.stream_pools import open_pools
 from unison_audio.data.whole_corpus import read_corpus, read_shard
 from unison_audio.errors import InputError
 from unison_audio.nano import corpus as nano_corpus
+from unison_audio.nano.corpus_name import require_nano_corpus
 from unison_audio.tasks.clips import ClipLimits
 
 
@@ -66,7 +67,7 @@ def test_a_public_corpus_of_any_format_and_rate_is_read_alike(tmp_path):
     assert keys(clips) == ["flac", "wav"]
     assert [one.waveform.shape for one in clips] == [(1600,), (1600,)]
     with pytest.raises(InputError, match=r"Judging needs nano's own corpus, .* audiocaps"):
-        nano_corpus.require_nano_corpus(tmp_path, "Judging")
+        require_nano_corpus(tmp_path, "Judging")
     with pytest.raises(InputError, match="holds the corpus audiocaps; choose another folder"):
         nano_corpus.build(tmp_path)
 

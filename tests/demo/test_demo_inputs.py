@@ -8,8 +8,8 @@ from demo_inputs import SENTENCES, make_inputs
 from tiny_unison import RATE
 
 from unison_audio import audio
+from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.data.shards import write_shard
 from unison_audio.demo.examples import read_examples
 from unison_audio.nano.corpus import write_index
 from unison_audio.nano.vocabulary import held_out_texts

@@ -12,8 +12,8 @@ import torch
 from benchmark_files import CAPTIONS, LINES, put_data
 
 from unison_audio.audio import load, rms
+from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.data.shards import write_shard
 from unison_audio.errors import InputError
 from unison_audio.evaluation.test_sets.build import PAPER_COUNTS, SETS, build_test_set
 from unison_audio.evaluation.test_sets.manifest import TestSet, derived_seed, read_test_set

@@ -20,8 +20,8 @@ from unison_audio.longform.regions import (
     edit_regions,
     plan_edit,
 )
-from unison_audio.longform.times import check_regions, parse_region, parse_time
 from unison_audio.sample_codings import from_float, to_float
+from unison_audio.tasks.times import check_regions, parse_region, time_words
 from unison_audio.variants import VARIANTS
 
 REMOVE = "[Edit][Audio] Remove a dog barking"
@@ -75,16 +75,30 @@ def raw(path):
         ("1:02:03", 3723.0),
         ("2 seconds", 2.0),
         ("7", 7.0),
+        ("500 ms", 0.5),
+        ("1,500 ms", 1.5),
+        (".5s", 0.5),
+        ("1,5 s", 1.5),
+        ("0.5 sec.", 0.5),
+        ("1 min 5 s", 65.0),
+        ("2 h", 7200.0),
+        ("two seconds", 2.0),
+        ("half a second", 0.5),
+        ("两秒", 2.0),
+        ("十二秒", 12.0),
+        ("1分5秒", 65.0),
     ],
 )
 def test_times(text, seconds):
-    assert parse_time(text) == seconds
+    (found,) = time_words(text)
+    assert found.text == text
+    assert found.seconds == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "one", "1:75", "1:60:00", "-2", "1..2", "nan", "5 min"])
+@pytest.mark.parametrize("text", ["", "a", "1:75", "1:60:00", "-2", "1..2", "nan", "5 miles"])
 def test_times_that_are_refused(text):
     with pytest.raises(InputError, match=r"time"):
-        parse_time(text)
+        parse_region(f"0-{text}")
 
 
 @pytest.mark.parametrize("text", ["3.2-7.5", "3.2 s – 7.5s", "0:03.2-0:07.5", "from 3.2 to 7.5 s"])

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from unison_audio.data.shards import write_shard
+from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.nano import corpus as nano_corpus
@@ -157,6 +157,7 @@ def test_an_interrupted_build_resumes_and_gives_the_same_bytes(tmp_path, monkeyp
     (part / "speech-train-slt-00.partial").write_bytes(b"what a kill left")
     stamp = (part / shards[0]).stat().st_mtime_ns
     nano_corpus.build(part, workers=1, scale=0.002)
+    assert not list(part.glob("*.partial"))
     assert (part / shards[0]).stat().st_mtime_ns == stamp  # kept, not made again
     for name in shards:
         with tarfile.open(part / name) as ours, tarfile.open(tmp_path / "whole" / name) as theirs:

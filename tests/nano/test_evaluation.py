@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from unison_audio.audio import load
+from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.data.shards import write_shard
 from unison_audio.errors import InputError
 from unison_audio.evaluation.engine import System, look_up
 from unison_audio.evaluation.metrics import speech

@@ -22,9 +22,9 @@ from unison_audio.errors import InputError
 from unison_audio.longform.sound_stream import write_sounds
 from unison_audio.output_format import FORMATS, MARKS_VARIABLE, OutputFormat, needs_av
 from unison_audio.pipeline import Unison
+from unison_audio.provenance.file_tags import read_tags
 from unison_audio.provenance.inspection import inspect_file
 from unison_audio.provenance.origin import Origin
-from unison_audio.provenance.tags import read_tags
 
 SOURCE = Path(unison_audio.__file__).parent
 DOOR = {"audio_writer.py", "audio_encoder.py", "av_audio.py"}
@@ -32,6 +32,7 @@ NO_OUTPUT = {
     "audio.py": "the notebook's player, which sets the tags itself",
     "data/shards.py": "training clips",
     "data/decode.py": "training clips",
+    "server/uploads.py": "uploads that FFmpeg has decoded",
 }
 """Other files that write sound, and why no output of the program leaves by them."""
 GENERATED = "trainedAlgorithmicMedia"

@@ -16,7 +16,7 @@ from unison_audio.provenance.watermark import (
     WatermarkStream,
     find_watermark,
     limited,
-    set_watermark,
+    mark_blocks,
 )
 
 RATE = 16_000
@@ -76,6 +76,14 @@ def voice(seconds: float, rate: int = RATE) -> Tensor:
     noise = torch.randn(len(time), generator=torch.Generator().manual_seed(0))
     loud = torch.sin(2 * torch.pi * 1.3 * time).clamp_min(0.05)
     return 0.15 * loud * wave + 0.004 * noise
+
+
+def set_watermark(waveform: Tensor, sample_rate: int) -> tuple[Tensor, str]:
+    """Mark a whole sound, (samples,) or (channels, samples); with the stream's note."""
+    rows = waveform.reshape(-1, waveform.shape[-1])
+    stream = WatermarkStream(sample_rate, len(rows))
+    marked = np.concatenate(list(mark_blocks([rows.numpy().T], stream)))
+    return torch.from_numpy(marked.T).reshape(waveform.shape), stream.note
 
 
 def test_the_wheels_own_classes_agree(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from tiny_unison import StubEncoder, random_codec, tiny_variant
 
 from unison_audio import checkpoint
+from unison_audio.checkpoint_files import CODEC_FILES
 from unison_audio.cli import main as cli
 from unison_audio.cli import train_ablations as ablation_command
 from unison_audio.cli.train_flags import AblationFlags, NanoAblationFlags
@@ -279,7 +280,18 @@ def test_full_size_asks_for_equal_steps(tmp_path, monkeypatch) -> None:
         ablations.train_full_ablations(data, tmp_path, Alone(), changes=changes)
 
 
+def write_corpus_and_codec(folder) -> None:
+    """The files that the command looks for before anything is trained."""
+    shard = {"name": "a.tar", "clips": 1}
+    index = {"format": 1, "corpus": "nano", "shards": [shard]}
+    (folder / "index.json").write_text(json.dumps(index))
+    for name in CODEC_FILES:
+        (folder / name).write_text("{}")
+
+
 def test_the_command_prints_and_writes_the_table(clips, tmp_path, monkeypatch, capsys) -> None:
+    write_corpus_and_codec(tmp_path)
+
     def trained(corpus, codec, out, *, recipe, names, **options):
         assert (recipe.steps, recipe.frames_per_batch) == (3, 40)
         return run(out, clips, names)[0]
@@ -312,6 +324,7 @@ def test_the_command_prints_and_writes_the_table(clips, tmp_path, monkeypatch, c
 @pytest.mark.parametrize("flag", ["--evaluate", "--judged"])
 def test_the_old_name_of_evaluate_is_accepted(flag, monkeypatch, tmp_path) -> None:
     found = []
+    write_corpus_and_codec(tmp_path)
 
     def train(corpus, codec, out, *, evaluate, **options):
         found.append(evaluate)

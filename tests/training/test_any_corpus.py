@@ -10,7 +10,7 @@ from training.conftest import make_clips
 
 from unison_audio import checkpoint
 from unison_audio.cli import main as cli
-from unison_audio.data.shards import write_shard
+from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.nano.codec_training import CodecRecipe

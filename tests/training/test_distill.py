@@ -10,7 +10,7 @@ from tiny_unison import RATE, StubEncoder, random_backbone, random_codec, tiny_v
 from training.conftest import make_clips
 
 from unison_audio import checkpoint
-from unison_audio.data.shards import write_shard
+from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.errors import InputError
 from unison_audio.model.sampling import ModelInputs, sample
 from unison_audio.model.solvers import Solver

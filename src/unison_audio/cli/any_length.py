@@ -69,6 +69,7 @@ def plan_any_length(
     output: Output,
     inputs: FileInputs,
     flags: LengthFlags | None,
+    clean: bool,
 ) -> Run | None:
     """Check a request that needs several calls of the model, or an output other than a file.
 
@@ -78,6 +79,7 @@ def plan_any_length(
         output: The file or standard output, and the format.
         inputs: The other inputs.
         flags: The flags of any length.
+        clean: Whether numbers and abbreviations in a long text become words.
 
     Returns:
         What does it, or None for a request that `generate` handles in one call.
@@ -90,7 +92,7 @@ def plan_any_length(
     if flags.region or flags.extract or _is_long_recording(variant, inputs.source):
         return _plan_edit(variant, instruction, output, inputs, flags)
     from unison_audio.longform.text_windows import is_long
-    from unison_audio.tasks.instructions import with_tags
+    from unison_audio.tasks.clauses import with_tags
 
     cloned = inputs.reference is not None
     source = inputs.source
@@ -98,10 +100,13 @@ def plan_any_length(
     if inputs.task is not None and speaks:
         instruction = with_tags(instruction, inputs.task)
     if flags.text_file is not None or (
-        source is None and speaks and is_long(variant, instruction, inputs.duration, cloned)
+        source is None
+        and speaks
+        and is_long(variant, instruction, inputs.duration, cloned, inputs.task)
     ):
-        return _plan_speech(variant, instruction, output, inputs, flags)
-    if source is None and not cloned and _is_long_timeline(variant, instruction):
+        return _plan_speech(variant, instruction, output, inputs, flags, clean)
+    timed = source is None and not cloned and inputs.task is None
+    if timed and _is_long_timeline(variant, instruction):
         return _plan_timeline(variant, instruction, output, inputs, flags)
     if output.path == STDOUT or flags.subtitles is not None:
         return _plan_one(variant, instruction, output, inputs, flags)
@@ -146,7 +151,7 @@ def _plan_edit(
     flags: LengthFlags,
 ) -> Run:
     """An edit in regions or of a long recording."""
-    from unison_audio.longform.times import parse_region
+    from unison_audio.tasks.times import parse_region
 
     if inputs.source is None:
         raise InputError("--region and --extract are for a recording; give it with --source.")
@@ -189,6 +194,7 @@ def _plan_speech(
     output: Output,
     inputs: FileInputs,
     flags: LengthFlags,
+    clean: bool,
 ) -> Run:
     """A text of any length."""
     from unison_audio.longform.long_speech import pieces, plan_speech, speak
@@ -207,6 +213,7 @@ def _plan_speech(
         reference=inputs.reference,
         reference_text=inputs.reference_text,
         seed=inputs.seed,
+        clean=clean,
     )
 
     def run(unison: Unison, options: Mapping[str, Any], show: Show) -> tuple[str, float]:

@@ -42,13 +42,17 @@ def data_nano(
         workers: Number of processes.
         scale: Factor on the number of utterances, for a small corpus.
     """
-    from unison_audio.files import make_folder
-    from unison_audio.nano.corpus import build
+    from unison_audio.files import make_folder, require_folders
+    from unison_audio.nano.corpus_name import require_own_folder
 
     if not 0 < scale <= MOST_SCALE:
         raise InputError(f"scale is {scale}; it must be above 0 and at most {MOST_SCALE}.")
     if workers < 1:
         raise InputError(f"workers is {workers}; it must be at least 1.")
+    require_own_folder(out)
+    require_folders(packages)
+    from unison_audio.nano.corpus import build
+
     index = build(make_folder(out), packages=packages, workers=workers, scale=scale)
     print(f"The corpus is listed in {index}.")
 
@@ -91,7 +95,7 @@ def _command(name: str) -> Callable[..., None]:
                 out,
                 workers=workers,
                 limit=limit,
-                on_progress=lambda p: show(f"{name}, {p.clips} clips", round(1000 * p.share), 1000),
+                on_progress=lambda n, share: show(f"{name}, {n} clips", round(1000 * share), 1000),
             )
         _print_left_out(index)
         print(f"The corpus is listed in {index}.")

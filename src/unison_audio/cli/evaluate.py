@@ -9,6 +9,8 @@ from cyclopts import App, Parameter
 
 from unison_audio.cli.options import MachineFlags, SamplingFlags
 from unison_audio.errors import InputError
+from unison_audio.files import require_folders
+from unison_audio.training.configs import at_least_one
 
 if TYPE_CHECKING:
     from unison_audio.evaluation.suite import EvaluationConfig, MetricOptions
@@ -20,6 +22,24 @@ evaluate = App(name="evaluate", help="Measure a model. Rerun a killed command to
 Weights = Annotated[str, Parameter(name=["--variant"])]
 
 Names = Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")]
+
+NAMES = {
+    "test set": (
+        *("audiocaps", "seed-tts", "gender-tts", "t2as"),
+        *("audio-editing", "speech-editing", "timed"),
+    ),
+    "system": (
+        *("ground-truth", "through-codec", "copy-source", "sdedit", "zeta", "unison"),
+        "source-through-codec",
+    ),
+    "metric": (
+        *("fad", "fad_inf", "fd", "kl", "is", "clap", "segment_clap", "wer", "cer", "lsd"),
+        *("gender", "removal", "similarity", "similarity_wavlm", "dnsmos"),
+    ),
+    "stage": ("build", "generate", "score"),
+}
+"""What an option names -> its valid names. The tables that they come from load torch, which takes
+seconds; a test compares the two."""
 
 Old = Parameter(show=False)
 """A flag's name before 0.2.0; it works until 0.3.0 and stands in no help."""
@@ -44,6 +64,12 @@ class RunFlags:
     workers: int = 2
     """Concurrent Ray jobs."""
 
+    def check(self) -> None:
+        """Raises `InputError` for an unknown name or a count below 1."""
+        _check_names("test set", self.sets)
+        _check_names("system", self.systems)
+        at_least_one(batch=self.batch, workers=self.workers)
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +83,16 @@ class SetFlags:
     """Item counts that differ from the paper's, such as audiocaps=100 timed=20."""
     stages: Names = None
     """Stages to run: build, generate, score; all by default."""
+
+    def item_counts(self) -> dict[str, int]:
+        """The item counts that differ, after a check of all fields.
+
+        Raises:
+            InputError: If a name is unknown, a count is no number, or a folder is missing.
+        """
+        _check_names("stage", self.stages)
+        require_folders(*(self.outputs or ()))
+        return {name: _number(name, value) for name, value in _pairs("counts", self.counts or ())}
 
 
 @Parameter(name="*")
@@ -84,13 +120,25 @@ class MetricFlags:
     offline_judges: Annotated[bool, Parameter(negative="", show=False)] = False
     """The old name of --offline-models."""
 
+    def files(self) -> dict[str, Path]:
+        """The local files of metric models, after a check of all names.
+
+        Raises:
+            InputError: If a name is unknown, or a file is missing.
+        """
+        _check_names("metric", self.metrics)
+        pairs = _pairs("metric-models", [*(self.metric_models or ()), *(self.judges or ())])
+        for name, value in pairs:
+            if not Path(value).exists():
+                raise InputError(f"--metric-models has {name}={value}; there is no such file.")
+        return {name: Path(value) for name, value in pairs}
+
     def options(self, device: str) -> "MetricOptions":
         """The options as the library takes them."""
         from unison_audio.evaluation.suite import MetricOptions
 
-        files = _pairs("metric-models", [*(self.metric_models or ()), *(self.judges or ())])
         return MetricOptions(
-            paths={name: Path(value) for name, value in files},
+            paths=self.files(),
             device=self.metric_device or self.judge_device or device,
             offline=self.offline_models or self.offline_judges,
             bootstrap=self.bootstrap,
@@ -109,6 +157,16 @@ class BarFlags:
     """Tasks of the table of bars, codec, or sequences (of random words); by default all."""
     classifier: Path | None = None
     """Folder of the event classifier; it is trained there where it is missing."""
+
+    def check(self) -> None:
+        """Raises `InputError` for an unknown task or a count below 1."""
+        from unison_audio.tasks.table import TASKS
+
+        at_least_one(items=self.items)
+        known = ("codec", *TASKS, "sequences")
+        for name in self.tasks or ():
+            if name not in known:
+                raise InputError(f"There is no task {name!r} to evaluate; use {', '.join(known)}.")
 
 
 @evaluate.command(name="nano")
@@ -136,10 +194,17 @@ def evaluate_nano(
         run: How to run; each option has its own flag.
         sampling: Sampling options; each has its own flag.
     """
+    from unison_audio.nano.corpus_name import require_nano_corpus
+
+    # Importing torch takes longer than all of these checks, so bad input is refused before it.
+    bars, run = bars or BarFlags(), run or RunFlags()
+    bars.check()
+    run.check()
+    _check_model(variant)
+    require_nano_corpus(corpus, "Measuring nano")
     from unison_audio.evaluation.suite import MetricOptions
     from unison_audio.nano import evaluation as nano
 
-    bars, run = bars or BarFlags(), run or RunFlags()
     choice = _choice(variant, run.seed, sampling, MachineFlags())
     options = nano.BarOptions(items=bars.items, tasks=bars.tasks, classifier=bars.classifier)
     config = _config(choice, out, run, metric_options=MetricOptions(offline=True))
@@ -171,17 +236,21 @@ def evaluate_paper(
         sampling: Sampling options; each has its own flag.
         machine: Where to compute; each option has its own flag.
     """
-    from unison_audio.evaluation import suite
-
     test_sets, run = test_sets or SetFlags(), run or RunFlags()
     metric, machine = metric or MetricFlags(), machine or MachineFlags()
-    counts = _pairs("counts", test_sets.counts or ())
+    run.check()
+    metric.files()
+    counts = test_sets.item_counts()
+    require_folders(data, machine.codec_files, machine.text_files)
+    _check_model(variant)
+    from unison_audio.evaluation import suite
+
     config = _config(
         _choice(variant, run.seed, sampling, machine),
         out,
         run,
         outputs={folder.name: folder for folder in test_sets.outputs or ()},
-        counts={name: _number(name, value) for name, value in counts},
+        counts=counts,
         stages=tuple(test_sets.stages or suite.STAGES),
         metrics=metric.metrics,
         metric_options=metric.options(machine.device),
@@ -231,6 +300,21 @@ def _choice(
         options={} if sampling is None else sampling.given(),
         **files,
     )
+
+
+def _check_names(what: str, names: Sequence[str] | None) -> None:
+    for name in names or ():
+        if name not in NAMES[what]:
+            raise InputError(f"There is no {what} {name!r}; use {', '.join(NAMES[what])}.")
+
+
+def _check_model(variant: str) -> None:
+    """Refuses a checkpoint that is not there; a variant may have its weights elsewhere."""
+    from unison_audio.checkpoint_files import open_checkpoint
+    from unison_audio.variants import VARIANTS
+
+    if variant not in VARIANTS:
+        open_checkpoint(variant)
 
 
 def _pairs(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:

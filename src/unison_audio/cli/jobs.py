@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unison_audio.checks import FileInputs, check_files
+from unison_audio.checks import FileInputs, check_files, clean_request
 from unison_audio.cli.any_length import LengthFlags, Output, Run, plan_any_length
 from unison_audio.cli.job_results import RESULTS, Identity, ResultLog, refuse_foreign
 from unison_audio.errors import InputError
@@ -20,7 +20,13 @@ from unison_audio.files import (
     resolved,
 )
 from unison_audio.output_format import OUTPUT_OPTIONS, OutputFormat, merge_output
-from unison_audio.sampling_params import OPTIONS, RENAMED, SamplingParams, merge_options
+from unison_audio.sampling_params import (
+    OPTIONS,
+    RENAMED,
+    SamplingParams,
+    cleans_text,
+    merge_options,
+)
 from unison_audio.values import require_path, require_text, shown
 
 if TYPE_CHECKING:
@@ -284,13 +290,23 @@ def _read_length(values: dict[str, Any]) -> LengthFlags:
 
 def _plan(job: GenerationJob, variant: "Variant", output: Path) -> Run | None:
     where = Output(path=output, form=job.form)
-    return plan_any_length(variant, job.instruction, where, job.inputs, job.length)
+    clean = cleans_text(variant, job.sampling)
+    instruction, inputs = _words(job, clean)
+    return plan_any_length(variant, instruction, where, inputs, job.length, clean)
+
+
+def _words(job: GenerationJob, clean: bool) -> tuple[str, FileInputs]:
+    """The instruction and the inputs, cleaned where that is asked for."""
+    if not clean:
+        return job.instruction, job.inputs
+    return clean_request(job.instruction, job.inputs)
 
 
 def _check(job: GenerationJob, variant: "Variant") -> None:
     """Check all that needs no model."""
     if _plan(job, variant, Path(job.output)) is None:
-        check_files(variant, job.instruction, job.inputs, strict=bool(job.sampling.strict))
+        instruction, inputs = _words(job, cleans_text(variant, job.sampling))
+        check_files(variant, instruction, inputs, strict=bool(job.sampling.strict))
 
 
 def _run(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:

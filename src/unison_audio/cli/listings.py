@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from unison_audio.checkpoint_files import open_checkpoint
 from unison_audio.errors import InputError
 from unison_audio.model.config import count_parameters
+from unison_audio.tasks.clauses import respell
 from unison_audio.tasks.curriculum import default_stages
-from unison_audio.tasks.instructions import respell
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.templates import pool_of
 from unison_audio.variants import VARIANTS, Variant
@@ -122,6 +122,8 @@ def inspection_table(found: "Sequence[Inspection]") -> str:
         else:
             stated = ", ".join(one.manifest.source_types)
             manifest = f"{one.manifest.state}: {stated}" if stated else one.manifest.state
+            if one.manifest.issuer:
+                manifest += f", signed by {one.manifest.issuer}"
         score = "" if one.score is None else f" ({one.score:.2f})"
         rows.append((one.file, one.source_type or "none", manifest, f"{one.watermark}{score}"))
     notes = [f"{one.file}: {note}" for one in found for note in one.notes]

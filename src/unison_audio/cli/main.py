@@ -36,8 +36,10 @@ from unison_audio.cli.options import (
     SamplingFlags,
     rename_flags,
 )
+from unison_audio.cli.serve import serve
 from unison_audio.cli.train import finetune, plan, train
 from unison_audio.errors import InputError, StoppedError
+from unison_audio.training.configs import WeightsType
 
 
 def _version() -> str:
@@ -88,10 +90,11 @@ def generate(
         machine: Where to compute; each option has its own flag.
     """
     from unison_audio.checkpoint_files import open_checkpoint
-    from unison_audio.checks import FileInputs, check_files
+    from unison_audio.checks import FileInputs, check_files, clean_request
     from unison_audio.cli.progress import progress
     from unison_audio.files import check_sound_file, require_other_file
     from unison_audio.output_format import OutputFormat
+    from unison_audio.sampling_params import cleans_text
 
     inputs, form = inputs or FileInputs(), form or OutputFormat()
     if output != STDOUT:
@@ -100,8 +103,11 @@ def generate(
     # Importing torch takes longer than all of these checks, so bad input is refused before it.
     strict = sampling is not None and bool(sampling.strict)
     opened = open_checkpoint(variant)
+    clean = cleans_text(opened.variant, sampling)
+    if clean:
+        instruction, inputs = clean_request(instruction, inputs)
     run = plan_any_length(
-        opened.variant, instruction, Output(path=output, form=form), inputs, length
+        opened.variant, instruction, Output(path=output, form=form), inputs, length, clean
     )
     if run is not None:
         unison = (machine or MachineFlags()).open(opened)
@@ -348,7 +354,7 @@ def import_release(
     variant: Annotated[str, Parameter(name=["--variant"])],
     output: OutputPath,
     system_prompt_file: Path | None = None,
-    dtype: str = "float32",
+    dtype: WeightsType = "float32",
     text_files: Path | None = None,
     seconds: float | None = None,
 ) -> None:
@@ -365,6 +371,18 @@ def import_release(
         seconds: The length that the weights were trained with: by default 10; 22 for the paper's
             fine-tune to long speech. Everything is sampled at it and cropped.
     """
+    from unison_audio.files import require_folders
+    from unison_audio.release_files import check_length, find_weights, is_on_hub, read_prompt
+    from unison_audio.variants import find_variant
+
+    found = find_variant(variant)
+    if seconds is not None:
+        check_length(seconds, found)
+    if system_prompt_file is not None:
+        read_prompt(system_prompt_file)
+    require_folders(text_files)
+    if not is_on_hub(weights):
+        find_weights(weights, variant)
     from unison_audio.release import import_release
 
     import_release(
@@ -431,7 +449,7 @@ def _show_warning(message: Any, category: type[Warning], *where: Any, **more: An
     say(f"note: {message}")
 
 
-for commands in (train, data, evaluate, finetune, plan):
+for commands in (train, data, evaluate, finetune, plan, serve):
     app.command(commands)
 
 if __name__ == "__main__":

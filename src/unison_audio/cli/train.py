@@ -17,14 +17,14 @@ from unison_audio.cli.train_flags import (
     FullSizeDeviceFlags,
     ModelFlags,
     Names,
+    check_corpora,
 )
 from unison_audio.training.configs import (
-    DistillConfig,
     EstimateConfig,
     FinetuneConfig,
     ModelFiles,
     Precision,
-    RecipeChanges,
+    WeightsType,
     at_least_one,
     check_workers,
 )
@@ -50,7 +50,14 @@ def train_nano_codec(
         steps: Training steps; by default those of the recipe. The encoder is frozen for the same
             share of them.
     """
+    # Here and in the commands below, bad input is refused first: importing torch takes seconds.
+    from unison_audio.checkpoint_files import require_codec
+    from unison_audio.data.corpus_index import find_corpus
+
     at_least_one(steps=steps)
+    find_corpus(corpus, split="train")
+    if init is not None:
+        require_codec(init)
     from unison_audio.nano import recipe as nano_recipe
 
     recipe = nano_recipe.NANO_CODEC
@@ -71,7 +78,7 @@ def train_nano(
     steps: int | None = None,
     workers: int = 1,
     mixed_precision: Precision | None = None,
-    dtype: str = "float16",
+    dtype: WeightsType = "float16",
 ) -> None:
     """Train the nano backbone; the result, with the codec, is RUN/weights.
 
@@ -86,8 +93,15 @@ def train_nano(
             instructions for it.
         dtype: Type of the stored weights: float16, bfloat16 or float32.
     """
+    from unison_audio.checkpoint_files import open_checkpoint, require_codec
+    from unison_audio.data.corpus_index import find_corpus
+
     at_least_one(steps=steps)
     check_workers(workers)
+    find_corpus(corpus, split="train")
+    require_codec(codec)
+    if init is not None:
+        open_checkpoint(init)
     from unison_audio.nano import recipe as nano_recipe
     from unison_audio.training.run import RunOutput
 
@@ -116,7 +130,7 @@ def train_backbone(
     model: ModelFlags | None = None,
     devices: FullSizeDeviceFlags | None = None,
     trackers: Names = None,
-    dtype: str = "float32",
+    dtype: WeightsType = "float32",
 ) -> None:
     """Train a full-size variant as in the paper; the result is RUN/weights.
 
@@ -133,16 +147,27 @@ def train_backbone(
         trackers: tensorboard, wandb.
         dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
+    from unison_audio.checkpoint_files import resolve
+    from unison_audio.files import require_folders
+    from unison_audio.release_files import read_prompt
+    from unison_audio.variants import find_variant
+
+    devices, model = devices or FullSizeDeviceFlags(), model or ModelFlags()
     find_variant(variant)
+    if changes is not None:
+        changes.check()
     check_workers(data.workers)
-    (changes or RecipeChanges()).check()
-    from unison_audio.release import read_prompt
+    check_corpora(data.corpora, "train")
+    check_corpora(data.held_out or (), "heldout")
+    require_folders(model.codec_files, model.text_files)
+    prompt_file = model.system_prompt_file
+    prompt = "" if prompt_file is None else read_prompt(prompt_file)
+    if model.init is not None:
+        resolve(model.init)
     from unison_audio.training.full_size import train_variant
     from unison_audio.training.parallel import Parallel
     from unison_audio.training.run import RunData, RunOutput
 
-    devices, model = devices or FullSizeDeviceFlags(), model or ModelFlags()
-    prompt = model.system_prompt_file
     parallel = Parallel(
         devices.strategy,
         mixed_precision=devices.mixed_precision,
@@ -158,7 +183,7 @@ def train_backbone(
         changes=changes,
         files=ModelFiles(codec_files=model.codec_files, text_files=model.text_files),
         init=model.init,
-        system_prompt="" if prompt is None else read_prompt(prompt),
+        system_prompt=prompt,
     )
     if parallel.main:
         print(f"The weights are in {weights}.")
@@ -175,7 +200,7 @@ def train_distill(
     devices: DeviceFlags | None = None,
     mixed_precision: Precision = "no",
     workers: int = 1,
-    dtype: str = "float32",
+    dtype: WeightsType = "float32",
 ) -> None:
     """Distill a copy that needs only a few steps and no guidance; the result is RUN/weights.
 
@@ -189,8 +214,14 @@ def train_distill(
         workers: Processes that make batches ahead; 0 makes them in between.
         dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
-    (config or DistillConfig()).check()
+    from unison_audio.checkpoint_files import open_checkpoint
+    from unison_audio.data.corpus_index import find_corpus
+
+    if config is not None:
+        config.check()
     check_workers(workers)
+    open_checkpoint(variant)
+    find_corpus(corpus, split="train")
     from unison_audio.training.distill import distill
     from unison_audio.training.parallel import Parallel
     from unison_audio.training.run import RunOutput
@@ -219,7 +250,7 @@ def finetune(
     variant: Weights = "nano",
     config: Finetuning = None,
     devices: DeviceFlags | None = None,
-    dtype: str = "float32",
+    dtype: WeightsType = "float32",
 ) -> None:
     """Fine-tune a checkpoint on your own clips; the result is RUN/weights.
 
@@ -236,7 +267,15 @@ def finetune(
         devices: Where to train; each option has its own flag.
         dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
-    (config or FinetuneConfig()).check()
+    from unison_audio.checkpoint_files import open_checkpoint
+    from unison_audio.data.corpus_index import find_corpus
+    from unison_audio.training.clip_rows import check_list
+
+    config = config or FinetuneConfig()
+    config.check()
+    check_list(examples, open_checkpoint(variant).variant)
+    if config.corpus is not None:
+        find_corpus(config.corpus, split="train")
     from unison_audio.training.finetune import finetune as run_finetune
     from unison_audio.training.parallel import Parallel
     from unison_audio.training.run import RunOutput

@@ -11,6 +11,7 @@ from unison_audio.cli.train_flags import (
     FullAblationFlags,
     FullSizeDeviceFlags,
     NanoAblationFlags,
+    check_corpora,
 )
 from unison_audio.errors import InputError
 from unison_audio.training.configs import ModelFiles, RecipeChanges, at_least_one, check_workers
@@ -23,6 +24,12 @@ SETS, METRICS = ("audiocaps", "seed-tts"), ("fd", "clap", "wer")
 """Test sets and metrics of Table 8."""
 
 NANO_STEPS = 2000
+
+ABLATIONS = {
+    "nano": ("nano-O", "nano-L", "nano-OL", "nano-S", "nano-O-3of6"),
+    "base": ("D24-O", "D24-L", "D24-OL", "S32-O", "D24-O-3B"),
+}
+"""Recipe -> names of its ablations; those of `training.ablation_table`, which loads torch."""
 
 
 def train_ablations(
@@ -65,10 +72,28 @@ def train_ablations(
         )
 
 
+def _check_names(which: AblationFlags) -> None:
+    for name in which.variants or ():
+        if name not in ABLATIONS[which.recipe]:
+            raise InputError(
+                f"There is no ablation {name!r} of the recipe {which.recipe}; use one of "
+                f"{', '.join(ABLATIONS[which.recipe])}."
+            )
+
+
 def _train_nano(out: Path, which: AblationFlags, flags: NanoAblationFlags, workers: int) -> None:
     if flags.corpus is None or flags.codec is None:
         raise InputError("Nano's ablations need a corpus and a codec; give --corpus, --codec.")
+    from unison_audio.checkpoint_files import require_codec
+    from unison_audio.data.corpus_index import find_corpus
+    from unison_audio.nano.corpus_name import require_nano_corpus
+
+    _check_names(which)
     at_least_one(frames=flags.frames)
+    find_corpus(flags.corpus, split="train")
+    if flags.evaluate or flags.judged:
+        require_nano_corpus(flags.corpus, "Evaluating nano's ablations")
+    require_codec(flags.codec)
     if flags.batches < 2:
         raise InputError(
             f"batches is {flags.batches}; it must be at least 2, since one gives no interval."
@@ -99,14 +124,19 @@ def _train_full(
 ) -> None:
     if not flags.corpora:
         raise InputError("The paper's ablations need corpora; give --corpora.")
+    _check_names(which)
     changes = RecipeChanges(
-        recipe=which.recipe,
+        recipe="base",
         steps=which.steps,
         items=flags.items,
         accumulate=flags.accumulate,
         gradient_checkpointing=flags.gradient_checkpointing,
     )
+    from unison_audio.files import require_folders
+
     changes.check()
+    check_corpora(flags.corpora, "train")
+    require_folders(flags.data, files.codec_files, files.text_files)
     from unison_audio.training import ablations
     from unison_audio.training.parallel import Parallel
     from unison_audio.training.run import RunData

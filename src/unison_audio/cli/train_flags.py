@@ -1,11 +1,13 @@
 """Options that several training commands share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from unison_audio.errors import InputError
 from unison_audio.training.configs import (
     DistillConfig,
     EstimateConfig,
@@ -119,3 +121,20 @@ class FullAblationFlags:
     """base: Batches of a device in a step."""
     gradient_checkpointing: bool = False
     """base: Recompute blocks in the backward pass instead of storing them."""
+
+
+def check_corpora(corpora: Sequence[str], split: str) -> None:
+    """Checks corpora that are streamed.
+
+    Raises:
+        InputError: If an index cannot be read, or corpora are given of which none has clips of
+            the split.
+    """
+    from unison_audio.data.corpus_index import read_index
+
+    found = [read_index(path, split=split).clips.sum() for path in corpora]
+    if found and not any(found):
+        raise InputError(
+            f"There is neither speech nor sound of the split {split!r} in {', '.join(corpora)}; "
+            "add a corpus that has some"
+        )

@@ -31,7 +31,7 @@ _SPOKEN = (
 """Words that mean speaking in any context."""
 
 _DOUBTFUL = "chatter chatters chattered chattering babble babbles babbling murmur murmurs murmuring"
-"""Also said of monkeys and brooks, so counted only beside a word of ``_PEOPLE``."""
+"""Words also used of monkeys and brooks, so they count only beside a word of `_PEOPLE`."""
 
 _PEOPLE = (
     "people person persons human man men woman women male males female females boy boys girl girls "
@@ -39,6 +39,7 @@ _PEOPLE = (
     "audience guests students passengers customers voice voices radio police"
 )
 
+# A singing voice has no transcript to promise: "voice" beside these words is music.
 _SUNG = r"\b(?:sing|sings|singing|sung|sang|singer|singers|song|songs|choir|choral|vocals)\b"
 
 
@@ -81,6 +82,7 @@ def text_fault(text: str) -> str:
     """
     if len(text) > MAX_CHARACTERS:
         return TOO_LONG
+    # Bytes that were no UTF-8 became lone surrogates when the text was read.
     if any("\ud800" <= character <= "\udfff" for character in text):
         return NOT_UTF8
     return "" if text.strip() else EMPTY

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from webdataset.gopen import gopen
 
 from unison_audio.data.records import in_split
 from unison_audio.errors import InputError
@@ -39,18 +38,18 @@ PROGRAMS = {
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusIndex:
-    """What a corpus holds, without opening a shard; arrays, for a few dozen bytes a shard."""
+    """The shards of a corpus, in arrays that take a few dozen bytes per shard."""
 
     name: str
-    """Of the corpus."""
+    """Name of the corpus."""
     base: str
-    """Folder or URL that the shards lie in."""
+    """Folder or URL of the shards."""
     names: np.ndarray
     """(S,) file names of the shards, as bytes of one length."""
     clips: np.ndarray
-    """(S,) int64, clips in each shard."""
+    """(S,) int64, number of clips in each shard."""
     seconds: float
-    """Total of these shards; 0 if the index does not say."""
+    """Total length of the shards; 0 if the index does not state it."""
 
     def url(self, shard: int) -> str:
         """Path or URL of a shard."""
@@ -58,20 +57,20 @@ class CorpusIndex:
 
 
 def is_url(location: str) -> bool:
-    """Whether a location is fetched instead of opened."""
+    """Whether a location is a URL, which is fetched."""
     return "://" in location
 
 
 def open_url(url: str) -> IO[bytes]:
     """Opens a local file or a URL.
 
-    ``http(s)://`` and ``hf://`` go through curl, ``gs://`` through gsutil; ``s3://``, for which
-    webdataset has no opener, through ``aws s3 cp URL -``, with that program's own credentials. A
-    fetched stream can only be read forwards; closing it raises ``OSError`` if the program failed.
+    curl fetches `http(s)://` and `hf://`, gsutil fetches `gs://`. `aws s3 cp URL -` fetches
+    `s3://`, for which webdataset has no opener, with the credentials of that program. A fetched
+    stream can only be read forwards. Closing it raises `OSError` if the program failed.
 
     Raises:
         OSError: If it cannot be opened.
-        InputError: If the scheme is not known or its program is missing.
+        InputError: If the scheme is unknown, or its program is missing.
     """
     if not is_url(url):
         return Path(url).open("rb")
@@ -82,6 +81,9 @@ def open_url(url: str) -> IO[bytes]:
         )
     if shutil.which(PROGRAMS[scheme]) is None:
         raise InputError(f"{url} is read with {PROGRAMS[scheme]}, which is missing; install it")
+    # Imported here, since webdataset imports torch and an index on disk needs neither.
+    from webdataset.gopen import gopen
+
     # webdataset passes the command to a shell, hence the quotes.
     if scheme == "s3":
         url = f"pipe:aws s3 cp --only-show-errors {shlex.quote(url)} -"
@@ -132,6 +134,7 @@ def read_index(
         wanted = [
             (str(shard["name"]).encode(), _count(shard["clips"]), float(shard.get("seconds", 0.0)))
             for shard in index["shards"]
+            # Indexes of other tools need not name kinds and splits; their shards are all read.
             if kind in (None, *shard.get("kinds", [kind]))
             and any(in_split(one, split) for one in shard.get("splits", [split or ""]))
         ]
@@ -146,6 +149,7 @@ def read_index(
                 f"{path} claims {clips:,} clips and {seconds:g} s in the shard {shard.decode()}, "
                 f"where at most {MOST_CLIPS:,} of either fit; build the corpus again."
             )
+    # An index may come from anywhere: it must not make this machine read other files.
     names = [shard for shard, _, _ in wanted]
     if any(b"/" in shard or b"\\" in shard for shard in names):
         raise InputError(f"{path} names shards in other folders; build the corpus again")
@@ -156,6 +160,27 @@ def read_index(
         clips=np.array([clips for _, clips, _ in wanted], dtype=np.int64),
         seconds=sum(seconds for _, _, seconds in wanted),
     )
+
+
+def find_corpus(
+    location: str | Path, *, kind: str | None = None, split: str | None = None
+) -> CorpusIndex:
+    """Reads the index of a corpus that must have clips of a kind and split.
+
+    Args:
+        location: As in `read_index`.
+        kind: As in `read_index`.
+        split: As in `read_index`.
+
+    Raises:
+        InputError: If there is no index that can be read, or it has no such clips.
+    """
+    index = read_index(location, kind=kind, split=split)
+    if not index.clips.sum():
+        raise InputError(
+            f"{location} has no {kind or 'clip'} of the split {split!r}; use a corpus that has some"
+        )
+    return index
 
 
 def _count(value: object) -> int:

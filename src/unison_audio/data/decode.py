@@ -1,220 +1,22 @@
-"""Decodes recordings: whole or cut for preparation, quickly and cropped for training."""
+"""Decodes clips quickly for training: mono, resampled, cropped, and checked."""
 
-import dataclasses
 import io
-import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import wave
+from collections.abc import Callable
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 
-from unison_audio import audio
-from unison_audio.audio import SILENCE_RMS
-from unison_audio.audio_files import MAX_HOURS
+from unison_audio.audio import resample
+from unison_audio.audio_files import SILENCE_RMS
+from unison_audio.data.recording import (
+    SHORT_SECONDS,
+    SHORT_SHARE,
+    Recording,
+    UnreadableAudioError,
+)
 from unison_audio.data.records import BrokenClipError
-from unison_audio.errors import InputError
-
-SUFFIXES = {
-    "WAV": "wav",
-    "WAVEX": "wav",
-    "RF64": "wav",
-    "FLAC": "flac",
-    "MP3": "mp3",
-    "OGG": "ogg",
-}
-"""libsndfile's containers that go into a shard as they are, and the suffix they get there."""
-
-FOREIGN = frozenset({".m4a", ".aac", ".mp4", ".webm", ".mkv", ".wma"})
-"""Suffixes of formats that libsndfile cannot read and PyAV (FFmpeg) can."""
-
-_BLOCK = 1 << 18
-
-_STREAMED_SIZE = 0x7FFFF000  # a WAV written to a pipe has no length yet and states this or more
-
-_SHORT_SECONDS, _SHORT_SHARE = 0.1, 0.01
-"""An mp3's length is an estimate: only more than this is missing samples."""
-
-_FINE_SUBTYPES = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE"})
-
-
-class UnreadableAudioError(Exception):
-    """A recording that is damaged; the message is the reason."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Header:
-    """Format and length of a recording."""
-
-    suffix: str
-    """Of its container in a shard; empty if it has to be encoded again."""
-
-    frames: int
-    """Samples per channel; for mp3 an estimate."""
-
-    sample_rate: int
-    """In Hz."""
-
-    channels: int
-    """Channels."""
-
-    @property
-    def seconds(self) -> float:
-        """Length."""
-        return self.frames / self.sample_rate
-
-
-class Recording:
-    """An open recording.
-
-    Args:
-        source: The file, or its bytes.
-        name: Its name; the suffix tells what libsndfile cannot read.
-
-    Raises:
-        UnreadableAudioError: If it is no recording that can be decoded.
-        InputError: If PyAV is needed and missing.
-    """
-
-    def __init__(self, source: Path | bytes, name: str) -> None:
-        self._foreign: tuple[np.ndarray, int] | None = None
-        if Path(name).suffix.lower() in FOREIGN:
-            samples, rate = self._foreign = _decode_foreign(source, name)
-            self.header = Header(
-                suffix="", frames=len(samples), sample_rate=rate, channels=samples.shape[1]
-            )
-            self._subtype = "PCM_16"
-            return
-        with _reasons():
-            file = source if isinstance(source, Path) else io.BytesIO(source)
-            self._file = soundfile.SoundFile(file)
-            self.header = Header(
-                suffix=SUFFIXES.get(self._file.format, ""),
-                frames=self._file.frames,
-                sample_rate=self._file.samplerate,
-                channels=self._file.channels,
-            )
-            self._subtype = "PCM_24" if self._file.subtype in _FINE_SUBTYPES else "PCM_16"
-        if not self.header.frames:
-            raise UnreadableAudioError("no samples")
-        if self.header.frames > MAX_HOURS * 3600 * self.header.sample_rate:
-            raise UnreadableAudioError("its header states no length, as of a stream")
-        if self.header.suffix == "wav" and _wav_is_short(source):
-            raise UnreadableAudioError("ends before the length its header states")
-
-    def close(self) -> None:
-        """Closes the file."""
-        if self._foreign is None:
-            self._file.close()
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Decodes samples.
-
-        Returns:
-            (frames, channels) float32; fewer than asked for at the end of the file.
-        """
-        if self._foreign is not None:
-            return self._foreign[0][start:stop]
-        with _reasons():
-            if self._file.tell() != start:
-                self._file.seek(start)
-            return self._file.read(stop - start, dtype="float32", always_2d=True)
-
-    def examine(self) -> tuple[int, bool]:
-        """Decodes the whole recording.
-
-        Returns:
-            (frames, whether it is digital silence throughout).
-
-        Raises:
-            UnreadableAudioError: If it cannot be decoded to its end, or has samples that are not
-                finite.
-        """
-        frames, silent = 0, True
-        while len(block := self.read(frames, frames + _BLOCK)):
-            low, high = float(block.min()), float(block.max())
-            if not np.isfinite(low) or not np.isfinite(high):
-                raise UnreadableAudioError("samples that are not finite")
-            silent = silent and max(-low, high) < SILENCE_RMS
-            frames += len(block)
-        missing = (self.header.frames - frames) / self.header.sample_rate
-        if missing > max(_SHORT_SECONDS, _SHORT_SHARE * self.header.seconds):
-            raise UnreadableAudioError(
-                f"ends after {frames / self.header.sample_rate:.2f} of {self.header.seconds:.2f} s"
-            )
-        return frames, silent
-
-    def cut(self, start: int, stop: int) -> tuple[bytes, int, bool]:
-        """Cuts a piece out.
-
-        Returns:
-            (FLAC, frames, whether it is digital silence).
-
-        Raises:
-            UnreadableAudioError: As in ``examine``.
-        """
-        samples = self.read(start, stop)
-        peak = float(np.abs(samples).max(initial=0.0))
-        if not np.isfinite(peak):
-            raise UnreadableAudioError("samples that are not finite")
-        if peak > 1.0:  # lossy codings overshoot; FLAC would clip that
-            samples = samples / peak
-        encoded = io.BytesIO()
-        soundfile.write(encoded, samples, self.header.sample_rate, self._subtype, format="FLAC")
-        return encoded.getvalue(), len(samples), peak < SILENCE_RMS
-
-
-def _wav_is_short(source: Path | bytes) -> bool:
-    # libsndfile reads a truncated file without an error; the transcript would then say more words
-    # than the sound.
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            head, size = file.read(8), source.stat().st_size
-    else:
-        head, size = source[:8], len(source)
-    stated = int.from_bytes(head[4:8], "little")
-    return head[:4] == b"RIFF" and size + 1 < stated + 8 and stated < _STREAMED_SIZE
-
-
-@contextmanager
-def _reasons() -> Iterator[None]:
-    try:
-        yield
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(getattr(error, "error_string", error)).strip()
-        raise UnreadableAudioError(f"cannot be decoded ({reason})") from error
-
-
-def _decode_foreign(source: Path | bytes, name: str) -> tuple[np.ndarray, int]:
-    try:
-        import av
-    except ModuleNotFoundError:
-        raise InputError(
-            f"{name} can only be read with the package av, which is missing; install it with: "
-            "pip install 'unison-audio[av]'"
-        ) from None
-    try:
-        with av.open(str(source) if isinstance(source, Path) else io.BytesIO(source)) as container:
-            if not container.streams.audio:
-                raise UnreadableAudioError("no audio stream")
-            assert isinstance(container, av.container.InputContainer)
-            stream = container.streams.audio[0]
-            planar = av.AudioResampler(format="fltp")
-            blocks = [
-                block.to_ndarray().T
-                for frame in container.decode(stream)
-                for block in planar.resample(frame)
-            ]
-            rate = int(stream.rate)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise UnreadableAudioError(f"cannot be decoded ({error})") from error
-    if not blocks:
-        raise UnreadableAudioError("no samples")
-    return np.concatenate(blocks), rate
-
 
 BROKEN_SOUND = "broken sound"
 
@@ -223,11 +25,7 @@ NOT_FINITE = "samples that are not finite"
 SILENT = "silence"
 
 MP3_LEAD = 12 * 1152
-"""Frames decoded before a crop of mp3, whose packets need bits of those before them."""
-
-_RIFF, _CHUNK, _FORMAT = struct.Struct("<4sI4s"), struct.Struct("<4sI"), struct.Struct("<HHIIHH")
-
-_PCM, _BITS = 1, 16
+"""Frames decoded before a crop of MP3, since an MP3 packet uses bits of the packets before it."""
 
 
 def decode(
@@ -242,18 +40,19 @@ def decode(
 
     Args:
         content: The encoded recording, of any format, rate and number of channels.
-        suffix: Of its file name.
-        sample_rate: Wanted, in Hz.
-        crop_seconds: A longer recording gives a stretch of this length; only that is decoded.
-        draw: Gives where the stretch begins, from 0 to 1; called only if one is cut out.
+        suffix: Suffix of its file name.
+        sample_rate: Sample rate of the result in Hz.
+        crop_seconds: Length of the stretch that is decoded of a longer recording.
+        draw: Draws where the stretch begins, from 0 to 1; called only for a longer recording.
 
     Returns:
         Waveform (samples,), float32, the channels averaged.
 
     Raises:
-        BrokenClipError: If the recording cannot be decoded to its end, holds values that are not
-            finite, or is silent in the stretch.
+        BrokenClipError: If the recording cannot be decoded to its end, or the stretch has a sample
+            that is not finite, or is silent.
     """
+    # For plain WAV, libsndfile takes ten times as long as the standard library.
     plain = _plain_wav(content) if suffix == "wav" else None
     if plain is not None:
         frames, rate = plain
@@ -266,9 +65,9 @@ def decode(
     power = float(np.dot(mono, mono)) / max(1, len(mono))
     if not np.isfinite(power):
         raise BrokenClipError(NOT_FINITE, "it holds NaN or infinity")
-    if power < audio.SILENCE_RMS**2:
+    if power < SILENCE_RMS**2:
         raise BrokenClipError(SILENT, "it is digital silence")
-    waveform = audio.resample(torch.from_numpy(np.ascontiguousarray(mono)), rate, sample_rate)
+    waveform = resample(torch.from_numpy(np.ascontiguousarray(mono)), rate, sample_rate)
     return waveform if crop_seconds is None else waveform[: int(crop_seconds * sample_rate)]
 
 
@@ -288,7 +87,7 @@ def _decode(
     except UnreadableAudioError as error:
         raise BrokenClipError(BROKEN_SOUND, str(error)) from error
     missing = (stop - start - len(decoded)) / header.sample_rate
-    if missing > max(_SHORT_SECONDS, _SHORT_SHARE * header.seconds):
+    if missing > max(SHORT_SECONDS, SHORT_SHARE * header.seconds):
         raise BrokenClipError(BROKEN_SOUND, f"it ends {missing:.2f} s early")
     return decoded, header.sample_rate
 
@@ -303,32 +102,17 @@ def _stretch(
 
 
 def _plain_wav(content: bytes) -> tuple[np.ndarray, int] | None:
-    """Views the samples of a 16-bit PCM WAV where they lie; libsndfile takes ten times as long.
+    """Views the samples of a 16-bit PCM WAV.
 
     Returns:
-        (frames, channels) int16 and the rate; None for any other or damaged file.
+        (frames, channels) int16 and the sample rate; None for any other or damaged file.
     """
-    if len(content) < _RIFF.size:
+    try:
+        with wave.open(io.BytesIO(content)) as file:
+            shape = (file.getnframes(), file.getnchannels())
+            if file.getsampwidth() != 2 or not shape[0] or not file.getframerate():
+                return None
+            samples = np.frombuffer(file.readframes(shape[0]), np.int16)
+            return samples.reshape(shape), file.getframerate()
+    except (wave.Error, EOFError, ValueError, RuntimeError):  # libsndfile says what is wrong
         return None
-    riff, _, wave = _RIFF.unpack_from(content)
-    if (riff, wave) != (b"RIFF", b"WAVE"):
-        return None
-    place, layout = _RIFF.size, None
-    while place + _CHUNK.size <= len(content):
-        name, size = _CHUNK.unpack_from(content, place)
-        place += _CHUNK.size
-        if name == b"fmt " and size >= _FORMAT.size and place + _FORMAT.size <= len(content):
-            layout = _FORMAT.unpack_from(content, place)
-        elif name == b"data":
-            if layout is None or place + size > len(content):
-                return None
-            tag, channels, rate, _, frame_bytes, bits = layout
-            if (tag, bits, frame_bytes) != (_PCM, _BITS, 2 * channels) or not (channels and rate):
-                return None
-            count = size // frame_bytes
-            if not count:
-                return None
-            samples = np.frombuffer(content, "<i2", count * channels, place)
-            return samples.reshape(count, channels), rate
-        place += size + size % 2
-    return None

@@ -1,13 +1,13 @@
 """One worker's endless reading of one corpus: which shards, in which order, shuffled in blocks.
 
 An epoch of a corpus is a permutation of its shards, drawn from (seed, epoch) and partitioned among
-the workers of all ranks. If there are more workers than shards, the workers of a shard share it by
-sample number. Each worker shuffles what it reads in blocks: a block is read in order, ends at its
-size or with the epoch, and is handed out in an order of its own while the next one is read.
+the workers of all processes. If there are more workers than shards, several workers share a shard
+by sample number. Each worker shuffles its samples in blocks. A block is read in order and ends at
+its size or with the epoch. Its samples come in random order, while the next block is read.
 
 A full shuffle of a corpus needs random access to its shards, which object stores do not give, or
-a state as long as the corpus. With blocks a position is five numbers whatever the corpus' size;
-resuming there reads at most one block again and continues with the same clips.
+a state as long as the corpus. With blocks a position is five numbers, whatever the corpus's size.
+A resume reads at most one block again and continues with the same clips.
 """
 
 import enum
@@ -23,8 +23,11 @@ from unison_audio.data.corpus_index import CorpusIndex
 from unison_audio.data.shards import LostClipsError, Sample, read_samples
 from unison_audio.errors import InputError
 
+BLOCK_CLIPS, BLOCK_BYTES = 1000, 64 << 20
+"""Most clips and encoded bytes of a block; they bound the memory per corpus and worker."""
+
 MAX_LOST_SHARDS, MAX_UNUSABLE_CLIPS = 32, 10_000
-"""So many shards in a row without a clip, or clips in a row that cannot be used, end a run."""
+"""This many shards in a row without a clip, or unusable clips in a row, end a run."""
 
 Units = np.ndarray
 """(U, 4) int64, the pieces of an epoch: shard, share i of n, first sample."""
@@ -34,7 +37,7 @@ Leftover = Mapping[int, Units]
 
 
 class Purpose(enum.IntEnum):
-    """What random numbers are drawn for; each purpose has a sequence of its own."""
+    """Purpose of random numbers; each has a sequence of its own."""
 
     EPOCH = 0
     BLOCK = 1
@@ -45,71 +48,81 @@ class Purpose(enum.IntEnum):
 def generator_of(seed: int, purpose: Purpose, *where: int) -> np.random.Generator:
     """Makes the generator of one place in a stream.
 
-    Seeding by place, instead of keeping one generator, leaves no generator state to save.
+    A generator seeded by its place has no state that a checkpoint would need to store.
     """
     return np.random.default_rng((seed, purpose, *where))
 
 
 class SkippedClipsWarning(UserWarning):
-    """Clips that cannot be used; warned of once a shard."""
+    """A shard with clips that cannot be used; one warning per shard."""
 
 
 class EpochPosition(NamedTuple):
-    """Where a block begins and how many of its clips were handed out."""
+    """Where a block begins, and how many of its clips were given."""
 
     epoch: int = 0
-    number: int = 0
-    """Of the worker's units in the epoch."""
+    unit: int = 0
+    """Number of the unit among the worker's units of the epoch."""
     ordinal: int = 0
-    """Of the next sample in that unit's shard."""
+    """Number of the next sample in the unit's shard."""
     block: int = 0
-    """How many blocks came before."""
+    """Number of blocks before this one."""
     delivered: int = 0
-    """Clips of the block that were handed out."""
+    """Clips of the block that were given."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReaderConfig:
-    """How one worker reads a corpus."""
+class _Read(NamedTuple):
+    """A sample in the order of the shards."""
 
-    seed: int
-    """Of all orders."""
-    worker: int
-    """Number of this worker among those of all ranks."""
-    num_workers: int
-    """How many there are."""
-    block_clips: int
-    """Most clips in a block."""
-    block_bytes: int
-    """A block is full when its clips have so many bytes."""
+    place: tuple[int, int, int]
+    """Epoch, unit and ordinal of what follows."""
+    shard: int
+    sample: Sample | None
+    """None at the end of an epoch."""
+    lost: Counter[str]
+    """Clips lost since the sample before, by reason."""
 
 
 @dataclass
 class _Block:
-    """Samples read in order, each with its (epoch, shard)."""
+    """Samples that are shuffled together, each with its shard."""
 
     start: EpochPosition
-    samples: list[tuple[int, int, Sample] | None] = field(default_factory=list)
+    end: tuple[int, int, int] = (0, 0, 0)
+    samples: list[tuple[int, Sample] | None] = field(default_factory=list)
     bytes: int = 0
     full: bool = False
     lost: Counter[str] = field(default_factory=Counter)
+
+    def add(self, reads: Iterator[_Read]) -> None:
+        """Adds the next sample, unless the block is full."""
+        if self.full:
+            return
+        self.end, shard, sample, lost = next(reads)
+        self.lost += lost
+        if sample is not None:
+            self.samples.append((shard, sample))
+            self.bytes += sum(map(len, sample.files.values()))
+        too_large = len(self.samples) >= BLOCK_CLIPS or self.bytes >= BLOCK_BYTES
+        self.full = sample is None or too_large
 
 
 def epoch_units(
     index: CorpusIndex, number: int, seed: int, epoch: int, num_workers: int, leftover: Leftover
 ) -> Units:
-    """Lists the units of an epoch; worker w takes w, w + num_workers, ...
+    """Lists the units of an epoch; worker w reads units w, w + num_workers, ...
 
     Args:
         index: The corpus.
-        number: Of the corpus in the stream.
-        seed: Of the stream.
-        epoch: Which.
-        num_workers: How many share it.
+        number: The corpus's number in the stream.
+        seed: The stream's seed.
+        epoch: The epoch.
+        num_workers: Workers of all processes.
         leftover: Epochs begun by another number of workers.
     """
     if epoch in leftover:
         return leftover[epoch]
+    # At least one unit per worker, also where a small corpus has fewer shards than workers.
     shares = -(-num_workers // len(index.names))
     generator = generator_of(seed, Purpose.EPOCH, number, epoch)
     order = generator.permutation(len(index.names) * shares)
@@ -124,18 +137,19 @@ def leftover_of(
     positions: Sequence[EpochPosition],
     leftover: Leftover,
 ) -> Leftover:
-    """Collects what workers leave of the epochs they have begun, to be partitioned anew.
+    """Collects the rest of the epochs that workers have begun, to be partitioned anew.
 
-    Clips of the current blocks count as unread: losing them would bias an epoch, while repeating
-    them costs at most a block a worker.
+    Clips of the current blocks count as unread. To lose them would bias the epoch; to repeat them
+    costs at most one block per worker.
 
     Args:
         index: The corpus.
-        number: Of the corpus in the stream.
-        seed: Of the stream.
-        positions: Of all workers, in order.
-        leftover: What those workers had been given.
+        number: The corpus's number in the stream.
+        seed: The stream's seed.
+        positions: Positions of all workers, in order.
+        leftover: The leftover that those workers were given.
     """
+    # Workers are in different epochs, since each reads at its own pace. The slowest decides.
     epochs = [position.epoch for position in positions]
     left = {}
     for epoch in range(min(epochs), max(epochs) + 1):
@@ -144,7 +158,8 @@ def leftover_of(
         for worker, position in enumerate(positions):
             own = units[worker :: len(positions)].copy()
             if position.epoch == epoch:
-                own = own[position.number :]
+                own = own[position.unit :]
+                # The first unit was begun; it goes on at the block's first sample.
                 own[:1, 3] = np.maximum(own[:1, 3], position.ordinal)
             if position.epoch <= epoch:
                 found.append(own)
@@ -153,69 +168,73 @@ def leftover_of(
 
 
 class EpochReader:
-    """Yields a worker's samples of one corpus for ever.
+    """Yields a worker's samples of one corpus endlessly.
 
     Args:
         index: The corpus.
-        number: Of the corpus in the stream.
-        config: How to read it.
+        number: The corpus's number in the stream.
+        seed: The stream's seed.
+        worker: (i, n) for worker i of the n workers of all processes.
         leftover: Epochs begun by another number of workers.
     """
 
     def __init__(
-        self, index: CorpusIndex, number: int, config: ReaderConfig, leftover: Leftover
+        self,
+        index: CorpusIndex,
+        number: int,
+        seed: int,
+        worker: tuple[int, int],
+        leftover: Leftover,
     ) -> None:
-        self.index, self.number, self.config, self.leftover = index, number, config, leftover
-        self._place = (0, 0, 0)  # epoch, unit and sample that are read next
-        self._shard = 0
-        self._lost: Counter[str] = Counter()
+        self.index, self.number, self.seed, self.leftover = index, number, seed, leftover
+        self.worker, self.num_workers = worker
         self._lost_shards: set[int] = set()
         self._warned: set[int] = set()
         self._lost_in_a_row = self._unusable_in_a_row = 0
 
     def read(
         self, start: EpochPosition
-    ) -> Iterator[tuple[int, int, Sample, EpochPosition, Counter[str]]]:
-        """Yields (epoch, shard, sample, position after it, clips lost before it by reason).
+    ) -> Iterator[tuple[int, Sample, EpochPosition, Counter[str]]]:
+        """Yields (shard, sample, position after it, clips lost before it by reason).
 
         Raises:
             InputError: If many shards in a row gave no clip.
         """
-        samples = self._read_in_order(start)
+        reads = self._read_in_order(start)
         block, delivered = _Block(start._replace(delivered=0)), start.delivered
         while not block.full:
-            self._fill(block, samples)
-        # Resuming within a block: what was lost on the way to it was counted before.
+            block.add(reads)
+        # If clips of this block were given before the resume, its losses were counted then.
         lost = Counter() if delivered else block.lost
         while True:
-            where = (self.number, self.config.worker, block.start.block)
-            generator = generator_of(self.config.seed, Purpose.BLOCK, *where)
+            where = (self.number, self.worker, block.start.block)
+            generator = generator_of(self.seed, Purpose.BLOCK, *where)
             order = generator.permutation(len(block.samples)).tolist()
             for place in order[:delivered]:
                 block.samples[place] = None
-            following = _Block(EpochPosition(*self._place, block.start.block + 1))
+            following = _Block(EpochPosition(*block.end, block.start.block + 1))
             for count, place in enumerate(order[delivered:], delivered + 1):
-                # One sample is read for each one handed out, so that no step waits for a block,
-                # and each one handed out is let go, so that memory holds at most two blocks.
-                self._fill(following, samples)
+                # Each sample that goes out lets one in. So no step waits for a whole block to be
+                # read, and memory holds two blocks at most.
+                following.add(reads)
                 entry, block.samples[place] = block.samples[place], None
                 assert entry is not None
                 yield *entry, block.start._replace(delivered=count), lost
                 lost = Counter()
             while not following.full:
-                self._fill(following, samples)
+                following.add(reads)
             block, delivered = following, 0
             lost += block.lost
 
-    def note(self, *, usable: bool) -> None:
+    def note(self, shard: int, *, usable: bool) -> None:
         """Notes whether the last sample could be used.
 
         Raises:
-            InputError: If it is one bad clip too many.
+            InputError: If too many samples in a row could not be used.
         """
         self._unusable_in_a_row = 0 if usable else self._unusable_in_a_row + 1
         if self._unusable_in_a_row >= MAX_UNUSABLE_CLIPS:
-            self._give_up(f"{MAX_UNUSABLE_CLIPS} clips")
+            self._give_up(shard, f"{MAX_UNUSABLE_CLIPS} clips")
 
     def warn(self, shard: int, message: str) -> None:
         """Warns of a shard's first fault; a damaged corpus must not flood the log."""
@@ -224,66 +243,52 @@ class EpochReader:
             text = f"{self.index.url(shard)}: {message}; further skips there are only counted"
             warnings.warn(text, SkippedClipsWarning, stacklevel=2)
 
-    def _fill(self, block: _Block, samples: Iterator[Sample | None]) -> None:
-        """Reads one sample into a block, or marks the block as full."""
-        config = self.config
-        if len(block.samples) >= config.block_clips or block.bytes >= config.block_bytes:
-            block.full = True
-        if block.full:
-            return
-        sample = next(samples)
-        block.lost += self._lost
-        self._lost.clear()
-        if sample is None:
-            block.full = True
-            return
-        block.samples.append((self._place[0], self._shard, sample))
-        block.bytes += sum(map(len, sample.files.values()))
-
-    def _read_in_order(self, start: EpochPosition) -> Iterator[Sample | None]:
-        """Yields samples from a position on, None at the end of each epoch."""
-        config = self.config
+    def _read_in_order(self, start: EpochPosition) -> Iterator[_Read]:
+        """Reads the worker's units from a position on."""
         epoch, first_unit, ordinal = start[:3]
+        shard, lost = 0, Counter[str]()
         while True:
             every = epoch_units(
-                self.index, self.number, config.seed, epoch, config.num_workers, self.leftover
+                self.index, self.number, self.seed, epoch, self.num_workers, self.leftover
             )
-            units = every[config.worker :: config.num_workers].copy()  # lets the others go
+            # A view would keep the units of all workers in memory for the whole epoch.
+            units = every[self.worker :: self.num_workers].copy()
             del every
             for unit in range(first_unit, len(units)):
                 shard, share, shares, first = units[unit].tolist()
-                self._shard = shard
                 clips = int(self.index.clips[shard])
                 samples = read_samples(
                     self.index.url(shard),
                     clips,
                     first=max(first, ordinal),
                     share=(share, shares),
+                    # A shard that failed in an earlier epoch costs no more waits.
                     patient=shard not in self._lost_shards,
                 )
                 try:
                     for sample in samples:
-                        self._place, self._lost_in_a_row = (epoch, unit, sample.ordinal + 1), 0
-                        yield sample
+                        self._lost_in_a_row = 0
+                        yield _Read((epoch, unit, sample.ordinal + 1), shard, sample, lost)
+                        lost = Counter()
                 except LostClipsError as error:
                     missing = sum(i % shares == share for i in range(error.first, clips))
-                    self._lost[error.reason] += missing
+                    lost[error.reason] += missing
                     self._lose(shard, f"{error.reason} ({error})")
                 ordinal = 0
             epoch, first_unit, ordinal = epoch + 1, 0, 0
-            self._place = (epoch, 0, 0)
-            yield None
+            yield _Read((epoch, 0, 0), shard, None, lost)
+            lost = Counter()
 
     def _lose(self, shard: int, message: str) -> None:
         self._lost_shards.add(shard)
         self.warn(shard, message)
         self._lost_in_a_row += 1
         if self._lost_in_a_row >= MAX_LOST_SHARDS:
-            self._give_up(f"{MAX_LOST_SHARDS} shards")
+            self._give_up(shard, f"{MAX_LOST_SHARDS} shards")
 
-    def _give_up(self, what: str) -> NoReturn:
+    def _give_up(self, shard: int, what: str) -> NoReturn:
         raise InputError(
             f"{what} of the corpus {self.index.name} in a row, the last in "
-            f"{self.index.url(self._shard)}, could not be used; see the warnings for the reasons, "
+            f"{self.index.url(shard)}, could not be used; see the warnings for the reasons, "
             "and repair the corpus or leave it out"
         )

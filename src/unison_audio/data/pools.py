@@ -31,7 +31,7 @@ NOISY_LABELS = (
     "crickets chirping",
     "a jet plane",
 )
-"""Sounds that serve as noise beside the synthetic ones."""
+"""Labels whose sounds serve as noise, beside synthetic noise."""
 
 LABEL_AS_CAPTION = 0.6
 """Probability that a sound is described by its label instead of its own caption."""
@@ -41,7 +41,7 @@ MARGIN_SECONDS = 0.001
 
 
 class SpeechPool:
-    """Utterances sorted by length, so that those within any length are the first ones.
+    """Utterances sorted by length: those within any length are the first ones.
 
     Args:
         clips: Speech clips.
@@ -58,20 +58,20 @@ class SpeechPool:
         self.lengths = np.array([clip.waveform.shape[0] for clip in self.clips])
 
     def within(self, samples: int) -> int:
-        """Counts the utterances of at most so many samples; the first ones of ``clips``."""
+        """Number of utterances of at most `samples` samples, the first ones of `clips`."""
         return int(np.searchsorted(self.lengths, samples, side="right"))
 
 
 class MemoryPools:
-    """Draws from a corpus held in memory; implements the builders' ``Pools``.
+    """Draws from a corpus in memory; implements the builders' `Pools`.
 
-    Sounds are drawn by label first, so that rare events are drawn as often as common ones.
+    A sound is drawn by label first, so that rare events are drawn as often as common ones.
 
     Args:
-        clips: The clips of one or more splits.
-        sample_rate: Of the clips, in Hz.
-        max_words: Only utterances of at most so many words; all if None.
-        label_weights: How often each label is drawn, relatively; evenly if None.
+        clips: Clips of one or more splits.
+        sample_rate: Sample rate of the clips in Hz.
+        max_words: Most words of an utterance; None for any number.
+        label_weights: Relative frequency of each label; None for equal frequencies.
 
     Raises:
         InputError: If there is neither speech nor sound among the clips.
@@ -88,6 +88,7 @@ class MemoryPools:
         speech = [clip for clip in clips if clip.record.kind == "speech"]
         spoken = SpeechPool([clip for clip in speech if clip.record.text], max_words)
         self.speech = {"speech": spoken, "speech_any": SpeechPool(speech)}
+        # Pairs need the words of both clips: one is the prompt, the other the target.
         by_speaker: defaultdict[str, list[Clip]] = defaultdict(list)
         for clip in spoken.clips:
             by_speaker[clip.record.speaker].append(clip)
@@ -106,7 +107,7 @@ class MemoryPools:
     def draw(
         self, kind: ClipKind, count: int, where: ClipLimits, generator: torch.Generator
     ) -> list[Clip]:
-        """Draws clips, as `Pools.draw`, with replacement."""
+        """Draws clips as `Pools.draw` does, with replacement."""
         if kind == "noise":
             recorded = {label: self.by_label[label] for label in self.noisy}
             return draw_noise(count, where.max_seconds, self.sample_rate, recorded, generator)
@@ -173,14 +174,14 @@ def draw_noise(
     recorded: Mapping[str, Sequence[Clip]],
     generator: torch.Generator,
 ) -> list[Clip]:
-    """Draws noise: half of it colored Gaussian, half recordings if there are any.
+    """Draws noise: half of it colored Gaussian noise, half recordings if there are any.
 
     Args:
-        count: How many.
-        seconds: Length of the colored ones.
-        sample_rate: In Hz.
-        recorded: Recordings by label; each label is drawn as often.
-        generator: Draws.
+        count: Number of clips.
+        seconds: Length of the Gaussian noise.
+        sample_rate: Sample rate in Hz.
+        recorded: Label -> recordings; each label has equal probability.
+        generator: Random generator.
     """
     labels = list(recorded)
     record = ClipRecord(
@@ -204,7 +205,7 @@ def colored_noise(samples: int, slope: float, generator: torch.Generator) -> Ten
         (samples,) at RMS 0.1.
     """
     spectrum = torch.fft.rfft(torch.randn(samples, generator=generator))
-    # Without the clamp, brown noise would be a slow drift below hearing.
+    # Without the clamp, nearly all power of brown noise would lie below the range of hearing.
     frequency = torch.arange(spectrum.shape[0]).clamp(min=8).float()
     noise = torch.fft.irfft(spectrum * frequency ** (-slope / 2), samples)
     return 0.1 * noise / noise.square().mean().sqrt()
@@ -216,7 +217,7 @@ def choose(items: Sequence[T], generator: torch.Generator) -> T:
 
 
 def described(clip: Clip, generator: torch.Generator) -> Clip:
-    """A sound with its label, and as its caption the label or its own caption, drawn at random."""
+    """A sound with its label; its caption is the label or its own caption, drawn at random."""
     label = label_of(clip.record)
     by_label = bool(torch.rand((), generator=generator) < LABEL_AS_CAPTION)
     caption = label if by_label else plain_caption(clip.record.caption) or label
@@ -225,16 +226,16 @@ def described(clip: Clip, generator: torch.Generator) -> Clip:
 
 
 class VariedPools:
-    """Plays another pool's clips at a speed drawn anew, which also moves pitch and formants.
+    """Plays the clips of other pools at a random speed, which also moves pitch and formants.
 
-    A sound becomes another take of itself, a speaker another speaker; the two utterances of a pair
-    share a speed and so stay one speaker. ``speech`` stays as it is: its instruction names the
-    gender, which a change of pitch would contradict. Noise stays as it is, too.
+    A sound becomes another take of itself, and a speaker another speaker. The two utterances of a
+    pair share a speed, and so their speaker. `speech` is unchanged: its instruction names the
+    gender, which a change of pitch would contradict. Noise is unchanged too.
 
     Args:
-        pools: Where the clips come from.
-        sample_rate: Of the clips, in Hz.
-        speed: Slowest and fastest speed; they are drawn evenly in octaves.
+        pools: The other pools.
+        sample_rate: Sample rate of the clips in Hz.
+        speed: Slowest and fastest speed; the logarithm of the speed is uniform.
 
     Raises:
         InputError: If a speed is not from 0.5 to 2.
@@ -252,10 +253,10 @@ class VariedPools:
     def draw(
         self, kind: ClipKind, count: int, where: ClipLimits, generator: torch.Generator
     ) -> list[Clip]:
-        """Draws clips, as `Pools.draw`, and changes their speed."""
+        """Draws clips as `Pools.draw` does, and changes their speed."""
         if kind in ("speech", "noise"):
             return self.pools.draw(kind, count, where, generator)
-        # Played at the slowest speed, a clip must still fit.
+        # A clip must still fit when it is played at the slowest speed.
         longest = (where.max_seconds - MARGIN_SECONDS) * min(1.0, self.speed[0])
         where = dataclasses.replace(where, max_seconds=longest)
         clips = self.pools.draw(kind, count, where, generator)

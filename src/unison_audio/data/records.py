@@ -1,7 +1,7 @@
-"""Clips and their records: what the data path hands from shards to the tasks' builders.
+"""Clips and their records, the types between the shards and the tasks' builders.
 
 A clip is a `shards.Sample` (bytes) in a shard, a `Clip` (waveform and record) in a pool, part of a
-`TaskBatch` after a builder, and of an `Example` in the trainer.
+`TaskBatch` after a builder, and of an `EncodedBatch` in the trainer.
 """
 
 import json
@@ -22,7 +22,7 @@ MAX_RECORD_BYTES = 1 << 20
 
 
 class BrokenClipError(Exception):
-    """A clip that cannot be used; ``reason`` is one of a few, the message has the details."""
+    """A clip that cannot be used; `reason` is one of a few texts, the message has the details."""
 
     def __init__(self, reason: str, detail: str) -> None:
         self.reason = reason
@@ -34,34 +34,33 @@ class ClipRecord:
     """Metadata of one recording; its fields are the JSON keys in a shard."""
 
     key: str
-    """Name, unique in the corpus."""
+    """Name, unique in its corpus."""
     kind: str
-    """``speech`` or ``sound``."""
+    """`speech` or `sound`; `noise` for synthetic noise, which no corpus holds."""
     split: str
-    """``train``, ``heldout`` (texts or clips not trained on) or ``speakers`` (speakers not trained
-    on, held out as well)."""
+    """`train`, `heldout` (held-out texts or clips) or `speakers` (held-out speakers)."""
     seconds: float
-    """Length."""
+    """Length in seconds."""
     licence: str
-    """License of the recording or of the voice."""
+    """License of the recording or the voice."""
     source: str
-    """Package and path, or the voice that spoke it."""
+    """Corpus or package with the path in it, or the synthetic voice."""
     text: str = ""
     """Transcript; empty if unknown."""
     speaker: str = ""
     """Speaker name, equal for equal voices."""
     gender: str = ""
-    """``male``, ``female`` or empty."""
+    """`male`, `female` or empty."""
     label: str = ""
     """Event label that fits into "Add ..."."""
     caption: str = ""
     """A sentence that describes the sound."""
     language: str = ""
-    """Of the text or the caption: ``en``, ``zh`` or another code; empty if unknown."""
+    """Language of the text or caption: `en`, `zh` or another code; empty if unknown."""
     sample_rate: int = 0
-    """Of the recording in the shard, in Hz; 0 in corpora of one rate, such as nano's."""
+    """Sample rate of the recording in the shard in Hz; 0 in corpora of one rate, such as nano's."""
     channels: int = 1
-    """Of the recording in the shard."""
+    """Channels of the recording in the shard."""
 
     @property
     def zero_shot(self) -> bool:
@@ -80,17 +79,17 @@ class Clip:
 
 
 def in_split(split: str, wanted: str | None) -> bool:
-    """Whether a clip of a split is wanted.
+    """Whether a selection includes the clips of a split.
 
     Args:
-        split: The clip's.
-        wanted: One of a clip's splits; ``heldout`` includes ``speakers``, None takes all.
+        split: Split of the clip.
+        wanted: The selection: a split, where `heldout` includes `speakers`; None for all.
     """
     return wanted in (None, split) or (wanted == "heldout" and split == "speakers")
 
 
 def label_of(record: ClipRecord) -> str:
-    """A sound's label; its caption as a phrase if it has none."""
+    """The label of a sound, or its caption as a phrase if it has none."""
     return record.label or plain_caption(record.caption)
 
 
@@ -102,11 +101,12 @@ _TYPES = {field.name: (str,) for field in fields(ClipRecord)} | {
 
 
 def read_record(content: bytes) -> ClipRecord:
-    """Reads a clip's record; unknown keys are ignored.
+    """Reads the record of a clip; unknown keys are ignored.
 
     Raises:
         BrokenClipError: If it is no record, or a sound has neither label nor caption.
     """
+    # No record is so long, and the parser would take many times its size in memory.
     if len(content) > MAX_RECORD_BYTES:
         raise BrokenClipError(BROKEN_RECORD, f"it has {len(content)} bytes")
     try:
@@ -114,6 +114,7 @@ def read_record(content: bytes) -> ClipRecord:
         record = ClipRecord(**{name: values[name] for name in _TYPES if name in values})
     except (ValueError, TypeError, RecursionError) as error:
         raise BrokenClipError(BROKEN_RECORD, str(error)) from error
+    # A dataclass checks no types; a wrong one would fail much later, in a builder.
     for name, types in _TYPES.items():
         if not isinstance(getattr(record, name), types):
             raise BrokenClipError(BROKEN_RECORD, f"{name} is {getattr(record, name)!r:.80}")

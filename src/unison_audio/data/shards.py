@@ -1,97 +1,67 @@
-"""WebDataset shards: written whole or not at all, read in order from any sample on.
+"""Reads WebDataset shards in order, from any sample on.
 
-An interrupted transfer is resumed; what cannot be read is reported as a number of lost clips.
+An interrupted transfer is resumed. Samples that cannot be read are reported as lost.
 """
 
-import io
 import tarfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import IO
+from dataclasses import dataclass
+from typing import IO, Literal
 
-import soundfile
-import webdataset
 from webdataset.tariterators import base_plus_ext
 
 from unison_audio.data.corpus_index import is_url, open_url
-from unison_audio.data.records import Clip, ClipRecord
 
 UNREADABLE = "shard cannot be read"
 
 CUT_SHORT = "shard cut short"
 
 RETRY_SECONDS = (0.5, 1.5)
-"""Waits before a shard that failed is read again."""
+"""Waits before a failed shard is read again."""
 
-_DRAIN = 1 << 16
+_READ_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip as bytes, as it lies in a shard."""
+    """One clip as bytes, as in a shard."""
 
     ordinal: int
     """Place in the shard, from 0."""
     files: dict[str, bytes]
-    """Content by suffix, such as ``flac`` and ``json``; empty if the sample was not wanted."""
+    """Suffix, such as `flac` or `json`, -> content; empty if the sample is not wanted."""
 
     @property
     def suffix(self) -> str:
-        """Of the recording; empty if there is none."""
+        """Suffix of the recording; empty if there is none."""
         return next((name for name in self.files if name != "json"), "")
 
 
 class LostClipsError(Exception):
-    """A shard, or the rest of one, that cannot be read."""
+    """A shard that cannot be read from its sample `first` on."""
 
     def __init__(self, reason: str, first: int, detail: str) -> None:
         self.reason, self.first = reason, first
         super().__init__(detail)
 
 
-def write_shard(path: Path, clips: Iterable[Clip], sample_rate: int) -> list[ClipRecord]:
-    """Writes a shard of 16-bit FLAC and JSON pairs; the file appears only when it is complete.
-
-    Args:
-        path: The ``.tar`` to write.
-        clips: What goes in.
-        sample_rate: Of the waveforms, in Hz.
-
-    Returns:
-        The records written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    records = []
-    with webdataset.TarWriter(str(partial), mtime=0) as writer:
-        for clip in clips:
-            sound = io.BytesIO()
-            soundfile.write(sound, clip.waveform.numpy(), sample_rate, "PCM_16", format="FLAC")
-            record = asdict(clip.record)
-            writer.write({"__key__": clip.record.key, "flac": sound.getvalue(), "json": record})
-            records.append(clip.record)
-    partial.replace(path)
-    return records
-
-
 def read_samples(
     url: str, clips: int, *, first: int = 0, share: tuple[int, int] = (0, 1), patient: bool = True
 ) -> Iterator[Sample]:
-    """Yields the samples of a shard in their order.
+    """Yields the samples of a shard in order.
 
     Args:
-        url: The shard.
-        clips: How many it should hold.
+        url: Path or URL of the shard.
+        clips: Number of clips it should hold.
         first: Ordinal of the first sample wanted.
-        share: (i, n) for samples whose ordinal leaves i when divided by n; the others are
-            skipped without reading them.
-        patient: Whether to retry, after a wait, what cannot be read.
+        share: (i, n) for the samples whose ordinal is i modulo n. The others are skipped without
+            being read.
+        patient: Whether to wait and retry if the shard cannot be read.
 
     Raises:
-        LostClipsError: After the last whole sample, if some are missing.
+        LostClipsError: After the last complete sample, if some are missing.
     """
     reached = first
     waits = iter(RETRY_SECONDS if patient else ())
@@ -100,6 +70,7 @@ def read_samples(
             for sample in _walk(url, clips, reached, share):
                 if sample.files:
                     yield sample
+                    # Progress earns new retries: a long shard may break off several times.
                     waits = iter(RETRY_SECONDS if patient else ())
                 reached = sample.ordinal + 1
             if reached < clips:
@@ -117,34 +88,40 @@ def read_samples(
 
 
 def _walk(url: str, clips: int, first: int, share: tuple[int, int]) -> Iterator[Sample]:
-    """Reads a shard once; samples that are not wanted come without files."""
+    """Reads a shard once; unwanted samples come without files."""
     source = open_url(url)
     try:
-        stream = _Forward(source) if is_url(url) else source
-        try:
-            yield from _samples(stream, clips, first, share)
-        except tarfile.TarError:
-            if is_url(url):
-                _finish(source)  # whether the transfer broke off rather than the shard
-            raise
-        if is_url(url):
-            _finish(source)
+        yield from _samples(source, is_url(url), clips, first, share)
+        _check_transfer(url, source)
+    except tarfile.TarError:
+        _check_transfer(url, source)
+        raise
     finally:
-        with suppress(OSError):  # a fetching program whose output is no longer read fails
+        with suppress(OSError):  # a fetching program fails if its output is not read to the end
             source.close()
 
 
-def _finish(source: IO[bytes]) -> None:
-    """Reads to the end and has the program's success checked."""
-    while source.read(_DRAIN):
-        pass
-    source.close()
+def _check_transfer(url: str, source: IO[bytes]) -> None:
+    """Raises OSError if a transfer broke off: then it is not the shard that ends early."""
+    if is_url(url):
+        while source.read(_READ_BYTES):
+            pass
+        source.close()
 
 
 def _samples(
-    stream: "IO[bytes] | _Forward", clips: int, first: int, share: tuple[int, int]
+    source: IO[bytes], fetched: bool, clips: int, first: int, share: tuple[int, int]
 ) -> Iterator[Sample]:
-    archive = tarfile.TarFile(fileobj=stream, tarinfo=_Member)  # type: ignore[arg-type]
+    # The mode with "|" never seeks in the stream, which a transfer cannot do.
+    mode: Literal["r|", "r:"] = "r|" if fetched else "r:"
+    with tarfile.open(fileobj=source, mode=mode, bufsize=_READ_BYTES, tarinfo=_Member) as archive:
+        yield from _group(archive, clips, first, share)
+
+
+def _group(
+    archive: tarfile.TarFile, clips: int, first: int, share: tuple[int, int]
+) -> Iterator[Sample]:
+    """Groups the members of a shard into samples."""
     remainder, divisor = share
     ordinal, key = -1, None
     files: dict[str, bytes] = {}
@@ -156,7 +133,8 @@ def _samples(
             broken_off, member = error, None
         if member is None:
             break
-        archive.members = []  # type: ignore[attr-defined]  # it would keep every header: memory grows with the shard
+        # It would keep every header: memory would grow with the shard.
+        archive.members = []  # type: ignore[attr-defined]
         prefix, suffix = base_plus_ext(member.name)
         if not member.isreg() or prefix is None:
             continue
@@ -165,28 +143,29 @@ def _samples(
                 yield Sample(ordinal, files)
             key, ordinal, files = prefix, ordinal + 1, {}
         if ordinal >= first and ordinal % divisor == remainder:
-            content = stream.read(member.size)
+            # After `next`, the file stands at the member's content.
+            content = archive.fileobj.read(member.size)
             if len(content) < member.size:
                 raise tarfile.ReadError(f"{member.name} has {len(content)} of {member.size} bytes")
             files[suffix.lower()] = content
-    # If more should follow, the shard may be cut inside the last sample.
-    if key is not None and (not files or _is_whole(files) or ordinal + 1 >= clips):
+    # If more clips should follow, the shard may end inside the last sample.
+    if key is not None and (not files or _is_complete(files) or ordinal + 1 >= clips):
         yield Sample(ordinal, files)
     if broken_off is not None:
         raise broken_off
 
 
-def _is_whole(files: dict[str, bytes]) -> bool:
-    """Whether a sample has its record and its sound."""
+def _is_complete(files: dict[str, bytes]) -> bool:
+    """Whether a sample has its record and its recording."""
     return "json" in files and len(files) > 1
 
 
 class _Member(tarfile.TarInfo):
-    """A header read three times as fast, where it is that of an ordinary file."""
+    """A header of an ordinary file, read three times as fast (3 % of a stream of FLAC clips)."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> "_Member":
-        """Reads a header: all that `_samples` needs of an ordinary file's, any other as usual."""
+        """Reads the fields of a header that `_samples` uses; any unusual header as `tarfile`."""
         ordinary = len(buf) == tarfile.BLOCKSIZE and buf[257:262] == b"ustar"
         if ordinary and buf[156:157] == tarfile.REGTYPE and not buf[345]:
             checksum, size = buf[148:156], buf[124:136].rstrip(b"\0 ")
@@ -196,26 +175,3 @@ class _Member(tarfile.TarInfo):
                 member.size = int(size, 8)
                 return member
         return super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]
-
-
-class _Forward:
-    """A stream that can be read forwards only, with what ``tarfile`` needs to skip members."""
-
-    def __init__(self, source: IO[bytes]) -> None:
-        self._source, self._position = source, 0
-
-    def read(self, size: int) -> bytes:
-        """Reads up to so many bytes."""
-        content = self._source.read(size)
-        self._position += len(content)
-        return content
-
-    def tell(self) -> int:
-        """Bytes read so far."""
-        return self._position
-
-    def seek(self, position: int) -> None:
-        """Reads on up to a position, or to the end."""
-        assert position >= self._position, "a stream has no way back"
-        while position > self._position and self.read(min(_DRAIN, position - self._position)):
-            pass

@@ -18,7 +18,7 @@ from unison_audio.errors import InputError
 from unison_audio.tasks.clips import ClipKind, ClipLimits
 
 HELD_SECONDS = 3600.0
-"""Sound kept by each window: at 16 kHz 230 MB, at 44.1 kHz 635 MB."""
+"""Seconds of sound in each window: 230 MB at 16 kHz, 635 MB at 44.1 kHz."""
 
 _AUDIOSET_NOISES = (
     "wind, wind noise (microphone), rain, raindrop, rain on surface, stream, waterfall, ocean, "
@@ -29,66 +29,52 @@ _AUDIOSET_NOISES = (
 )
 
 NOISES = frozenset(NOISY_LABELS) | frozenset(_AUDIOSET_NOISES.split(", "))
-"""Labels that serve as noise: nano's and AudioSet's, in lower case."""
+"""Labels whose sounds serve as noise: nano's and AudioSet's, in lower case."""
 
 
 class StreamPools:
-    """Draws from streams of clips; implements the builders' ``Pools``.
+    """Draws from streams of clips; implements the builders' `Pools`.
 
-    Every clip is drawn once as a target. A pair's reference is any other clip of the speaker in
-    the window. Sounds are drawn by label first, among the labels of the sounds not drawn yet, so
-    that rare events are drawn as often as the window allows.
+    Each clip is a target once per epoch. The reference of a pair is any other clip of the speaker
+    in the window. A sound is drawn by label first, among the labels that still have undrawn
+    sounds, so that rare events are drawn as often as the window allows.
 
     Args:
-        speech: Utterances; None if there are none.
-        sounds: Sounds; None if there are none.
-        held_seconds: Sound that each of the two windows keeps.
-        pair_seconds: Utterances of a pair are at least so long (paper, appendix C).
-
-    Raises:
-        InputError: If there is neither, or they have different sample rates.
+        streams: `speech` and `sound` -> the stream of such clips, of one sample rate; one of the
+            two may be missing.
+        held_seconds: Most seconds of sound in each window.
+        pair_seconds: Shortest utterance of a pair (paper, appendix C).
     """
 
     def __init__(
         self,
-        speech: ClipStream | None,
-        sounds: ClipStream | None,
+        streams: Mapping[str, ClipStream],
         *,
         held_seconds: float = HELD_SECONDS,
         pair_seconds: float = ZERO_SHOT_SECONDS,
     ) -> None:
-        rates = {stream.sample_rate for stream in (speech, sounds) if stream is not None}
-        if len(rates) != 1:
-            raise InputError(
-                f"The streams have the sample rates {sorted(rates)}; give speech, sounds or both, "
-                "of one rate"
-            )
-        self.sample_rate = rates.pop()
+        (self.sample_rate,) = {stream.sample_rate for stream in streams.values()}
         self.pair_seconds = pair_seconds
         self.max_words: int | None = None
-        self.windows = {
-            name: Window(stream, held_seconds)
-            for name, stream in (("speech", speech), ("sound", sounds))
-            if stream is not None
-        }
+        self.windows = {name: Window(stream, held_seconds) for name, stream in streams.items()}
 
     def pools(self, max_words: int | None) -> "StreamPools":
-        """These pools, giving only texts of at most so many words from now on."""
+        """These pools, which from now on give only texts of at most `max_words` words."""
         self.max_words = max_words
         return self
 
     def draw(
         self, kind: ClipKind, count: int, where: ClipLimits, generator: torch.Generator
     ) -> list[Clip]:
-        """Draws clips, as `Pools.draw`, and moves the streams on."""
+        """Draws clips as `Pools.draw` does, and moves the streams on."""
         if kind == "noise":
             return self._draw_noise(count, where.max_seconds, generator)
         if kind == "sound":
             return self._draw_sounds(count, where, generator)
         if kind == "speaker_pair":
             return self._draw_pairs(count, where.max_seconds, generator)
-        longest, with_text = int(where.max_seconds * self.sample_rate), kind == "speech"
-        window = self._window("speech")
+        window, with_text = self._window("speech"), kind == "speech"
+        longest = int(where.max_seconds * self.sample_rate)
 
         def candidates() -> list[WindowEntry]:
             return [
@@ -135,8 +121,8 @@ class StreamPools:
         pairs = []
         for targets in window.rounds(count, candidates, generator, missing):
             for target in targets:
-                # A reference may have been drawn before: few speakers have several free
-                # utterances in a window at once.
+                # The reference may be a clip that was drawn before: few speakers have several
+                # undrawn utterances in a window at once.
                 same = groups[target.clip.record.speaker]
                 reference = choose([one for one in same if one is not target], generator)
                 pairs += [reference.clip, target.clip]
@@ -157,6 +143,7 @@ class StreamPools:
             label = choose(labels, generator)
             entry = choose(groups[label], generator)
             drawn.append(described(entry.clip, generator))
+            # The groups are kept in step instead of made anew: a window has thousands of clips.
             entry.state = DRAWN
             groups[label].remove(entry)
             if not groups[label]:
@@ -165,6 +152,8 @@ class StreamPools:
         return drawn
 
     def _draw_noise(self, count: int, seconds: float, generator: torch.Generator) -> list[Clip]:
+        # Noise may come again, and does not use up a sound: it is background, whatever it was drawn
+        # for before.
         groups = _by_label(self.windows["sound"], {FREE, DRAWN}) if "sound" in self.windows else {}
         recorded = {
             label: [entry.clip for entry in group]
@@ -175,20 +164,20 @@ class StreamPools:
 
     @property
     def skipped(self) -> Counter[str]:
-        """How many clips of this rank's streams could not be used, by reason."""
+        """Clips that this process could not use, by reason."""
         return sum((window.stream.skipped for window in self.windows.values()), Counter())
 
     def state_dict(self) -> dict[str, Any]:
-        """Positions in the streams and what was drawn, in plain values for a checkpoint."""
+        """Positions in the streams and the drawn clips, in plain values for a checkpoint."""
         return {name: window.state_dict() for name, window in self.windows.items()}
 
     def load_state_dict(self, states: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-        """Resumes from a state: with the same numbers of ranks and workers, exactly.
+        """Resumes from a state: exactly, with the same numbers of processes and workers.
 
-        With other numbers the windows are filled anew from what is left of the epoch.
+        With other numbers the windows are filled anew from the rest of the epoch.
 
         Args:
-            states: What `state_dict` gave, of this rank; or a list of every rank's.
+            states: The `state_dict` of this process, or a list with that of every process.
 
         Raises:
             InputError: If a state is of other corpora.
@@ -216,7 +205,7 @@ class StreamPools:
         return self.windows[name]
 
     def _is_spoken(self, clip: Clip) -> bool:
-        """Whether the words are known and not too many."""
+        """Whether the words of a clip are known and not too many."""
         words = clip.record.text
         return bool(words) and (self.max_words is None or len(words.split()) <= self.max_words)
 
@@ -228,13 +217,12 @@ def open_pools(
     held_seconds: float = HELD_SECONDS,
     pair_seconds: float = ZERO_SHOT_SECONDS,
 ) -> StreamPools:
-    """Opens pools over corpora of speech and of sounds, each clip as likely as any other.
+    """Opens pools over corpora of speech and of sounds, each clip with equal probability.
 
     Args:
-        corpora: Folders or URLs, as `ClipStream` takes them.
-        config: Of both streams. Utterances longer than its ``max_seconds`` are left out, of longer
-            sounds a stretch is taken. Its ``workers`` are shared by speech and sounds, speech
-            getting the odd one; a stream without any decodes in between.
+        corpora: Folders or URLs, as in `ClipStream`.
+        config: Config of both streams. Speech and sounds share its workers; speech gets the odd
+            one. A stream without workers decodes on demand.
         held_seconds: As in `StreamPools`.
         pair_seconds: As in `StreamPools`.
 
@@ -242,6 +230,7 @@ def open_pools(
         InputError: If an index cannot be read, or there is neither speech nor sound.
     """
     kinds = [
+        # Asked before the streams are opened, since a kind without clips gets no workers.
         kind
         for kind in ("speech", "sound")
         if any(read_index(path, kind=kind, split=config.split).clips.sum() for path in corpora)
@@ -254,19 +243,13 @@ def open_pools(
     streams = {}
     for number, kind in enumerate(kinds):
         workers = len(range(number, config.workers, len(kinds)))
-        # A sound may be cropped anywhere; a cropped utterance would no longer match its text.
-        own = dataclasses.replace(config, kind=kind, crop=kind == "sound", workers=workers)
+        own = dataclasses.replace(config, kind=kind, workers=workers)
         streams[kind] = ClipStream(corpora, own)
-    return StreamPools(
-        streams.get("speech"),
-        streams.get("sound"),
-        held_seconds=held_seconds,
-        pair_seconds=pair_seconds,
-    )
+    return StreamPools(streams, held_seconds=held_seconds, pair_seconds=pair_seconds)
 
 
 def _by_label(window: Window, states: AbstractSet[int]) -> dict[str, list[WindowEntry]]:
-    """Groups the window's clips in one of some states by label."""
+    """Groups the window's entries in one of some states by label."""
     groups: defaultdict[str, list[WindowEntry]] = defaultdict(list)
     for entry in window:
         if entry.state in states:

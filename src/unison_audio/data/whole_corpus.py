@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from unison_audio.data.corpus_index import read_index
+from unison_audio.data.corpus_index import find_corpus
 from unison_audio.data.decode import decode
 from unison_audio.data.records import BrokenClipError, Clip, read_record
 from unison_audio.data.shards import LostClipsError, read_samples
@@ -19,16 +19,16 @@ def read_corpus(
     """Reads the clips of a corpus, shard by shard in the order of their names.
 
     Args:
-        folder: A folder that ``unison-audio data`` wrote.
-        sample_rate: Of the waveforms, in Hz; clips of another rate are resampled.
-        kind: Only ``speech`` or only ``sound``; both if None.
-        split: Only clips of exactly this split; all if None.
+        folder: A folder that `unison-audio data` wrote.
+        sample_rate: Sample rate of the waveforms in Hz; other clips are resampled.
+        kind: `speech` or `sound`; None for both.
+        split: Split of the clips; None for all.
 
     Raises:
-        InputError: If the folder is no complete corpus, has no such clips, does not fit into
-            memory, or a shard is damaged.
+        InputError: If the folder is no complete corpus or has no such clips, if they do not fit
+            into memory, or if a shard is damaged.
     """
-    index = read_index(folder, kind=kind, split=split)
+    index = find_corpus(folder, kind=kind, split=split)
     needed = int(index.seconds * sample_rate * BYTES_PER_SAMPLE)
     free = available_memory()
     if free is not None and needed > free:
@@ -36,10 +36,6 @@ def read_corpus(
             f"{folder} has {index.seconds / 3600:.0f} hours, which need {needed / 1e9:.1f} GB of "
             f"memory where {free / 1e9:.1f} GB are free; build a smaller corpus with "
             "unison-audio data --limit"
-        )
-    if not index.clips.sum():
-        raise InputError(
-            f"{folder} has no {kind or 'clip'} of the split {split!r}; use a corpus that has some"
         )
     counts = dict(zip(index.names.tolist(), index.clips.tolist(), strict=True))
     return [
@@ -59,14 +55,14 @@ def read_shard(
     kind: str | None = None,
     split: str | None = None,
 ) -> Iterator[Clip]:
-    """Reads the clips of a shard in their order.
+    """Reads the clips of a shard in order.
 
     Args:
         path: The shard.
-        sample_rate: Of the waveforms, in Hz; clips of another rate are resampled.
-        clips: How many it holds, if known: fewer are an error.
-        kind: Only ``speech`` or only ``sound``; both if None.
-        split: Only clips of exactly this split; all if None.
+        sample_rate: Sample rate of the waveforms in Hz; other clips are resampled.
+        clips: Number of clips that it must hold; 0 if unknown.
+        kind: `speech` or `sound`; None for both.
+        split: Split of the clips; None for all.
 
     Raises:
         InputError: If the shard is damaged.

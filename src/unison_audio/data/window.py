@@ -1,12 +1,11 @@
-"""The latest clips of a stream, kept decoded within a limit, from which batches are drawn.
+"""The latest clips of a stream, decoded, from which batches are drawn.
 
-Each clip is drawn once. For every clip drawn the stream moves on by one, and the oldest clips go
-while there are too many. Since the window is a stretch of the stream, its state is the position
-where it begins and one number a clip; loading the state reads that stretch again. Saving the
-waveforms instead would add hundreds of megabytes to every checkpoint.
+A clip is drawn once per reading. For every clip drawn, the stream moves on by one clip, and the
+oldest clips are dropped while the window is too large. The window is a stretch of the stream, so
+its state is the position of its first clip and one number per clip; a resume reads that stretch
+again. To save the waveforms instead would add hundreds of megabytes to every checkpoint.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,54 +17,59 @@ from unison_audio.data.stream import ClipStream, StreamPosition
 from unison_audio.errors import InputError
 
 FREE, DRAWN, GONE = range(3)
+"""States of a place in the stream: its clip can be drawn, was drawn, or came again since. The
+numbers are those of existing checkpoints."""
 
 STEP = 4
-"""Clips read at once while no clip in the window can be used."""
+"""Clips read at a time while no clip in the window can be used."""
 
 MAX_FAILED = 5000
-"""So many clips in a row of which none can be used end a search."""
+"""This many unusable clips in a row end a search."""
 
 
 @dataclass
 class WindowEntry:
-    """A place in the window."""
+    """A clip in the window."""
 
     clip: Clip
-    """Its clip; without samples once it is gone."""
     position: StreamPosition
-    """The stream's position before it."""
-    state: int = FREE
-    """Free, drawn, or gone: the same clip came again since."""
+    """The stream's position before the clip."""
+    number: int
+    """The clip's number since the window was filled."""
+    state: int
+    """`FREE` or `DRAWN`."""
 
 
 class Window:
     """The latest clips of a stream.
 
-    A corpus that fits into the window as a whole is kept once: a clip that comes again replaces
+    If a corpus fits into the window, each clip is kept once: a clip that comes again replaces
     itself and may be drawn again.
 
     Args:
-        stream: Where the clips come from.
-        held_seconds: Sound kept at most.
+        stream: The stream.
+        held_seconds: Most seconds of sound in the window.
     """
 
     def __init__(self, stream: ClipStream, held_seconds: float) -> None:
-        self.stream, self.held_seconds = stream, held_seconds
-        self.seconds = 0.0
-        """Sound kept."""
-        self._entries: deque[WindowEntry] = deque()
-        self._by_key: dict[tuple[str, str], WindowEntry] = {}
-        self._states: list[Mapping[str, Any]] = []
+        self.stream, self.limit = stream, round(held_seconds * stream.sample_rate)
+        # Counted in whole samples. A sum of seconds would depend on what was added and taken away
+        # before, and a resumed window might then drop another number of clips.
+        self.samples = 0
+        # Dictionaries keep the order of insertion, so the first entry is the oldest clip.
+        self._entries: dict[tuple[str, str], WindowEntry] = {}
+        self._count = 0
+        self._saved: Sequence[int] = ()
         self._filled = False
 
     def __iter__(self) -> Iterator[WindowEntry]:
-        """Yields what is in the window, the oldest first."""
+        """Yields the entries, the oldest first."""
         if not self._filled:
             self._fill()
-        return (entry for entry in self._entries if entry.state != GONE)
+        return iter(self._entries.values())
 
     def advance(self, count: int) -> None:
-        """Reads so many clips more."""
+        """Reads more clips."""
         for _ in range(count):
             self._read()
             self._shrink()
@@ -77,15 +81,15 @@ class Window:
         generator: torch.Generator,
         missing: str,
     ) -> Iterator[list[WindowEntry]]:
-        """Draws clips, each with equal chance, as many at a time as there are candidates.
+        """Draws clips with equal probability, as many at a time as there are candidates.
 
-        The stream moves on between the rounds: use what one gives before asking for the next.
+        The stream moves on between the rounds, so use the result of one before the next.
 
         Args:
-            count: How many.
-            candidates: Lists those that can be drawn now.
-            generator: Draws.
-            missing: Begins the message if there is none.
+            count: Number of clips.
+            candidates: Lists the entries that can be drawn now.
+            generator: Random generator.
+            missing: Start of the message if there is no candidate.
 
         Raises:
             InputError: If no clip could be used among very many.
@@ -105,13 +109,13 @@ class Window:
             self.advance(len(drawn) or STEP)
 
     def check_search(self, failed: int, missing: str) -> None:
-        """Ends a search that has read so many clips of which none could be used.
+        """Ends a search that has read many clips and could use none.
 
         Raises:
-            InputError: If they are too many, or the whole of a small corpus several times.
+            InputError: If they are too many, or a small corpus several times over.
         """
-        # Four times the whole of a small corpus: each clip has had its chance, and a corpus without
-        # usable clips ends the run instead of reading for ever.
+        # Four times a small corpus: each clip has had its chance. Without this limit, a corpus
+        # without usable clips would be read forever.
         most = max(64, min(MAX_FAILED, 4 * self.stream.clips))
         if failed > most:
             raise InputError(
@@ -120,73 +124,58 @@ class Window:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
-        if not self._filled and self._states:
+        if self._saved:
             self._fill()
-        first = self._entries[0].position if self._entries else None
-        return {
-            "stream": self.stream.state_dict(first),
-            "held": [entry.state for entry in self._entries],
-        }
+        entries = list(self._entries.values())
+        if not entries:
+            return {"stream": self.stream.state_dict(), "held": []}
+        # Every place from the oldest clip on has a state, since a resume reads all of them.
+        held = [GONE] * (self._count - entries[0].number)
+        for entry in entries:
+            held[entry.number - entries[0].number] = entry.state
+        return {"stream": self.stream.state_dict(entries[0].position), "held": held}
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
-        """Resumes from the state of this rank, or of all, as `ClipStream.load_state_dict`."""
-        self._states = list(states)
+        """Resumes from the state of this process, or of all, as `ClipStream.load_state_dict`."""
         self.stream.load_state_dict([state["stream"] for state in states])
         self._entries.clear()
-        self._by_key.clear()
-        self.seconds, self._filled = 0.0, False
+        self.samples, self._filled, self._saved = 0, False, ()
+        # With other numbers of processes or workers the stream gives other clips, and the states
+        # would fall on the wrong ones.
+        if self.stream.exact:
+            rank = self.stream.config.rank
+            self._saved = next(s["held"] for s in states if s["stream"]["rank"] == rank)
 
     def _fill(self) -> None:
-        """Reads the window again after a state was loaded, or for the first time."""
+        """Reads the window's clips for the first time, or again after a state was loaded."""
         self._filled = True
-        exact = self.stream.exact
-        ranks = [state["stream"]["rank"] for state in self._states]
-        # With other numbers of ranks or workers the stream gives other clips, so the marks of the
-        # old window would fall on the wrong ones.
-        if exact and self.stream.rank in ranks:
-            for state in self._states[ranks.index(self.stream.rank)]["held"]:
-                self._read(state)
+        for state in self._saved:
+            self._read(state)
+        self._saved = ()
         if not self._entries:
-            for _ in range(-(-self.stream.clips // self.stream.world)):  # an epoch, about
-                if self.seconds >= self.held_seconds:
+            for _ in range(-(-self.stream.clips // self.stream.config.world)):  # about an epoch
+                if self.samples >= self.limit:
                     break
                 self._read()
             self._shrink()
 
     def _read(self, state: int = FREE) -> None:
-        position, clip = self.stream.position(), next(self.stream)
-        entry = WindowEntry(clip, position, state)
-        self._entries.append(entry)
+        position, clip = self.stream.position, next(self.stream)
+        self._count += 1
         if state == GONE:
-            self._empty(entry)
             return
-        earlier = self._by_key.pop(_key(clip), None)
+        # Taken out first: a key that is assigned again would keep its old place in the order.
+        earlier = self._entries.pop(_key(clip), None)
         if earlier is not None:
-            self.seconds -= self._seconds(earlier.clip)
-            self._empty(earlier)
-        self._by_key[_key(clip)] = entry
-        self.seconds += self._seconds(clip)
-        self._drop_gone()
-
-    def _empty(self, entry: WindowEntry) -> None:
-        """Lets the samples go; the place stays, since the state counts places in the stream."""
-        entry.state = GONE
-        entry.clip = Clip(record=entry.clip.record, waveform=torch.empty(0))
+            self.samples -= len(earlier.clip.waveform)
+        self._entries[_key(clip)] = WindowEntry(clip, position, self._count - 1, state)
+        self.samples += len(clip.waveform)
 
     def _shrink(self) -> None:
-        """Drops the oldest clips while there are too many."""
-        while self.seconds > self.held_seconds and len(self._by_key) > 1:
-            oldest = self._entries.popleft()
-            del self._by_key[_key(oldest.clip)]
-            self.seconds -= self._seconds(oldest.clip)
-            self._drop_gone()
-
-    def _drop_gone(self) -> None:
-        while self._entries[0].state == GONE:
-            self._entries.popleft()
-
-    def _seconds(self, clip: Clip) -> float:
-        return len(clip.waveform) / self.stream.sample_rate
+        """Drops the oldest clips while the window is too large."""
+        while self.samples > self.limit and len(self._entries) > 1:
+            oldest = self._entries.pop(next(iter(self._entries)))
+            self.samples -= len(oldest.clip.waveform)
 
 
 def _key(clip: Clip) -> tuple[str, str]:

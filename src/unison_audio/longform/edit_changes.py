@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unison_audio import audio
+from unison_audio.audio_files import SILENCE_RMS
 from unison_audio.errors import InputError
 from unison_audio.longform.edit_windows import EditWindow, derive_seed
 from unison_audio.longform.native_audio import NativeAudio
@@ -96,7 +97,7 @@ def window_changes(
             low = audio.resample(
                 torch.from_numpy(track).float(), recording.sample_rate, variant.sample_rate
             )[:most]
-            if low.numel() and float(audio.rms(low)) >= audio.SILENCE_RMS:
+            if low.numel() and float(audio.rms(low)) >= SILENCE_RMS:
                 tracks.append((i, low))
             else:
                 tracks.append((i, torch.zeros(0)))

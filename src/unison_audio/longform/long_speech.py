@@ -75,6 +75,8 @@ class LongSpeech:
     """Seed that the windows' seeds are derived from."""
     variant: Variant
     """The variant that speaks."""
+    clean: bool
+    """Whether numbers and abbreviations become words."""
 
     @property
     def pace(self) -> SpeechPace:
@@ -99,7 +101,7 @@ class LongSpeech:
         makes_reference = self.reference is None and self.pace.clones
         # A reference is cut at 3 s, and its text must be what is said in it.
         first = REFERENCE_SECONDS / LENGTH_MARGIN / LENGTH_MARGIN if makes_reference else None
-        return cut_text(self.text, self.pace, self.longest / LENGTH_MARGIN, first)
+        return cut_text(self.text, self.pace, self.longest / LENGTH_MARGIN, first, clean=self.clean)
 
     def seconds(self, window: TextWindow) -> float:
         """Duration with which a window is generated."""
@@ -143,6 +145,7 @@ def plan_speech(
     reference: Sound | None = None,
     reference_text: str | None = None,
     seed: int = 0,
+    clean: bool | None = None,
 ) -> LongSpeech:
     """Check a long text and what speaks it.
 
@@ -153,6 +156,7 @@ def plan_speech(
         reference: A recording of the voice, for `[Speech with voice]`.
         reference_text: Its words.
         seed: Seed of the noise.
+        clean: Whether numbers and abbreviations become words; None for the variant's default.
 
     Raises:
         InputError: If something does not fit; the message says what does.
@@ -190,6 +194,7 @@ def plan_speech(
         reference_text=reference_text,
         seed=seed,
         variant=variant,
+        clean=variant.clean_text if clean is None else clean,
     )
     next(speech.windows())  # an empty text is refused now, not after the model is loaded
     return speech

@@ -96,16 +96,20 @@ class NativeAudio:
             yield self.read(start, min(self.frames, start + _BLOCK))
 
 
-def open_recording(given: str | os.PathLike[str] | Audio | tuple[object, int]) -> NativeAudio:
+def open_recording(
+    given: "str | os.PathLike[str] | Audio | tuple[object, int] | NativeAudio",
+) -> NativeAudio:
     """Look at a recording without decoding it.
 
     Args:
         given: A path, an `Audio`, or (waveform, sample_rate), where the waveform is (samples,) or
-            (channels, samples) as everywhere.
+            (channels, samples) as everywhere. What is open already stays as it is.
 
     Raises:
         InputError: It cannot be used.
     """
+    if isinstance(given, NativeAudio):
+        return given
     if isinstance(given, Audio):
         given = (given.waveform, given.sample_rate)
     if isinstance(given, tuple | list) and len(given) == 2:

@@ -26,17 +26,19 @@ from unison_audio.longform.native_audio import (
     open_recording,
     write_recording,
 )
-from unison_audio.longform.times import Region, check_regions
 from unison_audio.output_format import OutputFormat
 from unison_audio.provenance.origin import Origin
 from unison_audio.sample_codings import Samples, from_float, to_float
-from unison_audio.tasks.instructions import parse_instruction, with_tags
+from unison_audio.tasks.clauses import with_tags
+from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.table import TASKS
+from unison_audio.tasks.times import Region, check_regions
 from unison_audio.values import check_seed, require_text
 from unison_audio.variants import Variant
 
-Source = str | os.PathLike[str] | Audio | tuple[Any, int]
-"""A path, an `Audio`, or (waveform, sample_rate) with (samples,) or (channels, samples)."""
+Source = str | os.PathLike[str] | Audio | tuple[Any, int] | NativeAudio
+"""A path, an `Audio`, (waveform, sample_rate) with (samples,) or (channels, samples), or an open
+recording."""
 
 WINDOWS_AT_ONCE = 8
 """Windows that are edited in one batch, which bounds the memory."""
@@ -72,7 +74,7 @@ def plan_edit(
         InputError: If something does not fit; the message says what does.
     """
     require_text(instruction, "The instruction")
-    row = TASKS[parse_instruction(instruction, True, False, task)]
+    row = TASKS[read_instruction(instruction, True, False, task).task]
     if task is not None:
         instruction = with_tags(instruction, task)
     if extract and row.group != "remove":

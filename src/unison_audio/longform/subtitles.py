@@ -1,7 +1,6 @@
 """Subtitles of sentences or events with their times, as SubRip, WebVTT or JSON."""
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +8,8 @@ from pathlib import Path
 from unison_audio.errors import InputError
 from unison_audio.files import make_folder, write_whole
 from unison_audio.longform.text_windows import TextWindow, join_texts
+from unison_audio.tasks.clauses import split_clauses
+from unison_audio.tasks.instructions import read_instruction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +49,6 @@ def sentence_cues(timed: Iterable[tuple[TextWindow, float, float]]) -> list[Cue]
     return list(found.values())
 
 
-_EVENT = re.compile(
-    r"\s*(?:(?:from|between)\s+)?(?P<a>\d+(?:\.\d+)?)\s*(?:s|sec|secs|seconds)?\s*(?:to|-|–|until|and)"
-    r"\s*(?P<b>\d+(?:\.\d+)?)\s*(?:seconds|secs|sec|s)\b",
-    re.IGNORECASE,
-)
-
-
 def event_cues(instruction: str) -> list[Cue]:
     """The events of a timeline with their windows.
 
@@ -63,15 +57,14 @@ def event_cues(instruction: str) -> list[Cue]:
 
     Returns:
         One cue for each event; none if the instruction is no timeline.
+
+    Raises:
+        InputError: Its times are not understood.
     """
-    words = re.sub(r"^\s*\[[^\]]*\]", "", instruction)
-    cues = []
-    for sentence in re.split(r"(?<=[.;])\s+", words):
-        match = _EVENT.search(sentence)
-        if match:
-            event = (sentence[: match.start()] + sentence[match.end() :]).strip(" ,.;:")
-            cues.append(Cue(start=float(match["a"]), end=float(match["b"]), text=event))
-    return cues
+    if [clause.tags for clause in split_clauses(instruction)] != ["audio"]:
+        return []
+    events = read_instruction(instruction, False, False).events
+    return [Cue(start=event.start, end=event.end, text=event.text) for event in events]
 
 
 def to_srt(cues: Iterable[Cue]) -> str:

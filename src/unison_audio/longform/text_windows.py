@@ -2,13 +2,17 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
-from unison_audio.errors import InputError
-from unison_audio.tasks.instructions import parse_instruction
+from unison_audio.errors import InputError, UnplacedError
+from unison_audio.tasks.clauses import TAG
+from unison_audio.tasks.instructions import read_instruction
+from unison_audio.tasks.quotes import outside_quotes
 from unison_audio.tasks.reference_text import new_text_span
-from unison_audio.variants import Variant
+from unison_audio.tasks.voice_words import read_voice
+from unison_audio.text.cleaning import clean_text
+from unison_audio.variants import SpeakingRate, Variant
 
 MAX_CHARACTERS = 2_000_000
 """About 40 hours of speech; more is taken for a file of another kind."""
@@ -34,14 +38,16 @@ _PART = 4000
 their number in time."""
 
 
+DEFAULT_RATE = SpeakingRate(english=0.067, chinese=0.22)
+"""About 15 English and 4.5 Chinese characters a second, as people read aloud."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpeechPace:
     """Speaking rate of a variant, and how it keeps one voice."""
 
-    english: float
-    """Seconds per character, spaces included."""
-    chinese: float
-    """Seconds per Chinese character."""
+    rate: SpeakingRate
+    """Seconds of a character."""
     shortest: float
     """Minimum duration of a window in seconds: training had none shorter."""
     clones: bool
@@ -50,12 +56,12 @@ class SpeechPace:
 
 
 SPEECH_PACES: dict[str, SpeechPace] = {
-    "nano": SpeechPace(english=0.066, chinese=0.22, shortest=1.92, clones=False),
+    "nano": SpeechPace(rate=DEFAULT_RATE, shortest=1.92, clones=False),
 }
-"""Variant -> its pace, fitted to its own outputs by `benchmarks/long_form.py`."""
+"""Variant -> its pace, but for the speaking rate, which its config.json has."""
 
-DEFAULT_PACE = SpeechPace(english=0.067, chinese=0.22, shortest=1.0, clones=True)
-"""Of the others: about 15 English and 4.5 Chinese characters a second, as people read aloud."""
+DEFAULT_PACE = SpeechPace(rate=DEFAULT_RATE, shortest=1.0, clones=True)
+"""Of the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,18 +104,24 @@ class TextWindow:
 
 
 def pace_of(variant: Variant) -> SpeechPace:
-    """Speaking rate of a variant."""
-    return SPEECH_PACES.get(variant.name, DEFAULT_PACE)
+    """Speaking rate of a variant, as its config.json has it."""
+    pace = SPEECH_PACES.get(variant.name, DEFAULT_PACE)
+    return pace if variant.speaking_rate is None else replace(pace, rate=variant.speaking_rate)
 
 
 def estimate_seconds(text: str, pace: SpeechPace) -> float:
     """Estimate how long a text takes to say, in seconds."""
     chinese = len(_CHINESE.findall(text))
-    return chinese * pace.chinese + (len(text.strip()) - chinese) * pace.english
+    return chinese * pace.rate.chinese + (len(text.strip()) - chinese) * pace.rate.english
 
 
 def cut_text(
-    text: str, pace: SpeechPace, longest: float, first: float | None = None
+    text: str,
+    pace: SpeechPace,
+    longest: float,
+    first: float | None = None,
+    *,
+    clean: bool = False,
 ) -> Iterator[TextWindow]:
     """Cut a text into windows.
 
@@ -121,6 +133,7 @@ def cut_text(
         pace: Of the variant.
         longest: Estimated seconds that a window may take.
         first: Estimated seconds of the first window, where it is to be shorter.
+        clean: Whether numbers and abbreviations become words.
 
     Returns:
         The windows, in order, as they are found.
@@ -135,7 +148,9 @@ def cut_text(
     if not _SPOKEN.search(text):
         raise InputError("The text holds no words; give one that does.")
     first = min(longest, first or longest)
-    return _pack(_pieces(text, pace, longest, first), longest, first)
+    # Line by line, so that a whole book does not delay the first window.
+    lines = (clean_text(line) if clean else line for line in text.splitlines())
+    return _pack(_pieces(lines, pace, longest, first), longest, first)
 
 
 def _pack(pieces: Iterator[TextPiece], longest: float, first: float) -> Iterator[TextWindow]:
@@ -154,9 +169,11 @@ def _pack(pieces: Iterator[TextPiece], longest: float, first: float) -> Iterator
         yield TextWindow(index=index, pieces=tuple(window))
 
 
-def _pieces(text: str, pace: SpeechPace, longest: float, first: float) -> Iterator[TextPiece]:
+def _pieces(
+    lines: Iterator[str], pace: SpeechPace, longest: float, first: float
+) -> Iterator[TextPiece]:
     sentence = 0
-    for paragraph in text.splitlines():
+    for paragraph in lines:
         sentences = (found for found in _sentences(paragraph) if _SPOKEN.search(found))
         words = next(sentences, None)
         while words is not None:  # one ahead, so that a paragraph need not be read to its end
@@ -231,7 +248,7 @@ def _fit_words(clause: str, pace: SpeechPace, longest: float) -> list[str]:
 
 def _even(clause: str, pace: SpeechPace, share: float) -> list[str]:
     # A word longer than a window (a web address, say) is cut inside.
-    limit = max(1, int(share / pace.english))
+    limit = max(1, int(share / pace.rate.english))
     words = re.findall(
         rf"[\u3400-\u9fff\uf900-\ufaff]\W*|[^\s\u3400-\u9fff]{{1,{limit}}}\s*", clause
     )
@@ -268,9 +285,11 @@ def split_instruction(instruction: str) -> tuple[str, str]:
     Raises:
         InputError: It asks for something else.
     """
-    tag = re.match(r"\s*\[\s*(speech with voice|speech)\s*\]\s*", instruction, re.IGNORECASE)
-    rest = instruction[tag.end() :] if tag else ""
-    if tag is None or re.search(r"\[\s*(edit|audio|speech)", rest, re.IGNORECASE):
+    instruction = instruction.strip()
+    tag = TAG.match(instruction)
+    rest = instruction[tag.end() :].lstrip() if tag else ""
+    outside = " ".join(outside_quotes(rest)[0])
+    if tag is None or tag[1].lower() in ("edit", "audio") or TAG.search(outside):
         raise InputError(
             f"The instruction {instruction!r} does not only speak; a long text needs "
             '[Speech] A male voice saying "..." or [Speech with voice] ...'
@@ -278,23 +297,31 @@ def split_instruction(instruction: str) -> tuple[str, str]:
     head = instruction[: tag.end()].strip()
     if "voice" in tag[1].lower():
         start, end = new_text_span(instruction)
-        before, after = instruction[tag.end() : start], instruction[end:].rstrip()
+        before, after = instruction[tag.end() : start].lstrip(), instruction[end:]
         return f"{head} {before}{{text}}{after}", instruction[start:end]
-    quote = re.search(r'"([^"]*)"|“([^”]*)”|「([^」]*)」', rest)
-    if quote:
-        words = next(group for group in quote.groups() if group is not None)
-        return f'{head} {rest[: quote.start()]}"{{text}}"{rest[quote.end() :]}', words
+    for quote in outside_quotes(rest)[1]:
+        return f'{head} {rest[: quote.start]}"{{text}}"{rest[quote.end :]}', quote.text
     who = rest.strip().rstrip(",.:") or "A voice"
     who = re.sub(r"\s+(saying|says)$", "", who)
+    try:
+        read_voice(who)
+    except UnplacedError as error:
+        raise InputError(f"The instruction {instruction!r} is not understood: {error}.") from error
     return f'{head} {who} saying "{{text}}"', ""
 
 
-def is_long(variant: Variant, instruction: str, duration: float | None, cloned: bool) -> bool:
+def is_long(
+    variant: Variant,
+    instruction: str,
+    duration: float | None,
+    cloned: bool,
+    task: str | None = None,
+) -> bool:
     """Whether an instruction speaks more than one window holds, and no duration is asked for."""
-    if duration is not None or parse_instruction(instruction, False, cloned) not in (
-        "tts",
-        "zero_shot_tts",
-    ):
+    if duration is not None:
+        return False
+    reading = read_instruction(instruction, False, cloned, task)
+    if reading.task not in ("tts", "zero_shot_tts") or reading.length is not None:
         return False
     words = split_instruction(instruction)[1]
     return estimate_seconds(words, pace_of(variant)) > longest_window(variant, cloned)

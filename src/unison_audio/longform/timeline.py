@@ -14,7 +14,6 @@ from unison_audio.longform.edit_changes import Editor
 from unison_audio.longform.edit_windows import derive_seed
 from unison_audio.longform.subtitles import Cue, event_cues
 from unison_audio.provenance.origin import Origin
-from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.values import check_seed
 from unison_audio.variants import Variant
 
@@ -73,7 +72,7 @@ def plan_timeline(
         InputError: It is no timeline, or an event ends after the duration.
     """
     events = event_cues(instruction)
-    if parse_instruction(instruction, False, False) != "timed" or not events:
+    if not events:
         raise InputError(f"The instruction {instruction!r} is no timeline; give events with times.")
     last = max(event.end for event in events)
     total = last if duration is None else duration

@@ -1,7 +1,7 @@
 """The nano corpus: free recordings from Debian packages and synthetic speech, as shards.
 
-Every shard is made from its own seed and written whole or not at all, so that an interrupted build
-resumes with the next shard and gives the same bits.
+Each shard has its own seed and appears complete or not at all. An interrupted build therefore
+resumes with the next shard and gives the same bytes.
 """
 
 import csv
@@ -24,19 +24,21 @@ import torch
 from rich.progress import Progress
 
 from unison_audio.audio import load, normalize_rms, trim_silence
-from unison_audio.data.corpus_index import INDEX_FILE, OLD_INDEX_FILE, read_index
+from unison_audio.data.corpus_index import INDEX_FILE, OLD_INDEX_FILE
 from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
+from unison_audio.data.prepare.shard_writer import (
+    remove_partials,
+    shard_entry,
+    write_shard,
+)
 from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.data.shards import write_shard
 from unison_audio.data.whole_corpus import read_shard
 from unison_audio.errors import InputError
 from unison_audio.files import write_whole
+from unison_audio.nano.corpus_name import NAME, require_own_folder
 from unison_audio.nano.debian import fetch, read_members
 from unison_audio.nano.vocabulary import held_out_texts, random_text
 from unison_audio.nano.voices import VOICES, SyntheticVoice, speak
-
-NAME = "nano"
-"""The corpus' name in its index."""
 
 SAMPLE_RATE = 16_000
 
@@ -50,7 +52,7 @@ HELD_OUT_UTTERANCES = 40
 SEGMENTS_PER_RECORDING = 4
 
 ONSET_DB, MARGIN_SECONDS = -55.0, 0.03
-"""Synthetic speech is trimmed at this level, so that soft onsets stay, and has so much silence."""
+"""Level at which synthetic speech is trimmed, low enough for soft onsets; silence around it."""
 
 LICENSES = {"flite": "BSD-like (flite voices)", "piper": "MIT (piper voice joe)"}
 
@@ -60,24 +62,24 @@ class UnreadableError(Exception):
 
 
 def catalog(name: str) -> list[dict[str, str]]:
-    """Reads a catalog of free recordings that comes with the package.
+    """Reads a catalog of free recordings from the package.
 
     Args:
-        name: ``sounds`` or ``speech``.
+        name: `sounds` or `speech`.
     """
     text = (resources.files("unison_audio.nano") / f"nano_{name}.tsv").read_text()
     return list(csv.DictReader(text.splitlines(), delimiter="\t"))
 
 
 def sound_splits(rows: list[dict[str, str]], share: float = 0.15) -> dict[tuple[str, str], str]:
-    """Assigns each recording to ``train`` or ``heldout``.
+    """Assigns each recording to `train` or `heldout`.
 
-    Takes of one recording (names that differ only in digits) stay together where a label has more
-    than one family of takes, so that nothing like a held-out recording is in training.
+    Takes of one recording have names that differ only in digits. They stay together where a label
+    has several families of takes, so that no take of a held-out recording is in training.
 
     Args:
-        rows: Catalog rows with ``package``, ``path`` and ``label``.
-        share: Of each label's recordings to hold out, at least one.
+        rows: Catalog rows with `package`, `path` and `label`.
+        share: Share of each label's recordings to hold out; at least one recording is.
 
     Returns:
         (package, path) -> split.
@@ -94,6 +96,7 @@ def sound_splits(rows: list[dict[str, str]], share: float = 0.15) -> dict[tuple[
         rng = random.Random(f"split {label}")
         total = sum(len(takes) for takes in groups.values())
         goal, out = max(1, round(share * total)), 0
+        # Small families first: they come closest to the share, and the largest stays in training.
         small_first = sorted(groups, key=lambda name: (len(groups[name]), rng.random()))
         for name in small_first:
             fits = out + len(groups[name]) <= max(goal, 2) and len(groups) > 1
@@ -112,7 +115,7 @@ def decode(name: str, content: bytes) -> torch.Tensor:
     """Decodes a recording to mono at the corpus' rate, trimmed and at RMS 0.1.
 
     Args:
-        name: Its path; the suffix selects the format (``.g722`` or what libsndfile reads).
+        name: Its path; the suffix selects the format (`.g722`, or one that libsndfile reads).
         content: The file's bytes.
 
     Returns:
@@ -145,7 +148,7 @@ def decode(name: str, content: bytes) -> torch.Tensor:
 
 
 def _level(waveform: torch.Tensor) -> torch.Tensor:
-    """Brings to RMS 0.1, or lower to keep the peak at 0.99."""
+    """Scales to RMS 0.1, or lower where the peak would exceed 0.99."""
     leveled = normalize_rms(waveform, 0.1)
     return leveled * min(1.0, 0.99 / max(float(leveled.abs().max()), 1e-9))
 
@@ -156,6 +159,7 @@ def _segments(waveform: torch.Tensor) -> list[torch.Tensor]:
     pieces = math.ceil(len(waveform) / longest)
     length = math.ceil(len(waveform) / pieces)
     cut = list(waveform.split(length))[:SEGMENTS_PER_RECORDING]
+    # A silent piece would be amplified to noise.
     return [_level(piece) for piece in cut if float(piece.abs().max()) > 1e-3]
 
 
@@ -189,12 +193,13 @@ def make_recordings(package: str, packages: Path) -> Iterator[Clip]:
 
 
 def make_speech(voice: SyntheticVoice, split: str, number: int, count: int) -> Iterator[Clip]:
-    """Makes synthetic utterances: of random texts for ``train``, of held-out ones otherwise."""
+    """Makes synthetic utterances: of random texts for `train`, else of held-out texts."""
     held_out = held_out_texts()
     # Seeded by the shard's own name, so that shards can be made in any order and by any process.
     rng = random.Random(f"{voice.name} {split} {number}")
     texts: list[str] = []
     if split == "train":
+        # A random text may equal a held-out one, which no training clip may say.
         forbidden = set(held_out)
         while len(texts) < count:
             text = random_text(rng)
@@ -221,7 +226,7 @@ def make_speech(voice: SyntheticVoice, split: str, number: int, count: int) -> I
 
 
 def plan(packages: Path, scale: float = 1.0) -> dict[str, Callable[[], Iterator[Clip]]]:
-    """Lists the shards of the corpus, each with the function that makes its clips.
+    """The shards of the corpus, each with the function that makes its clips.
 
     Args:
         packages: Folder of Debian packages.
@@ -246,7 +251,7 @@ def plan(packages: Path, scale: float = 1.0) -> dict[str, Callable[[], Iterator[
 
 
 def _build_shard(path: Path, make: Callable[[], Iterator[Clip]]) -> list[ClipRecord]:
-    # There is one process a core already; more threads would only take turns.
+    # There is one process per core already; more threads would only compete.
     torch.set_num_threads(1)
     if path.exists():
         return [clip.record for clip in read_shard(path, SAMPLE_RATE)]
@@ -257,21 +262,21 @@ def build(out: Path, *, packages: Path | None = None, workers: int = 2, scale: f
     """Builds the corpus, or resumes an interrupted build.
 
     Args:
-        out: Folder for the shards and ``index.json``.
-        packages: Folder with ``.deb`` files already fetched; by default ``out/packages``.
-        workers: Processes.
+        out: Folder of the shards and `index.json`.
+        packages: Folder of the `.deb` files; None for `out/packages`. Missing ones are downloaded.
+        workers: Number of processes.
         scale: Factor on the number of utterances, for a small corpus.
 
     Returns:
-        The index's path.
+        Path of the index.
 
     Raises:
         InputError: If the folder holds another corpus, or a package or tool is missing; the
             message names what installs it.
     """
-    if (out / INDEX_FILE).is_file() and (found := read_index(out).name) != NAME:
-        raise InputError(f"{out} holds the corpus {found}; choose another folder for nano's corpus")
+    require_own_folder(out)
     out.mkdir(parents=True, exist_ok=True)
+    remove_partials(out)
     shards = plan(packages or out / "packages", scale)
     records: dict[str, list[ClipRecord]] = {}
     with ProcessPoolExecutor(workers) as pool, Progress() as progress:
@@ -292,8 +297,8 @@ def build(out: Path, *, packages: Path | None = None, workers: int = 2, scale: f
 def write_index(out: Path, records: Mapping[str, Sequence[ClipRecord]]) -> Path:
     """Writes the index of the corpus, in the format of all corpora.
 
-    Beside what every index has, ``set_aside`` lists the recordings of the catalog that could not
-    be used, and ``licences`` the licenses of the clips.
+    The keys of nano alone are `set_aside`, the recordings of the catalog that could not be used,
+    and `licences`, the licenses of the clips.
 
     Args:
         out: The folder with the shards.
@@ -311,27 +316,18 @@ def write_index(out: Path, records: Mapping[str, Sequence[ClipRecord]]) -> Path:
         NAME,
         "; ".join(licences),
         counts,
-        [_shard_entry(out / name, records[name]) for name in sorted(records)],
+        [shard_entry(out / name, records[name], _digest(out / name)) for name in sorted(records)],
         {"licences": licences, "set_aside": _set_aside(records)},
     )
     path = out / INDEX_FILE
     write_whole(path, json.dumps(index, indent=1) + "\n")
-    (out / OLD_INDEX_FILE).unlink(missing_ok=True)  # it would contradict the index after a change
+    (out / OLD_INDEX_FILE).unlink(missing_ok=True)  # after a change it would contradict the index
     return path
 
 
-def _shard_entry(path: Path, records: Sequence[ClipRecord]) -> dict[str, object]:
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        "name": path.name,
-        "clips": len(records),
-        "seconds": round(sum(record.seconds for record in records), 3),
-        "bytes": path.stat().st_size,
-        "kinds": sorted({record.kind for record in records}),
-        "splits": sorted({record.split for record in records}),
-        "sha256": digest,
-    }
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _set_aside(records: Mapping[str, Sequence[ClipRecord]]) -> list[str]:
@@ -341,21 +337,3 @@ def _set_aside(records: Mapping[str, Sequence[ClipRecord]]) -> list[str]:
     used = {record.source for shard in records.values() for record in shard}
     listed = {f"{row['package']}:{row['path']}" for row in catalog("sounds") + catalog("speech")}
     return sorted(listed - used)
-
-
-def require_nano_corpus(corpus: Path, purpose: str) -> None:
-    """Checks that a corpus is nano's own.
-
-    Args:
-        corpus: The corpus' folder.
-        purpose: What needs it; starts the message.
-
-    Raises:
-        InputError: If it is another corpus, or none.
-    """
-    found = read_index(corpus).name
-    if found != NAME:
-        raise InputError(
-            f"{purpose} needs nano's own corpus, and {corpus} holds {found}; build one with: "
-            "unison-audio data nano --out FOLDER"
-        )

@@ -73,18 +73,18 @@ READERS: dict[str, Callable[[Path, Container[str]], Iterator[tuple[str, bytes]]]
     ".ocg": read_c4group,
     ".ocd": read_c4group,
 }
-"""Container readers by file suffix: (path, wanted names) -> (name, content) pairs."""
+"""File suffix of a container -> its reader: (path, wanted names) -> (name, content) pairs."""
 
 
 def fetch(package: str, folder: Path) -> Path:
     """Downloads a package with apt, unless the folder holds it already.
 
     Args:
-        package: Debian package name.
-        folder: Where ``.deb`` files are kept.
+        package: Name of the Debian package.
+        folder: Folder of the `.deb` files.
 
     Returns:
-        The path of the ``.deb`` file.
+        Path of the `.deb` file.
 
     Raises:
         InputError: If apt is missing or cannot download the package.
@@ -99,8 +99,8 @@ def fetch(package: str, folder: Path) -> Path:
                 f"The program {program} is missing, and the recordings of {package} come from a "
                 f"Debian package; put {package}_*.deb into {folder} or run this on Debian"
             )
-    # apt writes under the final name from the first byte on. In a folder of its own, an interrupted
-    # download is not taken for a package.
+    # apt writes under the final name from the first byte on. In a folder of its own, a partial
+    # download is not mistaken for a package.
     with tempfile.TemporaryDirectory(dir=folder) as fresh:
         command = ["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", package]
         run = subprocess.run(command, cwd=fresh, capture_output=True, text=True)
@@ -143,7 +143,7 @@ def read_members(deb: Path, paths: Iterable[str]) -> Iterator[tuple[str, bytes]]
                 yield name, content.read()
                 continue
             suffix = PurePosixPath(name).suffix
-            # Container readers seek, and the package is a pipe.
+            # The container readers seek, which the pipe of the package cannot do.
             with tempfile.NamedTemporaryFile(suffix=suffix) as container:
                 shutil.copyfileobj(content, container)
                 container.flush()

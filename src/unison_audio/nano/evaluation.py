@@ -47,7 +47,7 @@ from unison_audio.nano.bars import (
     verdict,
     with_thresholds,
 )
-from unison_audio.nano.corpus import require_nano_corpus
+from unison_audio.nano.corpus_name import require_nano_corpus
 from unison_audio.nano.event_classifier import UNRANKED
 from unison_audio.nano.event_classifier_training import ClassifierRecipe
 from unison_audio.nano.event_model import classifier_folder, prepare_classifier, ranked_labels

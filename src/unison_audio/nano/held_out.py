@@ -31,13 +31,13 @@ NANO_COUNTS: dict[str, int] = {
 def held_out(corpus: Path, sample_rate: int) -> Recordings:
     """Reads the held-out clips of the nano corpus.
 
-    Of the speech, the natural sentences are taken, since a speech recognition model of free speech
-    fails on random sequences of words. Held-out texts of training voices are spoken with a gender
-    named, held-out voices zero-shot.
+    The speech is that of natural sentences, since a general speech recognition model fails on
+    random sequences of words. Held-out texts of training voices serve for speech with a named
+    gender, held-out voices for zero-shot speech.
 
     Args:
-        corpus: What ``unison-audio data nano`` wrote.
-        sample_rate: Of the corpus, in Hz.
+        corpus: Folder that `unison-audio data nano` wrote.
+        sample_rate: Sample rate of the corpus in Hz.
 
     Raises:
         InputError: If there is no such corpus.

@@ -41,7 +41,7 @@ class SyntheticVoice:
 def _copies(
     engine: str, voice: str, gender: str, tempo: float, *copies: tuple[str, float, int]
 ) -> tuple[SyntheticVoice, ...]:
-    """Makes several speakers from one voice, each (name, shift, training utterances)."""
+    """Makes several speakers from one voice; a copy is (name, shift, training utterances)."""
     return tuple(
         SyntheticVoice(
             name=name,
@@ -91,7 +91,7 @@ VOICES: tuple[SyntheticVoice, ...] = (
 )
 """All synthetic speakers; those without training utterances are the held-out speakers.
 
-The tempos give a word about six latent frames."""
+With these tempos a word takes about six latent frames."""
 
 
 def _flite(text: str, voice: str, stretch: float) -> tuple[np.ndarray, int]:
@@ -124,7 +124,8 @@ def _piper(text: str, voice: str, stretch: float) -> tuple[np.ndarray, int]:
     from piper import SynthesisConfig
 
     model = _piper_model()
-    # The sampling noise is switched off so that a text always gives the same recording.
+    # Without sampling noise, a text always gives the same recording, and a rebuilt corpus the same
+    # bytes.
     config = SynthesisConfig(length_scale=stretch, noise_scale=0.0, noise_w_scale=0.0)
     chunks = [chunk.audio_float_array for chunk in model.synthesize(text + ".", syn_config=config)]
     return np.concatenate(chunks), model.config.sample_rate
@@ -140,7 +141,7 @@ ENGINES: dict[str, Callable[[str, str, float], tuple[np.ndarray, int]]] = {
 def speak(text: str, voice: SyntheticVoice, sample_rate: int) -> torch.Tensor:
     """Synthesizes a text.
 
-    A voice is shifted by synthesizing slower or faster and then resampling, which moves pitch and
+    A shifted voice is synthesized slower or faster and then resampled. This moves pitch and
     formants together and keeps the tempo.
 
     Args:

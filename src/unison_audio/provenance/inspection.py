@@ -6,9 +6,9 @@ from typing import Any
 
 from unison_audio.audio_files import require_file
 from unison_audio.errors import InputError
+from unison_audio.provenance.file_tags import read_tags
 from unison_audio.provenance.manifests import ManifestReport, read_manifest
 from unison_audio.provenance.origin import stated_software, stated_source_type
-from unison_audio.provenance.tags import read_tags
 
 
 @dataclass(frozen=True, kw_only=True)

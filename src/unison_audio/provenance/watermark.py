@@ -158,25 +158,6 @@ def mark_blocks(
     yield stream.finish()
 
 
-def set_watermark(waveform: Tensor, sample_rate: int) -> tuple[Tensor, str]:
-    """Set the watermark in a whole sound.
-
-    Args:
-        waveform: (samples,) or (channels, samples), within -1..1.
-        sample_rate: Samples per second.
-
-    Returns:
-        The same shape, within -1..1, and a sentence that says why there is no mark, or "".
-
-    Raises:
-        InputError: If the watermark's weights are not installed.
-    """
-    rows = waveform.detach().reshape(-1, waveform.shape[-1]).to("cpu", torch.float32)
-    stream = WatermarkStream(sample_rate, len(rows))
-    marked = np.concatenate(list(mark_blocks([rows.numpy().T], stream)))
-    return torch.from_numpy(marked.T).reshape(waveform.shape), stream.note
-
-
 def find_watermark(waveform: Tensor, sample_rate: int) -> WatermarkResult:
     """Look for the watermark, block by block.
 

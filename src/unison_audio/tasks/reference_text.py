@@ -3,6 +3,7 @@
 import functools
 import re
 
+from unison_audio.tasks.quotes import outside_quotes
 from unison_audio.tasks.templates import TEMPLATES
 
 # Removed from the end of the reference's text, so that the joint text is one sentence and not a
@@ -18,7 +19,8 @@ _CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
 _TAG = re.compile(r"\s*\[\s*speech\s+with\s+voice\s*\]\s*", re.IGNORECASE)
 
-_QUOTED_TEXT = r"(?:\"([^\"]*)\"|“([^”]*)”|「([^」]*)」)"
+_CHINESE_FORMS = ("说", "请说", "念", "用这个声音说", "用同样的声音说", "用同一个声音说")
+"""Chinese wordings before a quoted text; the templates are English."""
 
 
 def join_reference_text(reference_text: str, text: str) -> str:
@@ -49,12 +51,10 @@ def new_text_span(instruction: str) -> tuple[int, int]:
     """
     tag = _TAG.match(instruction)
     start = tag.end() if tag else 0
-    for pattern in _quoted_forms():
-        match = pattern.fullmatch(instruction, start)
-        if match:
-            number = next(n for n, group in enumerate(match.groups(), 1) if group is not None)
-            return match.span(number)
-    return start, len(instruction.rstrip())
+    parts, quotes = outside_quotes(instruction[start:])
+    if len(quotes) == 1 and tuple(map(_wording, parts)) in _quoted_forms():
+        return start + quotes[0].start + 1, start + quotes[0].end - 1
+    return start, max(start, len(instruction.rstrip()))
 
 
 def with_reference_text(instruction: str, reference_text: str) -> str:
@@ -64,16 +64,15 @@ def with_reference_text(instruction: str, reference_text: str) -> str:
     return instruction[:start] + joined + instruction[end:]
 
 
+def _wording(part: str) -> str:
+    """Words around a quote, without what makes no difference."""
+    return " ".join(part.lower().split()).strip(" .!:,，：。！")
+
+
 @functools.cache
-def _quoted_forms() -> tuple[re.Pattern[str], ...]:
-    """Templates with quotes, and quotes alone, as patterns of what follows the tag."""
-    quoted = [form for form in TEMPLATES["zero_shot_tts"] if '"{text}"' in form]
-    wordings = ["", *(_TAG.sub("", form, count=1) for form in quoted)]
-    patterns = []
-    for wording in wordings:
-        around = [r"\s+".join(map(re.escape, part.split())) for part in wording.split('"{text}"')]
-        before, after = around if len(around) == 2 else ("", "")
-        patterns.append(
-            re.compile(rf"{before}\s*{_QUOTED_TEXT}\s*{after}[\s.!]*", re.IGNORECASE | re.DOTALL)
-        )
-    return tuple(patterns)
+def _quoted_forms() -> frozenset[tuple[str, ...]]:
+    """What stands before and after the text in templates with quotes, and around quotes alone."""
+    forms = [_TAG.sub("", form, count=1) for form in TEMPLATES["zero_shot_tts"]]
+    quoted = [form.split('"{text}"') for form in forms if '"{text}"' in form]
+    chinese = [[form, ""] for form in _CHINESE_FORMS]
+    return frozenset(tuple(map(_wording, parts)) for parts in [["", ""], *quoted, *chinese])

@@ -1,119 +1,210 @@
-"""The verbs of edits, in English and Chinese: what an instruction's clause does."""
+"""Reads what the words of an edit wish for, in English: verbs with the things that they concern."""
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
-_PLEASE = r"(?:please|now|then|and|also|can you|could you|i want (?:you )?to|\W)*\s*"
+from unison_audio.errors import UnplacedError
+from unison_audio.tasks.objects import is_said
+from unison_audio.tasks.quotes import shorten
 
-_ADD = r"(?:add|mix in|insert|overlay|put in|put|include|bring in|blend in|lay)"
+Action = Literal["add", "remove", "replace", "change", "clean", "reduce", "other"]
+"""What a verb does; "other" is one that no task was trained on."""
 
-_REMOVE = (
-    r"(?:remove|eliminate|get rid of|take out|take away|delete|erase|cut out|cut|drop|strip|mute|"
-    r"filter out|silence)"
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """One verb of an edit with what it concerns."""
+
+    action: Action
+    """What is to be done."""
+    words: str
+    """The wish as it is written, with a bare pair of quotes for each text."""
+    old: str = ""
+    """What is there and is to go or to change."""
+    new: str = ""
+    """What is to come."""
+
+    @property
+    def texts(self) -> int:
+        """Number of quoted texts."""
+        return self.words.count('""')
+
+
+# Other words than these take any object; these are nouns and adjectives too ("a drop of water"),
+# and are verbs only before an article or the like.
+_DOUBTFUL = (
+    r"(?:drop|cut|strip|silence|mute|lay|put|change|turn|trade|clean|restore|edit|play|pan|loop|fade|"
+    r"move|slow|speed|pitch|boost|lower|raise|leave|let|have|trim|separate|reverse|double|repeat|"
+    r"reduce|make|say|speak|balance|filter|cover|transform|stretch|shorten|time|level|shift|mix)"
 )
 
-_SWAP = r"(?:replace|swap|exchange|substitute|change|turn|trade)"
+_DETERMINER = (
+    r"(?:the|a|an|it|its|this|that|these|those|all|any|some|my|his|her|their|everything|him|them|out|"
+    r"down|up|off|away|in|what|only|\"\")"
+)
 
-_CHANGE = r"(?:change|alter|replace|rewrite|swap|exchange|substitute|edit|revise|modify|turn|make)"
-
-_CLEAN = r"(?:denoise|de-noise|clean|enhance|suppress|reduce|restore)"
-
-_NOISE = r"\b(?:noise|noises|hiss|hum|static)\b"
-
-# Chinese has no word boundaries and puts the object before the verb after 把 or 将.
-_ZH_PLEASE = r"(?:请|帮我|麻烦|现在|然后|再|并|\W)*"
-
-_ZH_OBJECT = r"(?:把|将)\s*[^\"]*?\S\s*(?:都|全部|给)?"
-
-_ZH_ADD = r"(?:添加|加入|加上|加进|增加|插入|混入|叠加|放入|加)"
-
-_ZH_REMOVE = r"(?:去掉|去除|删除|删掉|删去|移除|移走|消除|除去|除掉|拿掉|清除|剔除|过滤掉|静音)"
-
-_ZH_SWAP = r"(?:替换成|替换为|换成|换为|变成|变为|改成|改为)"
-
-_ZH_CHANGE = r"(?:替换|换|改|修改|更改|改写|变)(?:成|为)?"
-
-_ZH_CLEAN = r"(?:降噪|去噪|除噪|消噪|清理|净化|增强)"
-
-_ZH_NOISE = r"(?:噪声|噪音|杂音|杂讯|嘶声)"
-
-_ZH_AFTER = r"[^\"]*(?:并且|并|然后|再|接着|,|，)\s*"
-
-# Tags of a clause -> (pattern of its text, its action). The first match wins, so longer patterns
-# stand first: "remove the bell and add rain" replaces. Quoted text is reduced to a bare pair of
-# quotes before matching.
-_ENGLISH: dict[str, tuple[tuple[str, str], ...]] = {
-    "edit audio": (
-        (rf"{_REMOVE}\s+\S.*\b(?:and|then)\s+{_ADD}\s+\S", "replace audio"),
-        (rf"{_SWAP}\s+\S.*\b(?:with|for|by|to|into)\s+\S", "replace audio"),
-        (rf"{_ADD}\s+\S", "add audio"),
-        (rf"{_REMOVE}\s+\S", "remove audio"),
+_VERBS: tuple[tuple[Action, str], ...] = (
+    (
+        "add",
+        r"(?:add(?:ing)?|mix in|insert(?:ing)?|overlay|put in|put|include|including|bring in|"
+        r"blend in|lay|introduce)",
     ),
-    "edit speech": (
-        (rf"{_CLEAN}\b", "denoise"),
-        (rf'{_REMOVE}\b[^"]*{_NOISE}[^"]*$', "denoise"),
-        (rf'{_CHANGE}\b.*""', "change speech"),
-        (rf'{_REMOVE}\b.*\b(?:and|then)\s+{_ADD}\b.*""', "change speech"),
-        (rf'{_ADD}\b.*""', "add speech"),
-        (rf'{_REMOVE}\b(?!.*\b{_ADD}\b)[^"]*$', "remove speech"),
+    (
+        "remove",
+        r"(?:remove|removing|eliminate|eliminating|get rid of|getting rid of|take out|take away|"
+        r"delete|deleting|erase|erasing|cut out|cut|drop|strip out|strip|mute|filter out|silence|"
+        r"clear|exclude)",
     ),
-}
-
-_CHINESE: dict[str, tuple[tuple[str, str], ...]] = {
-    "edit audio": (
-        (rf"{_ZH_REMOVE}\s*\S{_ZH_AFTER}{_ZH_ADD}\s*\S", "replace audio"),
-        (rf"{_ZH_OBJECT}{_ZH_REMOVE}{_ZH_AFTER}{_ZH_ADD}\s*\S", "replace audio"),
-        (rf"{_ZH_OBJECT}{_ZH_SWAP}\s*\S", "replace audio"),
-        (r"用\s*\S.*(?:替换|代替|取代|换掉)\s*\S", "replace audio"),
-        (rf"{_ZH_ADD}\s*\S", "add audio"),
-        (rf"{_ZH_REMOVE}\s*\S", "remove audio"),
-        (rf"{_ZH_OBJECT}{_ZH_REMOVE}", "remove audio"),
+    ("replace", r"(?:replace|replacing|swap|exchange|substitute|trade)"),
+    (
+        "change",
+        r"(?:change|changing|turn|convert|transform|alter|rewrite|edit|revise|modify|make|let|have|"
+        r"rephrase)",
     ),
-    "edit speech": (
-        (rf'[^"]*{_ZH_CLEAN}[^"]*$', "denoise"),
-        (rf'(?=[^"]*{_ZH_NOISE})[^"]*{_ZH_REMOVE}[^"]*$', "denoise"),
-        (rf'{_ZH_REMOVE}[^"]*{_ZH_ADD}[^"]*""', "change speech"),
-        (rf'(?:{_ZH_OBJECT}|[^"]*?)?{_ZH_CHANGE}[^"]*""', "change speech"),
-        (r'(?:让|使)[^"]*(?:说|讲|念)[^"]*""', "change speech"),
-        (rf'{_ZH_ADD}[^"]*""', "add speech"),
-        (rf'(?:{_ZH_OBJECT})?{_ZH_REMOVE}[^"]*$', "remove speech"),
+    ("clean", r"(?:denoise|denoising|de-noise|clean up|clean|cleaning|enhance|restore|improve)"),
+    ("reduce", r"(?:suppress|reduce|reducing|lessen|lower)"),
+    (
+        "other",
+        r"(?:keep|leave|isolate|extract|separate|boost|raise|amplify|normalize|normalise|louder|"
+        r"quieter|slow|speed|play|pan|fade|trim|shorten|lengthen|extend|stretch|pitch|loop|repeat|"
+        r"move|reverse|adjust|increase|decrease|equalize|equalise|compress|split|transcribe|"
+        r"translate|double|shift|crossfade|undo|do not|don't|don’t|never|say|speak|sing|read|tell|"
+        r"generate|create|record|save|export|stop|start|preserve|retain)",
     ),
-}
+)
 
-EDITS: dict[tuple[str, ...], str] = {
-    ("add audio",): "edit_add",
-    ("remove audio",): "edit_remove",
-    ("replace audio",): "edit_replace",
-    ("remove audio", "add audio"): "edit_replace",
-    ("add audio", "remove audio"): "edit_replace",
-    ("add speech",): "speech_insert",
-    ("remove speech",): "speech_delete",
-    ("change speech",): "speech_rewrite",
-    ("remove speech", "add speech"): "speech_rewrite",
-    ("denoise",): "denoise",
-    ("remove audio", "add speech"): "audio_to_speech",
-    ("add speech", "remove audio"): "audio_to_speech",
-    ("remove speech", "add audio"): "speech_to_audio",
-    ("add audio", "remove speech"): "speech_to_audio",
-}
-"""Actions of an edit's clauses, in the order of the instruction -> task."""
+_ANY_VERB = "|".join(pattern for _, pattern in _VERBS)
 
-EDIT_VERB = re.compile(
-    rf"(?:^|\b(?:and|then)\b){_PLEASE}(?:{_ADD}|{_REMOVE}|{_SWAP})\b"
-    rf"|(?:^|[，,；;]){_ZH_PLEASE}(?:{_ZH_REMOVE}|{_ZH_ADD}|把|将|用)|{_ZH_SWAP}|{_ZH_REMOVE}$",
+# A verb needs something after it, and "drop of water" is none.
+_VERB_HERE = (
+    rf"(?:(?!{_DOUBTFUL}\b)(?:{_ANY_VERB})(?=\s+(?!of\b)\S|\W*$)"
+    rf"|(?:{_ANY_VERB})(?=\s+{_DETERMINER}(?!\w)))"
+)
+
+_SEPARATOR = re.compile(
+    r"(?:[,;.!&]|\b(?:and|then|but|while|plus|also|before|by|after that|as well as)\b)\s?"
+    r"(?:(?:[,;]|and|then|but|also|please|now|just|can you|could you|you can|you should|"
+    r"instead)(?:\b|(?<=\W))\s?)"
+    rf"{{0,3}}(?={_VERB_HERE})",
     re.IGNORECASE,
 )
-"""A verb before the sound that it concerns."""
+
+_PLEASE = re.compile(
+    r"(?:please|now|then|and|also|just|first|can you|could you|would you|will you|"
+    r"i(?: want|['’]d like| would like)(?: you)? to|let['’]?s|\W)*\s*",
+    re.IGNORECASE,
+)
+
+_ONE_VERB = tuple(
+    (action, re.compile(rf"(?:{pattern})(?![\w-])", re.IGNORECASE)) for action, pattern in _VERBS
+)
+
+_FOR = re.compile(r"\s(?:for|with|by)\s", re.IGNORECASE)
+
+_WITH = re.compile(r"\s(?:with|by|for|into|to)\s", re.IGNORECASE)
+
+_INTO = re.compile(
+    r"\s(?:into|to say|to|with|by|for|as|so that|say|says|saying)(?=\s)", re.IGNORECASE
+)
+
+_EXCEPT = re.compile(
+    r"\b(?:except(?:ing)?(?: for)?|apart from|aside from|other than|besides|excluding|save for|"
+    r"without|but no|(?<=everything )but|(?<=all )but|(?<=sounds )but|(?<=anything )but)\b.*",
+    re.IGNORECASE,
+)
+
+_PARTLY = re.compile(
+    r"\b(?:slightly|partly|partially|a bit|a little|half of|some of|most of|by half|"
+    r"by \d{1,6}(?:\.\d{1,6})?\s?(?:db|%|percent)?)(?=\W|$)",
+    re.IGNORECASE,
+)
 
 
-def find_action(tags: str, words: str) -> str:
-    """Return the action of an edit's clause, "" if it is not clear.
+def read_english(words: str) -> list[Wish]:
+    """Read an edit in English.
 
     Args:
-        tags: "edit audio" or "edit speech".
-        words: The clause's words, with each quoted text reduced to a bare pair of quotes.
+        words: The clause's words, blanks made single, each quoted text a bare pair of quotes.
+
+    Returns:
+        The wishes, in order. One whose verb is unknown has the action "other".
+
+    Raises:
+        UnplacedError: A part of them has no place in any edit.
     """
-    for please, actions in ((_PLEASE, _ENGLISH), (_ZH_PLEASE, _CHINESE)):
-        for pattern, action in actions.get(tags, ()):
-            if re.match(please + pattern, words, re.IGNORECASE | re.DOTALL):
-                return action
-    return ""
+    start = _PLEASE.match(words)
+    body = words[start.end() :] if start else words
+    wishes: list[Wish] = []
+    begin = 0
+    for cut in [*_SEPARATOR.finditer(body), None]:
+        part = body[begin : cut.start() if cut else len(body)].strip()
+        if part:
+            wishes.append(_wish(part))
+        begin = cut.end() if cut else begin
+    return wishes
+
+
+def check_whole(phrase: str) -> None:
+    """Refuse words that leave something out of a removal, or ask for a part of one.
+
+    Raises:
+        UnplacedError: There are such words.
+    """
+    left_out = _EXCEPT.search(phrase) or re.search(r"除了.*", phrase)
+    if left_out:
+        cure = "name what is to go instead"
+        if re.search(r"speech|voice|talking|vocals|人声|说话|语音", left_out[0], re.IGNORECASE):
+            cure = "write [Edit][Speech] Denoise the recording to keep only the speech"
+        raise UnplacedError(
+            f'"{shorten(left_out[0])}" is an exception, which no task knows; {cure}'
+        )
+    partly = _PARTLY.search(phrase)
+    if partly:
+        raise UnplacedError(
+            f'"{partly[0]}" asks for a part of an edit, and edits are whole; leave it out'
+        )
+
+
+def _wish(part: str) -> Wish:
+    for action, pattern in _ONE_VERB:
+        verb = pattern.match(part)
+        if verb is None:
+            continue
+        rest = part[verb.end() :].strip()
+        if action in ("add", "remove", "clean", "reduce"):
+            sides = {"new": rest} if action == "add" else {"old": rest}
+            return Wish(action=action, words=part, **sides)
+        if action == "replace":
+            return _replace(part, verb[0].lower(), rest)
+        if action == "change":
+            old, new = _cut(rest, _INTO, is_said)
+            return Wish(action="change", words=part, old=old, new=new)
+        break
+    return Wish(action="other", words=part)
+
+
+def _replace(part: str, verb: str, rest: str) -> Wish:
+    swaps = verb != "replace" and verb != "replacing"
+    old, new = _cut(rest, _FOR if swaps and " for " in rest else _WITH)
+    if not new and rest.endswith('""'):
+        old, new = rest[:-2], '""'
+    if verb == "substitute" and " for " in rest:  # "substitute the new for the old"
+        old, new = new, old
+    return Wish(action="replace", words=part, old=old, new=new)
+
+
+def _cut(
+    text: str, pattern: re.Pattern[str], fits: Callable[[str], bool] | None = None
+) -> tuple[str, str]:
+    """A text before and after a connector: after the first one whose left side fits."""
+    cuts = list(pattern.finditer(f"{text} "))
+    if pattern is _FOR:  # "swap cutting with a blade for rain"
+        cuts.sort(key=lambda cut: cut[0].strip().lower() != "for")
+    if not cuts:
+        return text.strip(), ""
+    # The left sides of later connectors grow, so only a few are tried.
+    fitting = (cut for cut in cuts[:4] if fits is None or fits(text[: cut.start()]))
+    cut = next(fitting, cuts[0])
+    return text[: cut.start()].strip(), text[cut.end() :].strip()

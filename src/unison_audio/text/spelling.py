@@ -6,7 +6,7 @@ through a text encoder, so that it alone can give every path the same tokens.
 
 from collections.abc import Sequence
 
-from unison_audio.tasks.instructions import respell
+from unison_audio.tasks.clauses import respell
 from unison_audio.text.states import TextSetup
 
 

@@ -18,21 +18,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from unison_audio import audio, audio_files
+from unison_audio import audio
 from unison_audio.data.captions import plain_caption
 from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.errors import InputError
 from unison_audio.files import read_rows
 from unison_audio.inputs import PEAK
-from unison_audio.tasks.instructions import parse_instruction, respell
+from unison_audio.tasks.clauses import respell
+from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.training.batches import REDRAW_SEEDS, BatchStream, CorpusInMemory, buildable_tasks
 from unison_audio.training.checkpoints import step_generator
+from unison_audio.training.clip_rows import KEYS, check_row
 from unison_audio.variants import Variant
-
-KEYS = ("audio", "caption", "label", "text", "gender", "speaker", "instruction", "source")
-
-GENDERS = ("male", "female")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +79,7 @@ def read_own_clips(path: Path, variant: Variant, hop: int) -> OwnClips:
     files: list[Path] = []
 
     def read(number: int, row: dict[str, Any]) -> Clip | Pair:
-        _check_row(row)
+        check_row(row, path.parent, variant)
         files.extend(path.parent / row[key] for key in ("audio", "source") if key in row)
         if "instruction" in row:
             return _pair(row, path.parent, variant, hop)
@@ -151,26 +148,8 @@ class OwnClipStream(BatchStream):
         )
 
 
-def _check_row(row: dict[str, Any]) -> None:
-    """Refuses a row whose keys are incomplete or contradict each other."""
-    for key, value in row.items():
-        if not isinstance(value, str) or not value.strip():
-            raise InputError(f"{key} is {value!r}; it must be a text that is not empty.")
-    if "audio" not in row:
-        raise InputError("There is no audio; add the path of a recording.")
-    kinds = [key for key in ("caption", "text", "instruction") if key in row]
-    if len(kinds) != 1 and not (not kinds and "label" in row):
-        raise InputError("Give a caption (or label), a text, or an instruction: one of them.")
-
-
 def _load(folder: Path, name: str, variant: Variant) -> Tensor:
     path = folder / name
-    seconds = audio_files.seconds(path)
-    if seconds > variant.max_seconds + 1e-6:
-        raise InputError(
-            f"{path} is {seconds:.2f} s long where {variant.name} takes at most "
-            f"{variant.max_seconds} s; cut it."
-        )
     waveform = audio.load(path, sample_rate=variant.sample_rate)
     audio.require_sound(waveform, str(path))
     return waveform
@@ -178,8 +157,6 @@ def _load(folder: Path, name: str, variant: Variant) -> Tensor:
 
 def _clip(row: dict[str, str], folder: Path, variant: Variant, key: str) -> Clip:
     spoken = "text" in row
-    if spoken and row.get("gender", "") not in (*GENDERS, ""):
-        raise InputError(f"The gender is {row['gender']!r}; give male or female, or leave it out.")
     waveform = _load(folder, row["audio"], variant)
     label = row.get("label") or plain_caption(row.get("caption", ""))
     record = ClipRecord(
@@ -199,13 +176,14 @@ def _clip(row: dict[str, str], folder: Path, variant: Variant, key: str) -> Clip
 
 
 def _pair(row: dict[str, str], folder: Path, variant: Variant, hop: int) -> Pair:
-    name = parse_instruction(row["instruction"], "source" in row, False)
+    # Trained on as it would be read at inference.
+    reading = read_instruction(row["instruction"], "source" in row, False)
     target = _load(folder, row["audio"], variant)
     source = _load(folder, row["source"], variant) if "source" in row else None
     # Inference brings the source to this level. A pair must have one gain for both recordings:
     # with two, the model would learn to change the level.
     loud = target if source is None else source
-    level = TASKS[name].source_rms / float(audio.rms(loud))
+    level = TASKS[reading.task].source_rms / float(audio.rms(loud))
     peak = max(float(wave.abs().max()) for wave in (target, source) if wave is not None)
     gain = min(level, PEAK / peak)
     samples = -(-max(len(target), 0 if source is None else len(source)) // hop) * hop
@@ -214,8 +192,8 @@ def _pair(row: dict[str, str], folder: Path, variant: Variant, hop: int) -> Pair
         return pad(wave * gain, (0, samples - len(wave)))
 
     return Pair(
-        task=name,
-        instruction=respell(row["instruction"].strip(), variant.edit_tag_spelling),
+        task=reading.task,
+        instruction=respell(reading.instruction.strip(), variant.edit_tag_spelling),
         target=fit(target),
         source=None if source is None else fit(source),
     )

@@ -18,6 +18,8 @@ MOST_ITEMS, MOST_WORKERS, MOST_COUNT = 10_000, 1024, 10**9
 
 Strategy = Literal["ddp", "fsdp"]
 Precision = Literal["bf16", "no"]
+WeightsType = Literal["float32", "bfloat16", "float16"]
+"""Type of stored weights; `checkpoint.DISK_TYPES` has the same, for torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class ModelFiles:
 class RecipeChanges:
     """A recipe of a full-size variant, and what differs from it."""
 
-    recipe: str = "base"
+    recipe: Literal["base", "long-speech"] = "base"
     """base: clips of 10 s; or long-speech: fine-tunes a base model (--init) to 22 s."""
     steps: int | None = None
     """Training steps; by default those of the recipe."""
@@ -81,6 +83,10 @@ class FinetuneConfig:
             )
         if self.method not in ("lora", "full"):
             raise InputError(f"The method is {self.method!r}; use one of lora, full.")
+        if not 0 < self.own_share < 1:
+            raise InputError(
+                f"The share of own sounds is {self.own_share}; give a number between 0 and 1."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

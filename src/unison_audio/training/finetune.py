@@ -7,7 +7,6 @@ from unison_audio.checkpoint_files import content_hash, open_checkpoint
 from unison_audio.data.records import Clip, label_of
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.domain import extend_domain
-from unison_audio.errors import InputError
 from unison_audio.loading import LoadOptions, VariantModels, open_models
 from unison_audio.tasks.table import TASKS
 from unison_audio.training.batches import buildable_shares
@@ -137,8 +136,6 @@ def _longest(own: OwnClips, least: float, sample_rate: int) -> float:
 
 def _label_weights(own: list[Clip], others: list[Clip], share: float) -> dict[str, float]:
     """Weights of the sound labels: the own ones together have the given share of the draws."""
-    if not 0 < share < 1:
-        raise InputError(f"The share of own sounds is {share}; give a number between 0 and 1.")
     mine = {label_of(clip.record) for clip in own if clip.record.kind == "sound"}
     # A label in both keeps the weight of the own clips.
     rest = {label_of(clip.record) for clip in others if clip.record.kind == "sound"} - mine

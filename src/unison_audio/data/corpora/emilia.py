@@ -44,6 +44,8 @@ def units_of(language: str) -> Callable[[Path, Rows], Iterator[Unit | Skipped]]:
             found = True
             file, size = relative(path, root), float(path.stat().st_size)
             for split, weight in (("train", size), ("speakers", size / HELD_OUT_SHARE)):
+                # Two passes over an archive cost less than mixed shards: training would have to
+                # read and drop the held-out clips in every epoch.
                 payload = {"tar": file, "split": split}
                 yield Unit(key=f"{file} {split}", payload=payload, split=split, weight=weight)
         if not found:
@@ -77,6 +79,8 @@ def _pairs(root: Path, payload: dict[str, Any]) -> Iterator[SourceClip | Skipped
     stem, suffix = "", ""
     audio: bytes | Callable[[], bytes] | None = None
     about: bytes | None = None
+    # The halves of a pair are neighbors. To look for the other half anywhere would need the whole
+    # archive in memory.
     for member in read_tar(root / payload["tar"], root):
         if isinstance(member, Skipped):
             yield member
@@ -89,7 +93,7 @@ def _pairs(root: Path, payload: dict[str, Any]) -> Iterator[SourceClip | Skipped
             stem, audio, about = file.stem, None, None
         try:
             if is_audio(name):
-                # If the JSON comes first, as published, skipped audio need not be read.
+                # Once the JSON is known, as in the published order, skipped audio is not read.
                 audio, suffix = read if about is not None else read(), file.suffix
             elif file.suffix == ".json":
                 about = read()

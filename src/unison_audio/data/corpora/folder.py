@@ -97,6 +97,7 @@ def units(root: Path, rows: Rows) -> Iterator[Unit | Skipped]:
         columns, ranges = None, _jsonl_ranges(table)
     else:
         columns, ranges = _columns(table), _csv_ranges(table)
+    # With the size, a later change of the table is noticed instead of read at wrong places.
     size = table.stat().st_size
     for first, offset, length, count in ranges:
         payload = {
@@ -172,13 +173,15 @@ def clips(root: Path, payload: dict[str, Any], rows: Rows) -> Iterator[SourceCli
     table = root / payload["table"]
     where = (payload[name] for name in ("offset", "length", "size"))
     text = read_range(table, *where).decode("utf-8", "surrogateescape")
+    # Wrong bytes became lone surrogates, which the check of each text reports with its row.
     found: Iterator[dict[str, Any] | str]
     if payload["columns"] is None:
-        # Some editors write a byte order mark before the first line.
+        # Some editors write a byte order mark before the first line. Not splitlines: it also splits
+        # at characters that JSON strings may hold, such as U+2028.
         lines = text.removeprefix("\ufeff").split("\n")
         found = (_json_row(line) for line in lines)
     else:
-        csv.field_size_limit(1 << 30)
+        csv.field_size_limit(1 << 30)  # the default refuses one long caption
         stream = io.StringIO(text.replace("\0", ""), newline="")
         fields = csv.reader(stream, delimiter=_delimiter(table))
         found = (_table_row(payload["columns"], row) for row in fields)

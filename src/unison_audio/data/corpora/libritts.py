@@ -20,6 +20,7 @@ def units(root: Path, rows: Rows) -> Iterator[Unit | Skipped]:
     ``id | F or M | subset | minutes | name`` with comments after ``;``, ``speakers.tsv`` has
     ``READER GENDER SUBSET NAME``. The speakers of the dev and test subsets are in no other one.
     """
+    # Downloads have one of the tables or both; the first entry of a speaker counts.
     for table in ("SPEAKERS.txt", "speakers.tsv"):
         for path in walk(root, lambda name, table=table: name == table):  # type: ignore[misc]
             for speaker, gender in _genders(path):

@@ -1,4 +1,4 @@
-"""What the reader of a corpus gives the ingest: units of work, clips, and what was skipped."""
+"""The values that a corpus reader gives to the ingest: units of work, clips, skipped items."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -17,96 +17,76 @@ DUPLICATE = "listed twice"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A part of a corpus that is read at once: a clip, an archive, a range of an annotation."""
+    """A part of a corpus that is read at once: a clip, an archive, a range of a table."""
 
     key: str
     """Unique in the corpus; a later unit with the same key is skipped as a duplicate."""
-
     payload: dict[str, Any]
-    """What ``Corpus.clips`` needs to read it; goes through JSON."""
-
+    """Input of `Corpus.clips`; it is stored as JSON."""
     split: str = ""
-    """``train``, ``heldout``, ``speakers``, or empty if a unit has clips of several."""
-
+    """`train`, `heldout` or `speakers`; empty if the unit has clips of several splits."""
     weight: float = 1.0
-    """Its share of the work, on any scale; for the progress."""
+    """Its share of the work, on any scale, for the progress."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SourceClip:
-    """A published recording, or a segment of one, with its published metadata."""
+    """A published recording or a segment of one, with its published metadata."""
 
     key: str
     """Unique in the corpus."""
-
     file: str
-    """Path from the corpus' root, an archive's member after ``!``; for ``source`` and messages."""
-
+    """Path from the corpus's root, with an archive's member after `!`."""
     audio: Path | Callable[[], bytes]
-    """The file, or what reads it; the latter is valid until the next clip is asked for."""
-
+    """The file, or a function that reads it and is valid until the next clip is requested."""
     kind: str
-    """``speech`` or ``sound``."""
-
+    """`speech` or `sound`."""
     split: str = "train"
-    """``train``, ``heldout`` or ``speakers``, as in ``ClipRecord``."""
-
+    """Split, as in `ClipRecord`."""
     licence: str = ""
-    """License, if it differs from the corpus'."""
-
+    """License, if it differs from the corpus's."""
     text: str = ""
     """Transcript."""
-
     speaker: str = ""
     """Speaker name."""
-
     gender: str = ""
-    """``male``, ``female`` or empty."""
-
+    """`male`, `female` or empty."""
     label: str = ""
-    """Event label; empty to take the caption."""
-
+    """Event label; empty to use the caption."""
     caption: str = ""
     """A sentence that describes the sound."""
-
     language: str = ""
-    """Of text or caption."""
-
+    """Language of the text or caption."""
     start: float | None = None
-    """Where a segment begins, in seconds; None for the whole file."""
-
+    """Start of the segment in seconds; None for the whole file."""
     end: float | None = None
-    """Where it ends."""
-
+    """End of the segment in seconds; None for the end of the file."""
     cut_over: float = 0.0
-    """The segment is only cut out of files longer than this; a shorter file is the cut itself."""
-
+    """Length in seconds up to which a file counts as the segment itself; a longer one is cut."""
     seconds: float | None = None
-    """Length that the publisher states; a file that is much shorter is broken."""
+    """Length in seconds that the publisher states; a much shorter file is damaged."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """Something published that gives no clip."""
+    """A published item that gives no clip."""
 
     file: str
-    """What it is: a path from the root, or a file and its line."""
-
+    """A path from the root, or a file and its line."""
     reason: str
-    """Why, in a few words; the clips that are not broken are counted by it."""
-
+    """Reason in a few words; items that are not broken are counted by it."""
     broken: bool = False
-    """Whether it is damaged: such files are listed one by one, the others only counted."""
+    """Whether it is damaged. Damaged items are listed one by one."""
 
 
 class Rows(Protocol):
-    """Rows of annotation by key, on disk, for corpora that keep labels apart from audio."""
+    """Table rows by key, on disk, for corpora that keep labels apart from the audio."""
 
     def put(self, key: str, row: list[Any]) -> None:
         """Adds a row under a key; a key may have several."""
 
     def get(self, key: str) -> list[list[Any]]:
-        """Gives the rows of a key in the order of their addition."""
+        """The rows of a key, in the order of their addition."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,19 +94,14 @@ class Corpus:
     """A published corpus and its reader."""
 
     name: str
-    """As on the command line, and first in the names of its shards."""
-
+    """Name on the command line and at the start of its shards' names."""
     licence: str
-    """As published; goes into every record."""
-
+    """License as published, for the records of its clips."""
     units: Callable[[Path, Rows], Iterator[Unit | Skipped]]
-    """(root, rows) -> its units, always in the same order, without opening any audio."""
-
+    """(root, rows) -> its units, always in the same order; no audio is opened."""
     clips: Callable[[Path, dict[str, Any], Rows], Iterator[SourceClip | Skipped]]
     """(root, a unit's payload, rows) -> its clips, always in the same order."""
-
     rows_are_clips: bool = False
     """Whether each row under a key without ``#`` or ``@`` is a published clip."""
-
     clips_per_unit: int = 1
-    """Approximately; sets how many units make a chunk of the work."""
+    """Approximate number of clips in a unit; it sets the size of the chunks."""

@@ -49,6 +49,7 @@ def walk(root: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
                 folders.append(entry.name)
             elif wanted(entry.name):
                 files.append(entry.name)
+    # Sorted folder by folder: a list of all paths of a large corpus would take gigabytes.
     yield from (root / name for name in sorted(files))
     for name in sorted(folders):
         if not name.startswith("."):
@@ -116,12 +117,15 @@ def read_tar(path: Path, root: Path) -> Iterator[tuple[str, Callable[[], bytes]]
     """
     members = 0
     try:
+        # A plain tar is sought through, a compressed one is read as a stream: to seek back in it
+        # would unpack it from its start.
         with tarfile.open(path, "r:*" if path.suffix == ".tar" else "r|*") as archive:
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # it would keep every header
                 if member.isfile():
                     yield member.name, _member_reader(archive, member)
                     members += 1
+        # tarfile takes an archive that ends between two members for a complete one.
         if path.suffix == ".tar" and not _has_end_mark(path):
             raise tarfile.ReadError("no end mark")
     except ARCHIVE_ERRORS as error:
@@ -175,7 +179,7 @@ def open_text(path: Path) -> IO[str]:
 
 def table_rows(path: Path, delimiter: str = ",") -> Iterator[list[str]]:
     """Reads the rows of a table (csv or tsv), fields of any length, skipping empty lines."""
-    csv.field_size_limit(1 << 30)  # the default refuses the file at one long caption
+    csv.field_size_limit(1 << 30)  # the default refuses the file because of one long caption
     with open_text(path) as file:
         lines = (line.replace("\0", "") for line in file)  # csv refuses the whole file otherwise
         for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True):
@@ -232,6 +236,7 @@ def json_objects(path: Path, array: str) -> Iterator[tuple[int, int, Any]]:
                 length = len(text[position:end].encode())
                 yield offset, length, value
                 position, offset = end, offset + length
+            # Keeps only the beginning of the entry that is not complete yet.
             text, position = (text[position:], 0) if position > 0 else (text, position)
             chunk = file.read(max(_CHUNK, len(text)))
             if not chunk or len(text) > _LONGEST_ENTRY:
@@ -257,6 +262,7 @@ def _decode(data: bytes, path: Path) -> tuple[str, bytes]:
     try:
         return data.decode(), b""
     except UnicodeDecodeError as error:
+        # A character of up to four bytes may be cut at the end of what was read.
         if error.start < len(data) - 4:
             raise InputError(f"{path} is not UTF-8 ({error.reason}); fetch it again") from error
         return data[: error.start].decode(), data[error.start :]

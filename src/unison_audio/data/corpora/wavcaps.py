@@ -42,6 +42,7 @@ def units(root: Path, rows: Rows) -> Iterator[Unit | Skipped]:
             f"There is no {', '.join(LISTS)} under {root}; fetch json_files of the data set "
             "cvssp/WavCaps there"
         )
+    # Without this list, clips of the test sets of AudioCaps and Clotho would be trained on.
     held_out = _held_out(root)
     for path in lists:
         source = LISTS[path.name]
@@ -135,6 +136,7 @@ def clips(root: Path, payload: dict[str, Any], rows: Rows) -> Iterator[SourceCli
 
 
 def _read_member(root: Path, payload: dict[str, Any]) -> bytes:
+    # Not zipfile: it would read the directory of 262,000 members in every process.
     with (root / payload["zip"]).open("rb") as file:
         file.seek(payload["offset"])
         header = file.read(_LOCAL_HEADER.size)

@@ -41,6 +41,7 @@ def units(root: Path, rows: Rows) -> Iterator[Unit | Skipped]:
 def clips(root: Path, payload: dict[str, Any], rows: Rows) -> Iterator[SourceClip | Skipped]:
     """Reads the segments of one long recording."""
     del rows
+    # The plan stores the place of the entry: with the entries it would be as large as the listing.
     listing = root / payload["json"]
     where = (payload[name] for name in ("offset", "length", "size"))
     entry = json.loads(read_range(listing, *where))

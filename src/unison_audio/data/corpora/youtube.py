@@ -38,6 +38,7 @@ LONGER = 1.5
 
 _TAR_BYTES_PER_CLIP = 1.5e6
 
+# Characters of an id are also separators in file names, so exactly eleven are taken.
 _ID = re.compile(r"[\w-]{11}(?=$|[._ -])", re.ASCII)
 
 _START = re.compile(r"^[._ -](\d+(?:\.\d+)?)(?!\d)")
@@ -130,7 +131,7 @@ def audiocaps_units(root: Path, rows: Rows) -> Iterator[Unit | Skipped]:
                 yield _bad_row(path, root, number)
                 continue
             rows.put(video, entry)
-            rows.put(f"#{name}", entry)
+            rows.put(f"#{name}", entry)  # some downloads are named by AudioCaps' own number
             seen += 1
     if not seen:
         raise InputError(
@@ -155,7 +156,8 @@ def _audio_units(root: Path, rows: Rows) -> Iterator[Unit | Skipped]:
         found, bare = match(path.stem, rows)
         for row in found:
             payload = {"file": file, "row": row, "bare": bare}
-            rows.put(f"@{row[0]}", [])  # so that the copy in an archive is skipped
+            # Archives are read later, by other processes: the plan tells them what is unpacked.
+            rows.put(f"@{row[0]}", [])
             yield Unit(key=row[0], payload=payload, split=row[4])
         if not found:
             yield Skipped(file=file, reason=NO_LABEL)
@@ -175,6 +177,8 @@ def match(stem: str, rows: Rows) -> tuple[list[list[Any]], bool]:
         return found, False
     for name in (stem, stem.removeprefix("Y")):
         if (video := _ID.match(name)) and (found := rows.get(video[0])):
+            # The start decides only between several clips of a video: files are named after
+            # rounded, truncated or missing seconds.
             start = _START.match(name[11:])
             if start and len({row[1] for row in found}) > 1:
                 seconds = float(start[1])
@@ -198,6 +202,7 @@ def clips(root: Path, payload: dict[str, Any], rows: Rows) -> Iterator[SourceCli
             continue
         found, bare = match(PurePosixPath(name).stem, rows)
         file = f"{payload['tar']}!{name}"
+        # AudioCaps has five captions for a recording, and a member can be read only once.
         content = read if len(found) < 2 else _once(read)
         for row in found:
             unpacked = rows.get(f"@{row[0]}")

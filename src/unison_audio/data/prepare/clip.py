@@ -1,4 +1,4 @@
-"""From a published clip to what goes into a shard: the checks, the filters and the cutting."""
+"""Turns a published clip into clips of a shard: checks, filters and cutting."""
 
 import dataclasses
 import hashlib
@@ -15,20 +15,20 @@ from unison_audio.data.captions import (
 )
 from unison_audio.data.corpora.source import Skipped, SourceClip
 from unison_audio.data.corpora.source_files import ARCHIVE_ERRORS
-from unison_audio.data.decode import Recording, UnreadableAudioError
+from unison_audio.data.recording import Recording, UnreadableAudioError
 from unison_audio.data.records import ClipRecord
 
 MIN_SECONDS = 0.5
 """Shorter clips are left out."""
 
 MAX_SECONDS = 30.0
-"""Longer speech is left out, since its text cannot be cut along; longer sounds become pieces."""
+"""Longer speech is left out, since its text cannot be cut too; longer sounds become pieces."""
 
 PIECE_SECONDS, PIECES = 10.0, 3
-"""Length and largest number of the pieces of a long sound, spread evenly over it.
+"""Length and number of the pieces of a long sound, spread evenly over it.
 
-The paper counts 841K clips of 9.4 s for WavCaps, which has 403K recordings of 67.6 s, without
-saying how they were cut. This rule is this project's choice."""
+The paper counts 841K clips of 9.4 s for WavCaps, which has 403K recordings of 67.6 s. It does not
+say how they were cut; this rule is this project's choice."""
 
 TOO_SHORT = f"shorter than {MIN_SECONDS:g} s"
 
@@ -36,33 +36,33 @@ TOO_LONG = f"speech longer than {MAX_SECONDS:g} s"
 
 SILENT = "silent"
 
+# Published lengths are rounded, and decoders pad: a small difference is no damage.
 _END_TOLERANCE = 0.5
 
 _STATED_SHARE = 0.9
 
-_KEY_BYTES = 80  # a plain tar header has room for 100, and the suffix goes there too
+# A plain tar header has room for 100 bytes, the suffix included.
+_KEY_BYTES = 80
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodedClip:
-    """A clip as bytes, ready for a shard: published bytes are kept, not decoded and coded again."""
+    """A clip as bytes for a shard: the published bytes, since coding them again loses quality."""
 
     record: ClipRecord
     """Its metadata."""
-
     suffix: str
-    """Of its container."""
-
+    """Suffix of its container."""
     content: bytes
     """The encoded recording."""
 
 
 class ClipReader:
-    """Turns published clips into encoded ones; keeps the last file open, for its next segment.
+    """Turns published clips into encoded ones; the last file stays open for its next segment.
 
     Args:
-        corpus: Name of the corpus; goes into ``source``.
-        licence: Of clips that state none.
+        corpus: Name of the corpus, for the field `source`.
+        licence: License of clips that state none.
     """
 
     def __init__(self, corpus: str, licence: str) -> None:
@@ -80,10 +80,10 @@ class ClipReader:
         """Reads a clip.
 
         Returns:
-            The encoded clips, more than one for a long sound; or why there are none.
+            The encoded clips, several for a long sound; or the reason why there are none.
 
         Raises:
-            InputError: If a package is missing that its format needs.
+            InputError: If its format needs a package that is missing.
         """
         fault = _text_fault(clip)
         if fault:
@@ -108,6 +108,7 @@ class ClipReader:
                 return Skipped(file=clip.file, reason=TOO_SHORT)
             if length > MAX_SECONDS and clip.kind == "speech":
                 return Skipped(file=clip.file, reason=TOO_LONG)
+            # None stands for a file that goes into the shard with its own bytes.
             spans = [span] if length <= MAX_SECONDS else _pieces(span or (0.0, length))
             if spans == [None]:
                 return self._whole(clip, recording, content)
@@ -129,6 +130,7 @@ class ClipReader:
         if content is not None:
             return Recording(content, clip.file)
         assert isinstance(clip.audio, Path)
+        # WenetSpeech has hours in one file, which would otherwise be opened for each segment.
         if self._open is None or self._open[0] != clip.audio:
             self.close()
             self._open = (clip.audio, Recording(clip.audio, clip.file))
@@ -137,6 +139,7 @@ class ClipReader:
     def _whole(
         self, clip: SourceClip, recording: Recording, content: bytes | None
     ) -> list[EncodedClip] | Skipped:
+        # Decoded to its end although the bytes are kept: damage must not reach the training.
         frames, silent = recording.examine()
         seconds = frames / recording.header.sample_rate
         if clip.seconds is not None and seconds < _STATED_SHARE * clip.seconds - _END_TOLERANCE:
@@ -162,6 +165,7 @@ class ClipReader:
             split=clip.split,
             seconds=round(frames / header.sample_rate, 6),
             licence=clip.licence or self.licence,
+            # A file name need not be UTF-8; JSON in a shard must be.
             source=f"{self.corpus}:{clip.file}".encode("utf-8", "replace").decode(),
             text=" ".join(clip.text.split()),
             speaker=clip.speaker,
@@ -175,9 +179,9 @@ class ClipReader:
 
 
 def safe_key(key: str) -> str:
-    """Makes a key that WebDataset and tar take, different for different keys.
+    """Makes a key that WebDataset and tar accept; different keys stay different.
 
-    WebDataset ends a key at the first dot, and takes what stands before a slash for a folder.
+    WebDataset ends a key at the first dot, and takes the part before a slash as a folder.
     """
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", key)[:_KEY_BYTES]
     if plain == key:
@@ -194,10 +198,11 @@ def _text_fault(clip: SourceClip) -> str:
 
 
 def _span(clip: SourceClip, seconds: float) -> tuple[float, float] | None:
-    """Gives the segment to cut out, in seconds; None for the whole file."""
+    """The segment to cut out, in seconds; None for the whole file."""
     if clip.start is None or seconds <= clip.cut_over:
         return None
     end = seconds if clip.end is None else clip.end
+    # Speech must have its end, where words are; a sound may be shorter than its table says.
     missing = end - seconds
     if not 0.0 <= clip.start < min(end, seconds) or (
         clip.kind == "speech" and missing > _END_TOLERANCE

@@ -1,4 +1,4 @@
-"""What a corpus holds, counted while it is written, and the index that says so."""
+"""Counts of a corpus, made while it is written, and the content of its index."""
 
 import dataclasses
 from collections import Counter
@@ -16,29 +16,25 @@ GROUPS: dict[str, Callable[[ClipRecord], str]] = {
     "sample_rate": lambda record: str(record.sample_rate),
     "zero_shot": lambda record: "yes" if record.zero_shot else "no",
 }
-"""Name -> what a clip counts under."""
+"""Name of a count -> a clip's value in it."""
 
 
 @dataclasses.dataclass(kw_only=True)
 class CorpusCounts:
-    """Counts of a corpus or of a part of it; they can be merged."""
+    """Counts of a corpus or of a part of it, which can be merged."""
 
     groups: dict[str, dict[str, list[float]]] = dataclasses.field(
         default_factory=lambda: {name: {} for name in GROUPS}
     )
-    """Name in ``GROUPS`` -> value -> [clips, seconds]."""
-
+    """Name in `GROUPS` -> value -> [clips, seconds]."""
     removed: Counter[str] = dataclasses.field(default_factory=Counter)
-    """Reason -> clips left out."""
-
+    """Reason -> number of clips left out."""
     broken: list[list[str]] = dataclasses.field(default_factory=list)
     """[file, reason] of each damaged file."""
-
     cut: list[int] = dataclasses.field(default_factory=lambda: [0, 0])
-    """[long sounds, pieces made of them]."""
-
+    """Number of long sounds, and of the pieces cut from them."""
     read: int = 0
-    """Published clips that were read."""
+    """Number of published clips that were read."""
 
     def add(self, record: ClipRecord) -> None:
         """Counts a clip that is kept."""
@@ -48,7 +44,7 @@ class CorpusCounts:
             counts[1] += record.seconds
 
     def skip(self, skipped: Skipped) -> None:
-        """Counts what gives no clip."""
+        """Counts an item that gives no clip."""
         if skipped.broken:
             self.broken.append([skipped.file, skipped.reason])
         else:
@@ -59,7 +55,7 @@ class CorpusCounts:
         self.cut = [self.cut[0] + 1, self.cut[1] + count]
 
     def merge(self, other: "CorpusCounts") -> None:
-        """Adds another's counts, but not its list of broken files."""
+        """Adds other counts, but not their list of broken files, which goes into a file."""
         for name, groups in other.groups.items():
             for value, (clips, seconds) in groups.items():
                 counts = self.groups[name].setdefault(value, [0, 0.0])
@@ -70,7 +66,7 @@ class CorpusCounts:
         self.read += other.read
 
     def to_json(self) -> dict[str, Any]:
-        """Gives what ``CorpusCounts(**...)`` takes."""
+        """Plain values; `CorpusCounts(**values)` restores the counts."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {**fields, "removed": dict(self.removed)}
 
@@ -82,15 +78,14 @@ def index_of(
     shards: Sequence[Mapping[str, Any]],
     own: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of a corpus' ``index.json``.
+    """The content of a corpus's `index.json`.
 
     Args:
-        corpus: The corpus' name.
-        licence: Of its clips.
+        corpus: Name of the corpus.
+        licence: License of its clips.
         counts: Counts of all its clips.
-        shards: One entry a shard, with at least ``name``, ``clips``, ``seconds``, ``kinds`` and
-            ``splits``.
-        own: Further keys that this corpus adds.
+        shards: Entries of the shards, as from `shard_writer.shard_entry`.
+        own: Further keys of this corpus.
     """
     groups = {
         field: {

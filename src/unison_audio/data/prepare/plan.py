@@ -1,9 +1,9 @@
 """The plan of an ingest, on disk: the units of a corpus, their order, and their chunks.
 
-It is made once, before the first clip is read, and kept until the ingest is done. So the chunks
-stay the same when a run is killed or files are added to the corpus' folder, which is what makes a
-resumed ingest give the same bytes. It is a database, since a list of 36 million clips needs more
-memory than an ingest may take.
+The plan is made once, before the first clip is read, and kept until the ingest is done. The chunks
+therefore stay the same if a run is killed or files are added to the corpus's folder, and a resumed
+ingest gives the same bytes. The plan is a database, since a list of 36 million clips would need too
+much memory.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from typing import Any
 from unison_audio.data.corpora.source import DUPLICATE, Corpus, Skipped, Unit
 
 CHUNK_CLIPS = (500, 20_000)
-"""Least and most clips of a chunk, about; in between, a corpus gets ``CHUNKS`` chunks."""
+"""Approximate least and most clips of a chunk; in between, a corpus gets `CHUNKS` chunks."""
 
 CHUNKS = 64
 
@@ -37,22 +37,18 @@ class Chunk:
 
     name: str
     """Part of the names of its shards."""
-
     split: str
     """Split of all its units; empty if a unit has clips of several."""
-
     first: int
-    """Number of its first unit."""
-
+    """Number of the first unit."""
     last: int
-    """Number of its last."""
-
+    """Number of the last unit."""
     weight: float
     """Its share of the work, for the progress."""
 
 
 class IngestPlan:
-    """A plan on disk; also the corpus' ``Rows``.
+    """A plan on disk; also the corpus's `Rows`.
 
     Args:
         path: The file; created if missing.
@@ -61,8 +57,9 @@ class IngestPlan:
     def __init__(self, path: Path) -> None:
         fresh = not path.exists()
         self._connection = sqlite3.connect(path, isolation_level=None)
+        # Much faster. A plan that a power cut has damaged is reported, see `worker.stopped`.
         self._connection.execute("pragma synchronous = off")
-        self._connection.execute("pragma cache_size = -16384")  # 16 MB
+        self._connection.execute("pragma cache_size = -16384")  # 16 MB per process
         if fresh:
             # An unfinished plan is discarded, so that nothing need be rolled back.
             self._connection.execute("pragma journal_mode = off")
@@ -73,36 +70,36 @@ class IngestPlan:
         self._connection.close()
 
     def put(self, key: str, row: list[Any]) -> None:
-        """Adds a row of annotation."""
+        """Adds a row under a key."""
         self._connection.execute("insert into rows values (?, ?)", (_plain(key), json.dumps(row)))
 
     def get(self, key: str) -> list[list[Any]]:
-        """Gives the rows of a key in the order they were put."""
+        """The rows of a key, in the order of their addition."""
         found = self._connection.execute(
             "select row from rows where key = ? order by rowid", (_plain(key),)
         ).fetchall()
         return [json.loads(row) for (row,) in found]
 
     def note(self, name: str, value: Any) -> None:
-        """Writes a note."""
+        """Stores a value under a name."""
         self._connection.execute(
             "insert or replace into notes values (?, ?)", (name, json.dumps(value))
         )
 
     def noted(self, name: str) -> Any:
-        """Gives a note; None if there is none."""
+        """The value under a name; None if there is none."""
         found = self._connection.execute(
             "select value from notes where name = ?", (name,)
         ).fetchone()
         return None if found is None else json.loads(found[0])
 
     def published(self) -> int:
-        """Counts the rows that stand for a published clip."""
+        """Number of published clips: rows whose key has no prefix of a second index."""
         query = "select count(*) from rows where substr(key, 1, 1) not in ('#', '@')"
         return int(self._connection.execute(query).fetchone()[0])
 
     def broken(self) -> Iterator[tuple[str, str]]:
-        """Yields (file, reason) of what could not be listed."""
+        """Yields (file, reason) of the items that could not be listed."""
         yield from self._connection.execute("select file, reason from broken order by rowid")
 
     def chunks(self) -> list[Chunk]:
@@ -122,6 +119,7 @@ class IngestPlan:
 
     def fill(self, corpus: Corpus, root: Path) -> None:
         """Lists a corpus and divides it into chunks."""
+        # One transaction, since SQLite commits each statement otherwise.
         self._connection.execute("begin")
         removed: Counter[str] = Counter()
         count = 0
@@ -142,6 +140,7 @@ class IngestPlan:
 
     def _add(self, unit: Unit) -> bool:
         payload = json.dumps(unit.payload)
+        # The unique key finds duplicates on disk; a set of 36 million keys would take gigabytes.
         cursor = self._connection.execute(
             "insert or ignore into units (key, split, weight, payload) values (?, ?, ?, ?)",
             (_plain(unit.key), unit.split, unit.weight, payload),
@@ -152,7 +151,8 @@ class IngestPlan:
         least, most = CHUNK_CLIPS
         clips = min(max(least, units * clips_per_unit // CHUNKS), most)
         size = max(1, clips // clips_per_unit)
-        # Training clips first, so that a small limit is not spent on what is held out.
+        # Training clips come first, so that a small limit is not used up by held-out clips. Each
+        # split gets chunks of its own, so that a training run opens no held-out shard.
         found = self._connection.execute(
             "select n, split, weight from units order by split = 'train' desc, split, n"
         )

@@ -1,14 +1,13 @@
 """Turns a published corpus into shards and an index, in parallel and resumable.
 
-Writes what `data.stream` reads: ``index.json`` and ``{corpus}-{chunk}-{number}.tar`` in
-WebDataset's layout, ``{key}.{flac|wav|mp3|ogg}`` with the published bytes (segments, pieces of long
-sounds, and formats that libsndfile cannot read are FLAC) and ``{key}.json`` with the fields of
-``ClipRecord``. ``broken.jsonl`` lists every damaged file. The index comes last, so that a folder
-with one is complete; until then the folder ``.ingest`` holds what is needed to resume.
+The shards are `{corpus}-{chunk}-{number}.tar` in WebDataset's layout. They hold
+`{key}.{flac|wav|mp3|ogg}` with the published bytes, and `{key}.json` with the fields of
+`ClipRecord`. Segments, pieces of long sounds and formats that libsndfile cannot read become FLAC.
+`broken.jsonl` lists every damaged file. `index.json` is written last, so a folder with an index is
+complete. Until then the folder `.ingest` holds the files that a resume needs.
 """
 
 import contextlib
-import dataclasses
 import json
 import multiprocessing
 import os
@@ -20,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,10 @@ from unison_audio.data.corpora.source import NO_AUDIO
 from unison_audio.data.corpus_index import INDEX_FILE
 from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
 from unison_audio.data.prepare.plan import Chunk, IngestPlan
-from unison_audio.data.prepare.shard_writer import WORK, write_durably
+from unison_audio.data.prepare.shard_writer import WORK, remove_partials, write_durably
 from unison_audio.data.prepare.worker import (
     PLAN,
     IngestJob,
-    Step,
     read_notes,
     run_chunk,
     stopped,
@@ -51,25 +50,16 @@ DAMAGED = "delete the shards and start again"
 SHARD_BYTES, SHARD_CLIPS = 10**9, 5000
 
 BROKEN_IN_INDEX = 100
-"""Damaged files named in the index; ``broken.jsonl`` names all."""
+"""Damaged files that the index names; `broken.jsonl` names all."""
 
 _EVERY = 0.5
+"""Seconds between two reports of progress."""
 
 _CLIPS, _DONE, _STOP = range(3)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Progress of an ingest."""
-
-    clips: int
-    """Written in this run."""
-
-    share: float
-    """Fraction of the work done, including earlier runs, from 0 to 1."""
-
-
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[int, float], None]
+"""Called with the clips written in this run, and the share of the work done, from 0 to 1."""
 
 
 def ingest(
@@ -83,27 +73,27 @@ def ingest(
     limit: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Path:
-    """Reads a published corpus and writes it as shards, or resumes that.
+    """Writes a published corpus as shards, or resumes an interrupted run.
 
-    After a kill, a full disk or a lost machine, the same call resumes and ends with the same bytes
-    as an uninterrupted run.
+    After a kill, a full disk or a lost machine, the same call resumes. The result has the same
+    bytes as that of an uninterrupted run.
 
     Args:
-        name: Of the corpus, a key of ``CORPORA``.
+        name: Name of the corpus, a key of `CORPORA`.
         root: Folder of the corpus as it was published.
-        out: Folder of the shards, outside of ``root``.
-        workers: Processes; None for one per core.
+        out: Folder of the shards, outside of `root`.
+        workers: Number of processes; None for one per core.
         shard_bytes: Most bytes of a shard.
         shard_clips: Most clips of a shard.
-        limit: Ends after so many clips, in one process.
+        limit: Most clips to write, in one process; None for all.
         on_progress: Called about twice a second.
 
     Returns:
-        The index.
+        Path of the index.
 
     Raises:
-        InputError: If a name, folder or number cannot be used, the root is not in the corpus'
-            layout, another ingest works on ``out``, the disk is full, or a worker was killed.
+        InputError: If a name, folder or number cannot be used, the root is not in the corpus's
+            layout, another ingest works on `out`, the disk is full, or a worker was killed.
     """
     workers = os.cpu_count() or 1 if workers is None else workers
     settings: dict[str, Any] = {
@@ -120,6 +110,7 @@ def ingest(
     index = out / INDEX_FILE
     if index.is_file():
         _compare(out, read_json(index, DAMAGED), {"corpus": name, **settings})
+        # A kill between the index and this line left the folder.
         shutil.rmtree(out / WORK, ignore_errors=True)
         return index
     try:
@@ -128,6 +119,7 @@ def ingest(
             _begin(out, {"corpus": name, **settings})
             chunks = _plan(job)
             reporter = _Reporter(on_progress, sum(chunk.weight for chunk in chunks))
+            # A limit counts over chunks in their order, so it needs one process.
             if limit is not None or workers == 1 or len(chunks) < 2:
                 _run_here(job, chunks, limit, reporter)
             else:
@@ -179,8 +171,8 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
         _compare(out, read_json(path, DAMAGED), settings)
     else:
         write_durably(path, json.dumps(settings))
-    for partial in (out / WORK).glob("*.partial"):
-        partial.unlink(missing_ok=True)
+    for folder in (out, out / WORK):
+        remove_partials(folder)
 
 
 @contextlib.contextmanager
@@ -193,7 +185,7 @@ def _alone(out: Path) -> Iterator[None]:
     lock = out / WORK / "lock"
     with lock.open("a+", encoding="utf-8") as file:
         try:
-            # The lock belongs to this process alone, and the system frees it however it ends.
+            # The system frees this lock however the process ends; a lock file would stay behind.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             owner = lock.read_text("utf-8", "replace").strip() or "its owner is not known yet"
@@ -211,40 +203,45 @@ def _alone(out: Path) -> Iterator[None]:
 def _plan(job: IngestJob) -> list[Chunk]:
     path = job.out / WORK / PLAN
     if not path.is_file():
-        partial = path.with_name(f"{PLAN}.{os.getpid()}.partial")
-        with contextlib.closing(IngestPlan(partial)) as plan:
+        unfinished = path.with_name(f"{PLAN}.{os.getpid()}.partial")
+        with contextlib.closing(IngestPlan(unfinished)) as plan:
             plan.fill(CORPORA[job.corpus], job.root)
-        partial.replace(path)
+        unfinished.replace(path)
     with contextlib.closing(IngestPlan(path)) as plan:
         return plan.chunks()
 
 
 class _Reporter:
+    """Counts of all processes, and the reports of progress made from them."""
+
     def __init__(self, on_progress: OnProgress | None, weight: float) -> None:
         self._on_progress = on_progress
         self._weight = max(weight, 1e-9)
         self._reported = time.monotonic()
-        self.counts: Any = [0.0] * 3
+        self.counts = multiprocessing.get_context().Array("d", 3)
 
-    def add(self, step: Step) -> bool:
+    def add(self, clips: int, weight: float) -> bool:
         """Counts a step of this process, and never stops it."""
-        self.counts[_CLIPS] += step.clips
-        self.counts[_DONE] += step.weight
+        _add(self.counts, clips, weight)
         self.report()
         return False
 
     def report(self, *, last: bool = False) -> None:
-        """Reports the progress, unless it has just done so."""
+        """Reports the progress, unless the last report is recent."""
         now = time.monotonic()
         if self._on_progress is None or (now - self._reported < _EVERY and not last):
             return
         self._reported = now
-        self._on_progress(
-            Progress(
-                clips=int(self.counts[_CLIPS]),
-                share=1.0 if last else min(self.counts[_DONE] / self._weight, 1.0),
-            )
-        )
+        share = 1.0 if last else min(self.counts[_DONE] / self._weight, 1.0)
+        self._on_progress(int(self.counts[_CLIPS]), share)
+
+
+def _add(counts: Any, clips: int, weight: float) -> bool:
+    """Counts a step; True asks the process to stop."""
+    with counts.get_lock():
+        counts[_CLIPS] += clips
+        counts[_DONE] += weight
+        return bool(counts[_STOP])
 
 
 def _run_here(job: IngestJob, chunks: list[Chunk], limit: int | None, reporter: _Reporter) -> None:
@@ -257,15 +254,18 @@ def _run_here(job: IngestJob, chunks: list[Chunk], limit: int | None, reporter: 
                 break
 
 
-_shared: Any = None
+_shared: Any = None  # a worker gets the counts when it starts: a task cannot carry them
 
 
 def _start_worker(counts: Any, parent: int) -> None:
     global _shared
     _shared = counts
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    # An interrupt reaches all processes of the terminal. The parent asks the workers to stop, so
+    # that each can finish its step.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def end_with_parent() -> None:
+        # A killed parent cannot ask. Workers that go on would write beside those of the next run.
         while os.getppid() == parent:
             time.sleep(0.2)
         os._exit(1)
@@ -273,29 +273,21 @@ def _start_worker(counts: Any, parent: int) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _add_shared(step: Step) -> bool:
-    with _shared.get_lock():
-        _shared[_CLIPS] += step.clips
-        _shared[_DONE] += step.weight
-        return bool(_shared[_STOP])
-
-
 def _work(job: IngestJob, chunk: Chunk) -> None:
-    run_chunk(job, chunk, _add_shared)
+    run_chunk(job, chunk, partial(_add, _shared))
 
 
 def _run_in_processes(
     job: IngestJob, chunks: list[Chunk], workers: int, reporter: _Reporter
 ) -> None:
-    context = multiprocessing.get_context()
-    reporter.counts = counts = context.Array("d", 3)
     pool = ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start_worker, initargs=(counts, os.getpid())
+        workers, initializer=_start_worker, initargs=(reporter.counts, os.getpid())
     )
     waiting = iter(chunks)
     running: set[Future[None]] = set()
     try:
         while True:
+            # Two chunks per worker: one in work and one ready. More would only cost memory.
             while len(running) < 2 * workers and (chunk := next(waiting, None)) is not None:
                 running.add(pool.submit(_work, job, chunk))
             if not running:
@@ -310,7 +302,7 @@ def _run_in_processes(
             "fewer workers to resume"
         ) from error
     finally:
-        counts[_STOP] = 1.0
+        reporter.counts[_STOP] = 1.0
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -319,10 +311,10 @@ def _write_index(job: IngestJob, chunks: list[Chunk], settings: dict[str, Any]) 
     shards: list[dict[str, Any]] = []
     named: list[dict[str, str]] = []
     broken = 0
-    partial = job.out / WORK / f"broken.jsonl.{os.getpid()}.partial"
+    unfinished = job.out / WORK / f"broken.jsonl.{os.getpid()}.partial"
     with (
         contextlib.closing(IngestPlan(job.out / WORK / PLAN)) as plan,
-        partial.open("w") as listing,
+        unfinished.open("w") as listing,
     ):
 
         def name(file: str, reason: str) -> None:
@@ -343,9 +335,10 @@ def _write_index(job: IngestJob, chunks: list[Chunk], settings: dict[str, Any]) 
                 shards += [note["shard"]] if note["shard"] else []
                 for file, reason in counts.broken:
                     name(file, reason)
+        # A row whose audio was not downloaded never becomes a unit, so only the difference tells.
         if CORPORA[job.corpus].rows_are_clips and settings["limit"] is None:
             total.removed[NO_AUDIO] += max(0, plan.published() - total.read)
-    partial.replace(job.out / "broken.jsonl")
+    unfinished.replace(job.out / "broken.jsonl")
     index = index_of(
         job.corpus,
         CORPORA[job.corpus].licence,

@@ -1,8 +1,8 @@
-"""Works through one chunk of an ingest: clips in, whole shards out, resumed exactly.
+"""Works through one chunk of an ingest: clips in, complete shards out, resumed exactly.
 
-Beside each shard stands a note: how many source clips were consumed up to its end, and what was
-counted on the way. A chunk resumes after its last note; a shard without a note is written anew,
-with the same bytes. A note after each clip instead would cost a disk flush a clip.
+Each shard has a note: the number of source clips consumed up to its end, and the counts on the
+way. A chunk resumes after its last note. A shard without a note is written again, with the same
+bytes. A note after each clip would cost a disk flush per clip.
 """
 
 import dataclasses
@@ -29,37 +29,23 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IngestJob:
-    """What all chunks of an ingest have in common."""
+    """The settings that all chunks of an ingest share."""
 
     corpus: str
-    """Key of ``CORPORA``."""
-
+    """Name of the corpus, a key of `CORPORA`."""
     root: Path
     """Folder of the published corpus."""
-
     out: Path
     """Folder of the shards."""
-
     shard_bytes: int
-    """A shard is closed before it gets larger, unless a single clip is."""
-
+    """Most bytes of a shard; a single clip may exceed it."""
     shard_clips: int
-    """A shard is closed before it gets more clips."""
+    """Most clips of a shard."""
 
 
-@dataclasses.dataclass(kw_only=True)
-class Step:
-    """What happened since the last step, for the progress bar."""
-
-    clips: int = 0
-    """Written."""
-
-    weight: float = 0.0
-    """Of units finished."""
-
-
-OnStep = Callable[[Step], bool]
-"""Called after each step; returns True to stop."""
+OnStep = Callable[[int, float], bool]
+"""Called with the clips written and the weight of the units finished since the last call; returns
+True to stop."""
 
 
 def read_notes(out: Path, chunk: Chunk) -> list[dict[str, Any]]:
@@ -78,13 +64,13 @@ def _note_path(out: Path, chunk: Chunk, number: int) -> Path:
 
 
 def run_chunk(job: IngestJob, chunk: Chunk, on_step: OnStep, limit: int | None = None) -> None:
-    """Works through a chunk, or what is left of it.
+    """Works through a chunk, or the rest of it after an interruption.
 
     Args:
         job: The ingest.
-        chunk: Of its plan.
+        chunk: A chunk of its plan.
         on_step: Called after each clip.
-        limit: Most clips to write, or all.
+        limit: Most clips to write; None for all.
 
     Raises:
         InputError: If the disk is full, a folder cannot be read, or a package is missing.
@@ -96,7 +82,7 @@ def run_chunk(job: IngestJob, chunk: Chunk, on_step: OnStep, limit: int | None =
 
 
 def stopped(job: IngestJob, error: OSError | sqlite3.Error) -> InputError:
-    """Explains a full disk, a lost folder or a damaged plan, and how to resume."""
+    """The error for a full disk, a lost folder or a damaged plan, with the way to resume."""
     again = "and run the same command again to resume"
     full = isinstance(error, OSError) and error.errno in _FULL
     if full or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
@@ -118,11 +104,12 @@ class _ChunkRun:
         self.consumed = 0
         self.resume_at = self.notes[-1]["consumed"] if self.notes else 0
         self.counts = CorpusCounts()
-        self.step = Step()
+        # Since the last step, for the progress.
+        self.new_clips, self.new_weight = 0, 0.0
 
     def run(self) -> None:
         if self.notes and self.notes[-1]["last"]:
-            self.on_step(Step(weight=self.chunk.weight))
+            self.on_step(0, self.chunk.weight)
             return
         corpus = CORPORA[self.job.corpus]
         reader = ClipReader(corpus.name, corpus.licence)
@@ -130,20 +117,20 @@ class _ChunkRun:
         try:
             with closing(IngestPlan(self.job.out / WORK / PLAN)) as plan:
                 for item in self._items(plan):
-                    # Clips before the resume point are listed again, not decoded: their keys are
-                    # needed to find duplicates.
+                    # Clips before the resume point are listed again but not decoded: their keys
+                    # tell which later clips are duplicates.
                     again = isinstance(item, SourceClip) and item.key in seen
                     if isinstance(item, SourceClip):
                         seen.add(item.key)
                     if self.consumed >= self.resume_at:
                         self._take(item, again, reader)
-                        if self.on_step(self._next_step()):
+                        if self._report():
                             return
                     self.consumed += 1
                     if self.limit is not None and self.written >= self.limit:
                         break
             self._close_shard(last=True)
-            self.on_step(self._next_step())
+            self._report()
         finally:
             reader.close()
             if self.shard is not None:
@@ -153,11 +140,12 @@ class _ChunkRun:
         corpus = CORPORA[self.job.corpus]
         for payload, weight in plan.units(self.chunk):
             yield from corpus.clips(self.job.root, payload, plan)
-            self.step.weight += weight
+            self.new_weight += weight
 
-    def _next_step(self) -> Step:
-        step, self.step = self.step, Step()
-        return step
+    def _report(self) -> bool:
+        clips, weight = self.new_clips, self.new_weight
+        self.new_clips, self.new_weight = 0, 0.0
+        return self.on_step(clips, weight)
 
     def _take(self, item: SourceClip | Skipped, again: bool, reader: ClipReader) -> None:
         result: list[EncodedClip] | Skipped
@@ -170,6 +158,8 @@ class _ChunkRun:
         clips = [] if isinstance(result, Skipped) else result
         if self.limit is not None:
             clips = clips[: self.limit - self.written]
+        # Before the clips are counted: the note of the full shard must not include them. The pieces
+        # of a sound stay in one shard, since a note counts whole source clips.
         if self.shard is not None and self._is_full(clips):
             self._close_shard(last=False)
         self.counts.read += isinstance(item, SourceClip)
@@ -184,12 +174,12 @@ class _ChunkRun:
             self.shard.add(clip)
             self.counts.add(clip.record)
         self.written += len(clips)
-        self.step.clips += len(clips)
+        self.new_clips += len(clips)
 
     def _is_full(self, clips: list[EncodedClip]) -> bool:
         assert self.shard is not None
         size = self.shard.bytes + sum(map(size_in_tar, clips))
-        count = self.shard.clips + len(clips)
+        count = len(self.shard.records) + len(clips)
         return size > self.job.shard_bytes or count > self.job.shard_clips
 
     def _close_shard(self, *, last: bool) -> None:

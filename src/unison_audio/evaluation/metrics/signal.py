@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unison_audio.audio import SILENCE_RMS, rms
+from unison_audio.audio import rms
+from unison_audio.audio_files import SILENCE_RMS
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.text import seed_tts
 from unison_audio.evaluation.models.weights import missing_package

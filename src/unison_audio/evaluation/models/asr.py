@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from unison_audio.audio import SILENCE_RMS, rms
+from unison_audio.audio import rms
+from unison_audio.audio_files import SILENCE_RMS
 from unison_audio.errors import InputError
 from unison_audio.evaluation.models.weights import (
     identity_of,

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unison_audio.audio import SILENCE_RMS, rms, trim_silence
+from unison_audio.audio import rms, trim_silence
+from unison_audio.audio_files import SILENCE_RMS
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.signal import gender_of, median_f0
 from unison_audio.evaluation.models.weights import (

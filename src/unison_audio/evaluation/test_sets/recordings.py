@@ -26,7 +26,7 @@ from unison_audio.data.captions import mentions_speech, plain_caption
 from unison_audio.data.corpora import youtube
 from unison_audio.data.corpora.source import Skipped, SourceClip
 from unison_audio.data.corpora.source_files import find, named_rows
-from unison_audio.data.decode import Recording, UnreadableAudioError
+from unison_audio.data.recording import Recording, UnreadableAudioError
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.signal import gender_of, median_f0
 from unison_audio.files import file_hash

@@ -1,0 +1,185 @@
+"""The command `serve`: the HTTP server."""
+
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from unison_audio.cli.options import MachineFlags, SamplingFlags
+from unison_audio.errors import InputError
+from unison_audio.server.limits import Limits
+
+if TYPE_CHECKING:
+    from unison_audio.server.model_worker import WorkerConfig
+
+DRAIN_SECONDS = 30
+"""Seconds that running requests get after SIGTERM, by default."""
+
+LimitFlags = Annotated[Limits | None, Parameter(name="*")]
+"""One flag for each limit."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class AccessFlags:
+    """Who may reach the server, and what it keeps."""
+
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 is every network of the machine."""
+    port: int = 8000
+    """Port to listen at; 0 takes a free one."""
+    api_keys_file: Path | None = None
+    """File with API keys, one a line; more may be in $UNISON_AUDIO_API_KEYS, separated by
+    commas."""
+    cors_origin: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None
+    """Web page whose scripts may call the server, such as https://example.org; may be given
+    several times."""
+    voices: Path | None = None
+    """Folder of stored voices; by default 'voices' in the cache folder."""
+    drain_seconds: int = DRAIN_SECONDS
+    """Seconds that running requests get after SIGTERM or Ctrl-C."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level of the log's lines."""
+
+
+def serve(
+    *,
+    variant: Annotated[str, Parameter(name=["--variant"])] = "nano",
+    access: AccessFlags | None = None,
+    limits: LimitFlags = None,
+    sampling: SamplingFlags = None,
+    machine: MachineFlags | None = None,
+) -> None:
+    """Serve speech, sounds and edits over HTTP, as OpenAI's clients expect it.
+
+    Args:
+        variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
+        access: Address, keys, voices; each has its own flag.
+        limits: What a client may ask; each has its own flag.
+        sampling: Sampling options where a request has none; each has its own flag.
+        machine: Where to compute; --device takes several with commas, one worker each.
+    """
+    access, machine = access or AccessFlags(), machine or MachineFlags()
+    uvicorn = _require_server()
+    from unison_audio.checkpoint_files import open_checkpoint
+    from unison_audio.hub import cache_folder
+    from unison_audio.output_format import OutputFormat
+    from unison_audio.provenance.marks import check_marks
+    from unison_audio.sampling_params import SamplingParams
+    from unison_audio.server.api_keys import read_keys
+    from unison_audio.server.app import ServerConfig, create_app
+    from unison_audio.server.telemetry import set_up_logging
+
+    check_marks(OutputFormat(format="wav"))
+    keys = read_keys(access.api_keys_file)
+    listening = _listen(access)
+    unusable: list[str] = []
+
+    def stop(reason: str) -> None:
+        unusable.append(reason)
+        server.should_exit = True
+
+    app = create_app(
+        ServerConfig(
+            variant=open_checkpoint(variant).variant,
+            workers=_workers(variant, machine),
+            voices=access.voices or cache_folder() / "voices",
+            limits=limits or Limits(),
+            keys=keys,
+            cors_origins=tuple(access.cors_origin or ()),
+            sampling=sampling or SamplingParams(),
+            on_unusable=stop,
+        )
+    )
+    set_up_logging(access.log_level)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=access.drain_seconds,
+        )
+    )
+    print(_notice(access, listening.getsockname()[1], bool(keys)), file=sys.stderr, flush=True)
+    # uvicorn raises the signal again once it is done, for what was there before it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server.run(sockets=[listening])
+    if unusable:
+        raise InputError(unusable[0])
+
+
+def _workers(variant: str, machine: MachineFlags) -> "list[WorkerConfig]":
+    from unison_audio.server.model_worker import WorkerConfig
+
+    devices = [device.strip() for device in machine.device.split(",") if device.strip()]
+    if not devices:
+        raise InputError(f"The device is {machine.device!r}; give cpu, cuda, or several.")
+    return [
+        WorkerConfig(
+            checkpoint=variant,
+            device=device,
+            dtype=machine.dtype,
+            low_memory=machine.low_memory,
+            codec_files=machine.codec_files,
+            text_files=machine.text_files,
+            compiled=machine.compile,
+        )
+        for device in devices
+    ]
+
+
+def _listen(access: AccessFlags) -> socket.socket:
+    """Open the port before a model is loaded, so that a port in use is told at once."""
+    if not 0 <= access.port < 65536:
+        raise InputError(f"The port is {access.port}; give a number from 0 to 65535.")
+    family = socket.AF_INET6 if ":" in access.host else socket.AF_INET
+    try:
+        return socket.create_server((access.host, access.port), family=family, backlog=2048)
+    except OSError as error:
+        raise InputError(
+            f"The server cannot listen at {access.host}, port {access.port} "
+            f"({error.strerror or error}); choose another port or address."
+        ) from error
+
+
+def _notice(access: AccessFlags, port: int, locked: bool) -> str:
+    """Where the server listens, and who can reach it."""
+    host = f"[{access.host}]" if ":" in access.host else access.host
+    where = f"unison-audio: serving at http://{host}:{port}/v1"
+    if _is_loopback(access.host):
+        return f"{where}, for this machine alone; use --host to open it to others."
+    if locked:
+        return f"{where}, for every machine that reaches it and has a key."
+    return (
+        f"{where}, for EVERY machine that reaches it: no API key is set. Set "
+        "UNISON_AUDIO_API_KEYS or --api-keys-file."
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _require_server() -> Any:
+    """Import uvicorn, and see that the other packages are there."""
+    try:
+        import fastapi
+        import multipart  # from python-multipart
+        import prometheus_client
+        import uvicorn
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"The server needs the package {error.name}, which is missing; install it with: "
+            "pip install 'unison-audio[server]'"
+        ) from error
+    del fastapi, multipart, prometheus_client
+    return uvicorn

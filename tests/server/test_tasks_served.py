@@ -1,0 +1,125 @@
+"""Every task of the table can be asked for over HTTP; texts are cleaned before they are spoken."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from conftest import SPEECH, RunningServer, read_sound, speech, wav_bytes
+
+from unison_audio.provenance.file_tags import read_tags
+from unison_audio.server.spoken_text import spoken_text
+from unison_audio.tasks.table import TASKS
+
+GENERATE, EDITS = "/v1/audio/generate", "/v1/audio/edits"
+
+ASKED: dict[str, tuple[str, dict[str, Any]]] = {
+    "tts": (SPEECH, speech(input="no", response_format="wav")),
+    "t2as": (SPEECH, speech(input="no", ambient_sound="rain", response_format="wav")),
+    "t2a": (GENERATE, {"input": "rain"}),
+    "t2a_mix": (GENERATE, {"input": "[Audio] rain and a dog barking"}),
+    "timed": ("/v1/audio/timeline", {"events": [{"start": 0.5, "end": 1, "text": "rain"}]}),
+    "edit_add": (EDITS, {"instruction": "[Edit][Audio] Add rain"}),
+    "edit_remove": (EDITS, {"instruction": "[Edit][Audio] Remove rain"}),
+    "edit_replace": (EDITS, {"instruction": "[Edit][Audio] Replace rain with thunder"}),
+    "speech_insert": (EDITS, {"instruction": '[Edit][Speech] Add a voice saying "yes"'}),
+    "speech_delete": (EDITS, {"instruction": "[Edit][Speech] Remove the speech"}),
+    "speech_rewrite": (EDITS, {"instruction": '[Edit][Speech] Change speech to "yes"'}),
+    "denoise": (EDITS, {"instruction": "noisy, make it clear", "task": "denoise"}),
+    "audio_to_speech": (
+        EDITS,
+        {"instruction": '[Edit][Audio] Remove rain [Edit][Speech] add a voice saying "yes"'},
+    ),
+    "speech_to_audio": (
+        EDITS,
+        {"instruction": "[Edit][Speech] Remove the speech [Edit][Audio] add rain"},
+    ),
+}
+
+
+def test_all_tasks_are_asked_for() -> None:
+    assert set(ASKED) | {"zero_shot_tts"} == set(TASKS)
+
+
+@pytest.mark.parametrize("task", ASKED)
+def test_task(client: httpx2.Client, task: str) -> None:
+    path, fields = ASKED[task]
+    if path == EDITS:
+        answer = client.post(path, data=fields, files={"audio": ("a.wav", wav_bytes(1.5))})
+        assert answer.headers["x-unison-task"] == task
+    else:
+        answer = client.post(path, json=fields)
+    assert answer.status_code == 200, answer.text
+    samples, rate = read_sound(answer.content)
+    assert (rate, len(samples) > 0.2 * rate) == (16_000, True)
+
+
+def test_a_stored_voice_speaks_and_generates(client: httpx2.Client, server: RunningServer) -> None:
+    made = client.post(
+        "/v1/audio/voices",
+        data={"name": "carla", "consent": "yes", "ref_text": "good morning"},
+        files={"audio_sample": ("a.wav", wav_bytes())},
+    ).json()
+    for path, fields in (
+        (SPEECH, speech(voice={"id": made["id"]}, input="no", response_format="wav")),
+        (GENERATE, {"input": "[Speech with voice] no", "voice": "carla"}),
+    ):
+        answer = client.post(path, json=fields)
+        assert len(read_sound(answer.content)[0]) > 1000
+    assert client.delete(f"/v1/audio/voices/{made['id']}").status_code == 200
+
+
+def test_every_answer_says_that_it_is_generated(client: httpx2.Client, tmp_path: Path) -> None:
+    made = "trainedAlgorithmicMedia"
+    long = speech(input="good morning. yes.\n\nno.")
+    for kind, path, fields in (
+        *((made, SPEECH, speech(response_format=name)) for name in ("mp3", "flac", "opus")),
+        *((made, SPEECH, {**long, "response_format": name}) for name in ("mp3", "wav")),
+        (made, GENERATE, {"input": "rain", "audio_length": 1}),
+        ("compositeWithTrainedAlgorithmicMedia", EDITS, ASKED["edit_add"][1]),
+        ("algorithmicallyEnhanced", EDITS, ASKED["denoise"][1]),
+    ):
+        files = {"audio": ("a.wav", wav_bytes())}
+        sent = {"data": fields, "files": files} if path == EDITS else {"json": fields}
+        file = tmp_path / f"x.{fields.get('response_format', 'wav')}"
+        file.write_bytes(client.post(path, **sent).content)
+        assert kind in " ".join(read_tags(file).values()), (path, fields)
+
+
+def test_lengths_beyond_one_window(client: httpx2.Client) -> None:
+    for path, fields, seconds in (
+        (GENERATE, {"input": "rain", "audio_length": 7}, 7),
+        ("/v1/audio/timeline", {"events": [{"start": 6, "end": 7, "text": "rain"}]}, 7),
+        (
+            "/v1/sound-generation?output_format=pcm_16000",
+            {"text": "rain", "duration_seconds": 6},
+            6,
+        ),
+    ):
+        data = client.post(path, json=fields).content
+        assert len(data) == pytest.approx(32_000 * seconds, abs=600)
+    long = client.post(
+        EDITS,
+        data={"instruction": "[Edit][Audio] Add rain", "response_format": "flac"},
+        files={"audio": ("a.wav", wav_bytes(6.0, 8_000, 2))},
+    )
+    samples, rate = read_sound(long.content)
+    assert (samples.shape, rate) == ((48_000, 2), 8_000)
+
+
+@pytest.mark.parametrize(
+    ("given", "spoken"),
+    [
+        ("# Title\n\n**Good** *morning*, `you`!", "Title\n\nGood morning, you!"),
+        ("- one\n- two", "one\ntwo"),
+        ("see [the house](https://example.org/a_b) 🎉", "see the house"),
+        ("![a dog](dog.png)", "a dog"),
+        ("```python\nprint\n```", "print"),
+        ("snake_case and 2*3*4 stay", "snake_case and 2*3*4 stay"),
+        ("tab\tand\x00null", "tab and null"),
+        ("it's — “fine” 你好，世界", "it's — “fine” 你好，世界"),
+        ("👩‍👩‍👧 family ❤️", "family"),
+    ],
+)
+def test_spoken_text(given: str, spoken: str) -> None:
+    assert spoken_text(given) == spoken
