@@ -17,6 +17,7 @@ from unison_audio.files import (
     file_hash,
     read_rows,
     require_other_file,
+    resolved,
 )
 from unison_audio.output_format import OUTPUT_OPTIONS, OutputFormat, merge_output
 from unison_audio.sampling_params import (
@@ -359,7 +360,7 @@ def _place_inside(output: Path, folder: Path) -> Path:
     Raises:
         InputError: If that is outside of the folder, a folder itself, or below a file.
     """
-    inside, place = folder.resolve(), output.resolve()
+    inside, place = resolved(folder), resolved(output)
     if not place.is_relative_to(inside):
         raise InputError(
             f"The output {output} leads out of the folder through a link, to {place}; give it "
