@@ -3,10 +3,10 @@ import json
 import sys
 
 import numpy as np
+import published
 import pytest
 import soundfile
-from data import published
-from data.published import encoded, put, put_tar, read_index, read_shards, recording
+from published import encoded, put, put_tar, read_index, read_shards, recording
 
 from unison_audio.data.corpora import CORPORA
 from unison_audio.data.corpora.emilia import is_held_out

@@ -236,7 +236,7 @@ def edit_file(
 
 
 def _origin(unison: Editor, edit: RegionEdit) -> Origin:
-    source = edit.recording.file or None
+    source = edit.recording.file or edit.recording  # in memory it has no file
     return Origin.of_edit(edit.task.name, unison.variant.name, source)
 
 
