@@ -67,9 +67,7 @@ def test_the_backbone_gets_half_the_mean(
     backbone.embed.register_forward_pre_hook(enters)
     unison = Unison(variant, backbone, codec, StubEncoder())
     source = 0.1 * torch.randn(CONFIG.sample_rate, generator=torch.Generator().manual_seed(0))
-    unison.generate(
-        "Remove the rain.", task="edit_remove", source=(source, CONFIG.sample_rate)
-    )
+    unison.generate("Remove the rain.", task="edit_remove", source=(source, CONFIG.sample_rate))
     [heard] = encoded
     wanted = 0.5 * mean_of(vae, heard, channels)
     assert wanted.std() > 0.05
@@ -83,7 +81,7 @@ def test_the_backbone_gets_half_the_mean(
 
 def test_a_decoder_cannot_tell(codec_and_vae: tuple[MMAudioCodec, Any]) -> None:
     """Why the test above looks at the encoder's side."""
-    codec, vae = codec_and_vae
+    _, vae = codec_and_vae
     mean = torch.randn(1, CONFIG.latent_channels, 40, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         right, forgotten = (vae.vae.decode(scale * mean) for scale in (1.0, 0.5))
