@@ -18,7 +18,15 @@ def test_a_view_would_be_stored_as_something_else() -> None:
 
 def test_a_voice_out_of_a_stereo_recording_keeps_its_samples(tmp_path: Path) -> None:
     store = RecordingStore(tmp_path, StoredVoice, "voice", 3)
-    facts = {"id": "voice_" + "0" * 24, "name": "a", "created_at": 1, "sample_rate": 16_000}
-    about = {"ref_text": "yes", "consent": "yes", "speaker_description": ""}
-    voice = store.add(StoredVoice(seconds=1.0, **facts, **about), STEREO[:, 0])
+    facts = StoredVoice(
+        id="voice_" + "0" * 24,
+        name="a",
+        created_at=1,
+        sample_rate=16_000,
+        seconds=1.0,
+        ref_text="yes",
+        consent="yes",
+        speaker_description="",
+    )
+    voice = store.add(facts, STEREO[:, 0])
     assert np.array_equal(store.waveform(voice), STEREO[:, 0])
