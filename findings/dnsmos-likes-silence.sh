@@ -9,7 +9,10 @@
 # be counted apart, and levels made equal.
 # Versions: speechmos==0.0.1.1, onnxruntime==1.32.0, librosa==0.11.0, pandas==2.3.3, numpy==2.3.5; Python 3.11, Linux.
 # Output seen:
-#   TO BE SEEN
+#   silence: 1.84
+#   noise: 1.11
+#   buzz: 2.22
+#   buzz, 20 dB down: 1.84
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
