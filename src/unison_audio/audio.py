@@ -9,7 +9,6 @@ import io
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from unison_audio.errors import InputError
 from unison_audio.output_format import OutputFormat, merge_output
 from unison_audio.provenance.file_tags import write_tags
 from unison_audio.provenance.origin import Origin
+from unison_audio.values import require_path
 
 CANCELED = 1e-4
 """Peak of the mean of channels, relative to theirs, below which only rounding noise is left."""
@@ -323,7 +323,7 @@ class Audio:
         Raises:
             InputError: The name or an option does not fit, or the file cannot be written.
         """
-        chosen = merge_output(output, options).of_file(Path(path))
+        chosen = merge_output(output, options).of_file(require_path(path, "The output"))
         depths = [depth for depth in chosen.info.bit_depths if depth <= self.bit_depth]
         if depths and chosen.bit_depth is None:
             chosen = merge_output(chosen, {"bit_depth": max(depths)})

@@ -111,10 +111,12 @@ def test_edits_say_that_they_are_edits(tmp_path: Path, tiny: Unison) -> None:
     soundfile.write(source, wave().numpy(), 16_000)
     whole = tiny.generate("[Edit][Audio] Remove the rain", source=source)
     region = tiny.edit("[Edit][Audio] Remove the rain", source, regions=[(0.2, 0.6)])
+    in_memory = tiny.edit("[Edit][Audio] Remove the rain", (wave(), 16_000), regions=[(0.2, 0.6)])
     cleaned = tiny.generate("[Edit][Speech] Denoise the speech", source=source, task="denoise")
     for sound, kind in (
         (whole, "compositeWithTrainedAlgorithmicMedia"),
         (region, "compositeWithTrainedAlgorithmicMedia"),
+        (in_memory, "compositeWithTrainedAlgorithmicMedia"),
         (cleaned, "algorithmicallyEnhanced"),
     ):
         sound.save(tmp_path / "edit.wav")

@@ -17,6 +17,7 @@ from unison_audio.files import (
     file_hash,
     read_rows,
     require_other_file,
+    resolved,
 )
 from unison_audio.output_format import OUTPUT_OPTIONS, OutputFormat, merge_output
 from unison_audio.sampling_params import (
@@ -34,14 +35,22 @@ if TYPE_CHECKING:
 
 INPUTS: tuple[str, ...] = tuple(field.name for field in fields(FileInputs))
 
-LENGTHS = ("region", "extract", "text_file", "subtitles")
+LENGTHS = (
+    "region",
+    "inpaint",
+    "extend_after",
+    "extend_before",
+    "extract",
+    "text_file",
+    "subtitles",
+)
 
 KEYS = ("instruction", *INPUTS, *LENGTHS, *OPTIONS, "output", *OUTPUT_OPTIONS)
 """Keys of a job."""
 
 _PATHS = ("source", "reference", "text_file")
 
-_TEXTS = ("instruction", *_PATHS, "reference_text", "task", "subtitles", "output")
+_TEXTS = ("instruction", *_PATHS, "reference_text", "task", "asr", "subtitles", "output")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,21 +279,29 @@ def _read_job(number: int, values: dict[str, Any], folder: Path) -> GenerationJo
 
 def _read_length(values: dict[str, Any]) -> LengthFlags:
     """The keys of `LENGTHS`; a single region may stand without a list."""
-    region = values.get("region")
-    regions = [region] if isinstance(region, str) else region
-    if regions is not None and not (
-        isinstance(regions, list) and all(isinstance(text, str) for text in regions)
-    ):
-        raise InputError(
-            f"region is {shown(region)}; give a text such as 3.2-7.5, or a list of them."
-        )
+    spans: dict[str, Any] = {}
+    for key in ("region", "inpaint"):
+        given = values.get(key)
+        spans[key] = [given] if isinstance(given, str) else given
+        if spans[key] is not None and not (
+            isinstance(spans[key], list) and all(isinstance(text, str) for text in spans[key])
+        ):
+            raise InputError(
+                f"{key} is {shown(given)}; give a text such as 3.2-7.5, or a list of them."
+            )
+    for key in ("extend_after", "extend_before"):
+        given = values.get(key)
+        if given is not None:
+            if isinstance(given, bool) or not isinstance(given, str | int | float):
+                raise InputError(f"{key} is {shown(given)}; give seconds, such as 3 or 0:03.")
+            spans[key] = str(given)
     paths: dict[str, Any] = {
         key: Path(values[key]) for key in ("text_file", "subtitles") if key in values
     }
     extract = values.get("extract", False)
     if not isinstance(extract, bool):
         raise InputError(f"extract is {shown(extract)}; give true or false.")
-    return LengthFlags(region=regions, extract=extract, **paths)
+    return LengthFlags(extract=extract, **spans, **paths)
 
 
 def _plan(job: GenerationJob, variant: "Variant", output: Path) -> Run | None:
@@ -343,7 +360,7 @@ def _place_inside(output: Path, folder: Path) -> Path:
     Raises:
         InputError: If that is outside of the folder, a folder itself, or below a file.
     """
-    inside, place = folder.resolve(), output.resolve()
+    inside, place = resolved(folder), resolved(output)
     if not place.is_relative_to(inside):
         raise InputError(
             f"The output {output} leads out of the folder through a link, to {place}; give it "
