@@ -28,7 +28,7 @@ _POLICY = (
     "blob:; media-src 'self' blob:; connect-src 'self' blob:; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
-"""Nothing comes from another host. The nonce allows the style sheet inside wavesurfer's own tree."""
+"""Nothing comes from another host. The nonce allows the style sheet of wavesurfer's shadow tree."""
 
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",

@@ -5,6 +5,8 @@ import { resultName } from "./copy_as.js";
 import { addEntry, allEntries, clearEntries, deleteEntry } from "./history_store.js";
 import { titleOf } from "./task_form.js";
 
+const COPIES = { command: "Command", python: "Python", curl: "curl" };
+
 export class HistoryPanel {
   /** Handlers: onShow(entry), onAgain(entry), onLoad(entry), onCopy(entry, kind). */
   constructor(handlers) {
@@ -69,10 +71,10 @@ export class HistoryPanel {
         button("Run again", () => handlers.onAgain(entry), about("Run again")),
         button("Load", () => handlers.onLoad(entry), about("Load into the form")),
         button("Download", () => saveBlob(entry.result, resultName(entry)), about("Download")),
-        button("Command", () => handlers.onCopy(entry, "command"), about("Copy as a command")),
-        button("Python", () => handlers.onCopy(entry, "python"), about("Copy as Python")),
-        button("curl", () => handlers.onCopy(entry, "curl"), about("Copy as curl")),
-        button("Delete", () => this.remove(entry), about("Delete"))));
+        el("details", {}, el("summary", {}, "Copy as"),
+          el("div", { class: "actions" }, ...Object.entries(COPIES).map(([kind, label]) =>
+            button(label, () => handlers.onCopy(entry, kind), about(`Copy as ${label}`))))),
+        button("Delete", () => this.remove(entry), { ...about("Delete"), class: "small quiet" })));
   }
 }
 

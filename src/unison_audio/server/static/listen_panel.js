@@ -6,16 +6,14 @@ import { Recorder } from "./recorder.js";
 import { TrackView } from "./track_view.js";
 import { decode } from "./wav_file.js";
 
-const colorOf = (name) => () => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
 export class ListenPanel {
   /** `onChange()` is called when the source or its regions change. */
   constructor({ onChange, facts }) {
     Object.assign(this, { onChange, facts, source: null, regions: [] });
     const onSeek = (time) => this.player.seek(time);
     this.views = {
-      A: new TrackView(byId("source-track"), { color: colorOf("--wave-source"), onSeek, onRegions: (found) => this.showRegions(found) }),
-      B: new TrackView(byId("result-track"), { color: colorOf("--wave-result"), onSeek }),
+      A: new TrackView(byId("source-track"), { color: "--wave-source", onSeek, onRegions: (found) => this.showRegions(found) }),
+      B: new TrackView(byId("result-track"), { color: "--wave-result", onSeek }),
     };
     this.player = new SyncPlayer({ onTime: (time) => this.showTime(time), onState: (playing) => this.showState(playing) });
     byId("play").addEventListener("click", () => (this.player.playing ? this.player.pause() : this.player.play()));

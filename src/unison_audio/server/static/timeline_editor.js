@@ -152,7 +152,7 @@ export class TimelineEditor {
 
   renderLane() {
     const total = this.seconds;
-    const unit = [0.5, 1, 2, 5, 10, 30, 60, 120].find((one) => total / one <= 10) ?? 300;
+    const unit = [0.5, 1, 2, 5, 10, 30, 60, 120].find((one) => total / one <= this.lane.clientWidth / 44) ?? 300;
     const ticks = [];
     for (let time = 0; time < total; time += unit) {
       const tick = el("span", { class: "tick", "aria-hidden": "true" }, `${seconds(time)} s`);
@@ -206,6 +206,6 @@ export class TimelineEditor {
     });
     return el("li", {}, caption,
       el("span", { class: "inline" }, time("start"), "–", time("end"), "s"),
-      button("Delete", () => this.remove(index), { "aria-label": `Delete event ${number}` }));
+      button("×", () => this.remove(index), { "aria-label": `Delete event ${number}` }));
   }
 }
