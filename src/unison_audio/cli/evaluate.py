@@ -126,6 +126,7 @@ class MetricFlags:
         Raises:
             InputError: If a name is unknown, or a file is missing.
         """
+        at_least_one(bootstrap=self.bootstrap)
         _check_names("metric", self.metrics)
         pairs = _pairs("metric-models", [*(self.metric_models or ()), *(self.judges or ())])
         for name, value in pairs:
