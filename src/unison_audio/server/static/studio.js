@@ -49,6 +49,13 @@ async function submit() {
     else byId("task-fields").querySelector("[data-field]:placeholder-shown")?.focus();
     return;
   }
+  const wrong = [...document.querySelectorAll("#request input:invalid")].find((one) => !one.closest("[hidden]"));
+  if (wrong) {
+    const folded = wrong.closest("details");
+    if (folded) folded.open = true;
+    wrong.reportValidity();
+    return;
+  }
   const request = buildRequest(form, catalog);
   const task = form.mode === "form" ? form.task : form.textTask || check.last?.found.task || "";
   await run(request, request.source ? listen.source : null, form, task);
