@@ -30,8 +30,8 @@ SOURCE = Path(unison_audio.__file__).parent
 DOOR = {"audio_writer.py", "audio_encoder.py", "av_audio.py"}
 NO_OUTPUT = {
     "audio.py": "the notebook's player, which sets the tags itself",
-    "data/shards.py": "training clips",
-    "data/decode.py": "training clips",
+    "data/prepare/shard_writer.py": "training clips",
+    "data/recording.py": "training clips",
     "server/uploads.py": "uploads that FFmpeg has decoded",
 }
 """Other files that write sound, and why no output of the program leaves by them."""
@@ -101,6 +101,9 @@ def test_the_command_line_and_batches(
         + json.dumps({"instruction": "[Audio] rain", "output": "c.flac", "metadata": False})
     )
     assert main(["batch", "jobs.jsonl", "-o", "made", *variant]) == 0
+    bare = ["batch", "jobs.jsonl", "-o", "bare", "--no-metadata", *variant]
+    assert main(bare) == 0
+    assert inspect_file(Path("bare/b.flac")).source_type == ""
     assert inspect_file(Path("a.wav")).source_type == GENERATED
     assert inspect_file(Path("made/b.flac")).source_type == GENERATED
     assert inspect_file(Path("made/c.flac")).source_type == ""

@@ -106,7 +106,9 @@ class BatchRun:
         )
 
 
-def read_jobs(path: Path, variant: "Variant") -> list[GenerationJob]:
+def read_jobs(
+    path: Path, variant: "Variant", form: OutputFormat | None = None
+) -> list[GenerationJob]:
     """Read and check a jobs file: one JSON object a line, empty lines aside.
 
     Recordings are checked by their headers only; `check_recordings` does the rest.
@@ -114,6 +116,7 @@ def read_jobs(path: Path, variant: "Variant") -> list[GenerationJob]:
     Args:
         path: The file; paths in it are relative to its folder.
         variant: The variant that will run the jobs.
+        form: Options of the outputs where a job does not set them.
 
     Returns:
         The jobs in order.
@@ -124,7 +127,7 @@ def read_jobs(path: Path, variant: "Variant") -> list[GenerationJob]:
     names: dict[str, int] = {}
 
     def read(number: int, values: dict[str, Any]) -> GenerationJob:
-        job = _read_job(number, values, path.parent.resolve())
+        job = _read_job(number, values, path.parent.resolve(), form)
         if job.output in names:
             raise InputError(
                 f"The output {job.output!r} is also that of line {names[job.output]}; "
@@ -245,13 +248,15 @@ def run_jobs(
     return failed
 
 
-def _read_job(number: int, values: dict[str, Any], folder: Path) -> GenerationJob:
+def _read_job(
+    number: int, values: dict[str, Any], folder: Path, base: OutputFormat | None
+) -> GenerationJob:
     if "instruction" not in values:
         raise InputError("There is no instruction; add one.")
     for key in _TEXTS:
         if key in values:
             require_text(values[key], key)
-    form = merge_output(None, {key: values[key] for key in OUTPUT_OPTIONS if key in values})
+    form = merge_output(base, {key: values[key] for key in OUTPUT_OPTIONS if key in values})
     output = values.pop("output", f"{number:04d}.{form.format or 'wav'}")
     for name in filter(None, (output, values.get("subtitles", ""))):
         require_path(name, "The output")
