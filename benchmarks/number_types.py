@@ -1,21 +1,24 @@
 """Time, memory and error of the backbone in float32, bfloat16 and int8, in one process.
 
-python benchmarks/number_types.py [--variant d24-16k] [--duration 10] [--repetitions 3]
+python benchmarks/number_types.py [--variant d24-16k] [--blocks 4] [--repetitions 3]
 python benchmarks/number_types.py --layers
 
 The first command times one guided step of random weights of true size, by turns, and compares the
-velocities with those of float32. For nano it takes the trained weights. The second one makes one
-kind of layer of the trained nano int8 at a time and prints the velocity error of each, at points on
-the way of sampled speech and sound. Markdown tables.
+velocities with those of float32. Times are the processor's, on one thread, so that other programs
+do not count. `--blocks` takes that many blocks instead of all. For nano it takes the trained
+weights. The second command makes one kind of layer of the trained nano int8 at a time and prints
+the velocity error of each, at points on the way of sampled speech and sound. Markdown tables.
 """
 
 import copy
+import dataclasses
+import time
 from collections.abc import Callable
 from statistics import median
 
 import cyclopts
 import torch
-from machine import describe, seconds
+from machine import describe
 from parity import draw_inputs
 from torch import Tensor, nn
 from true_size import random_model
@@ -102,8 +105,12 @@ def compare_types(variant: Variant, duration: float, repetitions: int) -> None:
     taken: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(repetitions):
         for name, call in calls.items():
-            taken[name].append(seconds(call))
-    print(f"{variant.name}, {duration:g} s, one guided step by turns, medians of {repetitions}\n")
+            start = time.process_time()
+            call()
+            taken[name].append(time.process_time() - start)
+    blocks = variant.backbone.blocks
+    print(f"{variant.name}, {blocks} blocks, {duration:g} s, one guided step by turns")
+    print(f"Medians of {repetitions}\n")
     print("| type | step, s | of float32 | error with text | without | weights, MB | of float32 |")
     print("|---|---|---|---|---|---|---|")
     base, size = median(taken["float32"]), stored_bytes(exact)
@@ -164,7 +171,11 @@ def _is(kind: str, name: str) -> bool:
 
 @torch.inference_mode()
 def main(
-    variant: str = "d24-16k", duration: float = 10.0, repetitions: int = 3, layers: bool = False
+    variant: str = "d24-16k",
+    duration: float = 10.0,
+    repetitions: int = 3,
+    blocks: int | None = None,
+    layers: bool = False,
 ) -> None:
     """Print one of the tables.
 
@@ -172,13 +183,19 @@ def main(
         variant: A variant of fusion O.
         duration: Seconds of sound.
         repetitions: How often each type is timed.
+        blocks: Number of blocks; all of the variant's if None.
         layers: The table of nano's layers instead.
     """
     print(f"{describe()}\n")
     if layers:
         compare_layers()
-    else:
-        compare_types(VARIANTS[variant], duration, repetitions)
+        return
+    chosen = VARIANTS[variant]
+    if blocks is not None:
+        backbone = dataclasses.replace(chosen.backbone, blocks=blocks)
+        chosen = dataclasses.replace(chosen, backbone=backbone)
+    torch.set_num_threads(1)
+    compare_types(chosen, duration, repetitions)
 
 
 if __name__ == "__main__":

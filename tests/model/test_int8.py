@@ -13,7 +13,7 @@ from unison_audio import checkpoint
 from unison_audio.checkpoint_files import open_checkpoint, read_config
 from unison_audio.cli import main as cli
 from unison_audio.errors import InputError
-from unison_audio.loading import needed_bytes, require_quantization
+from unison_audio.loading import computing_dtype, needed_bytes, require_quantization
 from unison_audio.model.config import count_parameters
 from unison_audio.model.int8 import (
     Int8Linear,
@@ -46,7 +46,8 @@ def test_a_layer_is_what_its_integers_say() -> None:
     weight = layer.weight.double() * layer.scale.double()[:, None]
     expected = integers * step @ weight.T + linear.bias.double()
     found = layer(x)
-    assert found.shape == (2, 7, 24) and found.dtype == torch.float32
+    assert found.shape == (2, 7, 24)
+    assert found.dtype == torch.float32
     assert torch.allclose(found.double(), expected, atol=1e-5)
     assert layer.weight.abs().max() == 127
     exact = linear(x)
@@ -81,7 +82,8 @@ def test_a_quantized_backbone_is_near_and_a_batch_equals_single_calls(
     )
     backbone = random_backbone(variant)
     names = int8_layers(backbone)
-    assert names and not any("modulation" in name for name in names)
+    assert names
+    assert not any("modulation" in name for name in names)
     checkpoint.save(tmp_path, variant, backbone)
     small = checkpoint.load_backbone(tmp_path, variant, quantize=True)
     assert {name for name, module in small.named_modules() if isinstance(module, Int8Linear)} == (
@@ -176,3 +178,11 @@ def test_layout_keeps_the_device() -> None:
         model = nn.ModuleDict({"blocks": nn.ModuleDict({"0": nn.Linear(4, 4)})})
     use_int8_layout(model, int8_layers(model))
     assert model["blocks"]["0"].weight.is_meta
+
+
+def test_large_backbones_take_bfloat16_where_it_pays_and_nano_never(monkeypatch) -> None:
+    for fast in (torch.bfloat16, torch.float32):
+        monkeypatch.setattr("unison_audio.loading.preferred_dtype", lambda device, fast=fast: fast)
+        assert computing_dtype(VARIANTS["d24-16k"], torch.device("cpu")) == fast
+        assert computing_dtype(VARIANTS["nano"], torch.device("cpu")) == torch.float32
+        assert computing_dtype(VARIANTS["nano"], torch.device("cuda")) == fast
