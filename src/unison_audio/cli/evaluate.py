@@ -126,6 +126,7 @@ class MetricFlags:
         Raises:
             InputError: If a name is unknown, or a file is missing.
         """
+        at_least_one(bootstrap=self.bootstrap)
         _check_names("metric", self.metrics)
         pairs = _pairs("metric-models", [*(self.metric_models or ()), *(self.judges or ())])
         for name, value in pairs:
@@ -263,11 +264,10 @@ def evaluate_paper(
 def _config(choice: "ModelChoice", out: Path, run: RunFlags, **settings: Any) -> "EvaluationConfig":
     from unison_audio.evaluation.suite import EvaluationConfig
     from unison_audio.evaluation.systems import DEFAULT_SYSTEMS
-    from unison_audio.files import make_folder
 
     return EvaluationConfig(
         choice=choice,
-        out=make_folder(out),
+        out=out,
         sets=run.sets,
         systems=run.systems or DEFAULT_SYSTEMS,
         seed=run.seed,
