@@ -169,7 +169,7 @@ class _Connection:
         from unison_audio import __version__
 
         maker = Attribution(name="unison-audio", url="https://pypi.org/project/unison-audio/")
-        about = {"attribution": maker, "installed": True, "version": __version__}
+        about: dict[str, Any] = {"attribution": maker, "installed": True, "version": __version__}
         stored = await self._state.in_thread(self._state.voices.all)
         voices = [
             TtsVoice(
