@@ -85,7 +85,7 @@ def test_a_resumed_run_equals_one_run(corpus: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
+        (("--recipe", "quick"), 'Invalid value "quick" for --recipe. Choose from: "base"'),
             ("--recipe", "quick"),
             'Invalid value "quick" for --recipe. Choose from: "base", "long-speech"',
         ),
