@@ -88,6 +88,7 @@ async function run(request, source, form, task) {
   } finally {
     running = null;
     setRunning(false);
+    server.look();
   }
 }
 
