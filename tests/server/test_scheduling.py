@@ -74,7 +74,8 @@ def test_a_batch_holds_similar_lengths_and_equal_settings() -> None:
 
 
 def test_candidates_count_and_the_oldest_goes_first() -> None:
-    calls = [queued(2.0, "tts") for _ in range(9)]  # nano speaks four candidates
+    four = SamplingParams(steps=4, num_candidates=4)
+    calls = [queued(2.0, "tts", params=four) for _ in range(9)]
     assert choose_batch(calls, 16) == calls[:4]
     later = queued(2.0, first=False, queued_at=calls[0].queued_at - 1)
     assert choose_batch([later, calls[0]], 4) == [calls[0]]
