@@ -63,9 +63,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_server(folder: Path, *flags: str, **environment: str) -> RunningServer:
+def start_server(
+    folder: Path, *flags: str, port: int | None = None, **environment: str
+) -> RunningServer:
     """Start a server whose sounds are made in few steps, so that tests are quick."""
-    port, log = free_port(), folder / "log.jsonl"
+    port, log = port or free_port(), folder / "log.jsonl"
     few = ["--steps", "4", "--num-candidates", "1"]
     command = [sys.executable, "-m", "unison_audio.cli.main", "serve", "--port", str(port)]
     with log.open("w") as out:

@@ -351,6 +351,30 @@ def export(
     print(f"The folder is {output}.")
 
 
+@app.command
+def quantize(
+    checkpoint: str,
+    /,
+    *,
+    output: OutputPath,
+    dtype: WeightsType = "bfloat16",
+) -> None:
+    """Write a checkpoint with int8 weights: less memory and, on most processors, less time.
+
+    Args:
+        checkpoint: A variant's name, a checkpoint's folder, or owner/name on the hub.
+        output: The folder to write to.
+        dtype: Type of the weights that stay in floating point: bfloat16, float16 or float32.
+    """
+    from unison_audio.checkpoint_files import open_checkpoint
+
+    opened = open_checkpoint(checkpoint)
+    from unison_audio.checkpoint import disk_type, quantize_checkpoint
+
+    quantize_checkpoint(opened, output, dtype=disk_type(dtype))
+    print(f"The checkpoint is in {output}.")
+
+
 @app.command(name="import-release")
 def import_release(
     weights: str,

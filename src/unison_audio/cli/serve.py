@@ -207,6 +207,7 @@ def _workers(variant: str, machine: MachineFlags) -> "list[WorkerConfig]":
             checkpoint=variant,
             device=device,
             dtype=machine.dtype,
+            quantize=machine.quantize,
             low_memory=machine.low_memory,
             codec_files=machine.codec_files,
             text_files=machine.text_files,

@@ -19,7 +19,9 @@ from unison_audio.server import (
     consent_routes,
     edit_routes,
     health_routes,
+    listing_routes,
     openai_routes,
+    studio_routes,
     voice_routes,
 )
 from unison_audio.server.answers import Desk
@@ -120,6 +122,8 @@ def create_app(config: ServerConfig) -> ASGIApp:
         voice_routes,
         consent_routes,
         health_routes,
+        listing_routes,
+        studio_routes,
     ):
         app.include_router(routes.router)
     inner: ASGIApp = app
