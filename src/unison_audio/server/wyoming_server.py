@@ -222,7 +222,11 @@ class _Connection:
 
     async def _speak_all(self, speech: WyomingSpeech, texts: AsyncIterator[str]) -> None:
         """Send texts as one sound."""
-        form = {"rate": self._state.variant.sample_rate, "width": SAMPLE_BYTES, "channels": 1}
+        form: dict[str, Any] = {
+            "rate": self._state.variant.sample_rate,
+            "width": SAMPLE_BYTES,
+            "channels": 1,
+        }
         step = CHUNK_SAMPLES * SAMPLE_BYTES
         started = False
         async for text in texts:
