@@ -29,6 +29,7 @@ from unison_audio.cli.endings import (
 )
 from unison_audio.cli.evaluate import evaluate
 from unison_audio.cli.jobs import KEYS
+from unison_audio.cli.mcp_server import mcp
 from unison_audio.cli.options import (
     FormatFlags,
     InputFlags,
@@ -477,7 +478,7 @@ def _show_warning(message: Any, category: type[Warning], *where: Any, **more: An
     say(f"note: {message}")
 
 
-for commands in (train, data, evaluate, finetune, plan, serve):
+for commands in (train, data, evaluate, finetune, plan, serve, mcp):
     app.command(commands)
 
 if __name__ == "__main__":
