@@ -20,7 +20,7 @@ from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.demo.examples import JOBS, DemoExample
 from unison_audio.files import make_folder, write_whole
-from unison_audio.nano.corpus import require_nano_corpus
+from unison_audio.nano.corpus_name import require_nano_corpus
 from unison_audio.nano.event_classifier import is_ranked
 from unison_audio.nano.vocabulary import held_out_texts
 from unison_audio.tasks.clips import ClipKind, ClipLimits

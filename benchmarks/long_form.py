@@ -1,15 +1,21 @@
 """Long texts, long recordings and regions, measured on nano.
 
     python benchmarks/long_form.py speech --sentences 100
+    python benchmarks/long_form.py batches
     python benchmarks/long_form.py memory
     python benchmarks/long_form.py regions
     python benchmarks/long_form.py recording
-    python benchmarks/long_form.py timeline
+    python benchmarks/long_form.py timeline --corpus CORPUS
 
 `speech` speaks held-out sentences as one long text and each by itself, with its own seed. Words are
 judged by Whisper tiny.en, voices by Resemblyzer: the similarity of each window to the first stands
 beside that of utterances that flite makes in one voice, where flite is installed. Steps and
 spectral flux at the joins stand beside those inside windows. Processor time counts.
+
+With `--folder` every window is kept there, and the same command goes on where it was stopped;
+times are then not reported.
+
+`batches` speaks the same eight windows in batches of one, two, four and eight, in turns.
 
 `memory` speaks texts of a minute and of an hour, each in a process of its own, with one step and
 one candidate: memory does not depend on these.
@@ -21,9 +27,12 @@ the samples outside that stay as they are.
 around each bark by themselves. The LSD is to the wind alone; wind and barks are nano's own.
 
 `timeline` lays 20 events of 2 s into two minutes, and compares the level inside the events with the
-level outside, beside the same events two by two in timelines of 5.12 s.
+level outside, beside the same events two by two in timelines of 5.12 s. With `--corpus`, the folder
+that `unison-audio data nano` wrote, each event is told by the nearest mean of ten labels'
+recordings in the features of aiSFX.
 """
 
+import hashlib
 import json
 import random
 import shutil
@@ -85,8 +94,34 @@ def flite_similarity(embed, texts: list[str]) -> float | None:
     return float(torch.stack([vectors[0] @ vector for vector in vectors[1:]]).mean())
 
 
+class Kept:
+    """A model whose sounds are kept in a folder, so that a stopped run goes on.
+
+    Args:
+        unison: The model.
+        folder: Where to keep sounds; None keeps none.
+    """
+
+    def __init__(self, unison: Unison, folder: Path | None) -> None:
+        self.unison, self.folder, self.variant = unison, folder, unison.variant
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def generate(self, instructions, **inputs):
+        if self.folder is None:
+            return self.unison.generate(instructions, **inputs)
+        asked = hashlib.sha256(repr((instructions, sorted(inputs.items()))).encode()).hexdigest()
+        path = self.folder / f"{asked[:16]}.pt"
+        if not path.is_file():
+            made = self.unison.generate(instructions, **inputs)
+            part = path.with_suffix(".part")
+            torch.save([sound.waveform for sound in made], part)
+            part.replace(path)
+        return [audio.Audio(wave, RATE) for wave in torch.load(path)]
+
+
 @app.command
-def speech(*, sentences: int = 100, seed: int = 0) -> None:
+def speech(*, sentences: int = 100, seed: int = 0, folder: Path | None = None) -> None:
     """Words, voice, joins, first sound and time of a long text."""
     from unison_audio.evaluation.models.speaker import Resemblyzer
     from unison_audio.nano.vocabulary import held_out_texts
@@ -94,8 +129,8 @@ def speech(*, sentences: int = 100, seed: int = 0) -> None:
 
     texts = held_out_texts(sequences=0)[:sentences]
     text = "\n".join(f"{line[0].upper()}{line[1:]}." for line in texts)
-    unison = Unison.from_pretrained("nano")
-    unison.generate(f'{MALE} saying "{texts[0]}"', duration=1.92)  # what is made once is not timed
+    unison = Kept(Unison.from_pretrained("nano"), folder)
+    unison.generate([f'{MALE} saying "{texts[0]}"'], duration=1.92)  # the first call loads models
 
     started = time.process_time()
     plan = plan_speech(unison.variant, MALE, text=text, seed=seed)
@@ -108,12 +143,8 @@ def speech(*, sentences: int = 100, seed: int = 0) -> None:
     alone, started = [], time.process_time()
     for index, part in enumerate(spoken):
         instruction = f'{MALE} saying "{part.window.text}"'
-        alone.append(
-            unison.generate(
-                instruction,
-                seed=derive_seed(seed, index),
-                duration=plan.seconds(part.window),
-            )
+        alone += unison.generate(
+            [instruction], seed=derive_seed(seed, index), duration=plan.seconds(part.window)
         )
     singly = time.process_time() - started
 
@@ -155,11 +186,45 @@ def speech(*, sentences: int = 100, seed: int = 0) -> None:
             "largest step inside windows": inner_step,
             "largest flux at joins": join_flux,
             "largest flux inside windows": inner_flux,
-            "first sound after windows' times": first / (singly / len(spoken)),
-            "time of the whole by that of windows one by one": together / singly,
-            "processor seconds for a second of sound": together / (len(whole) / RATE),
         }
     )
+    if folder is None:
+        report(
+            {
+                "first sound after windows' times": first / (singly / len(spoken)),
+                "time of the whole by that of windows one by one": together / singly,
+                "processor seconds for a second of sound": together / (len(whole) / RATE),
+            }
+        )
+
+
+@app.command
+def batches(*, windows: int = 8, rounds: int = 2) -> None:
+    """Processor time of windows in batches of several sizes."""
+    from unison_audio.nano.vocabulary import held_out_texts
+
+    torch.set_num_threads(1)
+    unison = Unison.from_pretrained("nano")
+    said = [f'{MALE} saying "{text}"' for text in held_out_texts(sequences=0)[:windows]]
+    unison.generate(said[:1], duration=2.56)  # the first call loads models
+    spent: dict[tuple[int, int], float] = {}
+    for _ in range(rounds):
+        for candidates in (4, 1):
+            for size in (1, 2, 4, 8):
+                started = time.process_time()
+                for start in range(0, windows, size):
+                    batch = said[start : start + size]
+                    unison.generate(batch, duration=2.56, num_candidates=candidates)
+                key = (candidates, size)
+                spent[key] = spent.get(key, 0.0) + time.process_time() - started
+    report(
+        {
+            f"{candidates} candidate(s), batches of {size}, by one by one": total
+            / spent[candidates, 1]
+            for (candidates, size), total in spent.items()
+        }
+    )
+    report({"four candidates by one, one by one": spent[4, 1] / spent[1, 1]})
 
 
 @app.command
@@ -294,9 +359,32 @@ def recording(*, minutes: float = 5.0) -> None:
     )
 
 
+OTHERS = ("a car horn", "thunder", "a sheep bleating", "a door closing", "footsteps")
+"""Classes besides those of the timeline among which an event is told."""
+
+
+def class_rates(corpus: Path, told: list[tuple[Tensor, tuple[float, float], str]]) -> list[float]:
+    """Percent told right of the first 20 events, of the others, and of held-out recordings."""
+    from gaps import Classes
+
+    from unison_audio.data.whole_corpus import read_corpus
+
+    labels = sorted({name for *_, name in told} | set(OTHERS))
+    clips = [c for c in read_corpus(corpus, RATE, split="train") if c.record.label in labels]
+    held = [c for c in read_corpus(corpus, RATE, split="heldout") if c.record.label in labels]
+    classes = Classes(clips, labels, 2.0)
+
+    def right(rows: list[tuple[Tensor, str]]) -> float:
+        return 100 * float(np.mean([classes.tell(wave) == name for wave, name in rows]))
+
+    cut = [(wave[round(a * RATE) : round(b * RATE)], name) for wave, (a, b), name in told]
+    known = [(c.waveform[: 2 * RATE], c.record.label) for c in held]
+    return [right(cut[:20]), right(cut[20:]), right(known)]
+
+
 @app.command
-def timeline() -> None:
-    """Levels inside and outside the events of a long timeline, and of short ones."""
+def timeline(*, corpus: Path | None = None) -> None:
+    """Levels and classes of the events of a long timeline, and of short ones."""
     unison = Unison.from_pretrained("nano")
     names = ("a dog barking", "a bell ringing", "a gunshot", "a cow mooing", "glass breaking")
     starts = [6.0 * k + 1.0 for k in range(20)]
@@ -315,6 +403,20 @@ def timeline() -> None:
             inside[round(start * RATE) : round(stop * RATE)] = True
         return float(20 * (audio.rms(wave[inside]) / audio.rms(wave[~inside])).log10())
 
+    if corpus is not None:
+        spans = [(s, s + 2.0) for s in starts]
+        told = [(whole, span, names[k % 5]) for k, span in enumerate(spans)]
+        for sound, k in zip(short, range(0, 20, 2), strict=True):
+            told.append((sound.waveform, (0.3, 2.3), names[k % 5]))
+            told.append((sound.waveform, (3.0, 5.0), names[(k + 1) % 5]))
+        rates = class_rates(corpus, told)
+        report(
+            {
+                "class right in windows of the long timeline, %": rates[0],
+                "class right in windows of short timelines, %": rates[1],
+                "class right of held-out recordings, %": rates[2],
+            }
+        )
     report(
         {
             "windows, of these silent": f"{len(windows)}, {sum(not w.events for w in windows)}",

@@ -11,6 +11,7 @@ from unison_audio import checkpoint
 from unison_audio.codecs.table import load_nano_codec, save_nano_codec
 from unison_audio.pipeline import Unison
 from unison_audio.text.table import TEXT_ENCODERS
+from unison_audio.transcription import ENVIRONMENT
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +22,12 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint.save(folder, variant, random_backbone(variant))
     save_nano_codec(folder, random_codec())
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_asr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No reference is transcribed unless a test asks for it, whether the extra is installed."""
+    monkeypatch.setenv(ENVIRONMENT, "none")
 
 
 @pytest.fixture
@@ -44,6 +51,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         template = "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(f"{constants}.ENDPOINT", server.url)
         monkeypatch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", server.url + template)
+        monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", server.url)  # as imported
         monkeypatch.setattr(f"{constants}.HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", False)
         monkeypatch.setenv("UNISON_AUDIO_CACHE", str(tmp_path / "cache"))

@@ -77,11 +77,18 @@ def serve_hub() -> Iterator[Hub]:
             if path.startswith("blobs/"):
                 return self.send_blob(path.removeprefix("blobs/"))
             if path.startswith("api/models/"):
-                repo, _, what = path.removeprefix("api/models/").partition("/tree/")
+                owner, name, *what = path.removeprefix("api/models/").split("/")
+                repo = f"{owner}/{name}"
                 if repo not in hub.repos:
                     return self.refuse(404, "RepoNotFound")
-                assert what == "main"
-                return self.send_bytes(json.dumps(listing(hub.repos[repo])).encode(), {})
+                answer: object = listing(hub.repos[repo])
+                if what[:1] == ["tree"]:
+                    assert what[1:] in (["main"], [COMMIT])
+                else:  # about the repository
+                    assert what in ([], ["revision", "main"], ["revision", COMMIT])
+                    siblings = [{"rfilename": file} for file in hub.repos[repo]]
+                    answer = {"id": repo, "sha": COMMIT, "siblings": siblings}
+                return self.send_bytes(json.dumps(answer).encode(), {})
             repo, _, rest = path.partition("/resolve/")
             _, _, file = rest.partition("/")
             if repo not in hub.repos:

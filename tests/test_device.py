@@ -1,3 +1,7 @@
+import os
+import platform
+import subprocess
+import sys
 import types
 
 import pytest
@@ -33,3 +37,41 @@ def test_bfloat16_where_the_processor_has_instructions_for_it(monkeypatch, able,
     cpu = types.SimpleNamespace(get_capabilities=lambda: able)
     monkeypatch.setattr(memory.torch, "cpu", cpu)
     assert memory.preferred_dtype("cpu") == expected
+
+
+FRAGMENTS = """
+import pathlib, re, torch
+from unison_audio.device import return_large_blocks
+
+def kept_megabytes(sizes):
+    before = resident()
+    pins = []
+    for size in sizes:  # each too large for the holes that the ones before left
+        block = torch.ones(size << 18)
+        pins.append(torch.ones(1 << 18))
+        del block
+    return (resident() - before) / 1000
+
+def resident():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+
+large = torch.ones(31 << 18)  # 31 MiB; freed, it raises glibc's limit
+del large
+first = kept_megabytes(range(10, 30))
+print(first, return_large_blocks(), kept_megabytes(range(10, 31)))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_blocks_go_back_to_the_system():
+    command = [sys.executable, "-c", FRAGMENTS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    before, able, after = done.stdout.split()
+    assert able == "True"
+    assert float(before) > 100  # what the limit is set for
+    assert float(after) < 40  # the pins
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(64 << 20)}
+    code = "from unison_audio.device import return_large_blocks; print(return_large_blocks())"
+    command[-1] = code
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "False"

@@ -33,11 +33,11 @@ from pathlib import Path
 from typing import Any
 
 import cyclopts
+import published
 import pytest
 import soundfile
 import torch
 from accelerate.commands.launch import launch_command_parser
-from data import published
 from qwen_files import LAYERS, WIDTH, write_qwen
 from tiny_mmaudio import TINY, random_originals
 from tiny_unison import RATE, TINY_CODEC, tiny_variant

@@ -6,7 +6,9 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -127,14 +129,16 @@ def commands() -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
-def test_every_command_of_the_guide_works(files: Path) -> None:
+def test_every_command_of_the_guide_works(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = commands()
     assert len(lines) >= 5
     for line in lines:
         words = shlex.split(line)
         assert words[0] == "unison-audio"
         assert cli.main(words[1:]) == 0, line
-        if words[1] == "download":
+        if words[1] in ("download", "export"):
             continue
         out = Path(words[words.index("-o") + 1])
         if out.suffix:
@@ -144,6 +148,27 @@ def test_every_command_of_the_guide_works(files: Path) -> None:
         else:
             found = checkpoint_files.read_config(out / "config.json")
             assert found.system_prompt == "You hear what is to be heard."
+    # The Python of the page, after its commands and in its order; there is no GPU here.
+    cache = "diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE"
+    monkeypatch.setattr(cache, str(tmp_path / "modules"))
+    row = {"system": "unison", "set": "timed", "task": "timed", "scores": {"clap": {"value": 0.3}}}
+    Path("results.json").write_text(json.dumps({"rows": [row]}))
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(block.replace('device="cuda"', 'device="cpu"'), names)
+    assert "| timed | timed | clap | 0.3 |" in Path("mine", "README.md").read_text()
+    assert names["pipe"].sample_rate == 44_100
+    assert 0 < abs(names["sound"]).max() <= 1
+
+
+def test_the_checksum_of_the_prompt_is_what_the_guide_s_command_prints(files: Path) -> None:
+    (block,) = re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)
+    done = subprocess.run(
+        ["sh", "-c", block], cwd=files, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[0] == hashlib.sha256(b"You hear what is to be heard.").hexdigest()
 
 
 IMPORT = ["import-release", "jac22/UNISON", "--variant", "d20-44k"]

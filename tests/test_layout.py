@@ -29,6 +29,7 @@ ORDER = (
         "av_audio",
         "spectrogram",
         "preserve",
+        "transcription",
         "provenance",
     },
     {"model", "codecs", "text", "tasks", "data"},

@@ -14,6 +14,7 @@ import soundfile
 import soxr
 import torch
 
+from unison_audio import audio, audio_files
 from unison_audio.audio import Audio
 from unison_audio.audio_encoder import AudioEncoder
 from unison_audio.errors import InputError
@@ -351,3 +352,27 @@ def test_an_edit_keeps_the_depth_and_tells_what_it_does_not_keep(
         assert soundfile.info(tmp_path / name).subtype == subtype
     edited.save(tmp_path / "z.wav", bit_depth=16)
     assert soundfile.info(tmp_path / "z.wav").subtype == "PCM_16"
+
+
+@pytest.mark.parametrize("name", ["m4a", "aac"])
+def test_what_only_pyav_reads_is_a_source_too(tmp_path: Path, name: str) -> None:
+    file = tmp_path / f"x.{name}"
+    time = torch.arange(32_000) / 16_000
+    tone = 0.3 * torch.sin(2 * torch.pi * 440 * time)
+    audio.save(file, tone, 16_000)
+    back = audio.load(file, sample_rate=16_000)
+    assert audio_files.seconds(file) == pytest.approx(2.0, abs=0.2)
+    assert len(back) / 16_000 == pytest.approx(2.0, abs=0.2)
+    middle = back[8_000:24_000]
+    spectrum = torch.fft.rfft(middle * torch.hann_window(len(middle))).abs()
+    assert float(spectrum.argmax()) == pytest.approx(440, abs=1)
+    assert len(audio.load(file, sample_rate=16_000, longest=0.5)) == 8_000
+
+
+def test_a_list_of_files_is_no_recording(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.wav"
+    audio.save(secret, torch.full((1600,), 0.1), 16_000)
+    for text in (f"#EXTM3U\n{secret}\n", f"ffconcat version 1.0\nfile {secret}\n"):
+        (tmp_path / "x.m4a").write_text(text)
+        with pytest.raises(InputError, match="cannot be read as sound"):
+            audio.load(tmp_path / "x.m4a", sample_rate=16_000)

@@ -52,6 +52,21 @@ EDITS = [
     '[Edit] [Audio] Remove rain [Edit] [Speech] add a voice saying "stop"',
     "[Edit] [Speech] Remove the speech [Edit] [Audio] add a dog barking",
 ]
+CLONES = [  # instruction, words of the reference, what the model reads, seconds of the reference
+    (
+        "[Speech with voice] the door is open",
+        "The red dog.",
+        "[Speech with voice] The red dog, the door is open",
+        2.1,
+    ),
+    ("[Speech with voice] 去掉狗叫", "你好。", "[Speech with voice] 你好，去掉狗叫", 2.1),
+    (
+        '[Speech with voice] He said "stop" and ran',
+        "The red dog runs home!”)",
+        '[Speech with voice] The red dog runs home, He said "stop" and ran',
+        3.6,
+    ),
+]
 CODECS = {"d24-16k": "mmaudio-16k", "d20-44k": "mmaudio-44k"}
 CASES = [("d24-16k", text) for text in (*GENERATION, *EDITS)]
 CASES += [("d20-44k", text) for text in (GENERATION[0], EDITS[0])]
@@ -103,11 +118,12 @@ class Release:
         chosen = torch.stack([states[pick][:, CUT:] for pick in picks], dim=1)
         return torch.where(mask[:, None, :, None], chosen, 0.0), mask
 
-    def latent(self, waveform: Tensor, seed: int) -> Tensor:
+    def latent(self, waveform: Tensor, seed: int, leveled: bool = False) -> Tensor:
         """Half the VAE's mean of a source (samples,), (1, C, T')."""
         samples = round(self.seconds * self.config.sample_rate)
         whole = torch.zeros(samples)
-        whole[: len(waveform)] = waveform * (0.1 / waveform.square().mean().sqrt())
+        gain = 1.0 if leveled else 0.1 / waveform.square().mean().sqrt()
+        whole[: len(waveform)] = waveform * gain
         if self.config.sample_rate <= 16_000:
             generator = torch.Generator().manual_seed(seed + DITHER_SEED)
             noise = 1e-4 * torch.randn(samples, generator=generator)
@@ -119,8 +135,24 @@ class Release:
             mean = self.vae.vae.encode(mel)[:, : self.config.latent_channels]
         return 0.5 * mean
 
+    def reference(self, waveform: Tensor) -> Tensor:
+        """A reference at RMS 0.1, at most 3 s long, with 0.1 s of silence."""
+        rate = self.config.sample_rate
+        whole = waveform * (0.1 / waveform.square().mean().sqrt())
+        if len(whole) > 3 * rate:
+            frames = whole[round(2.5 * rate) : 3 * rate].unflatten(0, (50, -1))  # 10 ms each
+            quiet = [i for i, frame in enumerate(frames) if frame.square().mean() < 1e-4]  # -40 dB
+            whole = whole[: round(2.5 * rate) + (quiet[-1] + 1) * rate // 100]
+            whole = whole * (0.1 / whole.square().mean().sqrt())
+        return torch.cat([whole, torch.zeros(rate // 10)])
+
     def velocity(
-        self, instruction: str, picks: tuple[int, ...], source: Tensor | None, seed: int
+        self,
+        instruction: str,
+        picks: tuple[int, ...],
+        source: Tensor | None,
+        seed: int,
+        reference: Tensor | None = None,
     ) -> Tensor:
         """The velocity (1, C, T') at t = 0.7 from the noise of a seed."""
         frames = round(self.seconds * self.config.sample_rate) // self.config.frame_hop
@@ -129,6 +161,11 @@ class Release:
         z_s, m = torch.zeros_like(z_t), torch.zeros(1, 1, frames)
         if source is not None:
             z_s, m = self.latent(source, seed), m + 1
+        if reference is not None:
+            head = self.reference(reference)
+            edge = math.ceil(len(head) / self.config.frame_hop)
+            z_s[..., :edge] = self.latent(head, seed, leveled=True)[..., :edge]
+            m[..., :edge] = 2.0
         states, mask = self.text(instruction, picks)
         network = Network(lambda name: self.weights[name].double(), self.size)
         x = torch.cat([z_t, z_s, m], dim=1).double()
@@ -261,6 +298,38 @@ def test_the_velocity_is_the_release_s(
     theirs = release.velocity(instruction, unison.variant.layer_picks, source, seed=6)
     assert ours.shape == theirs.shape
     assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
+
+
+@pytest.mark.parametrize(("instruction", "words", "read", "seconds"), CLONES)
+@pytest.mark.filterwarnings("ignore::unison_audio.release.ReleaseNote")
+@pytest.mark.filterwarnings("ignore::unison_audio.inputs.ShortenedWarning")
+def test_the_velocity_of_a_clone_is_the_release_s(
+    instruction: str,
+    words: str,
+    read: str,
+    seconds: float,
+    sides: dict[str, Any],
+    hub: Hub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    release, unison = both("d24-16k", sides, monkeypatch)
+    voice = 0.02 * torch.randn(round(seconds * 16_000), generator=torch.Generator().manual_seed(5))
+    voice[round(2.6 * 16_000) : round(2.8 * 16_000)] = 0.0  # where a longer one is cut
+    ours = velocity_of(
+        unison,
+        monkeypatch,
+        instruction,
+        seed=6,
+        reference=(voice, 16_000),
+        reference_text=words,
+        asr="none",
+    )
+    picks = unison.variant.layer_picks
+    theirs = release.velocity(read, picks, None, seed=6, reference=voice)
+    assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
+    if instruction == CLONES[0][0]:  # the reference matters
+        deaf = release.velocity(read, picks, None, seed=6)
+        assert float((deaf - theirs).norm() / theirs.norm()) > 1e-2
 
 
 @pytest.mark.filterwarnings("ignore::unison_audio.release.ReleaseNote")

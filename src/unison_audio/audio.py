@@ -9,21 +9,23 @@ import io
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from unison_audio.audio_files import SILENCE_RMS, require_file, stated_frames, unreadable
+from unison_audio.audio_files import MAX_HOURS, SILENCE_RMS, require_file, stated_frames, unreadable
 from unison_audio.audio_writer import SampleLayout, write_audio
+from unison_audio.av_audio import container_of, decode_blocks
 from unison_audio.errors import InputError
 from unison_audio.output_format import OutputFormat, merge_output
 from unison_audio.provenance.file_tags import write_tags
 from unison_audio.provenance.origin import Origin
+from unison_audio.values import require_path
 
 CANCELED = 1e-4
 """Peak of the mean of channels, relative to theirs, below which only rounding noise is left."""
@@ -37,7 +39,8 @@ _READ_AT_ONCE = 1 << 26
 def load(path: str | os.PathLike[str], *, sample_rate: int, longest: float | None = None) -> Tensor:
     """Read a sound file as mono at a sample rate.
 
-    Channels are averaged. All formats of libsndfile are read: wav, flac, ogg, mp3 and others.
+    Channels are averaged. All formats of libsndfile are read: wav, flac, ogg, mp3 and others; m4a
+    and aac with PyAV.
 
     Args:
         path: The file.
@@ -59,7 +62,11 @@ def load(path: str | os.PathLike[str], *, sample_rate: int, longest: float | Non
                 frames = min(frames, math.ceil(longest * file_rate))
             data = _decode(file, frames)
     except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
-        raise unreadable(name, error) from error
+        container = None if isinstance(error, InputError) else container_of(name)
+        if container is None:
+            raise unreadable(name, error) from error
+        data, file_rate = _decode_other(name, container, longest)
+        frames = len(data)
     if len(data) == 0:
         raise InputError(f"{name} holds no sound (0 samples); give a file that does.")
     if len(data) < frames:
@@ -153,6 +160,27 @@ def save(
         )
     layout = SampleLayout(sample_rate=sample_rate, origin=origin)
     write_audio(path, [data[:, None]], layout, output)
+
+
+def _decode_other(
+    name: str, container: str, longest: float | None
+) -> tuple[NDArray[np.float32], int]:
+    """Samples, (samples, channels), and rate of a recording that only PyAV reads."""
+    most = MAX_HOURS * 3600 if longest is None else longest
+    blocks: list[NDArray[np.float32]] = []
+    samples, rate = 0, 1
+    try:
+        for block, rate in decode_blocks(name, f"The recording {name}", container):
+            blocks.append(block)
+            samples += len(block)
+            if samples >= most * rate:
+                break
+    except (OSError, ValueError) as error:
+        raise unreadable(name, error) from error
+    if not blocks:
+        return np.zeros((0, 1), np.float32), rate
+    limit = samples if longest is None else math.ceil(longest * rate)
+    return np.concatenate(blocks)[:limit], rate
 
 
 def require_sound(waveform: Tensor, name: str) -> None:
@@ -323,7 +351,7 @@ class Audio:
         Raises:
             InputError: The name or an option does not fit, or the file cannot be written.
         """
-        chosen = merge_output(output, options).of_file(Path(path))
+        chosen = merge_output(output, options).of_file(require_path(path, "The output"))
         depths = [depth for depth in chosen.info.bit_depths if depth <= self.bit_depth]
         if depths and chosen.bit_depth is None:
             chosen = merge_output(chosen, {"bit_depth": max(depths)})

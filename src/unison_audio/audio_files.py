@@ -41,7 +41,32 @@ def seconds(path: str | os.PathLike[str]) -> float:
         with soundfile.SoundFile(name) as file:
             return stated_frames(file, name) / file.samplerate
     except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
-        raise unreadable(name, error) from error
+        form = _other_form(name, error)
+        if form is None:
+            raise unreadable(name, error) from error
+        return form[2]
+
+
+def _other_form(name: str, error: Exception) -> tuple[int, int, float] | None:
+    """Rate, channels and seconds of a recording that only PyAV reads; None of any other.
+
+    Raises:
+        InputError: PyAV is missing, or cannot read it either.
+    """
+    from unison_audio.av_audio import container_of, read_form
+
+    container = None if isinstance(error, InputError) else container_of(name)
+    if container is None:
+        return None
+    try:
+        form = read_form(name, container)
+    except (OSError, ValueError) as reason_of_it:
+        raise unreadable(name, reason_of_it) from reason_of_it
+    if form[2] > MAX_HOURS * 3600:
+        raise InputError(
+            f"{name} is {form[2] / 3600:.0f} h long; give one of at most {MAX_HOURS} h."
+        )
+    return form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +99,10 @@ def form_of(path: str | os.PathLike[str]) -> SoundForm:
                 bit_depth=depths.get(file.subtype, 16),
             )
     except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
-        raise unreadable(name, error) from error
+        form = _other_form(name, error)
+        if form is None:
+            raise unreadable(name, error) from error
+        return SoundForm(sample_rate=form[0], channels=form[1], bit_depth=16)
 
 
 def stated_frames(file: "SoundFile", name: str) -> int:
@@ -145,5 +173,6 @@ def unreadable(name: str, error: Exception) -> InputError:
     if isinstance(error, InputError):  # it already says what is wrong
         return error
     return InputError(
-        f"{name} cannot be read as sound ({reason(error)}); give a wav, flac, ogg or mp3 file."
+        f"{name} cannot be read as sound ({reason(error)}); give a wav, flac, ogg, mp3, opus or "
+        "m4a file."
     )

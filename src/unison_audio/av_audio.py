@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -120,12 +121,45 @@ def _reasons(av: Any) -> Iterator[None]:
         raise ValueError(error.strerror or str(error)) from error
 
 
-def decode_blocks(source: Any, what: str) -> Iterator[tuple[NDArray[np.float32], int]]:
+def container_of(path: str) -> str | None:
+    """FFmpeg's name of a recording's container, where only PyAV reads it: m4a and aac.
+
+    The name is taken from the first bytes and given to FFmpeg, which else tries formats that are
+    lists of other files.
+    """
+    with Path(path).open("rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp":
+        return "mp4"
+    # ADTS: twelve bits of ones, then a layer of zero (MPEG audio has another).
+    return "aac" if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0 else None
+
+
+def read_form(path: str, container: str) -> tuple[int, int, float]:
+    """Sample rate, channels and seconds of a recording, from its header.
+
+    Raises:
+        InputError: PyAV is missing.
+        ValueError: There is no sound in it.
+    """
+    av = require_av(f"The recording {path}")
+    with _reasons(av), av.open(path, format=container) as opened:
+        if not opened.streams.audio:
+            raise ValueError("no audio stream")
+        stream = opened.streams.audio[0]
+        length = float((stream.duration or 0) * (stream.time_base or 0))
+        return int(stream.rate), int(stream.channels), length
+
+
+def decode_blocks(
+    source: Any, what: str, container: str | None = None
+) -> Iterator[tuple[NDArray[np.float32], int]]:
     """Decode a recording piece by piece.
 
     Args:
         source: A path or a binary file.
         what: Name of the recording, at the beginning of the message where PyAV is missing.
+        container: FFmpeg's name of the container; None to have it found.
 
     Yields:
         (samples, channels) within -1..1, and the samples per second.
@@ -135,11 +169,11 @@ def decode_blocks(source: Any, what: str) -> Iterator[tuple[NDArray[np.float32],
         ValueError: It cannot be decoded, or there is no sound in it.
     """
     av = require_av(what)
-    with _reasons(av), av.open(source) as container:
-        if not container.streams.audio:
+    with _reasons(av), av.open(source, format=container) as opened:
+        if not opened.streams.audio:
             raise ValueError("no audio stream")
-        stream = container.streams.audio[0]
+        stream = opened.streams.audio[0]
         planar = av.AudioResampler(format="fltp")
-        for frame in container.decode(stream):
+        for frame in opened.decode(stream):
             for block in planar.resample(frame):
                 yield block.to_ndarray().T, int(stream.rate)

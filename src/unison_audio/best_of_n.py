@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.gap_sampling import sample_gap
 from unison_audio.model.rerank import denoising_error
 from unison_audio.model.sampling import ModelInputs, sample
 from unison_audio.sampling_params import GroupSettings
@@ -59,14 +60,18 @@ def sample_batch(
     rows, channels, longest = batch.given.z_s.shape
     count, total = settings.num_candidates, settings.progress_steps
     lengths = [longest] * rows if batch.frames is None else list(batch.frames)
-    noise = torch.zeros(rows, count, channels, longest)
-    for row, seed in enumerate(batch.seeds):
-        # A generator for each item, over the item's own length: its noise, and so its sound,
-        # is the same alone and in any batch.
-        generator = torch.Generator().manual_seed(seed)
-        for candidate in noise[row]:
-            drawn = torch.randn(channels, lengths[row], generator=generator)
-            candidate[:, : lengths[row]] = drawn
+    # A generator for each item, over the item's own length: its noise, and so its sound, is the
+    # same alone and in any batch.
+    generators = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
+
+    def draw() -> Tensor:
+        noise = torch.zeros(rows, count, channels, longest)
+        for row, length in enumerate(lengths):
+            for candidate in noise[row]:
+                drawn = torch.randn(channels, length, generator=generators[row])
+                candidate[:, :length] = drawn
+        return settings.temperature * noise.flatten(0, 1).to(device)
+
     which = [row for row in range(rows) for _ in range(count)]  # row of each candidate
     given, text = batch.given.to(device), batch.text.select(which).to(device)
     inputs = ModelInputs(
@@ -82,16 +87,28 @@ def sample_batch(
         if on_step is not None:
             on_step(done, total)
 
-    z = sample(
-        backbone,
-        inputs,
-        noise=settings.temperature * noise.flatten(0, 1).to(device),
-        steps=settings.steps,
-        solver=settings.solver,
-        guidance=settings.guidance,
-        fixed=(inputs.m == REFERENCE) & variant.hold_reference,
-        on_step=lambda done, of: report(done),
-    )
+    if given.known is not None:
+        z = sample_gap(
+            backbone,
+            inputs,
+            known=given.known[which],
+            draw=draw,
+            steps=settings.steps,
+            guidance=settings.guidance,
+            on_step=lambda done, of: report(done),
+        )
+    else:
+        held = (given.m == REFERENCE) & variant.hold_reference
+        z = sample(
+            backbone,
+            inputs,
+            noise=draw(),
+            steps=settings.steps,
+            solver=settings.solver,
+            guidance=settings.guidance,
+            fixed=held[which],
+            on_step=lambda done, of: report(done),
+        )
     if count == 1:
         return z
     error = denoising_error(

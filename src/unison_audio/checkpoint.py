@@ -92,7 +92,7 @@ def save(
                 os.fsync(written.fileno())
         for file in files:
             file.replace(directory / file.name)
-    write_card(directory, variant, card)
+    write_card(directory, variant, card, directory / WEIGHTS_FILE)
 
 
 def load(

@@ -14,6 +14,7 @@ from unison_audio.tasks.clauses import with_tags
 from unison_audio.tasks.instructions import Reading, read_instruction
 from unison_audio.tasks.spoken_words import clean_words
 from unison_audio.tasks.table import TASKS
+from unison_audio.transcription import INSTALL, AsrModel, has_asr
 from unison_audio.values import as_real, check_seed, require_text, shown
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class FileInputs:
     task: str | None = None
     """The task, for an instruction in free wording or without tags; by default its tags and verbs
     determine it."""
+    asr: str | None = None
+    """ASR model that finds the words of a reference that has no text or is cut: the folder or the
+    name of a Whisper, or none; by default that of $UNISON_AUDIO_ASR, else the extra's."""
 
 
 def check_files(
@@ -65,6 +69,8 @@ def check_files(
         seed=inputs.seed,
         named_task=inputs.task,
     )
+    if inputs.reference is not None:
+        check_reference_text(instruction, reading.task, inputs.reference_text, inputs.asr)
     if inputs.task is not None:
         instruction = with_tags(instruction, reading.task)
     seconds = default_seconds(variant, reading)
@@ -132,15 +138,33 @@ def check_item(
         )
     if reference_text is not None:
         require_text(reference_text, "The reference text")
-    if has_reference and not (reference_text or "").strip():
-        raise InputError(
-            f"The instruction {instruction!r} ({reading.task}) needs the words of the reference; "
-            "give them with --reference-text."
-        )
     if not has_source and not has_reference:
         # A named task takes its words as they are, so a set length decides.
         check_times(variant, reading, seconds if named_task is None else None)
     return reading
+
+
+def check_reference_text(
+    instruction: str, task: str, reference_text: str | None, asr: AsrModel = None
+) -> None:
+    """Check that the words of a reference are given, or that an ASR model can find them.
+
+    Args:
+        instruction: The instruction.
+        task: Name of its task.
+        reference_text: The words of the reference.
+        asr: The user's choice of a model.
+
+    Raises:
+        InputError: If there are neither.
+    """
+    if reference_text is not None:
+        require_text(reference_text, "The reference text")
+    if not (reference_text or "").strip() and not has_asr(asr, (instruction,)):
+        raise InputError(
+            f"The instruction {instruction!r} ({task}) needs the words of the reference; give them "
+            f"with --reference-text, or install an ASR model that finds them: {INSTALL}."
+        )
 
 
 def default_seconds(variant: Variant, reading: Reading) -> float:

@@ -1,7 +1,9 @@
 """Properties of a device, and the settings of torch that a caller's program may have changed."""
 
 import contextlib
+import ctypes
 import os
+import platform
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,12 @@ import torch
 
 from unison_audio.errors import InputError
 from unison_audio.values import shown
+
+LARGE_BLOCK = 8 << 20
+"""Bytes from which `return_large_blocks` has freed memory returned at once."""
+
+_M_MMAP_THRESHOLD = -3
+"""Name of the setting in glibc's malloc.h."""
 
 CGROUP = Path("/sys/fs/cgroup")
 """Folder in which Linux states the limits of a container."""
@@ -110,6 +118,24 @@ def available_memory(device: torch.device | str = "cpu") -> int | None:
         return torch.cuda.mem_get_info(device)[0]
     amounts = [amount for amount in (_free_of_system(), _free_of_container()) if amount is not None]
     return min(amounts, default=None)
+
+
+def return_large_blocks() -> bool:
+    """Has glibc return the memory of large blocks to the system as soon as they are freed.
+
+    glibc raises its limit to 32 MiB once such a block is freed, and serves later ones from a heap
+    that fragments: decoding 10 s at true size then keeps 1.7 GB, instead of 0.5 GB. A limit that
+    is set does not rise.
+
+    Returns:
+        Whether that was done: it is not where the C library is another one, or where the user's
+        environment decides.
+    """
+    if "MALLOC_MMAP_THRESHOLD_" in os.environ or "GLIBC_TUNABLES" in os.environ:
+        return False
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    return bool(ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK))
 
 
 def preferred_dtype(device: torch.device | str) -> torch.dtype:

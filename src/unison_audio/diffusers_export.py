@@ -22,6 +22,11 @@ INDEX_FILE = "model_index.json"
 
 COMPONENT = "unison"
 
+CHECKPOINT = "checkpoint"
+"""Folder of the checkpoint in the component's. Of a component's own folder, diffusers downloads
+config.json and the weights alone where they have a usual name, and leaves nano's codec behind; of
+one without weights it downloads everything, also from the folders below."""
+
 _PIPELINE = '''"""The pipeline of this folder; needs the package unison-audio."""
 
 from unison_audio.diffusers_pipeline import UnisonPipeline
@@ -56,12 +61,12 @@ def export(name_or_path: str | os.PathLike[str], folder: Path, form: str = "diff
     source = opened.folder
     if folder.resolve() == source.resolve():
         raise InputError(f"{folder} is the checkpoint itself; give another folder.")
-    inner = folder / COMPONENT
+    inner = folder / COMPONENT / CHECKPOINT
     make_folder(inner)
     for name in (CONFIG_FILE, WEIGHTS_FILE, *CODEC_FILES):
         if (source / name).is_file():
             shutil.copyfile(source / name, inner / name)
-    (inner / f"{COMPONENT}_component.py").write_text(_COMPONENT, "utf-8")
+    (folder / COMPONENT / f"{COMPONENT}_component.py").write_text(_COMPONENT, "utf-8")
     (folder / "pipeline.py").write_text(_PIPELINE, "utf-8")
     index = {
         "_class_name": ["pipeline", "UnisonPipeline"],
@@ -69,4 +74,4 @@ def export(name_or_path: str | os.PathLike[str], folder: Path, form: str = "diff
         COMPONENT: [f"{COMPONENT}_component", "UnisonComponent"],
     }
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
-    write_card(folder, opened.variant)
+    write_card(folder, opened.variant, weights=source / WEIGHTS_FILE)

@@ -1,36 +1,95 @@
 """The pipeline class of an exported folder, as diffusers loads and calls it."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import AudioPipelineOutput, DiffusionPipeline
+from torch import nn
 
 from unison_audio.audio import Audio
+from unison_audio.checkpoint_files import open_checkpoint
+from unison_audio.diffusers_export import CHECKPOINT
+from unison_audio.errors import InputError
 from unison_audio.pipeline import Unison
 
 
-class UnisonComponent:
+class UnisonComponent(nn.Module):
     """A checkpoint with its codec and text encoder: the one component of the pipeline.
+
+    It is a module because diffusers moves, casts and passes `torch_dtype` to modules alone. Its
+    models are opened again where device or type change: which of them are in memory, and in which
+    type, depends on both.
 
     Args:
         folder: The checkpoint's folder.
-        device: Device to run on.
+        device: Device to run on; "meta" holds no models.
+        dtype: Computing type of the backbone; None lets the device decide.
     """
 
-    def __init__(self, folder: str, device: torch.device | str = "cpu") -> None:
-        self.folder, self.unison = folder, Unison.from_pretrained(folder, device)
+    def __init__(
+        self,
+        folder: str,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self._dtype: torch.dtype | None = None
+        self.folder, self.variant = folder, open_checkpoint(folder).variant
+        self._open(torch.device(device), dtype)
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], **options: Any) -> "UnisonComponent":
+    def from_pretrained(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        torch_dtype: torch.dtype | None = None,
+        **options: Any,
+    ) -> "UnisonComponent":
         """Open a checkpoint's folder.
 
         Args:
-            folder: The folder.
+            folder: The component's folder.
+            torch_dtype: Computing type of the backbone.
             **options: Ignored; diffusers may pass options for modules of its own.
         """
-        return cls(os.fspath(folder))
+        return cls(str(Path(folder) / CHECKPOINT), dtype=torch_dtype)
+
+    @property
+    def unison(self) -> Unison:
+        """The models.
+
+        Raises:
+            InputError: If they are on the device meta.
+        """
+        if self._unison is None:
+            raise InputError(
+                "The pipeline is on the device meta, which holds no weights; move it with "
+                ".to('cpu') or to another device first."
+            )
+        return self._unison
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the models."""
+        return self._device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Computing type of the backbone."""
+        if self._dtype is None:
+            return torch.float32 if self._unison is None else self._unison.backbone.dtype
+        return self._dtype
+
+    def to(self, *args: Any, **kwargs: Any) -> "UnisonComponent":
+        """Move the models and cast the backbone; arguments are those of `nn.Module.to`."""
+        device, dtype = torch._C._nn._parse_to(*args, **kwargs)[:2]
+        where, how = device or self._device, dtype or self._dtype
+        if (where, how) != (self._device, self._dtype):
+            self._open(where, how)
+        return self
 
     def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
         """Write the checkpoint.
@@ -39,7 +98,14 @@ class UnisonComponent:
             folder: Where to.
             **options: Ignored, as in `from_pretrained`.
         """
-        self.unison.save_pretrained(folder)
+        self.unison.save_pretrained(Path(folder) / CHECKPOINT)
+
+    def _open(self, device: torch.device, dtype: torch.dtype | None) -> None:
+        # The old models go first: both together may not fit.
+        self._unison: Unison | None = None
+        if device.type != "meta":
+            self._unison = Unison.from_pretrained(self.folder, device, dtype=dtype)
+        self._device, self._dtype = device, dtype
 
 
 class UnisonPipeline(DiffusionPipeline):
@@ -58,16 +124,7 @@ class UnisonPipeline(DiffusionPipeline):
     @property
     def sample_rate(self) -> int:
         """Samples per second of the sounds."""
-        return int(self.unison.unison.variant.sample_rate)
-
-    def to(self, *args: Any, **kwargs: Any) -> "UnisonPipeline":
-        """Move the models to a device; arguments are those of `DiffusionPipeline.to`."""
-        super().to(*args, **kwargs)
-        given = [kwargs.get("device"), *args]
-        for device in (one for one in given if isinstance(one, str | torch.device)):
-            if torch.device(device) != self.unison.unison.device:
-                self.register_modules(unison=UnisonComponent(self.unison.folder, device))
-        return self
+        return int(self.unison.variant.sample_rate)
 
     @torch.no_grad()
     def __call__(

@@ -79,13 +79,25 @@ def require_other_file(output: Path, recordings: Iterable[Path | None]) -> None:
     Raises:
         InputError: If the output is one of the recordings, by name or through a link.
     """
-    place = output.resolve()
+    place = resolved(output)
     for recording in recordings:
-        if recording is not None and recording.resolve() == place:
+        if recording is not None and resolved(recording) == place:
             raise InputError(
                 f"The output {output} is also a recording to read, which would be lost; give the "
                 "output another name."
             )
+
+
+def resolved(path: Path) -> Path:
+    """A path with all links followed.
+
+    Raises:
+        InputError: If its links lead in a circle.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError before Python 3.13
+        raise InputError(f"The links at {path} lead in a circle; give another path.") from error
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -15,6 +15,7 @@ from unison_audio.checks import (
     check_duration,
     check_item,
     check_length,
+    check_reference_text,
     check_text_length,
     default_seconds,
     outside_domain,
@@ -22,12 +23,14 @@ from unison_audio.checks import (
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
+from unison_audio.longform.surroundings import Surroundings
 from unison_audio.release_inputs import sampled_frames, source_gain, to_length
 from unison_audio.tasks.clauses import respell, with_tags
 from unison_audio.tasks.reference import frame_edge, prepare_reference
 from unison_audio.tasks.reference_text import with_reference_text
 from unison_audio.tasks.spoken_words import clean_words
 from unison_audio.tasks.table import TASKS, Task
+from unison_audio.transcription import AsrModel, ReferenceWords, find_asr, reference_words
 from unison_audio.values import as_whole, check_seed, shown
 from unison_audio.variants import Variant
 
@@ -55,12 +58,20 @@ REFERENCE_SILENCE_SECONDS = 0.1
 MIN_ZERO_SHOT_SECONDS = 1.0
 """Shortest new speech that must fit beside a reference."""
 
+MAX_GAP_GAIN = 10.0
+"""Highest gain of what is around a gap. Without a limit, a loud sound that fills a gap in faint
+noise would become as faint."""
+
 FADE_IN_SECONDS = 0.02
 """Fade-in after the reference is cut off, which would otherwise start with a click."""
 
 
 class ShortenedWarning(UserWarning):
     """Only a part of a given recording is used."""
+
+
+class TranscribedWarning(UserWarning):
+    """The words of a reference come from an ASR model."""
 
 
 class SourceFormWarning(UserWarning):
@@ -85,6 +96,8 @@ class FrameLayout:
     """(samples of all frames,) the recording to edit, or reference and zeros, at model level."""
     reference_samples: int = 0
     """Samples of the reference at the start, in whole frames; 0 without one."""
+    gap: tuple[int, int] | None = None
+    """Frames, from and to, that are sampled between frames of the source; None samples all."""
     gain: float = 1.0
     """Factor that was applied to the source; the result is divided by it."""
 
@@ -105,6 +118,8 @@ class Request:
     """Seed of the noise."""
     shortened: str = ""
     """Warning about a reference of which only a part is used; empty without one."""
+    transcribed: str = ""
+    """Warning about words of a reference that an ASR model found; empty without one."""
     reduced: str = ""
     """Warning about a source whose sample rate or channels the result does not have."""
     bit_depth: int = 16
@@ -124,13 +139,17 @@ class ItemInputs:
     reference: Sound | None = None
     """The recording of the voice to speak in."""
     reference_text: str | None = None
-    """The words of the reference."""
+    """The words of the reference; None to transcribe them."""
     duration: float | None = None
     """Seconds of the result; None for the source's length, or the variant's default."""
     seed: int = 0
     """Seed of the noise."""
     task: str | None = None
     """The task, where the user names it."""
+    asr: AsrModel = None
+    """The ASR model for a reference that is cut or has no text; None for the default."""
+    surroundings: Surroundings | None = None
+    """The sound around a gap that the result fills, for a task that takes no recording."""
 
 
 def clean_item(instruction: str, inputs: ItemInputs) -> tuple[str, ItemInputs]:
@@ -185,12 +204,19 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
     if inputs.task is not None:
         asked = read = with_tags(instruction, task.name)
     instruction = respell(asked.strip(), variant.edit_tag_spelling)
-    read, shortened = respell(read.strip(), variant.edit_tag_spelling), ""
-    if reference is not None and inputs.reference_text is not None:
-        read = with_reference_text(instruction, inputs.reference_text)
+    read = respell(read.strip(), variant.edit_tag_spelling)
+    shortened = transcribed = ""
+    if reference is not None:
+        check_reference_text(instruction, task.name, inputs.reference_text, inputs.asr)
         layout, shortened = _zero_shot(variant, codec, reference, duration)
+        words = _words_of(layout, variant.sample_rate, instruction, inputs, cut=bool(shortened))
+        read, transcribed = with_reference_text(instruction, words.text), words.note
+        if shortened and not transcribed:
+            shortened += " The reference text must be what is said up to there."
     elif source is not None:
         layout, shortened = _edit(variant, codec, task, source, duration)
+    elif inputs.surroundings is not None:
+        layout = _gap(variant, codec, task, inputs.surroundings)
     else:
         seconds = default_seconds(variant, reading) if duration is None else duration
         samples = max(1, round(seconds * variant.sample_rate))
@@ -204,6 +230,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         layout=layout,
         seed=check_seed(inputs.seed),
         shortened=shortened,
+        transcribed=transcribed,
         reduced=reduced,
         bit_depth=bit_depth,
         outside=outside_domain(variant, instruction),
@@ -303,6 +330,31 @@ def _edit(
     return layout, ""
 
 
+def _gap(
+    variant: Variant, codec: AudioCodec, task: Task, surroundings: Surroundings
+) -> FrameLayout:
+    """Bring what is around a gap to the level of the task's training, and find the gap's frames."""
+    samples = len(surroundings.waveform)
+    check_length(samples / variant.sample_rate, variant.max_seconds, "What is around the gap")
+    known, gain = surroundings.known(), 1.0
+    if len(known) and float(audio.rms(known)) >= audio.SILENCE_RMS:
+        gain = min(source_gain(variant, task, known, PEAK), MAX_GAP_GAIN)
+    frames = sampled_frames(variant, codec, samples)
+    around = torch.nn.functional.pad(
+        surroundings.mirrored() * gain, (0, max(0, frames * codec.hop - samples))
+    )
+    # Frames with a sample of the gap are in it. What lies behind the sound's end is sampled too:
+    # silence there would be one more thing to fit.
+    first, last = surroundings.start // codec.hop, -(-surroundings.stop // codec.hop)
+    return FrameLayout(
+        frames=frames,
+        samples=samples,
+        source=around,
+        gap=(first, frames if surroundings.stop >= samples else last),
+        gain=gain,
+    )
+
+
 def _zero_shot(
     variant: Variant, codec: AudioCodec, reference: Sound, duration: float | None
 ) -> tuple[FrameLayout, str]:
@@ -335,8 +387,7 @@ def _zero_shot(
         cut = (start + head.shape[0]) / rate - REFERENCE_SILENCE_SECONDS
         shortened = (
             f"The reference is {waveform.shape[0] / rate:.2f} s long; only its beginning is used, "
-            f"up to {cut:.2f} s of the recording, so the reference text must be what is said up to "
-            "there."
+            f"up to {cut:.2f} s of the recording."
         )
     if variant.sample_seconds:
         frames, at_length = whole // codec.hop, to_length(variant, head)
@@ -351,6 +402,20 @@ def _zero_shot(
         reference_samples=edge,
     )
     return layout, shortened
+
+
+def _words_of(
+    layout: FrameLayout, sample_rate: int, instruction: str, inputs: ItemInputs, *, cut: bool
+) -> ReferenceWords:
+    """The words of a reference: the user's, or those that an ASR model hears in what is used."""
+    text = (inputs.reference_text or "").strip()
+    if text and not cut:
+        return ReferenceWords(text=text)
+    asr = find_asr(inputs.asr, (instruction, text))
+    if asr is None:
+        return ReferenceWords(text=text)
+    assert layout.source is not None
+    return reference_words(layout.source[: layout.reference_samples], sample_rate, text, asr)
 
 
 def _from_memory(given: object, name: str, sample_rate: int) -> Tensor:

@@ -15,7 +15,13 @@ from torch import nn
 from unison_audio import checkpoint
 from unison_audio.checkpoint_files import OpenCheckpoint, open_checkpoint
 from unison_audio.codecs.table import CODECS, AudioCodec
-from unison_audio.device import available_memory, preferred_dtype, require_device, require_dtype
+from unison_audio.device import (
+    available_memory,
+    preferred_dtype,
+    require_device,
+    require_dtype,
+    return_large_blocks,
+)
 from unison_audio.errors import InputError
 from unison_audio.hub import cache_folder
 from unison_audio.model.backbone import UnisonBackbone
@@ -138,6 +144,8 @@ def open_models(
         preferred_dtype(device) if device.type != "cpu" else torch.float32
     )
     low_memory = plan(variant, device, dtype, how.low_memory)
+    if low_memory:
+        return_large_blocks()
     setup = _text_setup(variant, how, device, streamed=True if low_memory else None)
     return VariantModels(
         variant=variant,

@@ -34,7 +34,7 @@ def only_writer(folder: Path, what: str) -> Iterator[None]:
         return
     path = folder.resolve() / LOCK_FILE
     if path in _mine:
-        raise InputError(_busy(folder, what, _owner()))
+        raise InputError(_busy(folder, what, process_name()))
     with _open(path) as file:
         try:
             # lockf, not flock: children do not inherit it, so that workers which outlive a killed
@@ -49,7 +49,7 @@ def only_writer(folder: Path, what: str) -> Iterator[None]:
         try:
             file.seek(0)
             file.truncate()
-            file.write(_owner() + "\n")
+            file.write(process_name() + "\n")
             file.flush()
             yield
         finally:
@@ -75,7 +75,8 @@ def _is_at(file: TextIO, path: Path) -> bool:
         return False
 
 
-def _owner() -> str:
+def process_name() -> str:
+    """This process and its host, as another one's message names them."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 

@@ -1,7 +1,9 @@
 """The model card of a checkpoint: README.md with the metadata that the hub reads."""
 
+import csv
 import json
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,12 @@ _RELEASE = "jac22/UNISON"
 _RELEASE_DATA = ("WavCaps", "AudioSet", "VGGSound", "LibriTTS", "WenetSpeech", "Emilia")
 """Data of the released weights, as the paper names them (Table 13)."""
 
+PACKAGED = "nano"
+"""Variant whose weights are in the package, and the figures that were measured with them."""
+
+MEASURED_FILE = "nano_measured.tsv"
+"""Task, measure, and figures of the model, of recordings, and the target."""
+
 _WRITTEN = "<!-- This card was written by unison-audio. -->"
 """Marks cards that a later save may replace; a card by hand stays."""
 
@@ -39,16 +47,20 @@ class CardInfo:
     datasets: tuple[str, ...] = ()
     """Names of the training data; by default those of known weights."""
     results: Path | None = None
-    """A results.json that `unison-audio evaluate` wrote: its figures become a table."""
+    """A results.json that `unison-audio evaluate` wrote: its figures become a table. By default
+    those of known weights; for others there are none."""
 
 
-def write_card(folder: Path, variant: Variant, info: CardInfo | None = None) -> None:
+def write_card(
+    folder: Path, variant: Variant, info: CardInfo | None = None, weights: Path | None = None
+) -> None:
     """Write a checkpoint's model card, unless the folder has a hand-written one.
 
     Args:
         folder: The checkpoint's folder.
         variant: The contents of its config.json.
         info: What else the card says.
+        weights: File of the weights; figures of known weights are those of no others.
 
     Raises:
         InputError: The results cannot be read.
@@ -56,15 +68,16 @@ def write_card(folder: Path, variant: Variant, info: CardInfo | None = None) -> 
     path = folder / CARD_FILE
     if path.is_file() and _WRITTEN not in path.read_text("utf-8", errors="replace"):
         return
-    path.write_text(card_text(variant, info), "utf-8")
+    path.write_text(card_text(variant, info, weights), "utf-8")
 
 
-def card_text(variant: Variant, info: CardInfo | None = None) -> str:
+def card_text(variant: Variant, info: CardInfo | None = None, weights: Path | None = None) -> str:
     """Make the model card of a checkpoint. What is not known is left out.
 
     Args:
         variant: The contents of the checkpoint's config.json.
         info: What else the card says.
+        weights: File of the weights.
 
     Raises:
         InputError: The results cannot be read.
@@ -106,7 +119,7 @@ def card_text(variant: Variant, info: CardInfo | None = None) -> str:
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in facts.items()),
         "",
-        *_measured(info.results),
+        *(_known_figures(variant, weights) if info.results is None else _measured(info.results)),
         *_terms(variant),
     ]
     return "\n".join(lines).rstrip() + "\n"
@@ -138,10 +151,45 @@ def _base_models(variant: Variant) -> list[str]:
     return [*known, *filter(None, [_BASE_MODELS.get(variant.text_encoder)])]
 
 
-def _measured(path: Path | None) -> list[str]:
-    """A table of the figures of the model itself in a results.json."""
-    if path is None:
+def _known_figures(variant: Variant, weights: Path | None) -> list[str]:
+    """A table of the packaged weights' figures; nothing for other weights."""
+    if variant.name != PACKAGED or weights is None:
         return []
+    folder = Path(str(resources.files("unison_audio"))) / "weights" / PACKAGED
+    table = folder.parent / MEASURED_FILE
+    if not table.is_file() or not _same_weights(weights, folder / weights.name):
+        return []
+    with table.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.reader(lines, delimiter="\t"))
+    return [
+        "## Measured",
+        "",
+        "With texts, recordings and voices that training did not see:",
+        "",
+        f"| {' | '.join(rows[0])} |",
+        "|---" * len(rows[0]) + "|",
+        *(f"| {' | '.join(row)} |" for row in rows[1:]),
+        "",
+    ]
+
+
+def _same_weights(one: Path, other: Path) -> bool:
+    """Whether two files hold the same weights, to the precision of the packaged ones, float16."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(one, "pt") as a, safe_open(other, "pt") as b:
+            names = set(a.keys())
+            return names == set(b.keys()) and all(
+                bool((a.get_tensor(name).half() == b.get_tensor(name).half()).all())
+                for name in names
+            )
+    except (OSError, SafetensorError, RuntimeError):  # missing, damaged, or of other shapes
+        return False
+
+
+def _measured(path: Path) -> list[str]:
+    """A table of the figures of the model itself in a results.json."""
     try:
         rows: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))["rows"]
         figures = [

@@ -156,6 +156,15 @@ class OutputFormat:
         if self.format is not None:
             self._check_options(self.format)
 
+    def chosen(self) -> dict[str, str | int | bool]:
+        """The options that are set, as JSON values."""
+        set_ones = ((name, getattr(self, name)) for name in OUTPUT_OPTIONS)
+        return {
+            name: value if isinstance(value, int) else str(value)
+            for name, value in set_ones
+            if value is not None
+        }
+
     def marks(self, layer: str) -> bool:
         """Whether a layer of marks, "metadata" or "watermark", is on.
 

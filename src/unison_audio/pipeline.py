@@ -1,7 +1,7 @@
 """`Unison`: the public interface, from a checkpoint and an instruction to sound."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import cached_property
 from typing import Any, overload
@@ -22,12 +22,11 @@ from unison_audio.inputs import (
     ShortenedWarning,
     Sound,
     SourceFormWarning,
+    TranscribedWarning,
     clean_item,
     prepare,
 )
-from unison_audio.longform.long_speech import pieces, plan_speech, speak
-from unison_audio.longform.native_audio import NativeAudio
-from unison_audio.longform.regions import edit_regions
+from unison_audio.longform.methods import AnyLength
 from unison_audio.output_audio import apply_edits, apply_request, decode, decode_rows, finish
 from unison_audio.pretrained import PretrainedModels
 from unison_audio.provenance.origin import Origin
@@ -40,9 +39,8 @@ from unison_audio.sampling_params import (
     merge_options,
     resolve_sampling,
 )
-from unison_audio.tasks.conditioning import Condition, condition
+from unison_audio.tasks.conditioning import Condition, condition, condition_gap
 from unison_audio.tasks.table import TASKS, TaskBatch
-from unison_audio.tasks.times import Region
 from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
 
@@ -50,7 +48,7 @@ LONG_TEXT = 120
 """Characters from which an instruction may have too many tokens, beside the longest prompt."""
 
 
-class Unison(PretrainedModels):
+class Unison(AnyLength, PretrainedModels):
     """A variant with its weights, which generates and edits sound from instructions.
 
     Args:
@@ -122,7 +120,7 @@ class Unison(PretrainedModels):
             instruction: Instruction with the tags of the task table.
             source: The recording to edit: a path, an `Audio`, or (waveform, sample_rate).
             reference: The recording of the voice to speak in.
-            reference_text: The words of the reference.
+            reference_text: The words of the reference; None to have them transcribed.
             duration: Seconds of the result; for zero-shot speech, of the new speech alone. By
                 default an edit is as long as its source, and other results have the variant's
                 default length.
@@ -131,7 +129,8 @@ class Unison(PretrainedModels):
             on_step: Called after each step with the steps done and the steps in all.
             **options: Fields of `SamplingParams`, such as `steps=20`, over those of `sampling`; and
                 `task`, the name of the task, or a list of names, for instructions in free wording
-                or without tags.
+                or without tags; and `asr`, what transcribes a reference that has no text or is cut:
+                a Whisper's folder or name, an object with `transcribe`, or "none".
 
         Returns:
             The sound, or a list of one sound for each instruction. An instruction outside the
@@ -142,7 +141,9 @@ class Unison(PretrainedModels):
                 is set and the instruction is outside the variant's domain.
         """
         # 1. Check the inputs: one set for each instruction, and the settings of every task group.
-        task = options.pop("task", None)
+        task, asr, surroundings = (
+            options.pop(name, None) for name in ("task", "asr", "surroundings")
+        )
         params = merge_options(sampling, options)
         settings = resolve_sampling(self.variant, params)
         items = item_inputs(
@@ -153,6 +154,8 @@ class Unison(PretrainedModels):
             duration=duration,
             seed=seed,
             task=task,
+            asr=asr,
+            surroundings=surroundings,
         )
         if cleans_text(self.variant, params):
             items = [clean_item(*item) for item in items]
@@ -211,94 +214,14 @@ class Unison(PretrainedModels):
                     )
         return [sounds[row] for row in range(len(sounds))] if is_list(instruction) else sounds[0]
 
-    def edit(
-        self,
-        instruction: str,
-        source: Sound,
-        *,
-        regions: Sequence[Region] | None = None,
-        seed: int = 0,
-        extract: bool = False,
-        task: str | None = None,
-        on_window: Callable[[int, int], None] | None = None,
-        **options: Any,
-    ) -> NativeAudio:
-        """Edit a recording of any length, everywhere or only in named regions.
-
-        Args:
-            instruction: An edit, with the tags of the task table.
-            source: The recording, at any rate and with any number of channels.
-            regions: Seconds, from and to, outside of which no sample changes; None for everywhere.
-            seed: Seed of the noise; each window has one derived from it.
-            extract: Whether the result is what a removal takes away, instead of what it leaves.
-            task: The task, for an instruction in free wording or without tags.
-            on_window: Called with the windows done and the windows in all.
-            **options: Options of sampling, as for `generate`.
-
-        Returns:
-            The recording at the source's rate, channels and depth. What no window changed is the
-            source's own samples.
-
-        Raises:
-            InputError: If an input cannot be used.
-        """
-        return edit_regions(
-            self,
-            instruction,
-            source,
-            regions=regions,
-            seed=seed,
-            extract=extract,
-            task=task,
-            on_window=on_window,
-            **options,
-        )
-
-    def stream(
-        self,
-        instruction: str,
-        *,
-        text: str | None = None,
-        reference: Sound | None = None,
-        reference_text: str | None = None,
-        seed: int = 0,
-        **options: Any,
-    ) -> Iterator[Audio]:
-        """Speak a text of any length, piece by piece.
-
-        Args:
-            instruction: `[Speech] A male voice`, `[Speech with voice]`, or with the words in it.
-            text: The words, where the instruction has none.
-            reference: A recording of the voice, for `[Speech with voice]`.
-            reference_text: The words of the reference.
-            seed: Seed of the noise; each piece has one derived from it.
-            **options: Options of sampling, as for `generate`.
-
-        Returns:
-            Sounds to play one after the other, each as soon as it is finished.
-
-        Raises:
-            InputError: If an input cannot be used.
-        """
-        params = merge_options(options.pop("sampling", None), options)
-        speech = plan_speech(
-            self.variant,
-            instruction,
-            text=text,
-            reference=reference,
-            reference_text=reference_text,
-            seed=seed,
-            clean=cleans_text(self.variant, params),
-        )
-        return pieces(speak(self, speech, sampling=params), speech)
-
     @own_settings()
     def check(self, instruction: str, **inputs: Any) -> None:
         """Refuse all that `generate` would refuse, without sampling.
 
         Args:
             instruction: Instruction with the tags of the task table.
-            **inputs: source, reference, reference_text, duration, seed and task, as for `generate`.
+            **inputs: source, reference, reference_text, duration, seed, task and asr, as
+                for `generate`.
 
         Raises:
             InputError: If an input cannot be used, or does not fit the instruction.
@@ -371,6 +294,8 @@ class Unison(PretrainedModels):
         found: list[UserWarning] = []
         if request.shortened:
             found.append(ShortenedWarning(request.shortened))
+        if request.transcribed:
+            found.append(TranscribedWarning(request.transcribed))
         if request.reduced:
             found.append(SourceFormWarning(request.reduced))
         if request.outside:
@@ -389,6 +314,8 @@ class Unison(PretrainedModels):
             return condition(codec, request.task, layout.frames, 1)
         edges = torch.tensor([layout.reference_samples]) if layout.reference_samples else None
         source = dithered(self.variant, layout.source[None], [request.seed]).to(self.device)
+        if layout.gap is not None:
+            return condition_gap(codec, source, layout.gap)
         return condition(codec, request.task, layout.frames, 1, source, edges)
 
     def _encode_text(self, instructions: Sequence[str]) -> TextStates:

@@ -273,7 +273,10 @@ def import_release(
         raise InputError(f"The weights' type is {dtype!r}; use one of {', '.join(types)}.")
     found = find_variant(variant)
     prompt = "" if system_prompt_file is None else read_prompt(system_prompt_file)
-    found = dataclasses.replace(found, system_prompt=prompt, **_release_inputs(found, seconds))
+    found = dataclasses.replace(found, system_prompt=prompt, **input_fields(found, seconds))
+    # Before the hub is asked for the padding side, which takes a while without a network.
+    files = find_weights(weights, variant)
+    _require_known_suffix(files.weights)
     if found.text_encoder in HUB_NAMES:
         found = dataclasses.replace(found, text_window=_window(found, text_files))
         if not prompt:
@@ -283,7 +286,6 @@ def import_release(
             )
         elif difference := check_prompt(prompt):
             _note(difference)
-    files = find_weights(weights, variant)
     named = None if files.named is None else _read(files.named)
     state = import_release_state(_read(files.weights), found.backbone, named)
     with torch.device("meta"):
@@ -293,8 +295,16 @@ def import_release(
     return found
 
 
-def _release_inputs(variant: Variant, seconds: float | None) -> dict[str, Any]:
-    """Fields of the config that say how the released weights saw recordings."""
+def input_fields(variant: Variant, seconds: float | None = None) -> dict[str, Any]:
+    """Fields of the config that say how the released weights saw recordings.
+
+    Args:
+        variant: The variant of the weights.
+        seconds: The one length that they know; None for that of the release.
+
+    Raises:
+        InputError: If the length is out of range.
+    """
     if seconds is None:
         seconds = min(RELEASE_SECONDS, variant.max_seconds)
     check_length(seconds, variant)
@@ -331,6 +341,14 @@ def _note(message: str) -> None:
     warnings.warn(message, ReleaseNote, stacklevel=3)
 
 
+def _require_known_suffix(path: Path) -> None:
+    if path.suffix not in (*PICKLES, ".safetensors"):
+        raise InputError(
+            f"{path} is neither .safetensors nor one of {', '.join(PICKLES)}; give the release's "
+            "model.safetensors or a training checkpoint."
+        )
+
+
 def _read(path: Path) -> Mapping[str, Any]:
     """Reads the weights of a file, memory-mapped."""
     try:
@@ -339,13 +357,8 @@ def _read(path: Path) -> Mapping[str, Any]:
                 path
             )  # torch before 1.6 wrote pickles that cannot be mapped
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-        elif path.suffix == ".safetensors":
-            state = load_file(path)
         else:
-            raise InputError(
-                f"{path} is neither .safetensors nor one of {', '.join(PICKLES)}; give the "
-                "release's model.safetensors or a training checkpoint."
-            )
+            state = load_file(path)
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}; check the path.") from error
     except pickle.UnpicklingError as error:

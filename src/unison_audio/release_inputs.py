@@ -1,6 +1,7 @@
 """What the released weights saw of a recording: its level, its length, its dither.
 
 A checkpoint's config says which of the three apply. Without them nothing is changed here.
+Generation, evaluation, training, validation and fine-tuning all come here.
 """
 
 from collections.abc import Sequence
@@ -12,11 +13,16 @@ from unison_audio import audio
 from unison_audio.audio_files import SILENCE_RMS
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.errors import InputError
-from unison_audio.tasks.table import Task
+from unison_audio.tasks.table import TASKS, Task, TaskBatch
 from unison_audio.variants import Variant
 
 DITHER_SEED = 0x5EED_D17E
 """Added to an item's seed, so that its dither is not the noise that its sampling starts from."""
+
+
+TARGET_SEED = 0x9E37_79B9
+"""Added for a target, whose dither is not that of its source. It is below 2^32: torch's generator
+on the CPU reads the lower 32 bits of a seed alone."""
 
 
 def sampled_frames(variant: Variant, codec: AudioCodec, samples: int) -> int:
@@ -44,9 +50,21 @@ def source_gain(variant: Variant, task: Task, waveform: Tensor, peak_limit: floa
             its mel front end clamps.
     """
     level, peak = float(audio.rms(waveform)), float(waveform.abs().max())
+    return leveling_gain(variant, task, level, peak_limit / peak)
+
+
+def leveling_gain(variant: Variant, task: Task, level: float, most: float) -> float:
+    """Factor that brings a sound of an RMS to the level of the weights' training.
+
+    Args:
+        variant: What reads the sound.
+        task: What is done to it.
+        level: Its RMS.
+        most: Largest factor where the task's own level applies.
+    """
     if variant.source_rms:
         return variant.source_rms / level
-    return min(task.source_rms / level, peak_limit / peak)
+    return min(task.source_rms / level, most)
 
 
 def to_length(variant: Variant, source: Tensor) -> Tensor:
@@ -82,7 +100,7 @@ def dithered(variant: Variant, source: Tensor, seeds: Sequence[int]) -> Tensor:
 
     Args:
         variant: What reads the source.
-        source: (B, samples), on the CPU, at the model's level and length.
+        source: (B, samples), at the model's level and length.
         seeds: B seeds.
 
     Returns:
@@ -94,7 +112,7 @@ def dithered(variant: Variant, source: Tensor, seeds: Sequence[int]) -> Tensor:
     for row, seed in zip(source, seeds, strict=True):
         generator = torch.Generator().manual_seed((seed + DITHER_SEED) % (1 << 63))
         noise = variant.dither * torch.randn(row.shape, generator=generator)
-        rows.append(torch.where(row.abs() < variant.dither, noise, row))
+        rows.append(torch.where(row.abs() < variant.dither, noise.to(row.device), row))
     return torch.stack(rows)
 
 
@@ -112,8 +130,41 @@ def batch_source(
     Returns:
         What is to be encoded (B, samples'), and the gains (B, 1) that the results are divided by.
     """
-    gains = torch.ones(source.shape[0], 1)
+    gains = _gains(variant, task, source)
+    return dithered(variant, to_length(variant, source * gains), seeds), gains
+
+
+def training_waveforms(
+    variant: Variant, batch: TaskBatch, seed: int
+) -> tuple[Tensor | None, Tensor]:
+    """Brings a batch to train on to what generation gives the model.
+
+    A target has the gain of its source, since generation divides the result by that gain, and it is
+    padded as its source is. A shorter target thus ends in silence, which generation crops off.
+
+    Args:
+        variant: What is trained.
+        batch: The built batch.
+        seed: Seed of the dither of its first item.
+
+    Returns:
+        Source (B, samples'), None without one, and target (B, samples').
+    """
+    seeds = [seed + row for row in range(len(batch.target))]
+    source, target = batch.source, batch.target
+    if source is not None:
+        if not batch.leveled:
+            gains = _gains(variant, TASKS[batch.task], source)
+            source, target = source * gains, target * gains
+        source = dithered(variant, to_length(variant, source), seeds)
+    beside = [one + TARGET_SEED for one in seeds]
+    return source, dithered(variant, to_length(variant, target), beside)
+
+
+def _gains(variant: Variant, task: Task, source: Tensor) -> Tensor:
+    """Factors (B, 1) that bring sources (B, samples) to the level of the weights' training."""
+    gains = torch.ones(source.shape[0], 1, device=source.device)
     if variant.source_rms and "source" in task.needs:
         levels = audio.rms(source)[:, None]
         gains = torch.where(levels > SILENCE_RMS, variant.source_rms / levels, gains)
-    return dithered(variant, to_length(variant, source * gains), seeds), gains
+    return gains

@@ -76,16 +76,17 @@ def plan_batches(requests: Sequence[Request], sampling: ResolvedSampling) -> lis
         requests: The requests.
         sampling: Settings of every task group.
     """
-    groups: dict[GroupSettings, list[int]] = {}
+    groups: dict[tuple[GroupSettings, bool], list[int]] = {}
     for row, request in enumerate(requests):
         # How the source is handled does not concern sampling, and must not split a batch.
         settings = replace(sampling.for_task(request.task), preserve_source=False)
-        groups.setdefault(settings, []).append(row)
+        # A gap is sampled by a method of its own (`model.gap_sampling`).
+        groups.setdefault((settings, request.layout.gap is not None), []).append(row)
     for rows in groups.values():
         rows.sort(key=lambda row: requests[row].layout.frames)
     return [
         RequestBatch(rows=rows[start : start + size], settings=settings)
-        for settings, rows in groups.items()
+        for (settings, _), rows in groups.items()
         for size in [max(1, MAX_BATCH // settings.num_candidates)]
         for start in range(0, len(rows), size)
     ]
@@ -103,4 +104,11 @@ def pad_conditions(conditions: Sequence[Condition], frames: int) -> Condition:
         rows = [getattr(one, name) for one in conditions]
         return torch.cat([nn.functional.pad(x, (0, frames - x.shape[-1])) for x in rows])
 
-    return Condition(z_s=pad("z_s"), m=pad("m"), loss_mask=pad("loss_mask"))
+    # Either all of a batch have a gap or none has, see `plan_batches`.
+    around = [one.known for one in conditions if one.known is not None]
+    known = None
+    if around:
+        known = torch.cat(
+            [nn.functional.pad(x, (0, frames - x.shape[-1]), value=torch.nan) for x in around]
+        )
+    return Condition(z_s=pad("z_s"), m=pad("m"), loss_mask=pad("loss_mask"), known=known)

@@ -3,10 +3,10 @@ import json
 import sys
 
 import numpy as np
+import published
 import pytest
 import soundfile
-from data import published
-from data.published import encoded, put, put_tar, read_index, read_shards, recording
+from published import encoded, put, put_tar, read_index, read_shards, recording
 
 from unison_audio.data.corpora import CORPORA
 from unison_audio.data.corpora.emilia import is_held_out
@@ -276,7 +276,7 @@ def test_a_folder_with_a_csv_of_any_columns(tmp_path):
         "x.flac,,,,,,3,,\n"
         "none.wav,,A door closes,,,en,4,,\n"
         "au.aif,,A gate creaks.,,,en,5,,\n"
-        "x.flac,,A gate creaks.,,neuter,en,6,,\n",
+        "au.aif,,A gate opens.,,neuter,en,6,,\n",
     )
     clips, index = shards_of("folder", tmp_path / "in", tmp_path / "out")
     records = {record["source"]: (record, suffix) for record, suffix, _ in clips.values()}
@@ -286,9 +286,67 @@ def test_a_folder_with_a_csv_of_any_columns(tmp_path):
     record, suffix = records["folder:x.flac"]
     assert (record["kind"], record["seconds"], suffix) == ("sound", 2.5, "flac")
     assert records["folder:au.aif"][1] == "flac"
-    assert index["removed"] == {"no audio file": 1, "no text or caption": 1}
-    assert [entry["file"] for entry in index["broken"]] == ["list.csv:row 6"]
+    assert index["removed"] == {"no text or caption": 1}
+    assert index["broken"] == [{"file": "list.csv:row 4", "reason": "no audio file none.wav"}]
+    assert any(record["gender"] == "" for record, _, _ in clips.values())
     assert all(set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-") for key in clips)
+
+
+def test_a_table_as_people_have_it(tmp_path):
+    """Common Voice's columns and genders, a byte order mark, an unquoted comma, other splits."""
+    for name in ("a", "b", "c", "d", "e", "f"):
+        put(tmp_path / f"in/{name}.wav", encoded(1, 16_000))
+    put(
+        tmp_path / "in/list.tsv",
+        "\ufeffclient_id\tpath\tsentence\tgender\tlocale\tsplit\n"
+        "1\ta.wav\tOne\tmale_masculine\ten\ttest\n"
+        "2\t b.wav \tTwo\tF\ten\ttrain\n"
+        "3\tc.wav\tThree\tother\ten\t\n"
+        "4\td.wav\tFour\tFemale\ten\ttrain\textra\n"
+        "5\tgone.wav\tFive\t\ten\t\n",
+    )
+    clips, index = shards_of("folder", tmp_path / "in", tmp_path / "out")
+    found = {r["text"]: (r["speaker"], r["gender"], r["split"]) for r, _, _ in clips.values()}
+    assert found == {
+        "One": ("1", "male", "heldout"),
+        "Two": ("2", "female", "train"),
+        "Three": ("3", "", "train"),
+    }
+    reasons = {entry["file"]: entry["reason"] for entry in index["broken"]}
+    assert reasons["list.tsv:row 5"] == "no audio file gone.wav"
+    assert reasons["list.tsv:row 4"].startswith("7 fields where the table has 6 columns")
+
+
+def test_a_jsonl_table_as_people_have_it(tmp_path):
+    for name in ("a", "b", "c", "d"):
+        put(tmp_path / f"in/{name}.wav", encoded(1, 16_000))
+    rows = [
+        {"audio": "a.wav", "transcription": "One\u2028and\u0085two", "gender": "m"},
+        {"audio": "b.wav", "text": "\ud800"},
+        {"audio": "c.wav", "text": "Three", "sentence": "not this"},
+        {"audio": "d.wav", "text": "Four", "start": 10**400},
+    ]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    content = "\ufeff" + "\n".join([*lines, "[" * 100_000, ""])
+    (tmp_path / "in/own.jsonl").write_bytes(content.encode("utf-8", "surrogatepass"))
+    clips, index = shards_of("folder", tmp_path / "in", tmp_path / "out")
+    texts = {record["text"]: record["gender"] for record, _, _ in clips.values()}
+    assert len(texts) == 2
+    assert texts["Three"] == ""
+    assert [entry["file"] for entry in index["broken"]] == [
+        "own.jsonl:row 2",
+        "own.jsonl:row 4",
+        "own.jsonl:row 5",
+    ]
+
+
+def test_shards_do_not_answer_for_another_table(tmp_path):
+    for name in ("one", "two"):
+        put(tmp_path / f"{name}/a.wav", encoded(1, 16_000))
+        put(tmp_path / f"{name}/list.csv", f"audio,caption\na.wav,{name} dogs bark\n")
+    ingest("folder", tmp_path / "one", tmp_path / "out", workers=1)
+    with pytest.raises(InputError, match="from another table"):
+        ingest("folder", tmp_path / "two", tmp_path / "out", workers=1)
 
 
 def test_a_folder_names_what_its_table_lacks(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from data.stream_files import encode, noise
+from stream_files import encode, noise
 
 from unison_audio.data.decode import decode
 from unison_audio.data.records import BrokenClipError

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from data.published import (
+from published import (
     emilia_tar,
     folder_of,
     read_index,

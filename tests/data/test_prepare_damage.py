@@ -4,10 +4,10 @@ import random
 import shutil
 
 import numpy as np
+import published
 import pytest
 import soundfile
-from data import published
-from data.published import (
+from published import (
     emilia_pair,
     emilia_tar,
     encoded,

@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from data.stream_files import RATE, encode, keys, noise, numbered, sample, write_corpus
 from file_server import serve
+from stream_files import RATE, encode, keys, noise, numbered, sample, write_corpus
 
 from unison_audio.data import epochs
 from unison_audio.data import shards as shard_reading

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 import torch
-from data.stream_files import RATE, keys, sample, write_corpus
+from stream_files import RATE, keys, sample, write_corpus
 
 from unison_audio.data.stream import ClipStream, StreamConfig
 from unison_audio.data.stream_pools import open_pools

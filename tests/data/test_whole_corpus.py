@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from data.stream_files import encode, keys, sample, write_corpus
-from data.test_records import clip
+from stream_files import encode, keys, sample, write_corpus
+from test_records import clip
 
 from unison_audio.data import whole_corpus
 from unison_audio.data.prepare.shard_writer import write_shard

@@ -87,7 +87,8 @@ def test_standard_output_gets_the_same_sound(
             patch.setattr(sys, "stdout", out)
             stdin()
             assert run("generate", instruction, "-o", "-", *flags, *weights, *raw) == 0
-        data = out.buffer.getvalue()[0 if raw else 44 :]
+        data = out.buffer.getvalue()
+        data = data if raw else data[data.index(b"data") + 8 :]  # after the tags
         assert np.abs(np.frombuffer(data, "<i2") / 32768 - expected).max() < 1e-4
 
 
@@ -160,6 +161,36 @@ def test_what_a_removal_takes_away(weights: Any, noise: Path, tmp_path: Path) ->
     assert taken[24_000:48_000].any()
 
 
+def test_gaps_are_filled_and_recordings_extended(weights: Any, noise: Path, tmp_path: Path) -> None:
+    before = soundfile.read(noise, dtype="int32")[0]
+    out, rain = tmp_path / "out.wav", ["[Audio] rain", "-o", tmp_path / "out.wav"]
+    flags = ("--source", noise, "--inpaint", "0:01-2.5 s", "--inpaint", "10-11")
+    assert run("generate", *rain, *flags, *weights) == 0
+    after = soundfile.read(out, dtype="int32")[0]
+    inside = np.zeros(len(before), dtype=bool)
+    inside[24_000:60_000] = inside[240_000:264_000] = True
+    assert np.array_equal(before[~inside], after[~inside])
+    assert (before != after)[inside].any(axis=1).mean() > 0.9
+    flags = ("--source", noise, "--extend-after", "1.5 s", "--extend-before", 1)
+    assert run("generate", *rain, *flags, *weights) == 0
+    after = soundfile.read(out, dtype="int32")[0]
+    assert soundfile.info(out).subtype == "PCM_24"
+    assert len(after) == len(before) + 60_000
+    assert np.array_equal(after[24_000:-36_000], before)
+    assert after[:24_000].any()
+    assert after[-36_000:].any()
+
+
+def test_what_an_instruction_names_is_extracted(weights: Any, noise: Path, tmp_path: Path) -> None:
+    for name, instruction, flag in (
+        ("a.wav", "[Audio] a dog barking", "--extract"),
+        ("b.wav", REMOVE, "--extract"),
+    ):
+        arguments = (instruction, "-o", tmp_path / name, "--source", noise, "--region", "1-2")
+        assert run("generate", *arguments, flag, *weights) == 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
 def test_a_long_recording_is_edited_throughout(weights: Any, noise: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.flac"
     assert run("generate", REMOVE, "-o", out, "--source", noise, *weights) == 0
@@ -183,6 +214,7 @@ def refusals(folder: Path, source: Path) -> list[tuple[str, list[Any]]]:
     out = ["-o", folder / "out.wav"]
     speak = [MALE, *out, "--text-file"]
     edit = [REMOVE, *out, "--source", source, "--region"]
+    fill = ["[Audio] rain", *out, "--source", source, "--inpaint"]
     return [
         ("is empty", [*speak, folder / "empty.txt"]),
         ("not UTF-8", [*speak, folder / "binary.txt"]),
@@ -201,6 +233,13 @@ def refusals(folder: Path, source: Path) -> list[tuple[str, list[Any]]]:
         ("leave --subtitles out", ["[Audio] rain", *out, "--subtitles", folder / "x.srt"]),
         (".srt, .vtt, .json", [MALE, *out, "--subtitles", folder / "x.txt"]),
         ("standard output", ["[Audio] rain", *out, "--raw"]),
+        ("needs a recording", ["[Audio] rain", *out, "--inpaint", "1-2"]),
+        ("reversed", ["[Audio] rain", *out, "--source", source, "--inpaint", "2-1"]),
+        ("negative", ["[Audio] rain", *out, "--source", source, "--extend-after", "-1"]),
+        ("do not go together", [*fill, "1-2", "--extend-after", "1"]),
+        ("--region does not go with", [*fill, "1-2", "--region", "1-2"]),
+        ("needs a source", [REMOVE, *out, "--source", source, "--inpaint", "1-2"]),
+        ("write a .wav", ["[Audio] rain", "-o", folder / "x.mp3", *fill[3:], "1-2"]),
     ]
 
 
@@ -230,6 +269,8 @@ def test_jobs_take_texts_and_regions(
         {"instruction": REMOVE, "source": "in.wav", "region": ["1-2", "3-4"], "output": "c.wav"},
         {"instruction": REMOVE, "source": "in.wav", "output": "d.m4a", "bit_rate": 96},
         {"instruction": "[Audio] rain", "duration": 1, "format": "flac", "bit_depth": 24},
+        {"instruction": "[Audio] rain", "source": "in.wav", "inpaint": "1-2", "output": "e.wav"},
+        {"instruction": "[Audio] rain", "source": "in.wav", "extend_after": 2, "output": "f.wav"},
     ]
     lines = [json.dumps({**job, "steps": 1}) + "\n" for job in jobs]
     (tmp_path / "jobs.jsonl").write_text("".join(lines))
@@ -237,8 +278,8 @@ def test_jobs_take_texts_and_regions(
     weights = ("--variant", tiny_checkpoint)
     assert run("batch", tmp_path / "jobs.jsonl", "-o", out, *weights) == 0
     results = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
-    assert [row["task"] for row in results] == ["tts", *["edit_remove"] * 3, "t2a"]
-    assert [row["seconds"] for row in results[1:]] == [12.0] * 3 + [1.0]
+    assert [row["task"] for row in results] == ["tts", *["edit_remove"] * 3, *["t2a"] * 3]
+    assert [row["seconds"] for row in results[1:]] == [12.0] * 3 + [1.0, 12.0, 14.0]
     assert soundfile.info(out / "0005.flac").subtype == "PCM_24"
     with av.open(str(out / "d.m4a")) as container:
         assert float(container.streams.audio[0].duration) / 24_000 == pytest.approx(12.0)
@@ -252,6 +293,8 @@ def test_jobs_take_texts_and_regions(
         ({"instruction": REMOVE, "source": "in.wav", "region": "2-1"}, "reversed"),
         ({"instruction": REMOVE, "source": "in.wav", "region": [1, 2]}, "region is"),
         ({"instruction": REMOVE, "source": "in.wav", "extract": 1}, "extract is"),
+        ({"instruction": "[Audio] rain", "source": "in.wav", "inpaint": 2}, "inpaint is"),
+        ({"instruction": "[Audio] rain", "source": "in.wav", "extend_after": []}, "give seconds"),
         ({"instruction": "[Audio] rain", "format": "mp3", "bit_depth": 16}, "no bit depth"),
         ({"instruction": "[Audio] rain", "format": "mp3", "output": "x.wav"}, "x.mp3"),
         ({"instruction": MALE, "text_file": "none.txt"}, "cannot be read"),

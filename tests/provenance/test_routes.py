@@ -30,8 +30,8 @@ SOURCE = Path(unison_audio.__file__).parent
 DOOR = {"audio_writer.py", "audio_encoder.py", "av_audio.py"}
 NO_OUTPUT = {
     "audio.py": "the notebook's player, which sets the tags itself",
-    "data/shards.py": "training clips",
-    "data/decode.py": "training clips",
+    "data/prepare/shard_writer.py": "training clips",
+    "data/recording.py": "training clips",
     "server/uploads.py": "uploads that FFmpeg has decoded",
 }
 """Other files that write sound, and why no output of the program leaves by them."""
@@ -101,6 +101,9 @@ def test_the_command_line_and_batches(
         + json.dumps({"instruction": "[Audio] rain", "output": "c.flac", "metadata": False})
     )
     assert main(["batch", "jobs.jsonl", "-o", "made", *variant]) == 0
+    bare = ["batch", "jobs.jsonl", "-o", "bare", "--no-metadata", *variant]
+    assert main(bare) == 0
+    assert inspect_file(Path("bare/b.flac")).source_type == ""
     assert inspect_file(Path("a.wav")).source_type == GENERATED
     assert inspect_file(Path("made/b.flac")).source_type == GENERATED
     assert inspect_file(Path("made/c.flac")).source_type == ""
@@ -111,10 +114,12 @@ def test_edits_say_that_they_are_edits(tmp_path: Path, tiny: Unison) -> None:
     soundfile.write(source, wave().numpy(), 16_000)
     whole = tiny.generate("[Edit][Audio] Remove the rain", source=source)
     region = tiny.edit("[Edit][Audio] Remove the rain", source, regions=[(0.2, 0.6)])
+    in_memory = tiny.edit("[Edit][Audio] Remove the rain", (wave(), 16_000), regions=[(0.2, 0.6)])
     cleaned = tiny.generate("[Edit][Speech] Denoise the speech", source=source, task="denoise")
     for sound, kind in (
         (whole, "compositeWithTrainedAlgorithmicMedia"),
         (region, "compositeWithTrainedAlgorithmicMedia"),
+        (in_memory, "compositeWithTrainedAlgorithmicMedia"),
         (cleaned, "algorithmicallyEnhanced"),
     ):
         sound.save(tmp_path / "edit.wav")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from data.stream_files import encode, noise
+from stream_files import encode, noise
 from tiny_unison import TINY_CODEC, tiny_variant
 from training.conftest import make_clips
 

@@ -43,14 +43,34 @@ class LengthFlags:
     ] = None
     """Edit only between these times, such as 3.2-7.5 or 0:01.5-1:05; may be given several times.
     All other samples stay as they are, at the recording's own rate, channels and depth."""
+    inpaint: Annotated[
+        list[str] | None, Parameter(negative="", allow_leading_hyphen=True, consume_multiple=False)
+    ] = None
+    """Replace these times of the source by what the instruction names, such as [Audio] rain; may
+    be given several times. All other samples stay as they are."""
+    extend_after: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    """Let the source go on for so long after its end, with what the instruction names."""
+    extend_before: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    """Let the source begin so much earlier, with what the instruction names."""
     extract: Annotated[bool, Parameter(negative="")] = False
-    """Write what a removal takes away, instead of what it leaves."""
+    """Write only what the instruction names of the source, such as [Audio] rain or [Speech]; of a
+    removal, what it takes away."""
     text_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
     """Speak a text of any length from this file, or from standard input for -."""
     subtitles: Path | None = None
     """Also write the times of sentences, or of a timeline's events: .srt, .vtt or .json."""
     raw: bool = False
     """With -o -: write 16-bit samples without a WAV header, as --format pcm does."""
+
+    @property
+    def fills(self) -> tuple[str, ...]:
+        """The flags given that fill a gap inside the source, or beside it."""
+        given = {
+            "--inpaint": self.inpaint,
+            "--extend-after": self.extend_after,
+            "--extend-before": self.extend_before,
+        }
+        return tuple(flag for flag, value in given.items() if value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +109,8 @@ def plan_any_length(
     """
     flags = flags or LengthFlags()
     output = _checked_output(output, flags)
+    if flags.fills:
+        return _plan_filling(variant, instruction, output, inputs, flags)
     if flags.region or flags.extract or _is_long_recording(variant, inputs.source):
         return _plan_edit(variant, instruction, output, inputs, flags)
     from unison_audio.longform.text_windows import is_long
@@ -188,6 +210,58 @@ def _plan_edit(
     return run
 
 
+def _plan_filling(
+    variant: Variant, instruction: str, output: Output, inputs: FileInputs, flags: LengthFlags
+) -> Run:
+    """Gaps of a recording: inside it, after it, or before it."""
+    from unison_audio.longform.gap_fill import fill_file
+    from unison_audio.longform.gap_plan import Extension, plan_extension, plan_inpainting
+    from unison_audio.longform.native_audio import check_exact
+    from unison_audio.tasks.times import parse_length, parse_region
+
+    named = " and ".join(flags.fills)
+    if inputs.source is None:
+        raise InputError(f"{named} needs a recording; give it with --source.")
+    if len(flags.fills) > 1 and flags.inpaint:
+        raise InputError(f"{named} do not go together; make two calls of them.")
+    for name, given in (
+        ("--region", flags.region),
+        ("--extract", flags.extract),
+        ("--reference", inputs.reference),
+        ("--duration", inputs.duration),
+        ("--text-file", flags.text_file),
+        ("--subtitles", flags.subtitles),
+    ):
+        if given:
+            raise InputError(f"{name} does not go with {named}; leave one out.")
+    if output.path == STDOUT:
+        raise InputError("A recording keeps its own format; give a file, not -o -.")
+    if flags.inpaint:
+        filling = plan_inpainting(
+            variant,
+            instruction,
+            inputs.source,
+            [parse_region(text) for text in flags.inpaint],
+            inputs.seed,
+            task=inputs.task,
+        )
+    else:
+        extension = Extension(
+            before=parse_length(flags.extend_before or "0"),
+            after=parse_length(flags.extend_after or "0"),
+        )
+        filling = plan_extension(
+            variant, instruction, inputs.source, extension, inputs.seed, task=inputs.task
+        )
+    check_exact(output.path, filling.result.coding, output.form)
+
+    def run(unison: Unison, options: Mapping[str, Any], show: Show) -> tuple[str, float]:
+        fill_file(unison, filling, output.path, show, output.form, **options)
+        return filling.task.name, filling.result.seconds
+
+    return run
+
+
 def _plan_speech(
     variant: Variant,
     instruction: str,
@@ -213,6 +287,7 @@ def _plan_speech(
         reference=inputs.reference,
         reference_text=inputs.reference_text,
         seed=inputs.seed,
+        asr=inputs.asr,
         clean=clean,
     )
 

@@ -6,8 +6,12 @@ from pathlib import Path
 from cyclopts import App
 
 from unison_audio.errors import InputError
+from unison_audio.json_files import read_json
 
 data = App(name="data", help="Prepare a training corpus: shards and an index.")
+
+MOST_SCALE = 100
+"""Largest factor of nano's corpus, which has some 10,000 utterances at 1."""
 
 CORPUS_HELP = {
     "wavcaps": "Prepare WavCaps: sounds with captions.",
@@ -41,8 +45,8 @@ def data_nano(
     from unison_audio.files import make_folder, require_folders
     from unison_audio.nano.corpus_name import require_own_folder
 
-    if not scale > 0:
-        raise InputError(f"scale is {scale}; it must be above 0.")
+    if not 0 < scale <= MOST_SCALE:
+        raise InputError(f"scale is {scale}; it must be above 0 and at most {MOST_SCALE}.")
     if workers < 1:
         raise InputError(f"workers is {workers}; it must be at least 1.")
     require_own_folder(out)
@@ -51,6 +55,20 @@ def data_nano(
 
     index = build(make_folder(out), packages=packages, workers=workers, scale=scale)
     print(f"The corpus is listed in {index}.")
+
+
+def _print_left_out(index: Path) -> None:
+    """Print what a corpus lacks, so that nothing is lost in silence."""
+    found = read_json(index, "prepare the corpus again")
+    removed, broken = found.get("removed", {}), found.get("broken_files", 0)
+    for reason, count in removed.items():
+        print(f"Left out: {count:,} ({reason}).")
+    if broken:
+        first = (found.get("broken") or [{"file": "", "reason": ""}])[0]
+        print(
+            f"Left out: {broken:,} that cannot be used, such as {first['file']} "
+            f"({first['reason']}); {index.with_name('broken.jsonl')} lists all."
+        )
 
 
 def _command(name: str) -> Callable[..., None]:
@@ -79,6 +97,7 @@ def _command(name: str) -> Callable[..., None]:
                 limit=limit,
                 on_progress=lambda n, share: show(f"{name}, {n} clips", round(1000 * share), 1000),
             )
+        _print_left_out(index)
         print(f"The corpus is listed in {index}.")
 
     return prepare

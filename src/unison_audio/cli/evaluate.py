@@ -263,11 +263,10 @@ def evaluate_paper(
 def _config(choice: "ModelChoice", out: Path, run: RunFlags, **settings: Any) -> "EvaluationConfig":
     from unison_audio.evaluation.suite import EvaluationConfig
     from unison_audio.evaluation.systems import DEFAULT_SYSTEMS
-    from unison_audio.files import make_folder
 
     return EvaluationConfig(
         choice=choice,
-        out=make_folder(out),
+        out=out,
         sets=run.sets,
         systems=run.systems or DEFAULT_SYSTEMS,
         seed=run.seed,

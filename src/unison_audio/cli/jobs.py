@@ -17,6 +17,7 @@ from unison_audio.files import (
     file_hash,
     read_rows,
     require_other_file,
+    resolved,
 )
 from unison_audio.output_format import OUTPUT_OPTIONS, OutputFormat, merge_output
 from unison_audio.sampling_params import (
@@ -34,14 +35,22 @@ if TYPE_CHECKING:
 
 INPUTS: tuple[str, ...] = tuple(field.name for field in fields(FileInputs))
 
-LENGTHS = ("region", "extract", "text_file", "subtitles")
+LENGTHS = (
+    "region",
+    "inpaint",
+    "extend_after",
+    "extend_before",
+    "extract",
+    "text_file",
+    "subtitles",
+)
 
 KEYS = ("instruction", *INPUTS, *LENGTHS, *OPTIONS, "output", *OUTPUT_OPTIONS)
 """Keys of a job."""
 
 _PATHS = ("source", "reference", "text_file")
 
-_TEXTS = ("instruction", *_PATHS, "reference_text", "task", "subtitles", "output")
+_TEXTS = ("instruction", *_PATHS, "reference_text", "task", "asr", "subtitles", "output")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +106,9 @@ class BatchRun:
         )
 
 
-def read_jobs(path: Path, variant: "Variant") -> list[GenerationJob]:
+def read_jobs(
+    path: Path, variant: "Variant", form: OutputFormat | None = None
+) -> list[GenerationJob]:
     """Read and check a jobs file: one JSON object a line, empty lines aside.
 
     Recordings are checked by their headers only; `check_recordings` does the rest.
@@ -105,6 +116,7 @@ def read_jobs(path: Path, variant: "Variant") -> list[GenerationJob]:
     Args:
         path: The file; paths in it are relative to its folder.
         variant: The variant that will run the jobs.
+        form: Options of the outputs where a job does not set them.
 
     Returns:
         The jobs in order.
@@ -115,7 +127,7 @@ def read_jobs(path: Path, variant: "Variant") -> list[GenerationJob]:
     names: dict[str, int] = {}
 
     def read(number: int, values: dict[str, Any]) -> GenerationJob:
-        job = _read_job(number, values, path.parent.resolve())
+        job = _read_job(number, values, path.parent.resolve(), form)
         if job.output in names:
             raise InputError(
                 f"The output {job.output!r} is also that of line {names[job.output]}; "
@@ -236,13 +248,15 @@ def run_jobs(
     return failed
 
 
-def _read_job(number: int, values: dict[str, Any], folder: Path) -> GenerationJob:
+def _read_job(
+    number: int, values: dict[str, Any], folder: Path, base: OutputFormat | None
+) -> GenerationJob:
     if "instruction" not in values:
         raise InputError("There is no instruction; add one.")
     for key in _TEXTS:
         if key in values:
             require_text(values[key], key)
-    form = merge_output(None, {key: values[key] for key in OUTPUT_OPTIONS if key in values})
+    form = merge_output(base, {key: values[key] for key in OUTPUT_OPTIONS if key in values})
     output = values.pop("output", f"{number:04d}.{form.format or 'wav'}")
     for name in filter(None, (output, values.get("subtitles", ""))):
         require_path(name, "The output")
@@ -270,21 +284,29 @@ def _read_job(number: int, values: dict[str, Any], folder: Path) -> GenerationJo
 
 def _read_length(values: dict[str, Any]) -> LengthFlags:
     """The keys of `LENGTHS`; a single region may stand without a list."""
-    region = values.get("region")
-    regions = [region] if isinstance(region, str) else region
-    if regions is not None and not (
-        isinstance(regions, list) and all(isinstance(text, str) for text in regions)
-    ):
-        raise InputError(
-            f"region is {shown(region)}; give a text such as 3.2-7.5, or a list of them."
-        )
+    spans: dict[str, Any] = {}
+    for key in ("region", "inpaint"):
+        given = values.get(key)
+        spans[key] = [given] if isinstance(given, str) else given
+        if spans[key] is not None and not (
+            isinstance(spans[key], list) and all(isinstance(text, str) for text in spans[key])
+        ):
+            raise InputError(
+                f"{key} is {shown(given)}; give a text such as 3.2-7.5, or a list of them."
+            )
+    for key in ("extend_after", "extend_before"):
+        given = values.get(key)
+        if given is not None:
+            if isinstance(given, bool) or not isinstance(given, str | int | float):
+                raise InputError(f"{key} is {shown(given)}; give seconds, such as 3 or 0:03.")
+            spans[key] = str(given)
     paths: dict[str, Any] = {
         key: Path(values[key]) for key in ("text_file", "subtitles") if key in values
     }
     extract = values.get("extract", False)
     if not isinstance(extract, bool):
         raise InputError(f"extract is {shown(extract)}; give true or false.")
-    return LengthFlags(region=regions, extract=extract, **paths)
+    return LengthFlags(extract=extract, **spans, **paths)
 
 
 def _plan(job: GenerationJob, variant: "Variant", output: Path) -> Run | None:
@@ -343,7 +365,7 @@ def _place_inside(output: Path, folder: Path) -> Path:
     Raises:
         InputError: If that is outside of the folder, a folder itself, or below a file.
     """
-    inside, place = folder.resolve(), output.resolve()
+    inside, place = resolved(folder), resolved(output)
     if not place.is_relative_to(inside):
         raise InputError(
             f"The output {output} leads out of the folder through a link, to {place}; give it "

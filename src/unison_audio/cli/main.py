@@ -133,6 +133,7 @@ def batch(
     output: OutputPath,
     variant: Weights = "nano",
     overwrite: Annotated[bool, Parameter(negative="")] = False,
+    form: FormatFlags = None,
     machine: MachineFlags | None = None,
 ) -> int:
     """Run many jobs from a file.
@@ -142,6 +143,7 @@ def batch(
         output: The folder to write to; results.jsonl in it lists the results.
         variant: A variant's name, a checkpoint's folder, or owner/name on the hub.
         overwrite: Replace files under the outputs' names that this batch did not write.
+        form: Format and marks of the outputs where a job does not set them; each has its own flag.
         machine: Where to compute; each option has its own flag.
     """
     from unison_audio.checkpoint_files import content_hash, open_checkpoint
@@ -160,10 +162,12 @@ def batch(
 
     machine = machine or MachineFlags()
     opened = open_checkpoint(variant)
-    checked = read_jobs(jobs, opened.variant)
+    checked = read_jobs(jobs, opened.variant, form)
     check_outputs(jobs, checked, output)
     run = BatchRun(
-        variant=variant, weights=content_hash(opened.folder), settings=machine.identity()
+        variant=variant,
+        weights=content_hash(opened.folder),
+        settings=machine.identity() | ({} if form is None else form.chosen()),
     )
     check_results(jobs, checked, ResultLog(output), run, overwrite=overwrite)
     unison = machine.open(opened)

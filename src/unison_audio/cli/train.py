@@ -28,6 +28,7 @@ from unison_audio.training.configs import (
     at_least_one,
     check_workers,
 )
+from unison_audio.variants import find_variant
 
 train = App(name="train", help="Train a part of the model. Rerun the same command to resume.")
 train.command(name="ablations")(train_ablations)
@@ -300,8 +301,6 @@ def plan(*, variant: str, measure: bool = False, config: Estimating = None) -> N
         measure: Measure the throughput of this machine instead.
         config: The run; each option has its own flag.
     """
-    from unison_audio.variants import find_variant
-
     found, config = find_variant(variant), config or EstimateConfig()
     config.check()  # before torch is imported
 

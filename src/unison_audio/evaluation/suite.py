@@ -35,6 +35,7 @@ from unison_audio.evaluation.test_sets.manifest import TestSet, read_test_set
 from unison_audio.evaluation.test_sets.recordings import Recordings, published
 from unison_audio.evaluation.test_sets.scenes import TestSetSpec
 from unison_audio.files import write_whole
+from unison_audio.values import check_seed
 
 STAGES = ("build", "generate", "score")
 """The stages in their order; each resumes from the files on disk."""
@@ -93,10 +94,10 @@ class EvaluationConfig:
     """Some of `STAGES`."""
 
     def check(self) -> None:
-        """Validates the fields.
+        """Validates the fields before any work.
 
         Raises:
-            InputError: A stage is unknown, or a number is below 1.
+            InputError: A name is unknown, a number is out of its range, or `out` is a file.
         """
         for stage in self.stages:
             if stage not in STAGES:
@@ -104,6 +105,19 @@ class EvaluationConfig:
         for name, value in (("batch", self.batch), ("workers", self.workers)):
             if value < 1:
                 raise InputError(f"{name} is {value}; it must be at least 1.")
+        if self.metric_options.bootstrap < 1:
+            raise InputError(
+                f"bootstrap is {self.metric_options.bootstrap}; it must be at least 1."
+            )
+        check_seed(self.seed)
+        check_counts(self.counts)
+        for name in self.sets or ():
+            find_set(name)
+        choose_systems(tuple(self.systems), self.outputs, self.choice)
+        if not isinstance(self.metrics, Mapping) and self.metrics is not None:
+            _chosen_metrics(self.metrics)
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError(f"{self.out} is a file; give the folder of the evaluation.")
 
     def spread(self, jobs: Sequence[Callable[[], R]], device: str) -> list[R]:
         """Run jobs in this process or through Ray."""
@@ -153,6 +167,7 @@ def evaluate_paper(config: EvaluationConfig, data: Path) -> list[dict[str, Any]]
         InputError: A name is unknown, data or a metric's model is missing, or the folder holds
             something else.
     """
+    config.check()
     counts = {**PAPER_COUNTS, **check_counts(config.counts)}
     plans = plan_sets(
         config,

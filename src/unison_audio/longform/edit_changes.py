@@ -33,7 +33,11 @@ UNCHANGED_PEAK = 10 ** (-78 / 20)
 """A difference below this counts as none. `preserve` gives unedited frames back to within the
 rounding of float32 (about -130 dB), and a step of 16 bit is at -90 dB."""
 
-_FRAME_SECONDS = 0.01
+CHANGE_RANGE_DB = 30.0
+"""Where no region is named, a change so far below the loudest one up to there is left out: the
+model takes a little of everything along. A removal of a steady sound changes all of it alike."""
+
+_FRAME_SECONDS, _LEVEL_SECONDS = 0.01, 0.05
 
 
 class UneditedWarning(UserWarning):
@@ -65,6 +69,8 @@ class RegionEdit:
     """The windows, in the order of time."""
     seed: int
     """Seed that the windows' seeds are derived from."""
+    everywhere: bool = False
+    """Whether no region was named, so that the edit finds itself where to change something."""
     extract: bool = False
     """Whether the result is what the edit takes away, instead of what it leaves."""
 
@@ -80,8 +86,22 @@ def window_changes(
     first: int,
     windows: Sequence[EditWindow],
     options: dict[str, Any],
-) -> list[NDArray[np.float64]]:
-    """Edit windows: the difference of each, (samples, channels), faded at its edges."""
+    loudest: float = 0.0,
+) -> tuple[list[NDArray[np.float64]], float]:
+    """Edit windows.
+
+    Args:
+        unison: The model.
+        edit: The edit.
+        first: Number of the first of these windows.
+        windows: The windows.
+        options: Sampling options.
+        loudest: Level of the loudest change in the windows before these, an RMS over 50 ms.
+
+    Returns:
+        The difference of each window, (samples, channels), faded at its edges; and the level of the
+        loudest change up to the last of them.
+    """
     variant, recording = unison.variant, edit.recording
     most = int(variant.max_seconds * variant.sample_rate)
     tracks: list[tuple[int, Tensor]] = []  # (window, mono at the model's rate)
@@ -111,14 +131,18 @@ def window_changes(
         seed=[derive_seed(edit.seed, first + tracks[k][0]) for k in sounding],
         **options,
     )
-    edited = {k: result.waveform for k, result in zip(sounding, results, strict=True)}
+    edited = {
+        k: _whole(result.waveform, tracks[k][1])
+        for k, result in zip(sounding, results, strict=True)
+    }
+    rate = variant.sample_rate
+    levels = [_levels(edited[k] - tracks[k][1], rate).max() for k in sounding]
+    loudest = max([loudest, *map(float, levels)])
+    floor = loudest * 10 ** (-CHANGE_RANGE_DB / 20) if edit.everywhere else 0.0
     changes = []
     for i, (window, own) in enumerate(zip(windows, sources, strict=True)):
         mine = [k for k, (window_index, _) in enumerate(tracks) if window_index == i]
-        columns = [
-            _difference(edit.task, own, tracks[k][1], edited.get(k), recording, variant)
-            for k in mine
-        ]
+        columns = [_difference(edit, own, tracks[k][1], edited.get(k), floor, rate) for k in mine]
         # Channels that were edited by themselves each have their own column of their own change.
         wide = (
             columns[0]
@@ -126,7 +150,7 @@ def window_changes(
             else np.stack([column[:, c] for c, column in enumerate(columns)], axis=1)
         )
         changes.append(wide * _weights(window, recording)[:, None])
-    return changes
+    return changes, loudest
 
 
 def _tracks(task: Task, own: NDArray[np.float64]) -> list[NDArray[np.float64]]:
@@ -141,15 +165,22 @@ def _tracks(task: Task, own: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return [own.mean(axis=1)]
 
 
+def _whole(edited: Tensor, low: Tensor) -> Tensor:
+    """The result at the source's length: an incomplete last frame is cut off by some codecs."""
+    return torch.cat([edited, low[len(edited) :]]) if len(edited) < len(low) else edited
+
+
 def _difference(
-    task: Task,
+    edit: RegionEdit,
     own: NDArray[np.float64],
     low: Tensor,
     edited: Tensor | None,
-    recording: NativeAudio,
-    variant: Variant,
+    floor: float,
+    rate: int,
 ) -> NDArray[np.float64]:
     """Result minus source for every channel, at the recording's rate: (samples, channels).
+
+    A change below the level `floor` counts as none; `rate` is the model's.
 
     An edit that only adds leaves what is above the model's band, and what differs between the
     channels, where it is. One that removes gives all of that up where it changes something: the
@@ -157,14 +188,13 @@ def _difference(
     """
     if edited is None:
         return np.zeros_like(own)
-    if len(edited) < len(low):  # an incomplete last frame is cut off
-        edited = torch.cat([edited, low[len(edited) :]])
+    task, recording = edit.task, edit.recording
     change = edited - low
-    gate = _gate(change, variant.sample_rate)
+    gate = _gate(change, floor, rate)
     if not gate.any():
         return np.zeros_like(own)
     which = edited if task.removes else change
-    up = audio.resample(which, variant.sample_rate, recording.sample_rate).double().numpy()
+    up = audio.resample(which, rate, recording.sample_rate).double().numpy()
     up = np.pad(up, (0, max(0, len(own) - len(up))))[: len(own), None]
     difference = up - own if task.removes else np.repeat(up, own.shape[1], axis=1)
     frame = _FRAME_SECONDS * recording.sample_rate
@@ -173,12 +203,23 @@ def _difference(
     return np.asarray(difference * opening[:, None])
 
 
-def _gate(change: Tensor, rate: int) -> NDArray[np.float64]:
+def _levels(change: Tensor, rate: int) -> Tensor:
+    """RMS of a change over 50 ms around each frame, (frames,)."""
+    frame = round(_FRAME_SECONDS * rate)
+    count = -(-len(change) // frame)
+    padded = torch.nn.functional.pad(change.square(), (0, count * frame - len(change)))
+    reach = round(_LEVEL_SECONDS / _FRAME_SECONDS) // 2
+    power = padded.view(1, count, frame).mean(dim=2)
+    return torch.nn.functional.avg_pool1d(power, 2 * reach + 1, 1, reach)[0].sqrt()
+
+
+def _gate(change: Tensor, floor: float, rate: int) -> NDArray[np.float64]:
     """1 for each frame that changed or has a neighbor that did, else 0."""
     frame = round(_FRAME_SECONDS * rate)
     count = -(-len(change) // frame)
     padded = torch.nn.functional.pad(change.abs(), (0, count * frame - len(change)))
-    moved = (padded.view(count, frame).amax(dim=1) > UNCHANGED_PEAK).float()
+    peaks = padded.view(count, frame).amax(dim=1)
+    moved = ((peaks > UNCHANGED_PEAK) & (_levels(change, rate) >= floor)).float()
     # Two frames on each side, so that the opening is over before the change begins.
     return torch.nn.functional.max_pool1d(moved[None], 5, 1, 2)[0].double().numpy()
 

@@ -96,14 +96,16 @@ class NativeAudio:
             yield self.read(start, min(self.frames, start + _BLOCK))
 
 
-def open_recording(
-    given: "str | os.PathLike[str] | Audio | tuple[object, int] | NativeAudio",
-) -> NativeAudio:
+Source = str | os.PathLike[str] | Audio | NativeAudio | tuple[Any, int]
+"""A path, an `Audio`, what an edit returned, or (waveform, sample_rate) with (samples,) or
+(channels, samples)."""
+
+
+def open_recording(given: Source) -> NativeAudio:
     """Look at a recording without decoding it.
 
     Args:
-        given: A path, an `Audio`, or (waveform, sample_rate), where the waveform is (samples,) or
-            (channels, samples) as everywhere. What is open already stays as it is.
+        given: The recording.
 
     Raises:
         InputError: It cannot be used.

@@ -5,7 +5,6 @@ windows, has each edited, brings the difference back to the recording's rate and
 it to the recording's own samples. Where the difference is nothing, those samples stay as they are.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from unison_audio import audio
-from unison_audio.audio import Audio
 from unison_audio.errors import InputError
 from unison_audio.longform.edit_changes import Editor, RegionEdit, half_join, window_changes
 from unison_audio.longform.edit_windows import plan_windows
+from unison_audio.longform.extraction import removal_of
 from unison_audio.longform.native_audio import (
     NativeAudio,
+    Source,
     check_exact,
     open_recording,
     write_recording,
@@ -35,10 +35,6 @@ from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.times import Region, check_regions
 from unison_audio.values import check_seed, require_text
 from unison_audio.variants import Variant
-
-Source = str | os.PathLike[str] | Audio | tuple[Any, int] | NativeAudio
-"""A path, an `Audio`, (waveform, sample_rate) with (samples,) or (channels, samples), or an open
-recording."""
 
 WINDOWS_AT_ONCE = 8
 """Windows that are edited in one batch, which bounds the memory."""
@@ -63,7 +59,8 @@ def plan_edit(
 
     Args:
         variant: What will run it.
-        instruction: An edit, with the tags of the task table.
+        instruction: An edit, with the tags of the task table; to extract, also `[Audio]` and a
+            sound, or `[Speech]`.
         source: The recording, of any length, rate and number of channels.
         regions: Seconds, from and to, outside of which nothing changes; None for everywhere.
         seed: Window i has the seed `derive_seed(seed, i)`.
@@ -74,13 +71,15 @@ def plan_edit(
         InputError: If something does not fit; the message says what does.
     """
     require_text(instruction, "The instruction")
+    if extract and task is None:
+        instruction = removal_of(instruction)
     row = TASKS[read_instruction(instruction, True, False, task).task]
     if task is not None:
         instruction = with_tags(instruction, task)
     if extract and row.group != "remove":
         raise InputError(
             f"The instruction {instruction!r} ({row.name}) takes nothing away that could be "
-            "extracted; write [Edit][Audio] Remove ... or [Edit][Speech] Remove the speech."
+            "extracted; write [Audio] and the sound, [Speech], or [Edit][Audio] Remove ..."
         )
     seed = check_seed(seed)
     recording = open_recording(source)
@@ -119,6 +118,7 @@ def plan_edit(
         recording=recording,
         windows=windows,
         seed=seed,
+        everywhere=regions is None,
         extract=extract,
     )
 
@@ -140,11 +140,11 @@ def edit_blocks(
     Yields:
         (samples, channels) of the recording's own type, together the whole recording.
     """
-    position = 0
+    position, loudest = 0, 0.0
     pending: NDArray[np.float64] | None = None  # the half-done difference at a join
     for first in range(0, len(edit.windows), WINDOWS_AT_ONCE):
         windows = edit.windows[first : first + WINDOWS_AT_ONCE]
-        changes = window_changes(unison, edit, first, windows, options)
+        changes, loudest = window_changes(unison, edit, first, windows, options, loudest)
         for number, (window, change) in enumerate(zip(windows, changes, strict=True), first + 1):
             if window.opens:  # what no window covers is copied in pieces of bounded size
                 yield from _copies(edit, position, window.begin)
@@ -236,7 +236,7 @@ def edit_file(
 
 
 def _origin(unison: Editor, edit: RegionEdit) -> Origin:
-    source = edit.recording.file or None
+    source = edit.recording.file or edit.recording  # in memory it has no file
     return Origin.of_edit(edit.task.name, unison.variant.name, source)
 
 

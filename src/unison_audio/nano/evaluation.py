@@ -34,6 +34,7 @@ from unison_audio.evaluation.test_sets.manifest import (
     file_hash,
 )
 from unison_audio.evaluation.test_sets.scenes import FLOOR_DBFS
+from unison_audio.files import make_folder
 from unison_audio.nano.bars import (
     EVERY_TASK,
     SIZE,
@@ -128,7 +129,9 @@ def evaluate_nano(
     """
     options = options or BarOptions()
     chosen = _chosen(options.tasks)
+    config.check()
     require_nano_corpus(corpus, "Measuring nano")
+    make_folder(config.out)
     config = dataclasses.replace(
         config, metric_options=dataclasses.replace(config.metric_options, offline=True)
     )

@@ -23,9 +23,9 @@ from unison_audio.server.request_models import (
 from unison_audio.server.server_state import ServerState
 from unison_audio.server.speech_plans import choose_voice, require_text
 from unison_audio.server.warning_header import unknown_fields
+from unison_audio.tasks.clauses import with_tags
 from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.tasks.table import TASKS
-from unison_audio.tasks.tags import with_tags
 
 router = APIRouter(tags=["sound"])
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from unison_audio.errors import InputError
-from unison_audio.longform.times import Region, parse_region
 from unison_audio.provenance.origin import Origin
 from unison_audio.server.answers import Parts
 from unison_audio.server.api_errors import ApiError
@@ -23,6 +22,7 @@ from unison_audio.server.uploads import kept_upload, open_upload
 from unison_audio.server.warning_header import unknown_fields
 from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.tasks.table import TASKS
+from unison_audio.tasks.times import Region, parse_region
 
 router = APIRouter(tags=["edits"])
 

@@ -27,11 +27,17 @@ class Condition:
     """(B, 1, T') task tag of each frame: 0, 1 or 2."""
     loss_mask: Tensor
     """(B, 1, T') M_loss: 1 on frames to generate, 0 on those of a reference."""
+    known: Tensor | None = None
+    """(B, C, T') latents around a gap, to which their frames are fixed; NaN on all others. None
+    without a gap."""
 
     def to(self, device: torch.device | str) -> "Condition":
         """Move the tensors to a device."""
         return Condition(
-            z_s=self.z_s.to(device), m=self.m.to(device), loss_mask=self.loss_mask.to(device)
+            z_s=self.z_s.to(device),
+            m=self.m.to(device),
+            loss_mask=self.loss_mask.to(device),
+            known=None if self.known is None else self.known.to(device),
         )
 
 
@@ -74,3 +80,28 @@ def condition(
     edges = (reference_samples // codec.hop).to(device)
     given = (torch.arange(frames, device=device)[None] < edges[:, None])[:, None]  # (B, 1, T')
     return Condition(z_s=z_s * given, m=m + task.tag * given, loss_mask=loss_mask * ~given)
+
+
+def condition_gap(codec: AudioCodec, around: Tensor, frames: tuple[int, int]) -> Condition:
+    """Encodes what is around a gap, whose frames alone are sampled.
+
+    The backbone reads what it reads when nothing is given: z_s and m are zeros.
+
+    Args:
+        codec: The variant's codec.
+        around: (1, samples), with something plausible in the gap: the codec's neighboring frames
+            read it too.
+        frames: First frame of the gap, and the one after its last.
+
+    Returns:
+        z_s, m, the loss mask, and the latents of the known frames.
+    """
+    z = codec.encode(around)  # (1, C, T')
+    positions = torch.arange(z.shape[-1], device=z.device)
+    gap = ((positions >= frames[0]) & (positions < frames[1]))[None, None]  # (1, 1, T')
+    return Condition(
+        z_s=torch.zeros_like(z),
+        m=torch.zeros_like(z[:, :1]),
+        loss_mask=gap.to(z.dtype),
+        known=z.masked_fill(gap, torch.nan),
+    )

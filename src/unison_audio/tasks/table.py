@@ -67,6 +67,9 @@ class TaskBatch:
     details: list[dict]
     """Everything drawn per item: texts, labels, SNRs in dB, windows in seconds, gain."""
 
+    leveled: bool = False
+    """Whether the source is at the level of the weights' training already."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:

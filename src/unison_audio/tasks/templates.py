@@ -121,8 +121,15 @@ RELEASE_FIRST: dict[str, str] = {
     "edit_replace": "[Edit][Audio] Eliminate the sound of {Old}. [Edit][Audio] Add {New}.",
     "speech_delete": "[Edit][Speech] Remove the speech.",
     "denoise": "[Edit][Speech] Denoise the record.",
+    # Known in parts: each half is one of the sentences above, or the paper's.
+    "audio_to_speech": (
+        '[Edit][Audio] Eliminate the sound of {Event}. [Edit][Speech] Add a voice saying "{text}"'
+    ),
+    "speech_to_audio": "[Edit][Speech] Remove the speech. [Edit][Audio] Add {Event}.",
 }
-"""Task -> the template that the released weights were trained with, where it is not the paper's."""
+"""Task -> the template that the released weights were trained with, where it is not the paper's.
+
+docs/differences.md says for every task where its wording is from."""
 
 WORDINGS = ("paper", "release")
 """Whose templates a variant's weights were trained with."""

@@ -186,6 +186,26 @@ def _spelled(words: str) -> float:
     return (_CHINESE[tens[-1]] if tens else 1) * 10.0 + (_CHINESE[ones[0]] if ones else 0)
 
 
+def parse_length(text: str) -> float:
+    """Read a length of time such as `3`, `1.5 s`, `2 minutes` or `0:03`.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        InputError: It is no time, or negative.
+    """
+    times = time_words(text) if len(text) < 200 else []
+    if len(times) != 1 or text.strip() != times[0].text.strip():
+        raise InputError(
+            f"The length {text[:100]!r} is not understood; write seconds (1.5, 1.5 s) or "
+            "minutes:seconds (1:05)."
+        )
+    if times[0].number < 0:
+        raise InputError(f"The length {text!r} is negative; give a time above 0.")
+    return times[0].in_unit(None)
+
+
 def parse_region(text: str) -> Region:
     """Read a region such as `3.2-7.5`, `0:01.5 - 1:05` or `1s to 2.5 s`.
 

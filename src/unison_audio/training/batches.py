@@ -23,6 +23,7 @@ from unison_audio.codecs.table import AudioCodec
 from unison_audio.data.pools import MemoryPools, VariedPools
 from unison_audio.data.records import Clip, label_of
 from unison_audio.errors import InputError, TextError
+from unison_audio.release_inputs import training_waveforms
 from unison_audio.tasks.clips import Pools
 from unison_audio.tasks.conditioning import Condition, condition
 from unison_audio.tasks.curriculum import Stage, TaskSampler
@@ -256,7 +257,8 @@ class BatchStream(IterableDataset[EncodedBatch]):
             self._wait()
             synthesis = time.perf_counter() - began
             try:
-                encoded = self.encode(batch, {"synthesis": synthesis})
+                seed = self._dither_seed(step, number)
+                encoded = self.encode(batch, {"synthesis": synthesis}, seed=seed)
                 return dataclasses.replace(encoded, redraws=attempt)
             except TextError as error:
                 last = error
@@ -272,6 +274,7 @@ class BatchStream(IterableDataset[EncodedBatch]):
         phase = self.recipe.phase(step)
         choices = phase.seconds.get(task, phase.seconds.get("", (self.variant.max_seconds,)))
         seconds = choices[int(torch.randint(len(choices), (1,), generator=generator))]
+        seconds = self.variant.sample_seconds or seconds
         pools = self.source.pools(phase.max_words)
         if self.recipe.speed is not None:
             pools = VariedPools(pools, self.codec.sample_rate, self.recipe.speed)
@@ -318,16 +321,25 @@ class BatchStream(IterableDataset[EncodedBatch]):
         )
 
     @torch.no_grad()
-    def encode(self, batch: TaskBatch, seconds: dict[str, float] | None = None) -> EncodedBatch:
-        """Encodes waveforms to latents and instructions to hidden states."""
+    def encode(
+        self, batch: TaskBatch, seconds: dict[str, float] | None = None, *, seed: int = 0
+    ) -> EncodedBatch:
+        """Encodes waveforms to latents and instructions to hidden states.
+
+        Args:
+            batch: The waveforms and instructions.
+            seconds: Time that other parts took.
+            seed: Seed of the dither, where the variant has any.
+        """
         began = time.perf_counter()
-        z = self.codec.encode(batch.target)
+        source, target = training_waveforms(self.variant, batch, seed)
+        z = self.codec.encode(target)
         given = condition(
             self.codec,
             TASKS[batch.task],
             z.shape[-1],
             z.shape[0],
-            batch.source,
+            source,
             batch.reference_samples,
         )
         self._wait()
@@ -346,6 +358,10 @@ class BatchStream(IterableDataset[EncodedBatch]):
                 "text": time.perf_counter() - encoded,
             },
         )
+
+    def _dither_seed(self, step: int, number: int) -> int:
+        """Seed of the first item of a batch; batches have fewer than 2^16 items."""
+        return self.recipe.seed + ((step * self.recipe.batches_per_step + number) << 16)
 
     def _wait(self) -> None:
         """Waits for the GPU: kernels run asynchronously, so a time without it is of the launch."""

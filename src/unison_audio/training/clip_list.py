@@ -23,6 +23,7 @@ from unison_audio.data.captions import plain_caption
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.files import read_rows
 from unison_audio.inputs import PEAK
+from unison_audio.release_inputs import leveling_gain
 from unison_audio.tasks.clauses import respell
 from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.table import TASKS, TaskBatch
@@ -145,6 +146,7 @@ class OwnClipStream(BatchStream):
             source=torch.stack(sources).to(self.device) if sources else None,
             reference_samples=None,
             details=[{} for _ in chosen],
+            leveled=True,
         )
 
 
@@ -183,10 +185,13 @@ def _pair(row: dict[str, str], folder: Path, variant: Variant, hop: int) -> Pair
     # Inference brings the source to this level. A pair must have one gain for both recordings:
     # with two, the model would learn to change the level.
     loud = target if source is None else source
-    level = TASKS[reading.task].source_rms / float(audio.rms(loud))
     peak = max(float(wave.abs().max()) for wave in (target, source) if wave is not None)
-    gain = min(level, PEAK / peak)
-    samples = -(-max(len(target), 0 if source is None else len(source)) // hop) * hop
+    gain = leveling_gain(variant, TASKS[reading.task], float(audio.rms(loud)), PEAK / peak)
+    samples = max(len(target), 0 if source is None else len(source))
+    if variant.sample_seconds:  # one length, which need not be whole frames
+        samples = round(variant.sample_seconds * variant.sample_rate)
+    else:
+        samples = -(-samples // hop) * hop
 
     def fit(wave: Tensor) -> Tensor:
         return pad(wave * gain, (0, samples - len(wave)))

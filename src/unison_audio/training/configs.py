@@ -8,6 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from unison_audio.errors import InputError
+from unison_audio.variants import MAX_STEPS
+
+MOST_RANK = 1024
+"""Largest rank of LoRA matrices: more than the width of any variant's attention heads."""
+
+MOST_ITEMS, MOST_WORKERS, MOST_COUNT = 10_000, 1024, 10**9
+"""Most clips of a batch, worker processes, and steps or devices."""
 
 Strategy = Literal["ddp", "fsdp"]
 Precision = Literal["bf16", "no"]
@@ -68,7 +75,12 @@ class FinetuneConfig:
     def check(self) -> None:
         """Raises `InputError` for a value that cannot be used."""
         at_least_one(steps=self.steps, items=self.items, rank=self.rank)
+        at_most("rank", self.rank, MOST_RANK)
         check_rate(self.learning_rate)
+        if not 0 < self.own_share < 1:
+            raise InputError(
+                f"own_share is {self.own_share}; give a share of the sounds between 0 and 1."
+            )
         if self.method not in ("lora", "full"):
             raise InputError(f"The method is {self.method!r}; use one of lora, full.")
         if not 0 < self.own_share < 1:
@@ -93,6 +105,8 @@ class DistillConfig:
     def check(self) -> None:
         """Raises `InputError` for a count below 1."""
         at_least_one(steps=self.steps, substeps=self.substeps, updates=self.updates)
+        at_most("steps", self.steps, MAX_STEPS)
+        at_most("substeps", self.substeps, MAX_STEPS)
         check_rate(self.learning_rate)
 
 
@@ -123,8 +137,10 @@ class EstimateConfig:
         """Raises `InputError` for a number that is not positive."""
         for name in ("gpus", "batch", "seconds", "steps", "throughput", "accumulate"):
             value = getattr(self, name)
-            if not value > 0:
-                raise InputError(f"{name} is {value}; it must be above 0.")
+            if not 0 < value <= MOST_COUNT:
+                raise InputError(
+                    f"{name} is {value}; it must be above 0 and at most {MOST_COUNT:,}."
+                )
 
 
 def check_rate(learning_rate: float | None) -> None:
@@ -137,16 +153,6 @@ def check_rate(learning_rate: float | None) -> None:
         raise InputError(f"learning_rate is {learning_rate}; it must be above 0 and below 1.")
 
 
-def check_workers(workers: int) -> None:
-    """Checks a number of worker processes.
-
-    Raises:
-        InputError: If it is negative.
-    """
-    if workers < 0:
-        raise InputError(f"workers is {workers}; it must be at least 0.")
-
-
 def at_least_one(**values: int | None) -> None:
     """Checks counts; None stands for a default and is accepted.
 
@@ -156,3 +162,24 @@ def at_least_one(**values: int | None) -> None:
     for name, value in values.items():
         if value is not None and value < 1:
             raise InputError(f"{name} is {value}; it must be at least 1.")
+        at_most(name, value, MOST_ITEMS if name == "items" else MOST_COUNT)
+
+
+def at_most(name: str, value: int | None, most: int) -> None:
+    """Checks that a count asks for no endless work; None stands for a default.
+
+    Raises:
+        InputError: If it is larger.
+    """
+    if value is not None and value > most:
+        raise InputError(f"{name} is {value}; it must be at most {most:,}.")
+
+
+def check_workers(workers: int) -> None:
+    """Checks a number of worker processes; 0 works in this one.
+
+    Raises:
+        InputError: If it is negative, or more than a machine runs.
+    """
+    if not 0 <= workers <= MOST_WORKERS:
+        raise InputError(f"workers is {workers}; it must be from 0 to {MOST_WORKERS}.")

@@ -109,7 +109,8 @@ def _recipe(
 ) -> BackboneRecipe:
     """A short run: a brief warm-up, and a linear decay over the last third."""
     variant, rate = parts.variant, config.learning_rate
-    seconds = _longest(own, variant.default_seconds, variant.sample_rate)
+    longest = _longest(own, variant.default_seconds, variant.sample_rate)
+    seconds = variant.sample_seconds or longest
     return BackboneRecipe(
         phases=(Phase(until_step=None, probabilities=shares, seconds={"": (seconds,)}),),
         frames_per_batch=config.items * parts.codec.get().frames(seconds),

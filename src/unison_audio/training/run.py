@@ -182,7 +182,9 @@ def _open_source(config: RunConfig) -> PoolSource:
 
 def _open_corpora(config: RunConfig, corpora: Sequence[str | Path], split: str) -> StreamPools:
     """A stream of prepared corpora; the held-out one is whole on every process."""
-    longest = max(max(lengths) for lengths in config.recipe.phases[-1].seconds.values())
+    longest = config.model.variant.sample_seconds or max(
+        max(lengths) for lengths in config.recipe.phases[-1].seconds.values()
+    )
     parallel, training = config.parallel, split == "train"
     stream = StreamConfig(
         sample_rate=config.model.variant.sample_rate,

@@ -54,7 +54,10 @@ class Validation:
         )
         step = stream.recipe.steps  # the last phase's lengths and words
         self.batches: dict[str, list[EncodedBatch]] = {
-            name: [held_out.encode(held_out.build(step + i, name)) for i in range(batches)]
+            name: [
+                held_out.encode(held_out.build(step + i, name), seed=step + i)
+                for i in range(batches)
+            ]
             for name in names
         }
 
@@ -105,7 +108,7 @@ def write_samples(
     generator = step_generator(stream.recipe.seed + 2, 0)
     rate = stream.codec.sample_rate
     for task in [name for name, p in stream.recipe.phase(step).probabilities.items() if p > 0]:
-        seconds = SAMPLE_SECONDS * stream.variant.max_seconds
+        seconds = stream.variant.sample_seconds or SAMPLE_SECONDS * stream.variant.max_seconds
         batch = stream.sample_batch(task, SAMPLES_PER_TASK, seconds, generator)
         encoded = stream.encode(batch)
         if folder is None:

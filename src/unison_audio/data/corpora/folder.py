@@ -5,14 +5,14 @@ kind there. Columns, of which only ``audio`` is needed:
 
 ==============  ==================================================================================
 audio           path of the recording from the table's folder; also ``file_name`` or ``path``
-text            transcript; a row with text and no ``kind`` is speech
+text            transcript (``sentence``, ``transcription``); with it and no ``kind``: speech
 caption         description of the sound; a row without text is a sound
 label           the event as a noun phrase, "a dog barking"; by default the caption
 kind            ``speech`` or ``sound``
 speaker         speaker name; equal for equal voices
-gender          ``male`` or ``female``
+gender          ``male`` or ``female``, also as ``m``, ``F``, ``male_masculine``, ...
 language        ``en``, ``zh``, ...
-split           ``train`` (the default), ``heldout`` or ``speakers``
+split           ``train`` (the default), ``heldout`` (also ``test``, ``validation``) or ``speakers``
 licence         of the recording; also ``license``
 start, end      seconds, for a segment of the recording
 key             a name, unique in the table; by default the path and the row's number
@@ -43,13 +43,31 @@ _OTHER_NAMES = {
     "wav": "audio",
     "id": "key",
     "license": "licence",
+    "sentence": "text",
+    "transcription": "text",
+    "transcript": "text",
+    "speaker_id": "speaker",
+    "client_id": "speaker",
+    "sex": "gender",
+    "locale": "language",
 }
+"""Other names of columns, such as Common Voice's and those of the hub's data sets. A column under
+the first name of the table above wins."""
 
-_KINDS, _SPLITS, _GENDERS = (
-    ("speech", "sound"),
-    ("train", "heldout", "speakers"),
-    ("male", "female", ""),
-)
+_KINDS = ("speech", "sound")
+
+_SPLITS = {
+    **{name: name for name in ("train", "heldout", "speakers")},
+    **dict.fromkeys(("training",), "train"),
+    **dict.fromkeys(("test", "validation", "valid", "val", "dev", "eval"), "heldout"),
+}
+"""Spelling of a split -> its name."""
+
+_GENDERS = {
+    **dict.fromkeys(("male", "m", "man", "masculine", "male_masculine"), "male"),
+    **dict.fromkeys(("female", "f", "w", "woman", "feminine", "female_feminine"), "female"),
+}
+"""Spelling of a gender in lower case -> its name. Any other is left out: the row has no gender."""
 
 
 def table_of(root: Path) -> Path:
@@ -158,13 +176,15 @@ def clips(root: Path, payload: dict[str, Any], rows: Rows) -> Iterator[SourceCli
     # Wrong bytes became lone surrogates, which the check of each text reports with its row.
     found: Iterator[dict[str, Any] | str]
     if payload["columns"] is None:
-        # Not splitlines: it also splits at characters that JSON strings may hold, such as U+2028.
-        found = (_json_row(line) for line in text.split("\n")[: text.count("\n") + 1])
+        # Some editors write a byte order mark before the first line. Not splitlines: it also splits
+        # at characters that JSON strings may hold, such as U+2028.
+        lines = text.removeprefix("\ufeff").split("\n")
+        found = (_json_row(line) for line in lines)
     else:
         csv.field_size_limit(1 << 30)  # the default refuses one long caption
         stream = io.StringIO(text.replace("\0", ""), newline="")
         fields = csv.reader(stream, delimiter=_delimiter(table))
-        found = (dict(zip(payload["columns"], row, strict=False)) for row in fields)
+        found = (_table_row(payload["columns"], row) for row in fields)
     for number, row in enumerate(found, payload["first"]):
         place = f"{payload['table']}:row {number}"
         if isinstance(row, str):
@@ -173,45 +193,59 @@ def clips(root: Path, payload: dict[str, Any], rows: Rows) -> Iterator[SourceCli
             yield _clip(root, place, number, row)
 
 
+def _table_row(columns: list[str], row: list[str]) -> dict[str, Any] | str:
+    """A row by column, or why it cannot be used."""
+    if len(row) > len(columns):  # zip would cut the caption at its first comma
+        return (
+            f"{len(row)} fields where the table has {len(columns)} columns; put a text with the "
+            "separator in it into quotes"
+        )
+    return dict(zip(columns, row, strict=False))
+
+
 def _json_row(line: str) -> dict[str, Any] | str:
     if not line.strip():
         return {}
     try:
         row = json.loads(line)
+    except RecursionError:
+        return "not JSON (nested too deeply)"
     except ValueError as error:
         return f"not JSON ({error})"
     return row if isinstance(row, dict) else "not a JSON object"
 
 
 def _clip(root: Path, place: str, number: int, row: dict[str, Any]) -> SourceClip | Skipped:
-    fields = {_OTHER_NAMES.get(name, name): value for name, value in row.items()}
-    fields = {name: value for name, value in fields.items() if value not in (None, "")}
+    given = {name: value for name, value in row.items() if value not in (None, "")}
+    fields = {_OTHER_NAMES.get(name, name): value for name, value in given.items()}
+    fields |= {name: value for name, value in given.items() if name not in _OTHER_NAMES}
 
     def text(name: str, default: str = "") -> str:
         return str(fields.get(name, default))
 
-    audio = text("audio")
+    for name, value in fields.items():
+        if isinstance(value, str) and not _is_whole(value):
+            reason = f"{name} holds a NUL character or bytes that are not UTF-8"
+            return Skipped(file=place, reason=reason, broken=True)
+    audio = text("audio").strip()
     kind = text("kind", "speech" if text("text").strip() else "sound")
-    split, gender = text("split", "train"), text("gender")
-    for name, value, valid in (
-        ("kind", kind, _KINDS),
-        ("split", split, _SPLITS),
-        ("gender", gender, _GENDERS),
-    ):
+    split, gender = text("split", "train").strip().lower(), text("gender").strip().lower()
+    split, gender = _SPLITS.get(split, split), _GENDERS.get(gender, "")
+    for name, value, valid in (("kind", kind, _KINDS), ("split", split, tuple(_SPLITS))):
         if value not in valid:
-            reason = f"{name} is {value!r}; it must be {' or '.join(filter(None, valid))}"
+            reason = f"{name} is {value!r}; it must be {' or '.join(valid)}"
             return Skipped(file=place, reason=reason, broken=True)
     try:
         start, end = (
             None if name not in fields else float(fields[name]) for name in ("start", "end")
         )
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return Skipped(file=place, reason="start and end must be seconds", broken=True)
     if not audio:
         return Skipped(file=place, reason="no path in the column audio", broken=True)
     path = root / audio
-    if not path.is_file():
-        return Skipped(file=place, reason=NO_AUDIO)
+    if not _is_file(path):
+        return Skipped(file=place, reason=f"{NO_AUDIO} {audio[:200]}", broken=True)
     return SourceClip(
         key=text("key") or f"{Path(audio).with_suffix('').as_posix()}-{number}",
         file=audio,
@@ -228,3 +262,19 @@ def _clip(root: Path, place: str, number: int, row: dict[str, Any]) -> SourceCli
         start=start if start is not None or end is None else 0.0,
         end=end,
     )
+
+
+def _is_whole(value: str) -> bool:
+    """Whether a text is UTF-8 without NUL characters."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long
+        return False

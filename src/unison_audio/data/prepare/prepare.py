@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from unison_audio.data.corpora import CORPORA
+from unison_audio.data.corpora.folder import table_of
 from unison_audio.data.corpora.source import NO_AUDIO
 from unison_audio.data.corpus_index import INDEX_FILE
 from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
@@ -37,6 +38,14 @@ from unison_audio.data.prepare.worker import (
     stopped,
 )
 from unison_audio.errors import InputError
+from unison_audio.files import file_hash
+from unison_audio.json_files import read_json
+from unison_audio.locks import process_name
+
+FOLDER = "folder"
+"""The corpus whose table is the user's own."""
+
+DAMAGED = "delete the shards and start again"
 
 SHARD_BYTES, SHARD_CLIPS = 10**9, 5000
 
@@ -87,14 +96,20 @@ def ingest(
             layout, another ingest works on `out`, the disk is full, or a worker was killed.
     """
     workers = os.cpu_count() or 1 if workers is None else workers
-    settings = {"shard_bytes": shard_bytes, "shard_clips": shard_clips, "limit": limit}
+    settings: dict[str, Any] = {
+        "shard_bytes": shard_bytes,
+        "shard_clips": shard_clips,
+        "limit": limit,
+    }
     _check(name, root, out, {"workers": workers, **settings})
+    if name == FOLDER:  # a folder of shards never answers for another table
+        settings["table"] = file_hash(table_of(root))
     job = IngestJob(
         corpus=name, root=root, out=out, shard_bytes=shard_bytes, shard_clips=shard_clips
     )
     index = out / INDEX_FILE
     if index.is_file():
-        _compare(out, json.loads(index.read_text("utf-8")), {"corpus": name, **settings})
+        _compare(out, read_json(index, DAMAGED), {"corpus": name, **settings})
         # A kill between the index and this line left the folder.
         shutil.rmtree(out / WORK, ignore_errors=True)
         return index
@@ -133,7 +148,16 @@ def _check(name: str, root: Path, out: Path, numbers: dict[str, int | None]) -> 
 
 
 def _compare(out: Path, found: dict[str, Any], settings: dict[str, Any]) -> None:
+    if not isinstance(found, dict):
+        raise InputError(f"{out} holds something else than shards; {DAMAGED}")
     for what, wanted in settings.items():
+        if what not in found:  # of an earlier version
+            continue
+        if what == "table" and found[what] != wanted:
+            raise InputError(
+                f"{out} was written from another table, or the table has changed since; restore "
+                "the old one, or delete the shards and start again"
+            )
         if found[what] != wanted:
             raise InputError(
                 f"{out} was written with {what} {found[what]}, not {wanted}; use that, or "
@@ -144,7 +168,7 @@ def _compare(out: Path, found: dict[str, Any], settings: dict[str, Any]) -> None
 def _begin(out: Path, settings: dict[str, Any]) -> None:
     path = out / WORK / "settings.json"
     if path.is_file():
-        _compare(out, json.loads(path.read_text("utf-8")), settings)
+        _compare(out, read_json(path, DAMAGED), settings)
     else:
         write_durably(path, json.dumps(settings))
     for folder in (out, out / WORK):
@@ -158,14 +182,21 @@ def _alone(out: Path) -> Iterator[None]:
     except ModuleNotFoundError:  # no such locks on Windows
         yield
         return
-    with (out / WORK / "lock").open("w") as file:
+    lock = out / WORK / "lock"
+    with lock.open("a+", encoding="utf-8") as file:
         try:
             # The system frees this lock however the process ends; a lock file would stay behind.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            owner = lock.read_text("utf-8", "replace").strip() or "its owner is not known yet"
             raise InputError(
-                f"Another ingest is writing to {out}; wait for its end or choose another folder"
+                f"Another ingest is writing to {out} ({owner}); wait for its end or choose another "
+                "folder"
             ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(process_name())
+        file.flush()
         yield
 
 

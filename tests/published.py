@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @lru_cache
