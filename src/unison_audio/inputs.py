@@ -24,6 +24,7 @@ from unison_audio.codecs.table import AudioCodec
 from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.longform.surroundings import Surroundings
+from unison_audio.reference_check import reference_notes, require_voice
 from unison_audio.release_inputs import sampled_frames, source_gain, to_length
 from unison_audio.speech_activity import speech_probability
 from unison_audio.tasks.clauses import respell, with_tags
@@ -131,6 +132,8 @@ class Request:
     """Warning about words of a reference that an ASR model found; empty without one."""
     reduced: str = ""
     """Warning about a source whose sample rate or channels the result does not have."""
+    about_reference: tuple[str, ...] = ()
+    """Warnings about a reference from which the voice cannot be learned well."""
     bit_depth: int = 16
     """Bit depth of the source, which files of the result keep."""
     protects_speech: bool = False
@@ -217,11 +220,13 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
     instruction = respell(asked.strip(), variant.edit_tag_spelling)
     read = respell(read.strip(), variant.edit_tag_spelling)
     shortened = transcribed = ""
+    told: list[str] = []
     if reference is not None:
         check_reference_text(instruction, task.name, inputs.reference_text, inputs.asr)
-        layout, shortened = _zero_shot(variant, codec, reference, duration)
+        layout, shortened, voice = _zero_shot(variant, codec, reference, duration)
         words = _words_of(layout, variant.sample_rate, instruction, inputs, cut=bool(shortened))
         read, transcribed = with_reference_text(instruction, words.text), words.note
+        told = reference_notes(voice, variant.sample_rate, words.text)
         if shortened and not transcribed:
             shortened += " The reference text must be what is said up to there."
     elif source is not None:
@@ -246,6 +251,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         shortened=shortened,
         transcribed=transcribed,
         reduced=reduced,
+        about_reference=tuple(told),
         bit_depth=bit_depth,
         protects_speech=protects,
         outside=outside_domain(variant, instruction),
@@ -384,13 +390,18 @@ def _gap(
 
 def _zero_shot(
     variant: Variant, codec: AudioCodec, reference: Sound, duration: float | None
-) -> tuple[FrameLayout, str]:
-    """Put empty frames for the new speech after the reference; a warning if that was shortened."""
+) -> tuple[FrameLayout, str, Tensor]:
+    """Put empty frames for the new speech after the reference.
+
+    Returns:
+        The layout, a warning if the reference was shortened, and the part of it that is used.
+    """
     rate = variant.sample_rate
     # Silence around the words takes room from the new speech; training references have none.
     recording = read_sound(reference, "reference", rate, MAX_REFERENCE_SECONDS)
     start, end = audio.sound_span(recording, rate)
     waveform = recording[start:end]
+    require_voice(waveform, rate)
     head = prepare_reference(
         waveform, rate, max_seconds=REFERENCE_SECONDS, silence_seconds=REFERENCE_SILENCE_SECONDS
     )
@@ -428,7 +439,8 @@ def _zero_shot(
         source=at_length,
         reference_samples=edge,
     )
-    return layout, shortened
+    silence = round(REFERENCE_SILENCE_SECONDS * rate)
+    return layout, shortened, waveform[: head.shape[0] - silence]
 
 
 def _words_of(

@@ -133,7 +133,7 @@ def finish(request: Request, waveform: Tensor, sample_rate: int) -> Audio:
     elif task.group in FADED_GROUPS:
         edge = round(END_FADE_SECONDS * sample_rate)
         cut = audio.fade(cut, edge, edge)
-    fitted, notes = cut, []
+    fitted, notes = cut, list[str]()
     if layout.source is not None and not layout.reference_samples:
         # The source as it came, padded to the length of the result.
         own = layout.source[: layout.samples] / layout.gain

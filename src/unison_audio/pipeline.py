@@ -39,6 +39,7 @@ from unison_audio.output_audio import (
 )
 from unison_audio.pretrained import PretrainedModels
 from unison_audio.provenance.origin import Origin
+from unison_audio.reference_check import ReferenceWarning
 from unison_audio.release_inputs import batch_source, dithered, sampled_frames
 from unison_audio.request_batches import is_list, item_inputs, pad_conditions, plan_batches
 from unison_audio.sampling_params import (
@@ -313,6 +314,7 @@ class Unison(AnyLength, PretrainedModels):
             found.append(TranscribedWarning(request.transcribed))
         if request.reduced:
             found.append(SourceFormWarning(request.reduced))
+        found += map(ReferenceWarning, request.about_reference)
         if request.outside:
             sounds = request.outside.sounds
             nearest = {sound: self._known_sounds.find(encoder, sound) for sound in sounds}

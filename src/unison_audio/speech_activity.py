@@ -69,7 +69,7 @@ def voiced_frames(waveform: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
 
     Returns:
         The strength of the pitch in each frame of `HOP` samples at `RATE`, -1 to 1, and its
-        frequency in Hz, both (frames,).
+        frequency in Hz or a whole fraction of it, both (frames,).
     """
     frames = _frames(audio.resample(waveform, sample_rate, RATE))
     spectrum = torch.fft.rfft(frames * torch.hann_window(WINDOW), n=2 * WINDOW)
