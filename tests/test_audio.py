@@ -136,14 +136,14 @@ def not_a_number(folder):
     data = tone(440, 16000).numpy().copy()
     data[100] = np.nan
     soundfile.write(folder / "a.wav", data, 16000, subtype="FLOAT")
-    return folder / "a.wav", "not finite"
+    return folder / "a.wav", r"not finite \(NaN or infinity\): the first at 0.006 s \(sample 100\);"
 
 
 def infinite(folder):
     data = tone(440, 16000).double().numpy().copy()
-    data[100] = np.inf
+    data[[100, 200]] = np.inf
     soundfile.write(folder / "a.wav", data, 16000, subtype="DOUBLE")
-    return folder / "a.wav", "not finite"
+    return folder / "a.wav", r"sample 100\), and 1 more after it;"
 
 
 @pytest.mark.parametrize(

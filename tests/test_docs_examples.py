@@ -108,7 +108,9 @@ def test_finetune(tmp_path):
         check=True,
         env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"},
     )
-    rows = [json.loads(line) for line in (clips / "examples.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "examples.jsonl").read_text().splitlines()
+    ]
     assert {row["label"] for row in rows} == {"a theremin"}
     assert soundfile.info(tmp_path / "run" / "sample.wav").frames > 16_000
 

@@ -254,7 +254,7 @@ def test_durations(tiny: Unison) -> None:
     with pytest.raises(InputError, match=r"0\.5 s is shorter than the source, 1\.23 s"):
         tiny.generate(DELETE, source=source, duration=0.5)
     for wrong in (0, -1.0, 5.13, float("nan"), float("inf"), True, "2"):
-        with pytest.raises(InputError, match=r"duration is .* at most 5\.12 s"):
+        with pytest.raises(InputError, match=r"duration is .*5\.12 s"):
             tiny.generate(TTS, duration=wrong)  # type: ignore[call-overload]
 
 
@@ -391,7 +391,7 @@ BAD_SOURCES: list[tuple[Any, str]] = [
     ((torch.full((100,), float("nan")), RATE), "not finite"),
     ((torch.zeros(0), RATE), "at least one sample"),
     ((noise(1.0, channels=2).T, RATE), r"shape \(16000, 2\)"),
-    ((torch.ones(RATE, dtype=torch.int16), RATE), "floats"),
+    ((torch.ones(RATE, dtype=torch.complex64), RATE), "floats"),
     ((noise(1.0), 0), "sample rate 0"),
     ((noise(1.0), 44_100.0), "sample rate 44100.0"),
     (([0.1, 0.2], RATE), "is a list"),

@@ -57,14 +57,15 @@ def test_the_source_is_preserved_by_group_or_as_asked() -> None:
             assert resolved.for_task(task).preserve_source == (asked and edits)
 
 
-def test_speech_is_sampled_several_times() -> None:
-    assert NANO.speech_candidates > 1 > NANO.speech_temperature > 0
-    found = resolve_sampling(NANO)
-    fast = resolve_sampling(NANO, SamplingParams(preset="fast"))
+def test_a_variant_may_sample_speech_several_times() -> None:
+    assert NANO.speech_candidates == 1 > NANO.speech_temperature > 0
+    several = dataclasses.replace(NANO, speech_candidates=4)
+    found = resolve_sampling(several)
+    fast = resolve_sampling(several, SamplingParams(preset="fast"))
     paper = resolve_sampling(VARIANTS["d24-16k"])
     for name, task in TASKS.items():
         speaks = name in ("tts", "zero_shot_tts")
-        own = (NANO.speech_temperature, NANO.speech_candidates) if speaks else (1.0, 1)
+        own = (several.speech_temperature, several.speech_candidates) if speaks else (1.0, 1)
         settings = found.for_task(task)
         assert (settings.temperature, settings.num_candidates) == own
         assert settings.progress_steps == settings.steps + (EVALUATIONS if speaks else 0)

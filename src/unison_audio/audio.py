@@ -18,7 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unison_audio.audio_files import MAX_HOURS, SILENCE_RMS, require_file, stated_frames, unreadable
+from unison_audio.audio_files import (
+    MAX_HOURS,
+    SILENCE_RMS,
+    require_file,
+    require_finite,
+    stated_frames,
+    unreadable,
+)
 from unison_audio.audio_writer import SampleLayout, write_audio
 from unison_audio.av_audio import container_of, decode_blocks
 from unison_audio.errors import InputError
@@ -73,10 +80,7 @@ def load(path: str | os.PathLike[str], *, sample_rate: int, longest: float | Non
         raise InputError(
             f"{name} is cut short ({len(data)} of {frames} samples); give the whole file."
         )
-    if not np.isfinite(data).all():
-        raise InputError(
-            f"{name} holds values that are not finite (NaN or infinity); give a clean recording."
-        )
+    require_finite(data, file_rate, name)
     mono = to_mono(torch.from_numpy(data), 1, name)  # (samples,)
     mono = resample(mono, file_rate, sample_rate)
     if mono.numel() == 0:

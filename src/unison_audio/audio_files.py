@@ -13,6 +13,7 @@ from unison_audio.errors import InputError
 from unison_audio.values import require_path
 
 if TYPE_CHECKING:
+    import numpy as np
     from soundfile import SoundFile
 
 MAX_HOURS = 100
@@ -121,6 +122,42 @@ def stated_frames(file: "SoundFile", name: str) -> int:
             "as of a stream; convert it to a whole file first, such as with: ffmpeg -i in out.wav"
         )
     return frames
+
+
+def require_finite(
+    samples: "np.ndarray",
+    sample_rate: int,
+    name: str,
+    *,
+    start: int = 0,
+    advice: str = "give a clean recording",
+) -> None:
+    """Refuse samples that hold NaN or infinity, and say where the first is.
+
+    This comes before resampling: soxr spreads one NaN over hundreds of samples.
+
+    Args:
+        samples: (samples,) or (samples, channels).
+        sample_rate: Samples per second.
+        name: Name of the recording in the message.
+        start: Place of the first sample in the whole recording.
+        advice: What to do.
+
+    Raises:
+        InputError: If a value is not finite.
+    """
+    import numpy as np
+
+    finite = np.isfinite(samples)
+    if finite.all():
+        return
+    bad = np.flatnonzero(~(finite if finite.ndim == 1 else finite.all(axis=1)))
+    first = start + int(bad[0])
+    others = f", and {len(bad) - 1} more after it" if len(bad) > 1 else ""
+    raise InputError(
+        f"{name} holds values that are not finite (NaN or infinity): the first at "
+        f"{first / sample_rate:.3f} s (sample {first}){others}; {advice}."
+    )
 
 
 def require_file(path: str | os.PathLike[str]) -> str:

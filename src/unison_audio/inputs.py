@@ -491,8 +491,7 @@ def _from_memory(given: object, name: str, sample_rate: int) -> Tensor:
             f"{name}'s waveform has the shape {tuple(waveform.shape)}; give (samples,) or "
             "(channels, samples), with at least one sample."
         )
-    if not waveform.isfinite().all():
-        raise InputError(f"{name} holds values that are not finite; give a clean recording.")
+    audio_files.require_finite(waveform.float().cpu().numpy(), rate, name)
     resampled = audio.resample(waveform.float(), rate, sample_rate)
     if resampled.numel() == 0:
         raise InputError(f"{name} is too short: less than one sample at {sample_rate} Hz.")

@@ -30,6 +30,9 @@ def one_row(root, caption=b"A dog barks.", audio=None):
     put(root / "metadata.jsonl", row + b'{"audio": "good.wav", "caption": "Rain.", "key": "g"}\n')
 
 
+NOT_UTF8 = "caption holds a NUL character or bytes that are not UTF-8"
+
+
 def result(name, root, out, good=("g",)):
     ingest(name, root, out, workers=1)
     index = read_index(out)
@@ -46,7 +49,7 @@ def result(name, root, out, good=("g",)):
     [
         (b"  ", {"no text or caption": 1}, {}),
         (b"x" * 10_000_000, {"text longer than 2000 characters": 1}, {}),
-        (b"caf\xe9", {}, {"a.wav": "text is not UTF-8"}),
+        (b"caf\xe9", {}, {"metadata.jsonl:row 1": NOT_UTF8}),
         (b"A man speaks", {"caption speaks of speech": 1}, {}),
     ],
 )
@@ -62,7 +65,7 @@ def test_bad_captions_in_a_csv_are_counted_too(tmp_path):
     put(tmp_path / "in/metadata.csv", rows + b"a.wav,nul \0 byte,3\ngood.wav,Rain.,g\n")
     removed, broken = result("folder", tmp_path / "in", tmp_path / "out", good=("3", "g"))
     assert removed == {"text longer than 2000 characters": 1}
-    assert broken == {"a.wav": "text is not UTF-8"}
+    assert broken == {"metadata.csv:row 1": NOT_UTF8}
 
 
 def test_a_row_that_is_not_json_is_listed(tmp_path):

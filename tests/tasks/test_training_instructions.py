@@ -160,8 +160,9 @@ def test_reading_takes_linear_time(head: str, part: str) -> None:
         assert len(message) < 1500
         return time.process_time() - began
 
-    # Ten times the characters would take a hundred times as long in quadratic time.
-    assert seconds(LONG) < 25 * max(seconds(LONG // 10), 0.02)
+    # Ten times the characters would take a hundred times as long in quadratic time. Other work on
+    # the machine disturbs single measurements, but none can make quadratic work fast.
+    assert any(seconds(LONG) < 25 * max(seconds(LONG // 10), 0.02) for _ in range(4))
 
 
 def test_a_longer_instruction_is_refused_before_it_is_read() -> None:

@@ -118,7 +118,8 @@ def main(folder: Path, qwen: Path) -> None:
         "weights": {name: whole(p) for name, p in started.backbone.named_parameters()},
         "average": dict(started.averaged().named_parameters()),
     }
-    found = {"states": seen.hidden_states, "bytes": held, "copies": copies}
+    rotary = {"rotary": dict(encoder.encoder.rotary.named_buffers())}
+    found = {"states": seen.hidden_states, "bytes": held, "copies": copies} | rotary
     torch.save(found, folder / f"{rank}.pt")
 
 
@@ -228,6 +229,10 @@ def test_the_language_model_is_sharded_over_processes(together: Path, qwen: Path
     torch.testing.assert_close(parts[0]["states"], expected)
     longest = parts[1]["states"].shape[2]
     torch.testing.assert_close(parts[1]["states"], expected[:2, :, :longest])
+    for part in parts:  # no path may cast the frequencies as it casts weights
+        for name, expected in whole.rotary.named_buffers():
+            assert part["rotary"][name].dtype == torch.float32
+            assert torch.equal(part["rotary"][name], expected)
     everything = sum(p.nbytes for layer in whole.layers.modules for p in layer.parameters())
     assert [part["bytes"] for part in parts] == [everything // 2] * 2
 

@@ -126,6 +126,7 @@ class MetricFlags:
         Raises:
             InputError: If a name is unknown, or a file is missing.
         """
+        at_least_one(bootstrap=self.bootstrap)
         _check_names("metric", self.metrics)
         pairs = _pairs("metric-models", [*(self.metric_models or ()), *(self.judges or ())])
         for name, value in pairs:
@@ -295,6 +296,7 @@ def _choice(
         model=model,
         device=machine.device,
         dtype=None if machine.dtype is None else getattr(torch, machine.dtype),
+        quantize=machine.quantize,
         low_memory=machine.low_memory,
         seed=seed,
         options={} if sampling is None else sampling.given(),

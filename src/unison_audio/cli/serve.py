@@ -43,6 +43,10 @@ class AccessFlags:
     """Folder of stored voices; by default 'voices' in the cache folder."""
     drain_seconds: int = DRAIN_SECONDS
     """Seconds that running requests get after SIGTERM or Ctrl-C."""
+    wyoming: int | None = None
+    """Also serve speech to Home Assistant, which speaks Wyoming, at this port; 10200 is usual."""
+    wyoming_host: str = "127.0.0.1"
+    """Address of that port; whoever reaches it needs no key, since Wyoming has none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level of the log's lines."""
 
@@ -77,7 +81,11 @@ def serve(
 
     check_marks(OutputFormat(format="wav"))
     keys = read_keys(access.api_keys_file)
-    listening = _listen(access)
+    listening = _listen(access.host, access.port)
+    wyoming = None
+    if access.wyoming is not None:
+        _require_wyoming()
+        wyoming = _listen(access.wyoming_host, access.wyoming)
     unusable: list[str] = []
 
     def stop(reason: str) -> None:
@@ -94,6 +102,8 @@ def serve(
             cors_origins=tuple(access.cors_origin or ()),
             sampling=sampling or SamplingParams(),
             on_unusable=stop,
+            wyoming=wyoming,
+            drain_seconds=access.drain_seconds,
         )
     )
     set_up_logging(access.log_level)
@@ -107,6 +117,9 @@ def serve(
         )
     )
     print(_notice(access, listening.getsockname()[1], bool(keys)), file=sys.stderr, flush=True)
+    if wyoming is not None:
+        said = _wyoming_notice(access.wyoming_host, wyoming.getsockname()[1])
+        print(said, file=sys.stderr, flush=True)
     # uvicorn raises the signal again once it is done, for what was there before it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.run(sockets=[listening])
@@ -125,6 +138,7 @@ def _workers(variant: str, machine: MachineFlags) -> "list[WorkerConfig]":
             checkpoint=variant,
             device=device,
             dtype=machine.dtype,
+            quantize=machine.quantize,
             low_memory=machine.low_memory,
             codec_files=machine.codec_files,
             text_files=machine.text_files,
@@ -134,16 +148,16 @@ def _workers(variant: str, machine: MachineFlags) -> "list[WorkerConfig]":
     ]
 
 
-def _listen(access: AccessFlags) -> socket.socket:
-    """Open the port before a model is loaded, so that a port in use is told at once."""
-    if not 0 <= access.port < 65536:
-        raise InputError(f"The port is {access.port}; give a number from 0 to 65535.")
-    family = socket.AF_INET6 if ":" in access.host else socket.AF_INET
+def _listen(host: str, port: int) -> socket.socket:
+    """Open a port before a model is loaded, so that a port in use is told at once."""
+    if not 0 <= port < 65536:
+        raise InputError(f"The port is {port}; give a number from 0 to 65535.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((access.host, access.port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise InputError(
-            f"The server cannot listen at {access.host}, port {access.port} "
+            f"The server cannot listen at {host}, port {port} "
             f"({error.strerror or error}); choose another port or address."
         ) from error
 
@@ -162,11 +176,29 @@ def _notice(access: AccessFlags, port: int, locked: bool) -> str:
     )
 
 
+def _wyoming_notice(host: str, port: int) -> str:
+    """Where Wyoming is served, and who can reach it."""
+    shown = f"[{host}]" if ":" in host else host
+    who = "this machine alone" if _is_loopback(host) else "EVERY machine that reaches it, keyless"
+    return f"unison-audio: serving Wyoming at tcp://{shown}:{port}, for {who}."
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _require_wyoming() -> None:
+    try:
+        import wyoming
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "--wyoming needs the package wyoming, which is missing; install it with: "
+            "pip install 'unison-audio[wyoming]'"
+        ) from error
+    del wyoming
 
 
 def _require_server() -> Any:

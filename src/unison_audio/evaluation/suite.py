@@ -105,9 +105,9 @@ class EvaluationConfig:
         for name, value in (("batch", self.batch), ("workers", self.workers)):
             if value < 1:
                 raise InputError(f"{name} is {value}; it must be at least 1.")
-        if self.metric_options.bootstrap < 1:
+        if self.metric_options.bootstrap < 0:
             raise InputError(
-                f"bootstrap is {self.metric_options.bootstrap}; it must be at least 1."
+                f"bootstrap is {self.metric_options.bootstrap}; give 0 for no intervals, or more."
             )
         check_seed(self.seed)
         check_counts(self.counts)

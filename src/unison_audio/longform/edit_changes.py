@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unison_audio import audio
-from unison_audio.audio_files import SILENCE_RMS
-from unison_audio.errors import InputError
+from unison_audio.audio_files import SILENCE_RMS, require_finite
 from unison_audio.longform.edit_windows import EditWindow, derive_seed
 from unison_audio.longform.native_audio import NativeAudio
 from unison_audio.sample_codings import to_float
@@ -110,10 +109,7 @@ def window_changes(
     sources: list[NDArray[np.float64]] = []
     for i, window in enumerate(windows):
         own = to_float(recording.read(window.start, window.stop))
-        if not np.isfinite(own).all():
-            raise InputError(
-                f"{recording.name} holds values that are not finite; give a clean recording."
-            )
+        require_finite(own, recording.sample_rate, recording.name, start=window.start)
         sources.append(own)
         for track in _tracks(edit.task, own):
             low = audio.resample(

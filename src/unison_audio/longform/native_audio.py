@@ -11,7 +11,13 @@ import soundfile
 from torch import Tensor
 
 from unison_audio.audio import Audio
-from unison_audio.audio_files import MAX_RATE, require_file, stated_frames, unreadable
+from unison_audio.audio_files import (
+    MAX_RATE,
+    require_file,
+    require_finite,
+    stated_frames,
+    unreadable,
+)
 from unison_audio.audio_writer import SampleLayout, write_audio
 from unison_audio.errors import InputError
 from unison_audio.output_format import OutputFormat, merge_output
@@ -159,9 +165,9 @@ def _from_array(values: object, given_rate: object) -> NativeAudio:
             f"The source has the sample rate {shown(given_rate)}; give samples per second, above "
             f"0 and at most {MAX_RATE:,}."
         )
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise InputError("The source holds values that are not finite; give a clean recording.")
     samples = values[:, None] if values.ndim == 1 else values.T
+    if samples.dtype.kind == "f":
+        require_finite(samples, rate, "The source")
     return NativeAudio(
         sample_rate=rate,
         channels=samples.shape[1],

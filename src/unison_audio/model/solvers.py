@@ -120,10 +120,22 @@ class Solver:
         require_solver(name)
         if steps < 1:
             raise InputError(f"steps is {steps}; it must be at least 1.")
+        self._name, self._count, self._next = name, steps, 0
         self._steps = SOLVERS[name](steps)
         self.times: Tensor = self._steps.times
         """(S,) flow time of each velocity evaluation."""
 
     def advance(self, v: Tensor, step: int, z: Tensor) -> Tensor:
-        """Advance z from one of the times to the next."""
+        """Advance z from one of the times to the next; step 0 begins anew.
+
+        Raises:
+            ValueError: If a step is left out or repeated.
+        """
+        if step == 0 and self._next:
+            # A scheduler that has run keeps its place and its past velocities. A second run with
+            # it ends in NaN or in an IndexError.
+            self._steps = SOLVERS[self._name](self._count)
+        elif step != self._next:
+            raise ValueError(f"step {step} was given where {self._next} comes next, or 0")
+        self._next = step + 1
         return self._steps.advance(v, step, z)

@@ -30,6 +30,11 @@ TYPES = {
 """Status -> type of the error."""
 
 
+NEVER_AGAIN = (409, 504, 507)
+"""Statuses of which the same request gives the same answer: a name that is taken, a deadline that
+is too short for the work, a full disk."""
+
+
 class ApiError(Exception):
     """An answer that is an error.
 
@@ -55,6 +60,9 @@ class ApiError(Exception):
         self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         if status == 401:
             self.headers["WWW-Authenticate"] = "Bearer"
+        if status in NEVER_AGAIN:
+            # OpenAI's client sends a POST of these statuses three times, unless told not to.
+            self.headers["X-Should-Retry"] = "false"
 
 
 def error_body(

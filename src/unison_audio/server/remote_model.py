@@ -5,6 +5,7 @@ as they do everywhere else, and the windows of many clients meet in one batch.
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
-from unison_audio.inputs import REFERENCE_SECONDS
+from unison_audio.inputs import REFERENCE_SECONDS, ItemInputs
 from unison_audio.provenance.origin import Origin
 from unison_audio.sampling_params import SamplingParams, merge_options, resolve_sampling
 from unison_audio.server.batching import QueuedCall, Ticket
@@ -23,7 +24,7 @@ from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.tasks.table import TASKS
 from unison_audio.variants import Variant
 
-ITEM_INPUTS = ("source", "reference", "reference_text", "duration", "seed", "task")
+ITEM_INPUTS = tuple(field.name for field in fields(ItemInputs))
 """Inputs of `Unison.generate` that are not options of sampling."""
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unison_audio.audio import resample
+from unison_audio.audio_files import require_finite
 from unison_audio.errors import InputError
 from unison_audio.longform.native_audio import NativeAudio, open_recording
 from unison_audio.output_format import require_av
@@ -165,6 +166,5 @@ def read_mono(recording: NativeAudio, sample_rate: int) -> Tensor:
         InputError: It holds values that are not finite.
     """
     samples = to_float(recording.read(0, recording.frames)).mean(axis=1)
-    if not np.isfinite(samples).all():
-        raise InputError(f"{recording.name} holds values that are not finite; send a clean one.")
+    require_finite(samples, recording.sample_rate, recording.name, advice="send a clean one")
     return resample(torch.from_numpy(samples).float(), recording.sample_rate, sample_rate)

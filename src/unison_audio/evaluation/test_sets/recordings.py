@@ -202,8 +202,9 @@ def _decoded(source: SourceClip, rate: int) -> Tensor:
     except UnreadableAudioError as error:
         raise InputError(f"{source.file} {error}; fetch it again, or delete it.") from error
     waveform = torch.from_numpy(samples).mean(dim=1)
-    if not waveform.isfinite().all():
-        raise InputError(f"{source.file} holds values that are not finite; fetch it again.")
+    audio_files.require_finite(
+        waveform.numpy(), header.sample_rate, source.file, advice="fetch it again"
+    )
     audio.require_sound(waveform, source.file)
     return audio.resample(waveform, header.sample_rate, rate)
 
