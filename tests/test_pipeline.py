@@ -17,7 +17,7 @@ from tiny_unison import StubEncoder, random_backbone, tiny_variant
 from torch import Tensor, nn
 
 from unison_audio import audio, best_of_n, checkpoint, request_batches
-from unison_audio.audio import Audio
+from unison_audio.audio import Audio, fade
 from unison_audio.errors import InputError
 from unison_audio.inputs import ShortenedWarning
 from unison_audio.model.rerank import EVALUATIONS
@@ -190,6 +190,8 @@ def test_the_candidate_with_the_lowest_denoising_error_is_kept(
     ):
         frames = -(-len(sound.waveform) // 1024)
         drawn = tiny.codec.decode(z[:, :, :frames])[:, : len(sound.waveform)]
+        if sound.task == "t2a":  # 5 ms at both ends
+            drawn = fade(drawn, 80, 80)
         torch.testing.assert_close(sound.waveform, drawn[error.argmin()], rtol=1e-3, atol=1e-6)
         torch.testing.assert_close(alone.waveform, drawn[0], rtol=1e-3, atol=1e-6)
         assert not torch.allclose(drawn[0], drawn[1], rtol=1e-2, atol=1e-6)
