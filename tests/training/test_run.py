@@ -86,9 +86,6 @@ def test_a_resumed_run_equals_one_run(corpus: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         (("--recipe", "quick"), 'Invalid value "quick" for --recipe. Choose from: "base"'),
-            ("--recipe", "quick"),
-            'Invalid value "quick" for --recipe. Choose from: "base", "long-speech"',
-        ),
         (("--dtype", "int8"), 'Invalid value "int8" for --dtype'),
         (("--init", "nothing"), "no folder 'nothing'"),
         (("--trackers", "paper"), "no tracker 'paper'"),
