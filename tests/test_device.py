@@ -36,7 +36,17 @@ def test_available_memory_is_less_than_there_is_and_within_a_containers_limit(
 def test_bfloat16_where_the_processor_has_instructions_for_it(monkeypatch, able, expected):
     cpu = types.SimpleNamespace(get_capabilities=lambda: able)
     monkeypatch.setattr(memory.torch, "cpu", cpu)
+    monkeypatch.setattr(memory, "bfloat16_ratio", lambda: 0.5)
     assert memory.preferred_dtype("cpu") == expected
+    monkeypatch.setattr(memory, "bfloat16_ratio", lambda: 0.9)
+    assert memory.preferred_dtype("cpu") == torch.float32  # instructions that do not pay
+
+
+def test_the_probe_measures_a_time_and_measures_it_once():
+    memory.bfloat16_ratio.cache_clear()
+    first = memory.bfloat16_ratio()
+    assert 0.02 < first < 100
+    assert memory.bfloat16_ratio() == first
 
 
 FRAGMENTS = """

@@ -17,7 +17,7 @@ from tiny_unison import StubEncoder, random_backbone, tiny_variant
 from torch import Tensor, nn
 
 from unison_audio import audio, best_of_n, checkpoint, request_batches
-from unison_audio.audio import Audio
+from unison_audio.audio import Audio, fade
 from unison_audio.errors import InputError
 from unison_audio.inputs import ShortenedWarning
 from unison_audio.model.rerank import EVALUATIONS
@@ -190,6 +190,8 @@ def test_the_candidate_with_the_lowest_denoising_error_is_kept(
     ):
         frames = -(-len(sound.waveform) // 1024)
         drawn = tiny.codec.decode(z[:, :, :frames])[:, : len(sound.waveform)]
+        if sound.task == "t2a":  # 5 ms at both ends
+            drawn = fade(drawn, 80, 80)
         torch.testing.assert_close(sound.waveform, drawn[error.argmin()], rtol=1e-3, atol=1e-6)
         torch.testing.assert_close(alone.waveform, drawn[0], rtol=1e-3, atol=1e-6)
         assert not torch.allclose(drawn[0], drawn[1], rtol=1e-2, atol=1e-6)
@@ -252,7 +254,7 @@ def test_durations(tiny: Unison) -> None:
     with pytest.raises(InputError, match=r"0\.5 s is shorter than the source, 1\.23 s"):
         tiny.generate(DELETE, source=source, duration=0.5)
     for wrong in (0, -1.0, 5.13, float("nan"), float("inf"), True, "2"):
-        with pytest.raises(InputError, match=r"duration is .* at most 5\.12 s"):
+        with pytest.raises(InputError, match=r"duration is .*5\.12 s"):
             tiny.generate(TTS, duration=wrong)  # type: ignore[call-overload]
 
 
@@ -389,7 +391,7 @@ BAD_SOURCES: list[tuple[Any, str]] = [
     ((torch.full((100,), float("nan")), RATE), "not finite"),
     ((torch.zeros(0), RATE), "at least one sample"),
     ((noise(1.0, channels=2).T, RATE), r"shape \(16000, 2\)"),
-    ((torch.ones(RATE, dtype=torch.int16), RATE), "floats"),
+    ((torch.ones(RATE, dtype=torch.complex64), RATE), "floats"),
     ((noise(1.0), 0), "sample rate 0"),
     ((noise(1.0), 44_100.0), "sample rate 44100.0"),
     (([0.1, 0.2], RATE), "is a list"),

@@ -57,14 +57,15 @@ def test_the_source_is_preserved_by_group_or_as_asked() -> None:
             assert resolved.for_task(task).preserve_source == (asked and edits)
 
 
-def test_speech_is_sampled_several_times() -> None:
-    assert NANO.speech_candidates > 1 > NANO.speech_temperature > 0
-    found = resolve_sampling(NANO)
-    fast = resolve_sampling(NANO, SamplingParams(preset="fast"))
+def test_a_variant_may_sample_speech_several_times() -> None:
+    assert NANO.speech_candidates == 1 > NANO.speech_temperature > 0
+    several = dataclasses.replace(NANO, speech_candidates=4)
+    found = resolve_sampling(several)
+    fast = resolve_sampling(several, SamplingParams(preset="fast"))
     paper = resolve_sampling(VARIANTS["d24-16k"])
     for name, task in TASKS.items():
         speaks = name in ("tts", "zero_shot_tts")
-        own = (NANO.speech_temperature, NANO.speech_candidates) if speaks else (1.0, 1)
+        own = (several.speech_temperature, several.speech_candidates) if speaks else (1.0, 1)
         settings = found.for_task(task)
         assert (settings.temperature, settings.num_candidates) == own
         assert settings.progress_steps == settings.steps + (EVALUATIONS if speaks else 0)
@@ -107,7 +108,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"solver": "rk4"}, "no solver 'rk4'; use one of euler"),
     ({"solver": ["euler"]}, "no solver"),
     ({"guidance_scale": -1.0}, "guidance scale is -1.0"),
-    ({"guidance_interval": (0.8, 0.2)}, "0.8 to 0.2"),
+    ({"guidance_interval": (0.8, 0.2)}, r"guidance_interval is \(0.8, 0.2\)"),
+    ({"clean_text": "yes"}, "clean_text"),
     ({"guidance_interval": (0.0, float("nan"))}, "nan"),
     ({"guidance_interval": [0.1]}, "give two times t"),
     ({"guidance_rescale": 2}, "rescale is 2"),

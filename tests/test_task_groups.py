@@ -28,7 +28,7 @@ FULL_SIZE = {
 }
 NANO = {
     "default": [
-        (SPEECH, "unipc", 16, 6.0, 0.8, 4, False),
+        (SPEECH, "unipc", 16, 6.0, 0.8, 1, False),
         (SOUND + MIXED, "unipc", 16, 6.0, 1.0, 1, False),
         (ADD, "unipc", 16, 4.5, 1.0, 1, True),
         (ADD_SPEECH, "unipc", 16, 4.5, 1.0, 1, False),

@@ -3,7 +3,9 @@
 Also takes over weights under the names of the UNISON release.
 """
 
+import dataclasses
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unison_audio.checkpoint_files import (
+    CODEC_FILES,
     CONFIG_FILE,
     WEIGHTS_FILE,
+    OpenCheckpoint,
     complain,
     config_text,
     read_config,
@@ -25,6 +29,13 @@ from unison_audio.checkpoint_files import (
 from unison_audio.errors import InputError
 from unison_audio.files import make_folder
 from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.int8 import (
+    Int8Linear,
+    int8_layers,
+    is_int8,
+    quantize_state,
+    use_int8_layout,
+)
 from unison_audio.model_card import CardInfo, file_metadata, write_card
 from unison_audio.values import require_path, require_text
 from unison_audio.variants import Variant
@@ -64,8 +75,12 @@ def save(
         )
     if dtype not in DISK_TYPES:
         raise InputError(f"Weights cannot be saved as {dtype}; use float32, bfloat16 or float16.")
+    # What the file holds decides, so that a reader finds the layout that the config names.
+    quantization = "int8" if is_int8(backbone) else ""
+    variant = dataclasses.replace(variant, quantization=quantization)
+    exact = _int8_tensors(backbone)
     weights = {
-        name: tensor.detach().to("cpu", dtype).contiguous()
+        name: tensor.detach().to("cpu", None if name in exact else dtype).contiguous()
         for name, tensor in backbone.state_dict().items()
     }
     broken = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
@@ -117,14 +132,20 @@ def load(
 
 
 def load_backbone(
-    directory: Path, variant: Variant, *, dtype: torch.dtype = torch.float32
+    directory: Path,
+    variant: Variant,
+    *,
+    dtype: torch.dtype = torch.float32,
+    quantize: bool = False,
 ) -> UnisonBackbone:
     """Read the weights of a checkpoint whose config.json has been read.
 
     Args:
         directory: The checkpoint's folder.
         variant: Contents of its config.json.
-        dtype: Type to compute in, whatever the type in the file is.
+        dtype: Type to compute in, whatever the type in the file is. int8 layers of a quantized
+            checkpoint stay as they are.
+        quantize: Whether the layers of `int8_layers` become int8 if they are not.
 
     Returns:
         The backbone, on the CPU and in evaluation mode.
@@ -142,17 +163,73 @@ def load_backbone(
         raise InputError(f"{path} is damaged ({error}); download or save it again.") from error
     with torch.device("meta"):
         backbone = UnisonBackbone(variant.backbone)
+    names = int8_layers(backbone)
+    if variant.quantization:
+        use_int8_layout(backbone, names)
     expected = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
     require_same_keys(str(path), expected, weights)
-    whole = [name for name, tensor in weights.items() if not tensor.is_floating_point()]
+    exact = _int8_tensors(backbone)
+    whole = [
+        name
+        for name, tensor in weights.items()
+        if (tensor.dtype != exact[name] if name in exact else not tensor.is_floating_point())
+    ]
     if whole:  # they would be converted, and give noise
         raise InputError(
-            f"{path} holds weights that are not floats: {', '.join(whole[:3])}"
+            f"{path} holds weights of a wrong type: {', '.join(whole[:3])}"
             f"{' and more' if len(whole) > 3 else ''}; download or save it again."
         )
-    weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
+    if quantize and not variant.quantization:
+        use_int8_layout(backbone, names)
+        weights, exact = quantize_state(weights, names), _int8_tensors(backbone)
+    # Tensors that have their type already stay views of the mapped file.
+    weights = {
+        name: tensor if name in exact else tensor.to(dtype) for name, tensor in weights.items()
+    }
     backbone.load_state_dict(weights, assign=True)
     return backbone.eval()
+
+
+def quantize_checkpoint(
+    opened: OpenCheckpoint, folder: Path, *, dtype: torch.dtype = torch.bfloat16
+) -> None:
+    """Write a checkpoint with int8 layers.
+
+    Args:
+        opened: The checkpoint.
+        folder: Where to; made if missing.
+        dtype: Type of the layers that stay in floating point.
+
+    Raises:
+        InputError: If its weights cannot be read, are quantized already, or the folder is its own.
+    """
+    require_unquantized(opened.variant, str(opened.folder))
+    if folder.resolve() == opened.folder.resolve():
+        raise InputError(f"{folder} is the checkpoint itself; give another folder.")
+    backbone = load_backbone(opened.folder, opened.variant, dtype=dtype, quantize=True)
+    save(folder, opened.variant, backbone, dtype=dtype)
+    for name in CODEC_FILES:
+        if (opened.folder / name).is_file():
+            shutil.copyfile(opened.folder / name, folder / name)
+
+
+def require_unquantized(variant: Variant, where: str) -> None:
+    """Refuse quantized weights, which cannot be trained or quantized again."""
+    if variant.quantization:
+        raise InputError(
+            f"The weights in {where} are {variant.quantization}; give the checkpoint that they "
+            "were made from."
+        )
+
+
+def _int8_tensors(backbone: UnisonBackbone) -> dict[str, torch.dtype]:
+    """Name and type of each tensor of the int8 layers, which no cast may change."""
+    return {
+        f"{name}.{own}": tensor.dtype
+        for name, module in backbone.named_modules()
+        if isinstance(module, Int8Linear)
+        for own, tensor in module.named_buffers()
+    }
 
 
 def upload(
@@ -195,3 +272,15 @@ def require_same_keys(
         ],
     }
     complain(f"The weights in {where} do not fit their config", wrong)
+
+
+def disk_type(name: str) -> torch.dtype:
+    """The type of stored weights of a name.
+
+    Raises:
+        InputError: If weights are not stored in it.
+    """
+    types = {str(each).removeprefix("torch."): each for each in DISK_TYPES}
+    if name not in types:
+        raise InputError(f"The weights' type is {name!r}; use one of {', '.join(types)}.")
+    return types[name]

@@ -33,6 +33,7 @@ ADDED_SINCE: dict[str, Any] = {
 OPTIONAL: dict[str, Any] = {
     "domain": None,
     "wording": "paper",
+    "quantization": "",
     "text_window": 0,
     "sample_seconds": 0.0,
     "source_rms": 0.0,

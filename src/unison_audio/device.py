@@ -5,7 +5,9 @@ import ctypes
 import os
 import platform
 import threading
+import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -22,6 +24,13 @@ _M_MMAP_THRESHOLD = -3
 CGROUP = Path("/sys/fs/cgroup")
 """Folder in which Linux states the limits of a container."""
 
+
+PROBE_ROWS, PROBE_WIDTH, PROBE_REPETITIONS = 256, 1024, 6
+"""Size of the product that is timed: 0.1 s at 90 GFLOP/s in all."""
+
+PAYS_BELOW = 0.8
+"""Ratio of times below which bfloat16 is chosen. Processors with instructions for it reach 0.25 to
+0.5, so noise does not change the choice from one start to the next."""
 
 COMPUTING_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 """Types that a backbone computes in."""
@@ -141,7 +150,8 @@ def return_large_blocks() -> bool:
 def preferred_dtype(device: torch.device | str) -> torch.dtype:
     """bfloat16 where the device multiplies it fast, else float32.
 
-    Processors need instructions for it: AMX, AVX-512 BF16 or Arm's BF16.
+    Processors need instructions for it (AMX, AVX-512 BF16 or Arm's BF16), and a measured product
+    has to be faster than in float32: a build of torch may not use them.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -153,7 +163,24 @@ def preferred_dtype(device: torch.device | str) -> torch.dtype:
         fast = able.get("amx_bf16", False) or able.get("avx512_bf16", False)
     else:
         fast = able.get("bf16", False)
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if fast and bfloat16_ratio() < PAYS_BELOW else torch.float32
+
+
+@cache
+def bfloat16_ratio() -> float:
+    """Time of a matrix product in bfloat16 over that in float32 on the CPU, measured once."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(PROBE_ROWS, PROBE_WIDTH, generator=generator)
+    weight = torch.randn(PROBE_WIDTH, PROBE_WIDTH, generator=generator)
+    pairs = [(x.to(dtype), weight.to(dtype)) for dtype in (torch.float32, torch.bfloat16)]
+    seconds: list[list[float]] = [[], []]
+    for _ in range(PROBE_REPETITIONS):
+        for taken, (left, right) in zip(seconds, pairs, strict=True):
+            start = time.perf_counter()
+            torch.nn.functional.linear(left, right)
+            taken.append(time.perf_counter() - start)
+    # The shortest of each, by turns: other programs only ever add time.
+    return min(seconds[1]) / min(seconds[0])
 
 
 def _free_of_system() -> int | None:

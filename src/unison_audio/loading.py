@@ -26,14 +26,19 @@ from unison_audio.errors import InputError
 from unison_audio.hub import cache_folder
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.config import count_parameters
+from unison_audio.model.int8 import QUANTIZATIONS, int8_parameters
 from unison_audio.text.states import TextEncoder, TextSetup
 from unison_audio.text.table import TEXT_ENCODERS
+from unison_audio.values import shown
 from unison_audio.variants import Variant
 
 T = TypeVar("T")
 
 WORKING_BYTES = 700 << 20
 """Memory of a run besides the weights: activations, text states, the program itself."""
+
+LARGE_BACKBONE = 100_000_000
+"""Parameters from which on a backbone computes in bfloat16 on a CPU that multiplies it fast."""
 
 FROZEN_BYTES = {
     "nano": 25 << 20,
@@ -94,7 +99,9 @@ class LoadOptions:
     device: torch.device | str = "cpu"
     """Device of the backbone, the codec and a resident language model."""
     dtype: torch.dtype | None = None
-    """Computing type of the backbone: bfloat16 on a GPU that has it, float32 on a CPU."""
+    """Computing type of the backbone; None takes that of `computing_dtype`."""
+    quantize: str | None = None
+    """int8 for int8 layers in the backbone; None leaves the checkpoint as it is."""
     low_memory: bool | None = None
     """One model in memory at a time, a large language model layer by layer."""
     codec_files: Path | None = None
@@ -140,17 +147,17 @@ def open_models(
     new_text = _row(TEXT_ENCODERS, variant.text_encoder, "text encoder", variant)
     new_codec = _row(CODECS, variant.codec, "codec", variant)
     device = require_device(how.device)
-    dtype = require_dtype(how.dtype) or (
-        preferred_dtype(device) if device.type != "cpu" else torch.float32
-    )
-    low_memory = plan(variant, device, dtype, how.low_memory)
+    dtype = require_dtype(how.dtype) or computing_dtype(variant, device)
+    quantized = require_quantization(how.quantize, variant, device)
+    low_memory = plan(variant, device, dtype, how.low_memory, quantized=quantized)
     if low_memory:
         return_large_blocks()
     setup = _text_setup(variant, how, device, streamed=True if low_memory else None)
     return VariantModels(
         variant=variant,
         backbone=LazyModel(
-            partial(_load_backbone, opened, device, dtype, how.compiled), keep=not low_memory
+            partial(_load_backbone, opened, device, dtype, how.compiled, quantized),
+            keep=not low_memory,
         ),
         codec=LazyModel(
             partial(_load_codec, new_codec, variant, where, how.codec_files, device),
@@ -159,6 +166,37 @@ def open_models(
         text_encoder=LazyModel(partial(new_text, setup), keep=not low_memory),
         resident=not low_memory,
     )
+
+
+def computing_dtype(variant: Variant, device: torch.device) -> torch.dtype:
+    """The type that a backbone computes in by default.
+
+    bfloat16 where the device multiplies it fast. On a CPU a small backbone stays in float32: its
+    time goes into passes over small tensors, and nano's bits are the same on all machines.
+    """
+    if device.type == "cpu" and count_parameters(variant.backbone) < LARGE_BACKBONE:
+        return torch.float32
+    return preferred_dtype(device)
+
+
+def require_quantization(name: object, variant: Variant, device: torch.device) -> bool:
+    """Check a quantization scheme, and say whether the backbone has int8 layers.
+
+    Raises:
+        InputError: If there is no such scheme, or the device does not run it.
+    """
+    if name is not None and name not in QUANTIZATIONS:
+        raise InputError(
+            f"There is no quantization {shown(name)}; use {', '.join(QUANTIZATIONS)}, or leave it "
+            "out."
+        )
+    quantized = name is not None or bool(variant.quantization)
+    if quantized and device.type != "cpu":
+        raise InputError(
+            f"int8 runs on a CPU, and the device is {device}; "
+            "use cpu, or weights that are not quantized."
+        )
+    return quantized
 
 
 def open_frozen(
@@ -203,6 +241,8 @@ def plan(
     device: torch.device,
     dtype: torch.dtype,
     low_memory: bool | None,
+    *,
+    quantized: bool = False,
 ) -> bool:
     """Decide whether models are in memory together or one at a time.
 
@@ -211,6 +251,7 @@ def plan(
         device: Device to run on.
         dtype: Computing type of the backbone.
         low_memory: The user's choice; None decides by the free memory.
+        quantized: Whether the backbone has int8 layers.
 
     Returns:
         Whether one at a time.
@@ -218,7 +259,7 @@ def plan(
     Raises:
         InputError: If it does not fit; the message says what would.
     """
-    sizes = needed_bytes(variant, dtype)
+    sizes = needed_bytes(variant, dtype, quantized=quantized)
     free = available_memory(device)
     # Unknown on some systems: loading may then fail, but refusing would be a guess.
     if free is None:
@@ -243,11 +284,16 @@ def plan(
     )
 
 
-def needed_bytes(variant: Variant, dtype: torch.dtype) -> dict[str, int]:
+def needed_bytes(
+    variant: Variant, dtype: torch.dtype, *, quantized: bool = False
+) -> dict[str, int]:
     """Memory of a variant's models, with the text encoder streamed as in low memory."""
+    backbone = count_parameters(variant.backbone) * dtype.itemsize
+    if quantized:
+        backbone -= int8_parameters(variant.backbone) * (dtype.itemsize - 1)
     return {
         "text encoder": FROZEN_BYTES[variant.text_encoder],
-        "backbone": count_parameters(variant.backbone) * dtype.itemsize,
+        "backbone": backbone,
         "codec": FROZEN_BYTES[variant.codec],
     }
 
@@ -257,9 +303,15 @@ def _gigabytes(amount: int) -> str:
 
 
 def _load_backbone(
-    opened: OpenCheckpoint, device: torch.device, dtype: torch.dtype, compiled: bool
+    opened: OpenCheckpoint,
+    device: torch.device,
+    dtype: torch.dtype,
+    compiled: bool,
+    quantized: bool,
 ) -> UnisonBackbone:
-    backbone = checkpoint.load_backbone(opened.folder, opened.variant, dtype=dtype).to(device)
+    backbone = checkpoint.load_backbone(
+        opened.folder, opened.variant, dtype=dtype, quantize=quantized
+    ).to(device)
     if compiled:
         backbone.compile_blocks()
     return backbone

@@ -9,9 +9,21 @@ from torch import Tensor
 from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.codecs.table import AudioCodec
+from unison_audio.edit_check import compare, removal_notes
 from unison_audio.inputs import FADE_IN_SECONDS, PEAK, Request
-from unison_audio.preserve import preserve_source
-from unison_audio.tasks.table import Task
+from unison_audio.levels import AUDIBLE_RMS, fit_addition, fit_whole
+from unison_audio.preserve import limit_fall, preserve_source
+from unison_audio.tasks.table import TASKS, Group, Task
+
+FADED_GROUPS: tuple[Group, ...] = ("sound", "mixed")
+"""Groups whose results get faded ends: sounds that go on where the clip ends, and would click."""
+
+END_FADE_SECONDS = 0.005
+"""Length of that fade."""
+
+PROTECTED_FALL_DB = 9.0
+"""Most decibels by which a removal lowers what is not speech, where there is speech. Without the
+bound words are lost in 22 of 60 mixes, with it in 9; the sound falls by 6 dB in 36 of them."""
 
 
 @torch.no_grad()
@@ -68,8 +80,42 @@ def apply_request(request: Request, decoded_source: Tensor, result: Tensor) -> T
     if source is None:
         raise AssertionError("an edit has a source")
     length = min(len(source), len(result))
-    waves = (wave[None, :length] for wave in (source, decoded_source, result))
-    return apply_edits(request.task, *waves)[0]
+    waves = [wave[None, :length] for wave in (source, decoded_source, result)]
+    if not request.protects_speech:
+        return apply_edits(request.task, *waves)[0]
+    denoised = apply_edits(TASKS["denoise"], *waves)
+    return limit_fall(waves[0], denoised, PROTECTED_FALL_DB)[0]
+
+
+def adds_to_quiet(request: Request) -> bool:
+    """Whether something is added to a source so quiet that it will have to be raised.
+
+    It is taken out of the codec's output first, or the codec's noise would be raised as well.
+    """
+    task, layout = request.task, request.layout
+    if layout.source is None or task.removes or not task.adds:
+        return False
+    return float(audio.rms(layout.source[: layout.samples])) / layout.gain < AUDIBLE_RMS
+
+
+def outcome_notes(request: Request, sound: Audio) -> list[str]:
+    """What has to be said about a result: an edit that did something else than was asked.
+
+    Args:
+        request: What was asked for.
+        sound: The finished result, at the level of the source.
+    """
+    layout, task = request.layout, request.task
+    if layout.source is None or task.group != "remove" or task.clears_speech:
+        return []
+    if request.protects_speech:
+        return [
+            f"There is speech in the source, and these weights take speech for the sound in "
+            f"{request.asked!r}: all that is not speech was lowered instead, by at most "
+            f"{PROTECTED_FALL_DB:.0f} dB. Some of it may still be heard."
+        ]
+    source = layout.source[: layout.samples] / layout.gain
+    return removal_notes(task, request.asked, compare(source, sound.waveform, sound.sample_rate))
 
 
 def finish(request: Request, waveform: Tensor, sample_rate: int) -> Audio:
@@ -80,16 +126,27 @@ def finish(request: Request, waveform: Tensor, sample_rate: int) -> Audio:
         waveform: (samples,), decoded.
         sample_rate: Its samples per second.
     """
-    layout = request.layout
+    layout, task = request.layout, request.task
     cut = waveform[layout.first : layout.first + layout.samples] / layout.gain
     if layout.reference_samples:
         cut = audio.fade(cut, round(FADE_IN_SECONDS * sample_rate), 0)
-    peak = float(cut.abs().max())
+    elif task.group in FADED_GROUPS:
+        edge = round(END_FADE_SECONDS * sample_rate)
+        cut = audio.fade(cut, edge, edge)
+    fitted, notes = cut, list[str]()
+    if layout.source is not None and not layout.reference_samples:
+        # The source as it came, padded to the length of the result.
+        own = layout.source[: layout.samples] / layout.gain
+        own = torch.nn.functional.pad(own, (0, len(cut) - len(own)))
+        adds_only = task.adds and not task.removes
+        fitted, notes = fit_addition(own, cut) if adds_only else fit_whole(cut)
+    peak = float(fitted.abs().max())
     return Audio(
-        cut * (PEAK / peak) if peak > 1.0 else cut.clone(),
+        fitted * (PEAK / peak) if peak > 1.0 else fitted.clone(),
         sample_rate,
         instruction=request.asked,
         task=request.task.name,
         seed=request.seed,
         bit_depth=request.bit_depth,
+        warnings=tuple(notes),
     )

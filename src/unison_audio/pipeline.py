@@ -14,6 +14,7 @@ from unison_audio.best_of_n import LatentBatch, OnStep, sample_batch
 from unison_audio.checks import domain_message, require_domain
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.device import own_settings
+from unison_audio.edit_check import EditWarning
 from unison_audio.errors import InputError
 from unison_audio.inputs import (
     DomainWarning,
@@ -27,9 +28,18 @@ from unison_audio.inputs import (
     prepare,
 )
 from unison_audio.longform.methods import AnyLength
-from unison_audio.output_audio import apply_edits, apply_request, decode, decode_rows, finish
+from unison_audio.output_audio import (
+    adds_to_quiet,
+    apply_edits,
+    apply_request,
+    decode,
+    decode_rows,
+    finish,
+    outcome_notes,
+)
 from unison_audio.pretrained import PretrainedModels
 from unison_audio.provenance.origin import Origin
+from unison_audio.reference_check import ReferenceWarning
 from unison_audio.release_inputs import batch_source, dithered, sampled_frames
 from unison_audio.request_batches import is_list, item_inputs, pad_conditions, plan_batches
 from unison_audio.sampling_params import (
@@ -196,12 +206,14 @@ class Unison(AnyLength, PretrainedModels):
                 done += batch.settings.progress_steps
         # 5. Decode, and apply edits to the recordings themselves where the settings say so.
         sounds: dict[int, Audio] = {}
+        outcome: dict[str, None] = {}
         with self._codec.use() as codec:
             for batch, z in zip(batches, latents, strict=True):
                 frames = [requests[row].layout.frames for row in batch.rows]
                 for row, waveform in zip(batch.rows, decode_rows(codec, z, frames), strict=True):
                     request = requests[row]
-                    if settings.for_task(request.task).preserve_source:
+                    preserves = settings.for_task(request.task).preserve_source
+                    if preserves or adds_to_quiet(request):
                         decoded_source = decode(codec, conditions[row].z_s)
                         waveform = apply_request(request, decoded_source[0], waveform)
                     # 6. Cut out the result and bring it back to its level.
@@ -209,9 +221,13 @@ class Unison(AnyLength, PretrainedModels):
                     origin = Origin.of_edit(
                         request.task.name, self.variant.name, items[row][1].source
                     )
+                    found = [*sound.warnings, *outcome_notes(request, sound)]
+                    outcome.update(dict.fromkeys(found))
                     sounds[row] = replace(
-                        sound, warnings=tuple(map(str, notes[row])), origin=origin
+                        sound, warnings=(*map(str, notes[row]), *found), origin=origin
                     )
+        for said in outcome:
+            warnings.warn(EditWarning(said), stacklevel=3)
         return [sounds[row] for row in range(len(sounds))] if is_list(instruction) else sounds[0]
 
     @own_settings()
@@ -298,6 +314,7 @@ class Unison(AnyLength, PretrainedModels):
             found.append(TranscribedWarning(request.transcribed))
         if request.reduced:
             found.append(SourceFormWarning(request.reduced))
+        found += map(ReferenceWarning, request.about_reference)
         if request.outside:
             sounds = request.outside.sounds
             nearest = {sound: self._known_sounds.find(encoder, sound) for sound in sounds}

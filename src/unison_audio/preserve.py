@@ -93,6 +93,25 @@ def preserve_source(
     return istft(edited, HOP, source.shape[1])
 
 
+def limit_fall(source: Tensor, result: Tensor, most_db: float) -> Tensor:
+    """Lower a recording where the result of an edit is lower, by a bounded amount.
+
+    A separation that errs takes words away with the noise; lowered words are still understood.
+
+    Args:
+        source: (B, samples), the recording.
+        result: (B, samples), the edited recording.
+        most_db: Most decibels by which a bin falls.
+
+    Returns:
+        Waveforms, (B, samples).
+    """
+    own, after = (stft(wave, N_FFT, HOP, padding="zeros") for wave in (source, result))
+    power_own, power_after = (_smooth(x.abs().square()) + SILENT_POWER for x in (own, after))
+    gain = (power_after / power_own).sqrt().clamp(10 ** (-most_db / 20), 1)
+    return istft(own * gain, HOP, source.shape[1])
+
+
 def _smooth(power: Tensor) -> Tensor:
     return F.avg_pool2d(
         power[:, None], SMOOTHED, 1, SMOOTHED // 2, count_include_pad=False

@@ -78,6 +78,7 @@ class PretrainedModels:
         device: torch.device | str = "cpu",
         *,
         dtype: torch.dtype | None = None,
+        quantize: str | None = None,
         low_memory: bool | None = None,
         codec_files: str | os.PathLike[str] | None = None,
         text_files: str | os.PathLike[str] | None = None,
@@ -89,8 +90,10 @@ class PretrainedModels:
             name_or_path: "nano" for the weights that come with the package, a folder,
                 `owner/name` of a repository on the Hugging Face hub, or an open checkpoint.
             device: Device to run on.
-            dtype: Computing type of the backbone; by default bfloat16 on a GPU that has it, and
-                float32 on a CPU.
+            dtype: Computing type of the backbone. By default bfloat16 where a GPU has it, or where
+                a CPU multiplies it fast and the model is large; else float32.
+            quantize: "int8" runs the blocks' linear layers in int8, on a CPU; None leaves the
+                checkpoint as it is.
             low_memory: Hold one model in memory at a time, and read a large language model layer
                 by layer from the disk. By default only where the models do not fit together.
             codec_files: Folder of the codec's files; None downloads them.
@@ -104,6 +107,7 @@ class PretrainedModels:
         how = LoadOptions(
             device=device,
             dtype=dtype,
+            quantize=quantize,
             low_memory=low_memory,
             codec_files=None if codec_files is None else require_path(codec_files, "codec_files"),
             text_files=None if text_files is None else require_path(text_files, "text_files"),

@@ -146,6 +146,9 @@ class Variant:
     """Whether numbers and abbreviations in the words to be spoken become words by default."""
     speaking_rate: SpeakingRate | None = None
     """How fast it speaks; None takes the rate of people who read aloud."""
+    quantization: str = ""
+    """Type of the stored weights of the blocks' linear layers: int8, or empty for floating
+    point."""
     domain: Domain | None = None
     """Words, sounds and text lengths that the weights know; None claims no limit."""
 
@@ -191,7 +194,8 @@ class Variant:
                 f"edit_tag_spelling is {self.edit_tag_spelling!r}; "
                 f"use {' or '.join(map(repr, EDIT_TAG_SPELLINGS))}."
             )
-
+        if self.quantization not in ("", "int8"):
+            raise InputError(f"quantization is {self.quantization!r}; use 'int8' or leave it out.")
         if self.wording not in WORDINGS:
             raise InputError(f"wording is {self.wording!r}; use {' or '.join(WORDINGS)}.")
 
@@ -269,7 +273,6 @@ VARIANTS: dict[str, Variant] = {
             steps=16,
             solver="unipc",
             speech_temperature=0.8,
-            speech_candidates=4,
             fast_steps=12,
             guidance_scale=6.0,
             edit_guidance_scale=4.5,

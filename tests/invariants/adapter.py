@@ -423,7 +423,9 @@ def training_batches(name: str) -> list[Built]:
     else:
         own = read_own_clips(_own_clips(), variant, codec.hop)
         phase = Phase(until_step=None, probabilities=own.tasks(), seconds={"": (2.56,)})
-        recipe = dataclasses.replace(_short_nano(), phases=(phase,), speed=None)
+        # Fine-tuning leaves these three of nano's recipe out.
+        plain = {"speed": None, "edit_speech_probability": 0.0, "absent_target_probability": 0.0}
+        recipe = dataclasses.replace(_short_nano(), phases=(phase,), **plain)
         source = CorpusInMemory(own.clips, RATE)
         stream = OwnClipStream(own.pairs, variant, recipe, source, codec, text)
     return [

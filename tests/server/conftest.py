@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class RunningServer:
     url: str
     log: Path
     voices: Path
+    wyoming: int = 0
 
     def client(self, **options: Any) -> httpx2.Client:
         return httpx2.Client(base_url=self.url, timeout=60, **options)
@@ -62,9 +63,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_server(folder: Path, *flags: str, **environment: str) -> RunningServer:
+def start_server(
+    folder: Path, *flags: str, port: int | None = None, **environment: str
+) -> RunningServer:
     """Start a server whose sounds are made in few steps, so that tests are quick."""
-    port, log = free_port(), folder / "log.jsonl"
+    port, log = port or free_port(), folder / "log.jsonl"
     few = ["--steps", "4", "--num-candidates", "1"]
     command = [sys.executable, "-m", "unison_audio.cli.main", "serve", "--port", str(port)]
     with log.open("w") as out:
@@ -82,7 +85,7 @@ def start_server(folder: Path, *flags: str, **environment: str) -> RunningServer
         except httpx2.TransportError:
             return False
 
-    wait_until(ready, 60)
+    wait_until(ready, 240)  # Ray alone takes half a minute
     return server
 
 
@@ -93,7 +96,10 @@ def stop_server(server: RunningServer) -> int:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    running = start_server(tmp_path_factory.mktemp("server"), "--max-requests", "6")
+    port = free_port()
+    flags = ("--max-requests", "6", "--wyoming", str(port))
+    running = start_server(tmp_path_factory.mktemp("server"), *flags)
+    running = replace(running, wyoming=port)
     yield running
     stop_server(running)
     unexpected = ("request failed", "sound failed")

@@ -74,12 +74,27 @@ def test_a_batch_holds_similar_lengths_and_equal_settings() -> None:
 
 
 def test_candidates_count_and_the_oldest_goes_first() -> None:
-    calls = [queued(2.0, "tts") for _ in range(9)]  # nano speaks four candidates
+    four = SamplingParams(steps=4, num_candidates=4)
+    calls = [queued(2.0, "tts", params=four) for _ in range(9)]
     assert choose_batch(calls, 16) == calls[:4]
     later = queued(2.0, first=False, queued_at=calls[0].queued_at - 1)
     assert choose_batch([later, calls[0]], 4) == [calls[0]]
     waiting = queued(2.0, first=False, queued_at=calls[0].queued_at - 3)
     assert choose_batch([calls[0], waiting], 4) == [waiting]
+
+
+def test_where_a_request_stands() -> None:
+    scheduler = Scheduler((), Limits(), Telemetry())
+    one, two, three = tickets = [scheduler.admit(name) for name in ("one", "two", "three")]
+    places = ((one, 3.0), (two, 2.0), (two, 1.0))
+    scheduler.submit([queued(1.0, ticket=ticket, queued_at=at) for ticket, at in places])
+    assert scheduler.standing("one") == (3, 3, 2)
+    assert scheduler.standing("two") == (3, 3, 0)
+    assert scheduler.standing(three.request_id) == (3, 3, 0)  # it runs, or has asked for nothing
+    assert scheduler.standing("four") == (3, 3, None)
+    for ticket in tickets:
+        scheduler.release(ticket, 1.0)
+    assert scheduler.standing("one") == (0, 0, None)
 
 
 def test_what_may_have_killed_a_worker_runs_alone() -> None:
@@ -368,9 +383,12 @@ def test_a_device_that_is_missing_ends_the_command(tmp_path: Path) -> None:
 
 def check_keys(server: RunningServer, key: str) -> None:
     with server.client() as own:
-        for path in ("/health", "/readyz", "/v1/models", "/v1/audio/models", "/v1/audio/voices"):
+        for path in (
+            *("/health", "/readyz", "/v1/models", "/v1/audio/models", "/v1/audio/voices"),
+            *("/", "/studio/studio.js", "/v1/audio/tasks"),
+        ):
             assert own.get(path).status_code == 200  # Open WebUI lists without a key
-        for path in ("/metrics", "/v1/audio/voices/one", "/v1/audio/voice_consents"):
+        for path in ("/metrics", "/v1/audio/voices/one", "/v1/audio/queue"):
             error_of(own.get(path), 401)
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {key}"}):
             answer = own.post(SPEECH, json=speech(), headers=headers)

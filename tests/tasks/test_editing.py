@@ -173,3 +173,52 @@ def test_the_wording_of_the_released_weights(build):
     assert texts["denoise"] == "[Edit][Speech] Denoise the record."
     for name, text in texts.items():
         assert parse_instruction(text, True, False) == name
+
+
+def test_bases_with_speech_keep_it_through_the_edit(build):
+    """The speech lies in source and target alike, and the event over the base, not over it."""
+    batch = build("edit_remove", 3, batch=40, edit_speech_probability=0.5)
+    spoken = [i for i, detail in enumerate(batch.details) if "speech_window" in detail]
+    assert 10 < len(spoken) < 30
+    alone = [batch.details[i]["speech_alone"] for i in spoken]
+    assert 2 < sum(alone) < len(spoken) - 2
+    for i in spoken:
+        detail = batch.details[i]
+        (window,), (snr,) = detail["windows"], detail["snr_db"]
+        event = batch.source[i] - batch.target[i]
+        gain = 20 * np.log10(detail["gain"])
+        expected = -20 - detail["speech_snr_db"] + snr + gain
+        assert level_db(event, window) == pytest.approx(expected, abs=0.1)
+        start, end = detail["speech_window"]
+        if detail["speech_alone"]:
+            assert level_db(batch.target[i], (start, end)) == pytest.approx(-20 + gain, abs=0.1)
+            outside = batch.target[i].clone()
+            outside[round(start * RATE) : round(end * RATE)] = 0
+            assert not outside.any()
+
+
+def test_the_mirror_of_an_addition_with_speech_is_a_removal(build):
+    first = build("edit_add", 3, edit_speech_probability=0.5)
+    second = build("edit_remove", 3, edit_speech_probability=0.5)
+    assert torch.equal(first.source, second.target)
+    assert torch.equal(first.target, second.source)
+
+
+@pytest.mark.parametrize("task", ["edit_remove", "edit_replace"])
+def test_nothing_changes_where_the_target_is_absent(build, task):
+    batch = build(task, 3, batch=40, absent_target_probability=0.4)
+    absent = [detail["absent"] for detail in batch.details]
+    assert 8 < sum(absent) < 26
+    for i, missing in enumerate(absent):
+        assert torch.equal(batch.source[i], batch.target[i]) == missing
+        label = batch.details[i]["labels"][0]
+        assert label in batch.instructions[i]
+        assert label != batch.details[i]["base_label"]
+
+
+def test_the_probabilities_of_the_paper_change_no_draw(build):
+    plain = build("edit_replace", 5)
+    named = build("edit_replace", 5, edit_speech_probability=0.0, absent_target_probability=0.0)
+    assert torch.equal(plain.source, named.source)
+    assert torch.equal(plain.target, named.target)
+    assert "absent" not in plain.details[0]

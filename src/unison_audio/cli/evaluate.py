@@ -296,6 +296,7 @@ def _choice(
         model=model,
         device=machine.device,
         dtype=None if machine.dtype is None else getattr(torch, machine.dtype),
+        quantize=machine.quantize,
         low_memory=machine.low_memory,
         seed=seed,
         options={} if sampling is None else sampling.given(),

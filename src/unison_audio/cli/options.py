@@ -38,6 +38,8 @@ class MachineFlags:
     """cpu, cuda, cuda:1, mps."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Computing type of the backbone; by default the device decides."""
+    quantize: Literal["int8"] | None = None
+    """Run the backbone's linear layers in int8, on a CPU."""
     low_memory: bool | None = None
     """Hold one model in memory at a time; by default only where they do not fit together."""
     codec_files: Path | None = None
@@ -52,6 +54,7 @@ class MachineFlags:
         folders = {"codec_files": self.codec_files, "text_files": self.text_files}
         return {
             "dtype": self.dtype,
+            **({} if self.quantize is None else {"quantize": self.quantize}),
             **{name: folder and listing_hash(folder) for name, folder in folders.items()},
         }
 
@@ -68,6 +71,7 @@ class MachineFlags:
             name_or_path,
             require_device(self.device),
             dtype=require_dtype(self.dtype),
+            quantize=self.quantize,
             low_memory=self.low_memory,
             codec_files=self.codec_files,
             text_files=self.text_files,

@@ -3,6 +3,7 @@
 import signal
 import socket
 import sys
+import threading
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,6 +16,7 @@ from unison_audio.errors import InputError
 from unison_audio.server.limits import Limits
 
 if TYPE_CHECKING:
+    from unison_audio.server.app import ServerConfig
     from unison_audio.server.model_worker import WorkerConfig
 
 DRAIN_SECONDS = 30
@@ -43,8 +45,27 @@ class AccessFlags:
     """Folder of stored voices; by default 'voices' in the cache folder."""
     drain_seconds: int = DRAIN_SECONDS
     """Seconds that running requests get after SIGTERM or Ctrl-C."""
+    wyoming: int | None = None
+    """Also serve speech to Home Assistant, which speaks Wyoming, at this port; 10200 is usual."""
+    wyoming_host: str = "127.0.0.1"
+    """Address of that port; whoever reaches it needs no key, since Wyoming has none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level of the log's lines."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ClusterFlags:
+    """Replicas of the server on the machines of a cluster."""
+
+    ray: Annotated[bool, Parameter(negative="")] = False
+    """Serve from replicas on Ray, each with a model; needs the extra cluster."""
+    ray_address: str | None = None
+    """Address of the Ray cluster; by default one on this machine is started."""
+    min_replicas: int = 1
+    """Replicas that are always there."""
+    max_replicas: int | None = None
+    """Replicas under load; by default --min-replicas."""
 
 
 def serve(
@@ -54,6 +75,7 @@ def serve(
     limits: LimitFlags = None,
     sampling: SamplingFlags = None,
     machine: MachineFlags | None = None,
+    cluster: ClusterFlags | None = None,
 ) -> None:
     """Serve speech, sounds and edits over HTTP, as OpenAI's clients expect it.
 
@@ -63,8 +85,10 @@ def serve(
         limits: What a client may ask; each has its own flag.
         sampling: Sampling options where a request has none; each has its own flag.
         machine: Where to compute; --device takes several with commas, one worker each.
+        cluster: Replicas on a cluster; each has its own flag.
     """
     access, machine = access or AccessFlags(), machine or MachineFlags()
+    cluster = cluster or ClusterFlags()
     uvicorn = _require_server()
     from unison_audio.checkpoint_files import open_checkpoint
     from unison_audio.hub import cache_folder
@@ -77,7 +101,24 @@ def serve(
 
     check_marks(OutputFormat(format="wav"))
     keys = read_keys(access.api_keys_file)
-    listening = _listen(access)
+    if cluster != ClusterFlags():
+        config = ServerConfig(
+            variant=open_checkpoint(variant).variant,
+            workers=_workers(variant, machine),
+            voices=(access.voices or cache_folder() / "voices").absolute(),
+            limits=limits or Limits(),
+            keys=keys,
+            cors_origins=tuple(access.cors_origin or ()),
+            sampling=sampling or SamplingParams(),
+            drain_seconds=access.drain_seconds,
+        )
+        _serve_on_ray(config, access, cluster)
+        return
+    listening = _listen(access.host, access.port)
+    wyoming = None
+    if access.wyoming is not None:
+        _require_wyoming()
+        wyoming = _listen(access.wyoming_host, access.wyoming)
     unusable: list[str] = []
 
     def stop(reason: str) -> None:
@@ -94,6 +135,8 @@ def serve(
             cors_origins=tuple(access.cors_origin or ()),
             sampling=sampling or SamplingParams(),
             on_unusable=stop,
+            wyoming=wyoming,
+            drain_seconds=access.drain_seconds,
         )
     )
     set_up_logging(access.log_level)
@@ -107,11 +150,50 @@ def serve(
         )
     )
     print(_notice(access, listening.getsockname()[1], bool(keys)), file=sys.stderr, flush=True)
+    if wyoming is not None:
+        said = _wyoming_notice(access.wyoming_host, wyoming.getsockname()[1])
+        print(said, file=sys.stderr, flush=True)
     # uvicorn raises the signal again once it is done, for what was there before it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.run(sockets=[listening])
     if unusable:
         raise InputError(unusable[0])
+
+
+def _serve_on_ray(config: "ServerConfig", access: AccessFlags, cluster: ClusterFlags) -> None:
+    """Serve from replicas until SIGTERM or Ctrl-C."""
+    if not cluster.ray:
+        raise InputError("Replicas and the address of a cluster go with --ray; add it.")
+    if access.wyoming is not None:
+        raise InputError("--wyoming does not go with --ray; serve it by a server of its own.")
+    if len(config.workers) > 1:
+        raise InputError("With --ray each replica has one device; give one and --min-replicas.")
+    try:
+        import ray.serve
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--ray needs the package {error.name}, which is missing; install it with: "
+            "pip install 'unison-audio[server,cluster]'"
+        ) from error
+    del ray
+    from unison_audio.server.ray_deployment import Replicas, deploy
+
+    least = cluster.min_replicas
+    most = least if cluster.max_replicas is None else cluster.max_replicas
+    gpus = float(config.workers[0].device.startswith("cuda"))
+    replicas = Replicas(least=least, most=most, gpus=gpus)
+    if access.port:
+        _listen(access.host, access.port).close()  # a port in use is told before Ray starts
+    else:
+        raise InputError("With --ray the port cannot be 0; give a number above it.")
+    at = (access.host, access.port)
+    stop = deploy(config, replicas, cluster.ray_address, at, access.log_level)
+    print(_notice(access, access.port, bool(config.keys)), file=sys.stderr, flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        threading.Event().wait()
+    finally:
+        stop()
 
 
 def _workers(variant: str, machine: MachineFlags) -> "list[WorkerConfig]":
@@ -125,6 +207,7 @@ def _workers(variant: str, machine: MachineFlags) -> "list[WorkerConfig]":
             checkpoint=variant,
             device=device,
             dtype=machine.dtype,
+            quantize=machine.quantize,
             low_memory=machine.low_memory,
             codec_files=machine.codec_files,
             text_files=machine.text_files,
@@ -134,16 +217,16 @@ def _workers(variant: str, machine: MachineFlags) -> "list[WorkerConfig]":
     ]
 
 
-def _listen(access: AccessFlags) -> socket.socket:
-    """Open the port before a model is loaded, so that a port in use is told at once."""
-    if not 0 <= access.port < 65536:
-        raise InputError(f"The port is {access.port}; give a number from 0 to 65535.")
-    family = socket.AF_INET6 if ":" in access.host else socket.AF_INET
+def _listen(host: str, port: int) -> socket.socket:
+    """Open a port before a model is loaded, so that a port in use is told at once."""
+    if not 0 <= port < 65536:
+        raise InputError(f"The port is {port}; give a number from 0 to 65535.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((access.host, access.port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise InputError(
-            f"The server cannot listen at {access.host}, port {access.port} "
+            f"The server cannot listen at {host}, port {port} "
             f"({error.strerror or error}); choose another port or address."
         ) from error
 
@@ -162,11 +245,29 @@ def _notice(access: AccessFlags, port: int, locked: bool) -> str:
     )
 
 
+def _wyoming_notice(host: str, port: int) -> str:
+    """Where Wyoming is served, and who can reach it."""
+    shown = f"[{host}]" if ":" in host else host
+    who = "this machine alone" if _is_loopback(host) else "EVERY machine that reaches it, keyless"
+    return f"unison-audio: serving Wyoming at tcp://{shown}:{port}, for {who}."
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _require_wyoming() -> None:
+    try:
+        import wyoming
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "--wyoming needs the package wyoming, which is missing; install it with: "
+            "pip install 'unison-audio[wyoming]'"
+        ) from error
+    del wyoming
 
 
 def _require_server() -> Any:

@@ -200,6 +200,8 @@ class ModelChoice:
     """Device of the model."""
     dtype: torch.dtype | None = None
     """Type of the backbone's arithmetic; None for the device's own."""
+    quantize: str | None = None
+    """int8, as in `Unison.from_pretrained`."""
     low_memory: bool | None = None
     """Low memory, as in `Unison.from_pretrained`."""
     codec_files: str | None = None
@@ -229,6 +231,7 @@ def _opened(choice: ModelChoice) -> Unison:
         choice.model,
         choice.device,
         dtype=choice.dtype,
+        quantize=choice.quantize,
         low_memory=choice.low_memory,
         codec_files=choice.codec_files,
         text_files=choice.text_files,

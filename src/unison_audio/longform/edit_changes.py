@@ -6,7 +6,7 @@ to the recording's rate and channels, and sets it to exactly 0 where nothing cha
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,6 +72,8 @@ class RegionEdit:
     """Whether no region was named, so that the edit finds itself where to change something."""
     extract: bool = False
     """Whether the result is what the edit takes away, instead of what it leaves."""
+    warnings: dict[str, None] = field(default_factory=dict)
+    """Warnings about the windows that were edited, in the order of their first appearance."""
 
 
 def half_join(recording: NativeAudio) -> int:
@@ -127,6 +129,7 @@ def window_changes(
         seed=[derive_seed(edit.seed, first + tracks[k][0]) for k in sounding],
         **options,
     )
+    edit.warnings.update(dict.fromkeys(note for result in results for note in result.warnings))
     edited = {
         k: _whole(result.waveform, tracks[k][1])
         for k, result in zip(sounding, results, strict=True)

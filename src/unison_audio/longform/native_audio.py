@@ -49,6 +49,8 @@ class NativeAudio:
     origin: Origin | None = None
     """Where the sound comes from, as its marks state it; None for what this program did not
     make."""
+    warnings: tuple[str, ...] = ()
+    """Warnings about the edit that made it."""
 
     @property
     def seconds(self) -> float:

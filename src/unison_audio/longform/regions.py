@@ -206,6 +206,7 @@ def edit_regions(
         name="The result",
         samples=samples,
         origin=_origin(unison, edit),
+        warnings=tuple(edit.warnings),
     )
 
 

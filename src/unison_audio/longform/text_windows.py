@@ -174,7 +174,7 @@ def _pieces(
 ) -> Iterator[TextPiece]:
     sentence = 0
     for paragraph in lines:
-        sentences = (found for found in _sentences(paragraph) if _SPOKEN.search(found))
+        sentences = (found for found in split_sentences(paragraph) if _SPOKEN.search(found))
         words = next(sentences, None)
         while words is not None:  # one ahead, so that a paragraph need not be read to its end
             following = next(sentences, None)
@@ -192,7 +192,7 @@ def _pieces(
             words, sentence = following, sentence + 1
 
 
-def _sentences(paragraph: str) -> Iterator[str]:
+def split_sentences(paragraph: str) -> Iterator[str]:
     """The sentences of one paragraph, without double quotes, blanks made single."""
     import pysbd
 

@@ -96,6 +96,9 @@ NANO = BackboneRecipe(
     ema_decay=0.98,
     first_template_probability=0.7,
     noise_floor_dbfs=(-85.0, -55.0),
+    # Weights that never heard speech under an edit of sounds delete it: 14 of 15 trials.
+    edit_speech_probability=0.35,
+    absent_target_probability=0.1,
     speed=(0.87, 1.15),
 )
 """Recipe of nano: first short clips of speech, then every task; made for a laptop's CPU."""

@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,7 +19,9 @@ from unison_audio.server import (
     consent_routes,
     edit_routes,
     health_routes,
+    listing_routes,
     openai_routes,
+    studio_routes,
     voice_routes,
 )
 from unison_audio.server.answers import Desk
@@ -58,6 +61,10 @@ class ServerConfig:
     """Options of sampling where a request has none."""
     on_unusable: Callable[[str], None] = lambda reason: None
     """Called when a model cannot be loaded at the first start."""
+    wyoming: socket | None = None
+    """An open port for Wyoming, beside HTTP."""
+    drain_seconds: float = 30.0
+    """Seconds that speech over Wyoming gets at the end."""
 
 
 def create_app(config: ServerConfig) -> ASGIApp:
@@ -80,7 +87,8 @@ def create_app(config: ServerConfig) -> ASGIApp:
         scheduler.start()
         # The first request would otherwise wait for torch's import.
         pool.submit(_import_models)
-        yield
+        async with _beside(app.state.server, config):
+            yield
         scheduler.stop()
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -114,6 +122,8 @@ def create_app(config: ServerConfig) -> ASGIApp:
         voice_routes,
         consent_routes,
         health_routes,
+        listing_routes,
+        studio_routes,
     ):
         app.include_router(routes.router)
     inner: ASGIApp = app
@@ -126,6 +136,15 @@ def create_app(config: ServerConfig) -> ASGIApp:
             expose_headers=[WARNINGS, "x-request-id", "retry-after"],
         )
     return Gate(inner, config.keys, config.limits, telemetry, config.cors_origins)
+
+
+def _beside(state: ServerState, config: ServerConfig) -> AbstractAsyncContextManager[None]:
+    """What is served beside HTTP."""
+    if config.wyoming is None:
+        return nullcontext()
+    from unison_audio.server.wyoming_server import wyoming_beside
+
+    return wyoming_beside(state, config.wyoming, config.drain_seconds)
 
 
 class _Application(FastAPI):

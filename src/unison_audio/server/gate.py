@@ -16,8 +16,8 @@ from unison_audio.server.api_keys import ApiKeys
 from unison_audio.server.limits import MAX_JSON_BYTES, RECEIVE_SECONDS, Limits
 from unison_audio.server.telemetry import Telemetry
 
-OPEN_LISTS = re.compile(r"/v1/(models(/.*)?|audio/(models|voices))")
-"""Listings that need no key: Open WebUI asks for them without one."""
+OPEN_LISTS = re.compile(r"/v1/(models(/.*)?|audio/(models|voices|tasks))|/studio/.*")
+"""Listings and files that need no key: Open WebUI and the studio ask for them without one."""
 
 OPEN_PATHS = frozenset({"/", "/health", "/readyz", "/docs", "/openapi.json"})
 """Other pages that need no key."""

@@ -27,6 +27,8 @@ class WorkerConfig:
     """Device of the models."""
     dtype: str | None = None
     """Computing type of the backbone; None lets the device decide."""
+    quantize: str | None = None
+    """int8 for int8 layers in the backbone."""
     low_memory: bool | None = None
     """Whether one model is in memory at a time."""
     codec_files: Path | None = None
@@ -128,6 +130,7 @@ def _load(config: WorkerConfig) -> Any:
         config.checkpoint,
         config.device,
         dtype=None if config.dtype is None else getattr(torch, config.dtype),
+        quantize=config.quantize,
         low_memory=config.low_memory,
         codec_files=config.codec_files,
         text_files=config.text_files,

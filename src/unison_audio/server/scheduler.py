@@ -89,6 +89,23 @@ class Scheduler:
         """Whether a worker has its model loaded."""
         return self._ready > 0 and not self._stopping
 
+    def standing(self, request_id: str) -> tuple[int, int, int | None]:
+        """How many requests are admitted, how many sounds wait, and how many before a request's.
+
+        Args:
+            request_id: The request.
+
+        Returns:
+            The third number is 0 for a request without waiting sounds, None for an unknown one.
+        """
+        with self._changed:
+            active, queue = len(self._tickets), sorted(self._queue, key=lambda one: one.turn)
+            known = any(ticket.request_id == request_id for ticket in self._tickets)
+        names = [one.ticket.request_id for one in queue]
+        if not known:
+            return active, len(names), None
+        return active, len(names), names.index(request_id) if request_id in names else 0
+
     def admit(self, request_id: str) -> Ticket:
         """Take a request in, until `release` is called.
 

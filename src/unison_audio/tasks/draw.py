@@ -78,6 +78,14 @@ class BuilderConfig:
     noise_floor_probability: float = 0.6
     """Edits: probability that a batch has a noise floor."""
 
+    edit_speech_probability: float = 0.0
+    """Adding, removing and replacing sounds: probability that the base of an item has speech in it,
+    which the edit keeps. The paper's bases are sounds alone."""
+
+    absent_target_probability: float = 0.0
+    """Removing and replacing sounds: probability that an item's source lacks the named sound, so
+    that nothing is to change. In the paper's sources it is always there."""
+
     hop: int = 1024
     """Zero-shot: samples of a latent frame; the new speech begins at a frame boundary."""
 

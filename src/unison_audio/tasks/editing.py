@@ -9,6 +9,7 @@ tasks, zero-shot references included.
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from unison_audio.data.records import Clip
@@ -17,6 +18,10 @@ from unison_audio.tasks.draw import Built, Draw, events, fill, finish, place_ran
 from unison_audio.tasks.scene import Layer
 
 Details = list[dict[str, Any]]
+
+SPEECH_ALONE = 0.5
+"""Share of the bases with speech that hold nothing but the speech: a voice that is recorded well,
+into which one sound falls."""
 
 
 def edit_add(draw: Draw) -> Built:
@@ -29,13 +34,16 @@ def edit_add(draw: Draw) -> Built:
 def edit_remove(draw: Draw) -> Built:
     """Source: the base with an event. Target: the base."""
     base, (event,), details = _event_scene(draw, 1)
+    (event,) = _without_absent(draw, [event], details)
     fields = [{"event": detail["labels"][0]} for detail in details]
     return finish(draw, fields, details, source=base + event, target=base)
 
 
 def edit_replace(draw: Draw) -> Built:
     """Source: the base with one event. Target: the base with another."""
-    base, (old, new), details = _event_scene(draw, 2)
+    base, events_drawn, details = _event_scene(draw, 2)
+    # Where the old sound is absent the new one stays out too: there is nothing to replace.
+    old, new = _without_absent(draw, events_drawn, details)
     fields = [{"old": detail["labels"][0], "new": detail["labels"][1]} for detail in details]
     return finish(draw, fields, details, source=base + old, target=base + new)
 
@@ -115,9 +123,57 @@ def _event_scene(draw: Draw, count: int) -> tuple[Tensor, list[Tensor], Details]
     sounds = draw.clips("sound")
     base = fill(draw, [clip.waveform for clip in sounds]).at(draw.config.rms)
     details = _base_details(sounds)
+    kept = base.wave
+    if draw.config.edit_speech_probability > 0:
+        base, kept = _with_speech(draw, base, details)
     # Each event has its level over the base alone, so that a replaced one does not shift the new.
     added = [_event(draw, base, details).wave for _ in range(count)]  # count x (B, samples)
-    return base.wave, added, details
+    return kept, added, details
+
+
+def _with_speech(draw: Draw, base: Layer, details: Details) -> tuple[Layer, Tensor]:
+    """Put speech into some bases, and record it in the details.
+
+    Returns:
+        The base that events have their level over, below the speech where there is speech, and the
+        whole base, (B, samples), which the edit keeps.
+    """
+    config, generator = draw.config, draw.generator
+    spoken = torch.rand(draw.batch, generator=generator) < config.edit_speech_probability
+    alone = torch.rand(draw.batch, generator=generator) < SPEECH_ALONE
+    snr = scene.uniform(config.speech_snr_db, draw.batch, generator)
+    items = torch.nonzero(spoken).flatten().tolist()
+    if not items:
+        return base, base.wave
+    # The words are in no instruction, so speech without a text serves too.
+    clips = draw.clips("speech_any", count=len(items))
+    voices = [base.wave.new_zeros(draw.samples)] * draw.batch
+    for item, clip in zip(items, clips, strict=True):
+        voices[item] = clip.waveform
+    speech = place_randomly(draw, voices).at(config.rms)
+    for item, window in enumerate(speech.seconds(draw.sample_rate)):
+        if spoken[item]:
+            details[item].update(
+                speech_window=window,
+                speech_snr_db=float(snr[item]),
+                speech_alone=bool(alone[item]),
+            )
+    drop = torch.where(spoken, -snr, torch.zeros_like(snr))
+    base = base.at(config.rms * 10 ** (drop / 20).to(draw.device))
+    heard = ~(spoken & alone).to(draw.device)
+    return base, base.wave * heard[:, None] + speech.wave
+
+
+def _without_absent(draw: Draw, added: Sequence[Tensor], details: Details) -> list[Tensor]:
+    """Silence the events of the items whose named sound is absent, and record which those are."""
+    chance = draw.config.absent_target_probability
+    if chance <= 0:
+        return list(added)
+    absent = torch.rand(draw.batch, generator=draw.generator) < chance
+    for detail, missing in zip(details, absent.tolist(), strict=True):
+        detail["absent"] = missing
+    present = (~absent).to(draw.device)[:, None]
+    return [event * present for event in added]
 
 
 def _speech_scene(draw: Draw, voices: Sequence[Clip]) -> tuple[Tensor, Tensor, Details]:

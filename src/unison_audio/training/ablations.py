@@ -76,6 +76,8 @@ def nano_recipe(steps: int, frames_per_batch: int = NANO.frames_per_batch) -> Ba
         checkpoint_every=min(200, max(1, steps // 4)),
         keep_checkpoints=1,
         sample_every=max(1000, steps),
+        edit_speech_probability=0.0,  # no task of the first stage is an edit
+        absent_target_probability=0.0,
     )
 
 
@@ -183,6 +185,9 @@ def train_family(
 def _recipe_settings(recipe: BackboneRecipe) -> dict[str, Any]:
     """The recipe under the keys of existing folders, so that their runs can be resumed."""
     settings = dataclasses.asdict(recipe)
+    for name in ("edit_speech_probability", "absent_target_probability"):
+        if not settings[name]:  # as in all folders from before these options
+            del settings[name]
     return settings | {"floor_dbfs": settings.pop("noise_floor_dbfs")}
 
 

@@ -316,6 +316,8 @@ class BatchStream(IterableDataset[EncodedBatch]):
             first_template_probability=self.recipe.first_template_probability,
             wording=self.variant.wording,
             noise_floor_dbfs=self.recipe.noise_floor_dbfs,
+            edit_speech_probability=self.recipe.edit_speech_probability,
+            absent_target_probability=self.recipe.absent_target_probability,
         )
 
     @torch.no_grad()

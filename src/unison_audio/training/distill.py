@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from unison_audio.checkpoint import require_unquantized
 from unison_audio.checkpoint_files import content_hash, open_checkpoint
 from unison_audio.data.whole_corpus import read_corpus
 from unison_audio.loading import LoadOptions, open_models
@@ -218,6 +219,7 @@ def distill(
     config.check()
     parallel = parallel or Parallel(cpu=True)
     opened = open_checkpoint(name_or_path)
+    require_unquantized(opened.variant, str(opened.folder))
     parts = open_models(opened, LoadOptions(device=parallel.device, low_memory=False))
     variant, codec = parts.variant, parts.codec.get()
     clips = read_corpus(corpus, variant.sample_rate, split="train")

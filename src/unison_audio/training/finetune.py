@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from unison_audio.checkpoint import require_unquantized
 from unison_audio.checkpoint_files import content_hash, open_checkpoint
 from unison_audio.data.records import Clip, label_of
 from unison_audio.data.whole_corpus import read_corpus
@@ -49,6 +50,7 @@ def finetune(
     config.check()
     parallel = parallel or Parallel(cpu=True)
     opened = open_checkpoint(name_or_path)
+    require_unquantized(opened.variant, str(opened.folder))
     parts = open_models(opened, LoadOptions(device=parallel.device, low_memory=False))
     own = read_own_clips(examples, parts.variant, parts.codec.get().hop)
     data, shares = _data(own, examples, config, parts.variant.sample_rate)

@@ -53,6 +53,9 @@ def train_variant(
     variant = dataclasses.replace(find_variant(name), system_prompt=system_prompt)
     # Found now, so that a wrong name is refused before the language model is loaded.
     start = None if init is None else checkpoint_files.resolve(init)
+    if start is not None:
+        config = checkpoint_files.read_config(start / checkpoint_files.CONFIG_FILE)
+        checkpoint.require_unquantized(config, str(start))
     how = LoadOptions(
         device=parallel.device,
         low_memory=False,

@@ -86,6 +86,10 @@ class BackboneRecipe(Schedule):
     """Probability of the paper's own template."""
     noise_floor_dbfs: tuple[float, float] | None = None
     """Range of the noise floor of edits in dBFS; None for no noise."""
+    edit_speech_probability: float = 0.0
+    """Probability of speech in the base of an edit of sounds; the paper has none."""
+    absent_target_probability: float = 0.0
+    """Probability that the sound to remove or replace is not in the source; 0 in the paper."""
     speed: tuple[float, float] | None = None
     """Slowest and fastest playback speed of sounds and of anonymous voices: an augmentation for
     small corpora (`data.pools.VariedPools`). None plays them at their own speed."""

@@ -16,7 +16,6 @@ from unison_audio.codecs.table import AudioCodec, save_nano_codec
 from unison_audio.data.records import Clip
 from unison_audio.data.stream import StreamConfig
 from unison_audio.data.stream_pools import StreamPools, open_pools
-from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.text.states import TextEncoder
 from unison_audio.training.adapters import add_adapters, merge_adapters
@@ -86,7 +85,7 @@ class RunOutput:
 
     def __post_init__(self) -> None:
         """Refuses an unknown type now, not after days of training."""
-        disk_type(self.dtype)
+        checkpoint.disk_type(self.dtype)
 
     @property
     def weights(self) -> Path:
@@ -241,18 +240,8 @@ def _save_weights(config: RunConfig, backbone: UnisonBackbone) -> None:
     """Writes the checkpoint, with the codec if it is nano's, which has no files of its own."""
     output, model = config.output, config.model
     with full_disk_as_input_error(output.folder):
-        checkpoint.save(output.weights, model.variant, backbone, dtype=disk_type(output.dtype))
+        checkpoint.save(
+            output.weights, model.variant, backbone, dtype=checkpoint.disk_type(output.dtype)
+        )
         if isinstance(model.codec, NanoCodec):
             save_nano_codec(output.weights, model.codec)
-
-
-def disk_type(name: str) -> torch.dtype:
-    """The type of stored weights of a name.
-
-    Raises:
-        InputError: If weights are not stored in it.
-    """
-    types = {str(each).removeprefix("torch."): each for each in checkpoint.DISK_TYPES}
-    if name not in types:
-        raise InputError(f"The weights' type is {name!r}; use one of {', '.join(types)}.")
-    return types[name]

@@ -1,0 +1,177 @@
+"""Whether the removal of a sound acts on what is named, where somebody speaks and where not.
+
+    python benchmarks/named_edits.py CORPUS [--count 60]
+
+Mixes held-out sentences of the nano corpus with held-out sounds, 6 dB below the voice. Three sets:
+
+| set | source | instruction |
+|---|---|---|
+| mix | a sentence and a sound | remove the sound |
+| absent, speech | a sentence | remove a sound that is not there |
+| absent, sound | one sound | remove another one |
+
+Words are those that Whisper tiny.en hears. They count as lost where the word error rate is above
+that of the source by more than 0.2. The fall of a sound is measured in the time-frequency bins that
+it dominates by 10 dB. A recording is unchanged where the change lies 25 dB below it.
+"""
+
+import argparse
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import jiwer
+import torch
+from torch import Tensor
+
+from unison_audio import audio
+from unison_audio.audio import Audio
+from unison_audio.data.records import Clip
+from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.edit_check import UNCHANGED_DB, compare
+from unison_audio.evaluation.metrics.text import seed_tts
+from unison_audio.nano.packaged_whisper import PackagedWhisper
+from unison_audio.nano.vocabulary import IsSentence
+from unison_audio.pipeline import Unison
+from unison_audio.spectrogram import stft
+from unison_audio.tasks import scene
+
+RATE = 16_000
+AT_ONCE = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A sentence, the sound to remove, and a sound of another kind."""
+
+    text: str
+    label: str
+    speech: Tensor
+    sound: Tensor
+    other: Tensor
+
+
+def draw_items(corpus: Path, count: int, seed: int = 7) -> list[Item]:
+    """Draw sentences of three words or more, each with two sounds of different labels."""
+    clips = read_corpus(corpus, RATE, split="heldout")
+    is_sentence = IsSentence()
+    spoken = [
+        clip
+        for clip in clips
+        if clip.record.kind == "speech"
+        and is_sentence(clip.record.text)
+        and clip.record.seconds <= 4.5
+        and len(clip.record.text.split()) >= 3
+    ]
+    by_label: dict[str, list[Clip]] = {}
+    for clip in clips:
+        if clip.record.kind == "sound" and clip.record.label:
+            by_label.setdefault(clip.record.label, []).append(clip)
+    generator = torch.Generator().manual_seed(seed)
+    items = []
+    for _ in range(count):
+        own = spoken[int(torch.randint(len(spoken), (1,), generator=generator))]
+        two = torch.randperm(len(by_label), generator=generator)[:2].tolist()
+        label, other = (sorted(by_label)[k] for k in two)
+        pause = RATE // 10
+        voice = torch.nn.functional.pad(audio.normalize_rms(own.waveform), (pause, pause))
+        sounds = []
+        for name in (label, other):
+            found = by_label[name]
+            clip = found[int(torch.randint(len(found), (1,), generator=generator))]
+            cut = scene.crop(clip.waveform, len(voice), generator)
+            whole = scene.repeat(cut, len(voice), gap=0, fade=RATE // 100)
+            sounds.append(audio.normalize_rms(whole, 0.05))
+        gain = min(1.0, 0.99 / float((voice + sounds[0]).abs().max()))
+        items.append(
+            Item(
+                text=own.record.text,
+                label=label,
+                speech=gain * voice,
+                sound=gain * sounds[0],
+                other=gain * sounds[1],
+            )
+        )
+    return items
+
+
+def fall_db(item: Item, result: Tensor) -> float:
+    """Fall of the sound in its own bins."""
+    mix = item.speech + item.sound
+    speech, sound, before, after = (
+        stft(wave, 1024, 256).abs().square() for wave in (item.speech, item.sound, mix, result)
+    )
+    own = (sound > 10 * speech) & (sound > 1e-6 * sound.max())
+    return float(10 * (before[own].sum() / after[own].sum().clamp_min(1e-12)).log10())
+
+
+def edit(unison: Unison, items: list[Item], sources: list[Tensor]) -> list[Audio]:
+    """Remove the sound of each item from a source."""
+    results: list[Audio] = []
+    for first in range(0, len(items), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        results += unison.generate(
+            [f"[Edit][Audio] Remove {item.label}" for item in items[part]],
+            source=[(wave, RATE) for wave in sources[part]],
+            seed=list(range(first, first + len(items[part]))),
+        )
+    return results
+
+
+def main() -> None:
+    """Print one row for each set."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--model", default="nano")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    unison, whisper = Unison.from_pretrained(given.model), PackagedWhisper()
+    items = draw_items(given.corpus, given.count)
+
+    def errors(waves: list[Tensor]) -> list[float]:
+        heard = whisper.transcribe([wave.numpy() for wave in waves])
+        return [
+            min(1.0, jiwer.wer(seed_tts(item.text), seed_tts(text)))
+            for item, text in zip(items, heard, strict=True)
+        ]
+
+    mixes = [item.speech + item.sound for item in items]
+    results = edit(unison, items, mixes)
+    before, after = errors(mixes), errors([sound.waveform for sound in results])
+    lost = [b - a > 0.2 for a, b in zip(before, after, strict=True)]
+    gone = [fall_db(item, r.waveform) >= 6 for item, r in zip(items, results, strict=True)]
+    told = [bool(sound.warnings) for sound in results]
+    silent = [
+        not said and (words or not fell) for said, words, fell in zip(told, lost, gone, strict=True)
+    ]
+    share = 100 / len(items)
+    print(f"WER {sum(before) / len(items):.2f} before, {sum(after) / len(items):.2f} after")
+    print(
+        f"mix: words lost {sum(lost) * share:.0f} %, sound 6 dB down {sum(gone) * share:.0f} %, "
+        f"warned {sum(told) * share:.0f} %, failed without a warning {sum(silent) * share:.0f} %"
+    )
+    for name in ("speech", "other"):
+        sources = [getattr(item, name) for item in items]
+        results = edit(unison, items, sources)
+        kept = [
+            compare(wave, sound.waveform, RATE).change_db < UNCHANGED_DB
+            for wave, sound in zip(sources, results, strict=True)
+        ]
+        told = [bool(sound.warnings) for sound in results]
+        either = [a or b for a, b in zip(kept, told, strict=True)]
+        print(
+            f"absent, {'speech' if name == 'speech' else 'sound'}: unchanged "
+            f"{sum(kept) * share:.0f} %, warned {sum(told) * share:.0f} %, one of both "
+            f"{sum(either) * share:.0f} %"
+        )
+        if name == "speech":
+            words = errors([sound.waveform for sound in results])
+            print(f"  WER {sum(words) / len(items):.2f} after")
+    sources = [item.sound + item.other for item in items]
+    told = [bool(sound.warnings) for sound in edit(unison, items, sources)]
+    print(f"two sounds, one removed: warned {sum(told) * share:.0f} %")
+
+
+if __name__ == "__main__":
+    main()

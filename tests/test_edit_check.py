@@ -1,0 +1,140 @@
+"""What is said about an edit and a reference, on signals whose truth is known."""
+
+import math
+
+import pytest
+import torch
+
+from unison_audio import audio
+from unison_audio.edit_check import compare, removal_notes
+from unison_audio.errors import InputError
+from unison_audio.levels import fit_addition, fit_whole
+from unison_audio.preserve import limit_fall
+from unison_audio.reference_check import reference_notes, require_voice
+from unison_audio.speech_activity import speech_probability, voiced_frames
+from unison_audio.tasks.table import TASKS
+
+RATE = 16_000
+REMOVE = "[Edit][Audio] Remove rain"
+
+
+def tone(seconds, hertz, peak=0.1):
+    return peak * torch.sin(2 * math.pi * hertz * torch.arange(round(seconds * RATE)) / RATE)
+
+
+def noise(seconds, rms=0.05, seed=0):
+    return rms * torch.randn(round(seconds * RATE), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def voice():
+    from unison_audio.demo.examples import packaged_inputs
+
+    return audio.load(packaged_inputs() / "zero_shot_tts.flac", sample_rate=RATE)
+
+
+@pytest.mark.parametrize("hertz", [90, 150, 290])
+def test_the_pitch_of_a_buzz_is_found(hertz):
+    buzz = sum(tone(0.5, hertz * k) for k in range(1, 6))
+    strength, pitch = voiced_frames(buzz, RATE)
+    assert float(strength.min()) > 0.9
+    octave = (hertz / pitch).round()  # an exactly periodic sound repeats after two periods too
+    assert octave.max() <= 3
+    torch.testing.assert_close(pitch * octave, torch.full_like(pitch, hertz), rtol=0.04, atol=0.0)
+    strength, _ = voiced_frames(noise(0.5), RATE)
+    assert float(strength.median()) < 0.5
+
+
+def test_speech_is_told_from_noise_and_tones(voice):
+    assert speech_probability(voice, RATE) > 0.9
+    assert speech_probability(0.01 * voice, RATE) == pytest.approx(
+        speech_probability(voice, RATE), abs=0.01
+    )
+    assert speech_probability(noise(2), RATE) < 0.2
+    assert speech_probability(torch.zeros(RATE), RATE) == 0.0
+    assert speech_probability(voice[:100], RATE) == 0.0
+
+
+def test_a_removal_that_took_the_speech_says_so(voice):
+    rain = noise(len(voice) / RATE, 0.02)
+    said = removal_notes(TASKS["edit_remove"], REMOVE, compare(voice + rain, rain, RATE))
+    assert len(said) == 1
+    assert said[0].startswith("The speech was removed as well")
+    said = removal_notes(TASKS["edit_remove"], REMOVE, compare(voice + rain, voice, RATE))
+    assert not said
+    assert not removal_notes(TASKS["speech_delete"], REMOVE, compare(voice + rain, rain, RATE))
+
+
+def test_a_removal_that_found_nothing_says_so():
+    rain = noise(2)
+    outcome = compare(rain, rain + noise(2, 0.001, seed=1), RATE)
+    assert outcome.change_db == pytest.approx(-34, abs=0.5)
+    (said,) = removal_notes(TASKS["edit_remove"], REMOVE, outcome)
+    assert said.startswith("Nothing was found")
+    assert "34 dB below" in said
+    (said,) = removal_notes(TASKS["edit_remove"], REMOVE, compare(rain, 0.01 * rain, RATE))
+    assert said.startswith("Nearly all")
+    assert "40 dB" in said
+
+
+def test_an_addition_lowers_itself_and_not_the_recording():
+    source, added = tone(1, 200, 0.6), tone(1, 370, 0.8)
+    fitted, (note,) = fit_addition(source, source + added)
+    assert float(fitted.abs().max()) == pytest.approx(0.99, abs=1e-4)
+    part = float(((fitted - source) * added).sum() / added.square().sum())
+    torch.testing.assert_close(fitted, source + part * added, rtol=0, atol=1e-5)
+    assert f"lowered by {-20 * math.log10(part):.1f} dB" in note
+    quiet = source + 0.1 * added
+    same, notes = fit_addition(source, quiet)
+    assert same is quiet
+    assert not notes
+
+
+def test_a_full_recording_is_lowered_no_more_than_said():
+    source = tone(1, 200, 1.0)
+    fitted, notes = fit_addition(source, source + tone(1, 200, 1.0))
+    assert float(fitted.abs().max()) <= 0.9901
+    assert len(notes) == 2
+    assert "12.0 dB" in notes[0]
+    assert "whole" in notes[1]
+    lowered, (note,) = fit_whole(tone(1, 200, 1.98))
+    assert float(lowered.abs().max()) == pytest.approx(0.99, abs=1e-3)
+    assert "6.0 dB" in note
+
+
+def test_what_is_added_to_a_quiet_bed_is_audible():
+    bed = noise(1, 1e-3)
+    added = torch.cat([torch.zeros(RATE // 2), tone(0.5, 300, 2e-3)])
+    fitted, (note,) = fit_addition(bed, bed + added)
+    assert float(audio.rms((fitted - bed)[RATE // 2 :])) == pytest.approx(0.01, rel=0.03)
+    assert not (fitted - bed)[: RATE // 2].any()
+    assert "-57 dB" in note
+    assert "-40 dB" in note
+
+
+def test_a_bounded_fall_leaves_the_bound():
+    source = noise(1)
+    silenced = limit_fall(source[None], torch.zeros(1, RATE), 9.0)[0]
+    torch.testing.assert_close(silenced, source * 10 ** (-9 / 20), rtol=0, atol=1e-5)
+    torch.testing.assert_close(limit_fall(source[None], source[None], 9.0)[0], source)
+
+
+def test_references_without_enough_voice_are_told(voice):
+    good = audio.trim_silence(voice, RATE)
+    text = "the red dog"
+    assert reference_notes(good, RATE, text) == []
+    (note,) = reference_notes(good[:4000], RATE, "no")
+    assert "voiced sound" in note
+    (note,) = reference_notes(torch.cat([noise(1, 0.02), good]), RATE, text)
+    assert "begins with" in note
+    offset = torch.cat([torch.full((RATE,), 0.3), good])
+    (note,) = reference_notes(offset, RATE, text)
+    assert "begins with" in note
+    (note,) = reference_notes(good * 1e-3, RATE, text)
+    assert "very quiet" in note
+    (note,) = reference_notes(good, RATE, "these words go on and on " * 4)
+    assert "nobody speaks as fast" in note
+    (note,) = reference_notes(good, RATE, "今天天气很好我们去公园走走吧好不好")
+    assert "nobody speaks as fast" in note
+    with pytest.raises(InputError, match="too little for a voice"):
+        require_voice(good[:160], RATE)
