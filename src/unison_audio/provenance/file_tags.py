@@ -12,10 +12,7 @@ if TYPE_CHECKING:
 
 
 def container_tags(origin: Origin) -> dict[str, str]:
-    """The tags by the names that FFmpeg's containers give them.
-
-    In capitals, though names of Vorbis comments have no case: libsndfile 1.2.2 reads no others.
-    """
+    """The tags by the names that FFmpeg's containers give them."""
     return {"COMMENT": origin.comment}
 
 
