@@ -20,7 +20,7 @@ ELSEWHERE = ("full-size.md", "training.md", "finetune.md", "server.md")
 """Pages whose commands a test of their own runs, with models that the others do not need."""
 RUN = [ROOT / "README.md", *(page for page in DOCS if page.name not in ELSEWHERE)]
 """Pages whose quick commands and Python examples are run here."""
-LASTING = ("data", "train", "evaluate", "demo", "finetune", "serve")
+LASTING = ("data", "train", "evaluate", "demo", "finetune", "serve", "mcp")
 LONG = tuple(f"unison-audio {name}" for name in LASTING)
 """Minutes to hours each, with tests of their own: here only their options are parsed."""
 

@@ -85,7 +85,7 @@ def start_server(
         except httpx2.TransportError:
             return False
 
-    wait_until(ready, 60)
+    wait_until(ready, 240)  # Ray alone takes half a minute
     return server
 
 

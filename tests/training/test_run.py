@@ -85,8 +85,8 @@ def test_a_resumed_run_equals_one_run(corpus: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--recipe", "quick"), "no recipe 'quick'; use one of base, long-speech"),
-        (("--dtype", "int8"), "type is 'int8'"),
+        (("--recipe", "quick"), 'Invalid value "quick" for --recipe. Choose from: "base"'),
+        (("--dtype", "int8"), 'Invalid value "int8" for --dtype'),
         (("--init", "nothing"), "no folder 'nothing'"),
         (("--trackers", "paper"), "no tracker 'paper'"),
     ],

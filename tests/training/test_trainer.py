@@ -180,8 +180,8 @@ def test_the_batch_behind_a_loss_that_is_not_finite_is_kept(clips, codec, tmp_pa
     trainer = make_trainer(clips, codec)
     encode = trainer.stream.encode
 
-    def broken_later(batch, seconds=None):
-        example = encode(batch, seconds)
+    def broken_later(batch, seconds=None, **options):
+        example = encode(batch, seconds, **options)
         return dataclasses.replace(example, z=example.z / 0) if example_count() == 7 else example
 
     made = iter(range(1000))

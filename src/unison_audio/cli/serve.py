@@ -3,6 +3,7 @@
 import signal
 import socket
 import sys
+import threading
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,6 +16,7 @@ from unison_audio.errors import InputError
 from unison_audio.server.limits import Limits
 
 if TYPE_CHECKING:
+    from unison_audio.server.app import ServerConfig
     from unison_audio.server.model_worker import WorkerConfig
 
 DRAIN_SECONDS = 30
@@ -51,6 +53,21 @@ class AccessFlags:
     """Least level of the log's lines."""
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ClusterFlags:
+    """Replicas of the server on the machines of a cluster."""
+
+    ray: Annotated[bool, Parameter(negative="")] = False
+    """Serve from replicas on Ray, each with a model; needs the extra cluster."""
+    ray_address: str | None = None
+    """Address of the Ray cluster; by default one on this machine is started."""
+    min_replicas: int = 1
+    """Replicas that are always there."""
+    max_replicas: int | None = None
+    """Replicas under load; by default --min-replicas."""
+
+
 def serve(
     *,
     variant: Annotated[str, Parameter(name=["--variant"])] = "nano",
@@ -58,6 +75,7 @@ def serve(
     limits: LimitFlags = None,
     sampling: SamplingFlags = None,
     machine: MachineFlags | None = None,
+    cluster: ClusterFlags | None = None,
 ) -> None:
     """Serve speech, sounds and edits over HTTP, as OpenAI's clients expect it.
 
@@ -67,8 +85,10 @@ def serve(
         limits: What a client may ask; each has its own flag.
         sampling: Sampling options where a request has none; each has its own flag.
         machine: Where to compute; --device takes several with commas, one worker each.
+        cluster: Replicas on a cluster; each has its own flag.
     """
     access, machine = access or AccessFlags(), machine or MachineFlags()
+    cluster = cluster or ClusterFlags()
     uvicorn = _require_server()
     from unison_audio.checkpoint_files import open_checkpoint
     from unison_audio.hub import cache_folder
@@ -81,6 +101,19 @@ def serve(
 
     check_marks(OutputFormat(format="wav"))
     keys = read_keys(access.api_keys_file)
+    if cluster != ClusterFlags():
+        config = ServerConfig(
+            variant=open_checkpoint(variant).variant,
+            workers=_workers(variant, machine),
+            voices=(access.voices or cache_folder() / "voices").absolute(),
+            limits=limits or Limits(),
+            keys=keys,
+            cors_origins=tuple(access.cors_origin or ()),
+            sampling=sampling or SamplingParams(),
+            drain_seconds=access.drain_seconds,
+        )
+        _serve_on_ray(config, access, cluster)
+        return
     listening = _listen(access.host, access.port)
     wyoming = None
     if access.wyoming is not None:
@@ -125,6 +158,42 @@ def serve(
     server.run(sockets=[listening])
     if unusable:
         raise InputError(unusable[0])
+
+
+def _serve_on_ray(config: "ServerConfig", access: AccessFlags, cluster: ClusterFlags) -> None:
+    """Serve from replicas until SIGTERM or Ctrl-C."""
+    if not cluster.ray:
+        raise InputError("Replicas and the address of a cluster go with --ray; add it.")
+    if access.wyoming is not None:
+        raise InputError("--wyoming does not go with --ray; serve it by a server of its own.")
+    if len(config.workers) > 1:
+        raise InputError("With --ray each replica has one device; give one and --min-replicas.")
+    try:
+        import ray.serve
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--ray needs the package {error.name}, which is missing; install it with: "
+            "pip install 'unison-audio[server,cluster]'"
+        ) from error
+    del ray
+    from unison_audio.server.ray_deployment import Replicas, deploy
+
+    least = cluster.min_replicas
+    most = least if cluster.max_replicas is None else cluster.max_replicas
+    gpus = float(config.workers[0].device.startswith("cuda"))
+    replicas = Replicas(least=least, most=most, gpus=gpus)
+    if access.port:
+        _listen(access.host, access.port).close()  # a port in use is told before Ray starts
+    else:
+        raise InputError("With --ray the port cannot be 0; give a number above it.")
+    at = (access.host, access.port)
+    stop = deploy(config, replicas, cluster.ray_address, at, access.log_level)
+    print(_notice(access, access.port, bool(config.keys)), file=sys.stderr, flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        threading.Event().wait()
+    finally:
+        stop()
 
 
 def _workers(variant: str, machine: MachineFlags) -> "list[WorkerConfig]":

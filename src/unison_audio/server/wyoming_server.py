@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
+from typing import Any
 
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.error import Error
@@ -169,7 +170,7 @@ class _Connection:
         from unison_audio import __version__
 
         maker = Attribution(name="unison-audio", url="https://pypi.org/project/unison-audio/")
-        about = {"attribution": maker, "installed": True, "version": __version__}
+        about: dict[str, Any] = {"attribution": maker, "installed": True, "version": __version__}
         stored = await self._state.in_thread(self._state.voices.all)
         voices = [
             TtsVoice(
@@ -221,7 +222,11 @@ class _Connection:
 
     async def _speak_all(self, speech: WyomingSpeech, texts: AsyncIterator[str]) -> None:
         """Send texts as one sound."""
-        form = {"rate": self._state.variant.sample_rate, "width": SAMPLE_BYTES, "channels": 1}
+        form: dict[str, Any] = {
+            "rate": self._state.variant.sample_rate,
+            "width": SAMPLE_BYTES,
+            "channels": 1,
+        }
         step = CHUNK_SAMPLES * SAMPLE_BYTES
         started = False
         async for text in texts:

@@ -253,7 +253,11 @@ class NotFiniteError(InputError):
             {
                 "task": batch.task,
                 "z": batch.z.cpu(),
-                **{name: value.cpu() for name, value in vars(batch.condition).items()},
+                **{
+                    name: value.cpu()
+                    for name, value in vars(batch.condition).items()
+                    if value is not None
+                },
                 "hidden_states": batch.text.hidden_states.cpu(),
                 "text_mask": batch.text.mask.cpu(),
             }

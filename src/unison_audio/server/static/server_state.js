@@ -31,7 +31,7 @@ export class ServerState {
       const state = queue.ready ? "ready" : "waiting";
       const running = queue.active_requests;
       byId("server-text").textContent = state === "ready" && running
-        ? `${running} of ${queue.max_requests} requests` : WORDS[state];
+        ? `${running} ${running === 1 ? "request" : "requests"} running` : WORDS[state];
       return state;
     } catch (error) {
       const state = error instanceof ServerError && error.status === 401 ? "locked" : "away";

@@ -57,7 +57,12 @@ async function submit() {
     return;
   }
   const request = buildRequest(form, catalog);
-  const task = form.mode === "form" ? form.task : form.textTask || check.last?.found.task || "";
+  let task = form.mode === "form" ? form.task : form.textTask;
+  try {
+    task ||= (await check.ask(checkOf(form, catalog))).task ?? "";
+  } catch (error) {
+    return say(error.message);
+  }
   await run(request, request.source ? listen.source : null, form, task);
 }
 
@@ -88,6 +93,7 @@ async function run(request, source, form, task) {
   } finally {
     running = null;
     setRunning(false);
+    server.look();
   }
 }
 

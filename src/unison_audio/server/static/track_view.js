@@ -51,7 +51,7 @@ export class TrackView {
       normalize: true,
     });
     this.wave.registerPlugin(SpectrogramPlugin.create({
-      height: 64, labels: false, fftSamples: 512, gainDB: 8, frequencyMax: rate / 2,
+      height: 64, labels: false, fftSamples: 512, gainDB: 2, frequencyMax: rate / 2,
       colorMap: colorScale(["--sunken", this.color, "--text"].map(styleOf)),
     }));
     this.wave.registerPlugin(TimelinePlugin.create({ height: 14, timeInterval: ticks / 5, primaryLabelInterval: ticks, secondaryLabelInterval: 0, style: { fontSize: "10px" } }));
