@@ -19,7 +19,7 @@ SPEECH_IN_SOURCE, SPEECH_IN_REMOVED, LEAST_FALL_DB = 0.3, 0.5, 1.5
 """Speech counts as removed where it was likely there, what went sounds like it, and the level fell
 by so much."""
 
-SURELY_SPEECH, SURE_FALL_DB = 0.8, 5.0
+COVERED_SPEECH, SURELY_SPEECH, SURE_FALL_DB = 0.05, 0.8, 5.0
 """The same for a source whose speech is covered: what went sounds like speech and was most of it.
 """
 
@@ -55,7 +55,12 @@ class EditOutcome:
             and self.removed_speech >= SPEECH_IN_REMOVED
             and self.fall_db >= LEAST_FALL_DB
         )
-        return likely or (self.removed_speech >= SURELY_SPEECH and self.fall_db >= SURE_FALL_DB)
+        covered = (
+            self.source_speech >= COVERED_SPEECH
+            and self.removed_speech >= SURELY_SPEECH
+            and self.fall_db >= SURE_FALL_DB
+        )
+        return likely or covered
 
 
 def compare(source: Tensor, result: Tensor, sample_rate: int) -> EditOutcome:
