@@ -204,10 +204,10 @@ def test_sdedit_from_time_1_is_what_the_model_generates(sets, tiny) -> None:
         guidance_scale=2.0,
         seed=derived_seed(3, item.id),
     )
-    ratio = sound / expected.waveform  # up to the level of the source
-    torch.testing.assert_close(
-        sound, float(ratio.median()) * expected.waveform, atol=1e-4, rtol=1e-3
-    )
+    edge = round(0.005 * expected.sample_rate)  # generated sounds are faded over 5 ms at both ends
+    inside, whole = sound[edge:-edge], expected.waveform[edge:-edge]
+    ratio = float((inside / whole).median())  # up to the level of the source
+    torch.testing.assert_close(inside, ratio * whole, atol=1e-4, rtol=1e-3)
 
 
 def test_the_suite_knows_them(sets, tiny, tmp_path) -> None:
