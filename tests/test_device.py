@@ -78,7 +78,8 @@ def test_freed_blocks_go_back_to_the_system():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     before, able, after = done.stdout.split()
     assert able == "True"
-    assert float(before) > 100  # what the limit is set for
+    # Without the limit, what is kept depends on what the process has freed before.
+    assert float(before) > 2 * float(after)
     assert float(after) < 40  # the pins
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(64 << 20)}
     code = "from unison_audio.device import return_large_blocks; print(return_large_blocks())"

@@ -349,7 +349,7 @@ def test_a_long_reference_is_cut_and_said_so() -> None:
         leading(0.5).generate(CLONE, reference=(given, RATE), reference_text="go")
     assert 1.0 <= result.seconds <= 2.0
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", ShortenedWarning)
         for given in (noise(3.0), torch.cat([torch.zeros(RATE), noise(2.5), torch.zeros(RATE)])):
             leading().generate(CLONE, reference=(given, RATE), reference_text="go")
 

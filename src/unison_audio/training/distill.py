@@ -225,6 +225,8 @@ def distill(
     clips = read_corpus(corpus, variant.sample_rate, split="train")
     recipe = distillation_recipe(variant, codec.frames, config, parallel.world)
     (phase,) = recipe.phases
+    if all(clip.record.kind != "speech" for clip in clips):  # none to put behind the edits
+        recipe = dataclasses.replace(recipe, edit_speech_probability=0.0)
     shares = buildable_shares(phase.probabilities, clips, corpus)
     phases = (dataclasses.replace(phase, probabilities=shares),)
     student = student_of(variant, config.steps)

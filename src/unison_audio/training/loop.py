@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -102,14 +103,30 @@ def train(
         NotFiniteError: If a loss is not finite; the batches are then in the run's folder.
         InputError: If the disk is full; the older checkpoints are unchanged.
     """
-    # Moments of the optimizer decay into denormal numbers, which a CPU handles many times slower
-    # than zeros.
-    torch.set_flush_denormal(True)
     make_folder(folder)
     plain = (bool, int, float, str)
     settings = {k: v for k, v in vars(trainer.recipe).items() if type(v) in plain}
-    with full_disk_as_input_error(folder), trainer.parallel.tracking(settings):
+    with (
+        _denormals_as_zeros(),
+        full_disk_as_input_error(folder),
+        trainer.parallel.tracking(settings),
+    ):
         _train(trainer, folder, workers, validation)
+
+
+@contextmanager
+def _denormals_as_zeros() -> Iterator[None]:
+    """Flush denormal numbers, and leave the processor's setting as the caller had it.
+
+    Moments of the optimizer decay into such numbers, which a CPU handles many times slower.
+    """
+    smallest = torch.tensor([5e-324], dtype=torch.float64)
+    flushed = float(smallest * 1.0) == 0.0  # torch has no way to ask for the setting
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(flushed)
 
 
 def train_backbone(
