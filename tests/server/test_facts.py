@@ -13,8 +13,16 @@ import httpx2
 import numpy as np
 import openai as sdk
 import pytest
-from conftest import SPEECH, RunningServer, error_of, read_sound, speech, warnings_of, wav_bytes
 from openai import OpenAI
+from server_process import (
+    SPEECH,
+    RunningServer,
+    error_of,
+    read_sound,
+    speech,
+    warnings_of,
+    wav_bytes,
+)
 
 THIRTEEN = {
     *("alloy", "ash", "ballad", "coral", "echo", "fable", "onyx"),

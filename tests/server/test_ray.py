@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import SPEECH, RunningServer, speech, start_server, stop_server
+from server_process import SPEECH, RunningServer, speech, start_server, stop_server
 
 from unison_audio.cli import main as cli
 

@@ -13,7 +13,7 @@ import httpx2
 import numpy as np
 import pytest
 import soundfile
-from conftest import SPEECH, RunningServer, error_of, speech, wav_bytes
+from server_process import SPEECH, RunningServer, error_of, speech, wav_bytes
 
 from unison_audio.errors import InputError
 from unison_audio.server.api_errors import ApiError

@@ -15,7 +15,7 @@ import httpx2
 import numpy as np
 import openai as sdk
 import pytest
-from conftest import (
+from server_process import (
     SPEECH,
     RunningServer,
     error_of,

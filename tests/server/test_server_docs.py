@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from conftest import RunningServer, read_sound
+from server_process import RunningServer, read_sound
 
 from unison_audio.server.api_errors import TYPES
 from unison_audio.server.limits import Limits

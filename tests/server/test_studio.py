@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from conftest import error_of, wait_until
+from server_process import error_of, wait_until
 
 from unison_audio.server.studio_routes import studio_files
 from unison_audio.tasks.table import TASKS

@@ -12,8 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import RunningServer, free_port, read_sound, start_server, stop_server, wait_until
 from PIL import Image
+from server_process import (
+    RunningServer,
+    free_port,
+    read_sound,
+    start_server,
+    stop_server,
+    wait_until,
+)
 
 from unison_audio.tasks.table import TASKS
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from conftest import SPEECH, RunningServer, read_sound, speech, wav_bytes
+from server_process import SPEECH, RunningServer, read_sound, speech, wav_bytes
 
 from unison_audio.provenance.file_tags import read_tags
 from unison_audio.server.spoken_text import spoken_text

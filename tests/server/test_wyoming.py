@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from conftest import SPEECH, RunningServer, speech, wait_until, wav_bytes
+from server_process import SPEECH, RunningServer, speech, wait_until, wav_bytes
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncClient
 from wyoming.error import Error
