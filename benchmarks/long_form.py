@@ -28,7 +28,7 @@ around each bark by themselves. The LSD is to the wind alone; wind and barks are
 
 `timeline` lays 20 events of 2 s into two minutes, and compares the level inside the events with the
 level outside, beside the same events two by two in timelines of 5.12 s. With `--corpus`, the folder
-that `unison-audio data nano` wrote, each event is told by the nearest mean of ten labels'
+that `unison-audio data nano` wrote, each event is classified by the nearest mean of ten labels'
 recordings in the features of aiSFX.
 """
 
@@ -360,7 +360,7 @@ def recording(*, minutes: float = 5.0) -> None:
 
 
 OTHERS = ("a car horn", "thunder", "a sheep bleating", "a door closing", "footsteps")
-"""Classes besides those of the timeline among which an event is told."""
+"""Classes besides those of the timeline among which an event is classified."""
 
 
 def class_rates(corpus: Path, told: list[tuple[Tensor, tuple[float, float], str]]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Whether the removal of a sound acts on what is named, where somebody speaks and where not.
+"""Whether the removal of a sound acts on the named sound, with and without speech in the recording.
 
     python benchmarks/named_edits.py CORPUS [--count 60]
 

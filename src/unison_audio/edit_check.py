@@ -24,7 +24,7 @@ COVERED_SPEECH, SURELY_SPEECH, SURE_FALL_DB = 0.05, 0.8, 5.0
 """
 
 UNCHANGED_DB = -25.0
-"""Level of the change relative to the source, below which nobody hears it."""
+"""Level of the change relative to the source, below which it is inaudible."""
 
 EMPTIED_DB = 12.0
 """Fall of the level from which nearly all of a recording is gone."""

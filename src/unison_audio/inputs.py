@@ -85,7 +85,7 @@ PROTECTED_SPEECH = 0.4
 (`benchmarks/named_edits.py`)."""
 
 SPEECH_INSTRUCTION = "[Edit][Speech] Denoise the recording"
-"""What the model is told instead, where it would delete the speech."""
+"""Instruction for the model in place of a removal that would delete the speech."""
 
 
 class DomainWarning(UserWarning):

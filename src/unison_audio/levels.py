@@ -23,7 +23,7 @@ MAX_LOWERING_DB = 12.0
 
 
 def fit_addition(source: Tensor, result: Tensor) -> tuple[Tensor, list[str]]:
-    """Raise an addition that nobody would hear, and lower one that does not fit.
+    """Raise an inaudible addition, and lower one that does not fit.
 
     Args:
         source: (samples,), the recording.

@@ -125,7 +125,7 @@ def refuse_foreign(output: Path) -> InputError:
 
 
 def _is_damaged(file: Path) -> bool:
-    """Whether a file is empty or a sound cut short: a full disk's remains, and nobody's work."""
+    """Whether a file is empty or a sound cut short: as a full disk leaves it."""
     from unison_audio.audio_files import seconds
 
     try:

@@ -183,7 +183,7 @@ def _serve_on_ray(config: "ServerConfig", access: AccessFlags, cluster: ClusterF
     gpus = float(config.workers[0].device.startswith("cuda"))
     replicas = Replicas(least=least, most=most, gpus=gpus)
     if access.port:
-        _listen(access.host, access.port).close()  # a port in use is told before Ray starts
+        _listen(access.host, access.port).close()  # a port in use is refused before Ray starts
     else:
         raise InputError("With --ray the port cannot be 0; give a number above it.")
     at = (access.host, access.port)
@@ -218,7 +218,7 @@ def _workers(variant: str, machine: MachineFlags) -> "list[WorkerConfig]":
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Open a port before a model is loaded, so that a port in use is told at once."""
+    """Open a port before a model is loaded, so that a port in use is refused at once."""
     if not 0 <= port < 65536:
         raise InputError(f"The port is {port}; give a number from 0 to 65535.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
