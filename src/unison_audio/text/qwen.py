@@ -164,7 +164,9 @@ class QwenEncoder:
         inputs = [self._layer_inputs(item, start) for item, start in zip(packs, x, strict=True)]
         for number, layer in enumerate(self.layers, start=1):
             for i, item in enumerate(packs):
-                x[i] = layer(x[i], **inputs[i])
+                output = layer(x[i], **inputs[i])
+                # transformers before 5.4 returns a tuple here, later versions the states alone.
+                x[i] = output[0] if isinstance(output, tuple) else output
                 self._store(states, number, item, x[i], lengths)
         return states
 
