@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from unison_audio.audio import Audio
-from unison_audio.inputs import Sound
+from unison_audio.input_audio import Sound
 from unison_audio.longform.edit_changes import Editor
 from unison_audio.longform.gap_fill import fill_recording
 from unison_audio.longform.gap_plan import Extension, plan_extension, plan_inpainting
