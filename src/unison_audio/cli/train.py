@@ -2,10 +2,10 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from unison_audio.cli.options import Weights
 from unison_audio.cli.train_ablations import train_ablations
 from unison_audio.cli.train_flags import (
     Changes,
@@ -32,8 +32,6 @@ from unison_audio.variants import find_variant
 
 train = App(name="train", help="Train a part of the model. Rerun the same command to resume.")
 train.command(name="ablations")(train_ablations)
-
-Weights = Annotated[str, Parameter(name=["--variant"])]
 
 
 @train.command(name="nano-codec")
