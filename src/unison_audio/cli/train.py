@@ -50,7 +50,7 @@ def train_nano_codec(
     """
     # Here and in the commands below, bad input is refused first: importing torch takes seconds.
     from unison_audio.checkpoint_files import require_codec
-    from unison_audio.data.corpus_index import find_corpus
+    from unison_audio.data.records import find_corpus
 
     at_least_one(steps=steps)
     find_corpus(corpus, split="train")
@@ -92,7 +92,7 @@ def train_nano(
         dtype: Type of the stored weights: float16, bfloat16 or float32.
     """
     from unison_audio.checkpoint_files import open_checkpoint, require_codec
-    from unison_audio.data.corpus_index import find_corpus
+    from unison_audio.data.records import find_corpus
 
     at_least_one(steps=steps)
     check_workers(workers)
@@ -213,7 +213,7 @@ def train_distill(
         dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
     from unison_audio.checkpoint_files import open_checkpoint
-    from unison_audio.data.corpus_index import find_corpus
+    from unison_audio.data.records import find_corpus
 
     if config is not None:
         config.check()
@@ -266,7 +266,7 @@ def finetune(
         dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
     from unison_audio.checkpoint_files import open_checkpoint
-    from unison_audio.data.corpus_index import find_corpus
+    from unison_audio.data.records import find_corpus
     from unison_audio.training.clip_rows import check_list
 
     config = config or FinetuneConfig()
