@@ -152,9 +152,18 @@ def _checked_output(output: Output, flags: LengthFlags) -> Output:
         check_subtitles(flags.subtitles)
     form = form.of_stream() if output.path == STDOUT else form.of_file(output.path)
     check_marks(form, streamed=output.path == STDOUT)
+    _require_loudness(form)
     if needs_av(form, output.path == STDOUT):
         require_av(f"The format {form.format}")
     return replace(output, form=form)
+
+
+def _require_loudness(form: OutputFormat, channels: int = 1) -> None:
+    """Check that a loudness can be measured, where one is asked for."""
+    if form.loudness is not None:
+        from unison_audio.loudness import require_loudness_filter
+
+        require_loudness_filter(channels)
 
 
 def _is_long_recording(variant: Variant, source: Path | None) -> bool:
@@ -202,6 +211,7 @@ def _plan_edit(
         task=inputs.task,
     )
     check_output(edit, output.path, regions is not None, output.form)
+    _require_loudness(output.form, edit.recording.channels)
 
     def run(unison: Unison, options: Mapping[str, Any], show: Show) -> tuple[str, float]:
         edit_file(unison, edit, output.path, show, output.form, **options)
@@ -254,6 +264,7 @@ def _plan_filling(
             variant, instruction, inputs.source, extension, inputs.seed, task=inputs.task
         )
     check_exact(output.path, filling.result.coding, output.form)
+    _require_loudness(output.form, filling.result.channels)
 
     def run(unison: Unison, options: Mapping[str, Any], show: Show) -> tuple[str, float]:
         fill_file(unison, filling, output.path, show, output.form, **options)
