@@ -19,6 +19,7 @@ ORDER = (
     {
         "files",
         "locks",
+        "loudness",
         "device",
         "hub",
         "hub_files",

@@ -126,9 +126,18 @@ def _checked_form(asked: SoundRequest) -> OutputFormat:
         check_subtitles(flags.subtitles)
     form = form.of_stream() if streamed else form.of_file(asked.output)
     check_marks(form, streamed=streamed)
+    _require_loudness(form)
     if needs_av(form, streamed):
         require_av(f"The format {form.format}")
     return form
+
+
+def _require_loudness(form: OutputFormat, channels: int = 1) -> None:
+    """Check that a loudness can be measured, where one is asked for."""
+    if form.loudness is not None:
+        from unison_audio.loudness import require_loudness_filter
+
+        require_loudness_filter(channels)
 
 
 def _is_long_recording(variant: Variant, source: Path | None) -> bool:
@@ -187,6 +196,7 @@ def _plan_edit(variant: Variant, asked: SoundRequest) -> SoundPlan:
         task=inputs.task,
     )
     check_output(edit, asked.output, regions is not None, asked.form)
+    _require_loudness(asked.form, edit.recording.channels)
 
     def run(unison: Unison, show: Show) -> MadeSound:
         edit_file(unison, edit, asked.output, show, asked.form, sampling=asked.sampling)
@@ -231,6 +241,7 @@ def _plan_filling(variant: Variant, asked: SoundRequest) -> SoundPlan:
             variant, asked.instruction, source, extension, inputs.seed, task=inputs.task
         )
     check_exact(asked.output, filling.result.coding, asked.form)
+    _require_loudness(asked.form, filling.result.channels)
 
     def run(unison: Unison, show: Show) -> MadeSound:
         fill_file(unison, filling, asked.output, show, asked.form, sampling=asked.sampling)

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -318,7 +319,20 @@ def _plan(job: GenerationJob, variant: "Variant", output: Path) -> SoundPlan:
 
 
 def _run(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
-    """Run one job and return its entry for the log."""
+    """Run one job and return its entry for the log, with its warnings."""
+    # Python shows equal warnings once, whichever lines they are about; here each has its line.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        entry = _entry(unison, job, folder)
+    said = dict.fromkeys(
+        str(one.message) for one in caught if issubclass(one.category, UserWarning)
+    )
+    for note in said:
+        print(f"Line {job.line} ({job.output}): note: {note}", file=sys.stderr)
+    return {**entry, "warnings": list(said)} if said and "error" not in entry else entry
+
+
+def _entry(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
     try:
         output = check_sound_file(folder / job.output, job.form)
         if job.length.subtitles is not None:
@@ -328,8 +342,7 @@ def _run(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
     except Exception as error:  # one failure must not stop the other jobs
         reason = " ".join(str(error).split())
         return {"error": reason if isinstance(error, InputError) else f"{error!r}"}
-    entry: dict[str, Any] = {"task": made.task, "seconds": round(made.seconds, 4)}
-    return {**entry, "warnings": list(made.warnings)} if made.warnings else entry
+    return {"task": made.task, "seconds": round(made.seconds, 4)}
 
 
 @contextlib.contextmanager
