@@ -72,7 +72,7 @@ def test_states_agree_between_the_paths(files: Path) -> None:
 def test_packed_texts_do_not_see_each_other(files: Path, path: str) -> None:
     made = encoder(files, path, torch.float32)
     tokens = [tuple(made.prompt.tokens(text)) for text in TEXTS]
-    [single] = pack(tokens, made.prompt.system_tokens, 1_000)
+    [single] = pack(tokens, len(made.prompt.system_tokens), 1_000)
     assert len(single.spans) == len(TEXTS)  # one pack, so that they could
     before = made.encode(TEXTS)
     other = "[Audio] a cat meowing while a bell rings and a car passes by"
