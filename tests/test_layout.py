@@ -19,6 +19,7 @@ ORDER = (
     {
         "files",
         "locks",
+        "cluster",
         "device",
         "hub",
         "hub_files",
