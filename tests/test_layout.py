@@ -20,6 +20,7 @@ ORDER = (
         "files",
         "locks",
         "loudness",
+        "cluster",
         "device",
         "hub",
         "hub_files",
