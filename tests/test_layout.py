@@ -18,6 +18,7 @@ ORDER = (
     {"output_format", "sample_codings"},
     {
         "files",
+        "tensor_files",
         "locks",
         "loudness",
         "device",
