@@ -24,15 +24,14 @@ import torch
 from rich.progress import Progress
 
 from unison_audio.audio import load, normalize_rms, trim_silence
-from unison_audio.data.corpus_index import INDEX_FILE, OLD_INDEX_FILE
 from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
 from unison_audio.data.prepare.shard_writer import (
     remove_partials,
     shard_entry,
     write_shard,
 )
-from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.data.whole_corpus import read_shard
+from unison_audio.data.records import INDEX_FILE, OLD_INDEX_FILE, Clip, ClipRecord
+from unison_audio.data.shards import read_shard
 from unison_audio.errors import InputError
 from unison_audio.files import write_whole
 from unison_audio.nano.corpus_name import NAME, require_own_folder
