@@ -9,10 +9,10 @@
 
 `speech` speaks held-out sentences as one long text and each by itself, with its own seed. Words are
 judged by Whisper tiny.en, voices by Resemblyzer: the similarity of each window to the first stands
-beside that of utterances that flite makes in one voice, where flite is installed. Steps and
+beside that of utterances that flite makes in one of nano's voices, where flite is installed. Steps and
 spectral flux at the joins stand beside those inside windows. Processor time counts.
 
-With `--folder` every window is kept there, and the same command goes on where it was stopped;
+With `--only-times`, nothing is judged. With `--folder` every window is kept there, and the same command goes on where it was stopped;
 times are then not reported.
 
 `batches` speaks the same eight windows in batches of one, two, four and eight, in turns.
@@ -64,6 +64,8 @@ app = cyclopts.App(help=__doc__)
 
 def report(rows: dict[str, object]) -> None:
     for name, value in rows.items():
+        if isinstance(value, list):
+            value = ", ".join(f"{number:.3f}" for number in value)
         print(f"{name:58} {value:.4g}" if isinstance(value, float) else f"{name:58} {value}")
     print(f"machine: {describe()}")
 
@@ -80,8 +82,12 @@ def step_and_flux(wave: Tensor, places: list[int]) -> tuple[float, float]:
     return float(max(near)), float(max(rise))
 
 
-def flite_similarity(embed, texts: list[str]) -> float | None:
-    """Mean similarity of utterances to the first of flite's voice rms, one of nano's voices."""
+FLITE_VOICES = ("rms", "awb", "kal16")
+"""The voices of flite among nano's male ones."""
+
+
+def flite_similarity(embed, voice: str, texts: list[str]) -> float | None:
+    """Mean similarity of utterances to the first of a voice of flite."""
     program = shutil.which("flite")
     if program is None:
         return None
@@ -89,7 +95,7 @@ def flite_similarity(embed, texts: list[str]) -> float | None:
         path = Path(folder) / "x.wav"
         vectors = []
         for text in texts:
-            subprocess.run([program, "-voice", "rms", "-t", text, "-o", str(path)], check=True)
+            subprocess.run([program, "-voice", voice, "-t", text, "-o", str(path)], check=True)
             vectors += embed([audio.load(path, sample_rate=RATE).numpy()])
     return float(torch.stack([vectors[0] @ vector for vector in vectors[1:]]).mean())
 
@@ -121,33 +127,51 @@ class Kept:
 
 
 @app.command
-def speech(*, sentences: int = 100, seed: int = 0, folder: Path | None = None) -> None:
+def speech(
+    *, sentences: int = 100, seed: int = 0, folder: Path | None = None, only_times: bool = False
+) -> None:
     """Words, voice, joins, first sound and time of a long text."""
     from unison_audio.evaluation.models.speaker import Resemblyzer
     from unison_audio.nano.vocabulary import held_out_texts
     from unison_audio.nano.vocabulary_asr import SentenceAsr
 
+    torch.set_num_threads(1)
     texts = held_out_texts(sequences=0)[:sentences]
     text = "\n".join(f"{line[0].upper()}{line[1:]}." for line in texts)
     unison = Kept(Unison.from_pretrained("nano"), folder)
     unison.generate([f'{MALE} saying "{texts[0]}"'], duration=1.92)  # the first call loads models
 
+    # In turns, so that a change in the machine's speed concerns both ways alike.
+    spoken, alone = [], []
+    together = singly = first = 0.0
     started = time.process_time()
     plan = plan_speech(unison.variant, MALE, text=text, seed=seed)
-    spoken, first = [], 0.0
     for part in speak(unison, plan):
-        first = first or time.process_time() - started
-        spoken.append(part)
-    together = time.process_time() - started
-
-    alone, started = [], time.process_time()
-    for index, part in enumerate(spoken):
+        stopped = time.process_time()
+        together += stopped - started
+        first = first or together
         instruction = f'{MALE} saying "{part.window.text}"'
         alone += unison.generate(
-            [instruction], seed=derive_seed(seed, index), duration=plan.seconds(part.window)
+            [instruction],
+            seed=derive_seed(seed, part.window.index),
+            duration=plan.seconds(part.window),
         )
-    singly = time.process_time() - started
+        spoken.append(part)
+        started = time.process_time()
+        singly += started - stopped
 
+    if folder is None:
+        report(
+            {
+                "windows": len(spoken),
+                "first sound after windows' times": first / (singly / len(spoken)),
+                "time of the whole by that of windows one by one": together / singly,
+                "processor seconds for a second of sound": together
+                / sum(len(part.speech) / RATE for part in spoken),
+            }
+        )
+    if only_times:
+        return
     asr, voices = SentenceAsr(), Resemblyzer()
 
     def wer(waves: list[Tensor]) -> float:
@@ -155,9 +179,11 @@ def speech(*, sentences: int = 100, seed: int = 0, folder: Path | None = None) -
         pairs = asr.transcript_pairs([wave.numpy() for wave in waves], spelled)
         return 100 * float(np.mean([word_error_rate(*pair) for pair in pairs]))
 
-    def likeness(waves: list[Tensor]) -> float:
-        vectors = voices.embed([wave.numpy() for wave in waves])
-        return float(torch.stack([vectors[0] @ vector for vector in vectors[1:]]).mean())
+    def likeness(waves: list[Tensor]) -> list[float]:
+        """Mean similarity to the first, and of all pairs."""
+        vectors = torch.stack(list(voices.embed([wave.numpy() for wave in waves])))
+        pairs = (vectors @ vectors.T)[~torch.eye(len(vectors), dtype=torch.bool)]
+        return [float((vectors[1:] @ vectors[0]).mean()), float(pairs.mean())]
 
     windows, clips = [part.speech for part in spoken], [sound.waveform for sound in alone]
     whole = torch.cat([torch.cat([p.speech, p.speech.new_zeros(p.pause)]) for p in spoken])
@@ -171,31 +197,25 @@ def speech(*, sentences: int = 100, seed: int = 0, folder: Path | None = None) -
     join_step, join_flux = step_and_flux(whole, edges[:-2])
     inner_step, inner_flux = step_and_flux(whole, inside)
     resampled = sum(part.seed != derive_seed(seed, index) for index, part in enumerate(spoken))
-    flite = flite_similarity(voices.embed, texts[:20])
+    flite = [flite_similarity(voices.embed, voice, texts[:20]) for voice in FLITE_VOICES]
     report(
         {
             "seconds of sound": len(whole) / RATE,
             "windows": len(spoken),
-            "windows kept from a second or third try": resampled,
+            "windows kept from a second try": resampled,
             "WER of the long text, %": wer(windows),
             "WER of the same windows singly, %": wer(clips),
-            "similarity of windows to the first": likeness(windows),
-            "similarity of single utterances to the first": likeness(clips),
-            "similarity of flite's utterances in one voice": "no flite" if flite is None else flite,
+            "similarity of windows to the first, of all pairs": likeness(windows),
+            "similarity of single utterances, the same": likeness(clips),
+            f"similarity of flite's utterances, {', '.join(FLITE_VOICES)}": (
+                "no flite" if None in flite else flite
+            ),
             "largest step at joins": join_step,
             "largest step inside windows": inner_step,
             "largest flux at joins": join_flux,
             "largest flux inside windows": inner_flux,
         }
     )
-    if folder is None:
-        report(
-            {
-                "first sound after windows' times": first / (singly / len(spoken)),
-                "time of the whole by that of windows one by one": together / singly,
-                "processor seconds for a second of sound": together / (len(whole) / RATE),
-            }
-        )
 
 
 @app.command

@@ -142,6 +142,8 @@ class Request:
     """Parts of the instruction outside the variant's domain."""
     notes: tuple[str, ...] = ()
     """What the task cannot follow to the letter."""
+    voice: Tensor | None = None
+    """(samples,) speech in whose voice to speak; None leaves the voice to the noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +166,9 @@ class ItemInputs:
     """The ASR model for a reference that is cut or has no text; None for the default."""
     surroundings: Surroundings | None = None
     """The sound around a gap that the result fills, for a task that takes no recording."""
+    voice: Tensor | None = None
+    """(samples,) speech at the variant's rate, in whose voice a task that takes no reference is to
+    speak; None leaves the voice to the noise."""
 
 
 def clean_item(instruction: str, inputs: ItemInputs) -> tuple[str, ItemInputs]:
@@ -256,6 +261,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         protects_speech=protects,
         outside=outside_domain(variant, instruction),
         notes=reading.notes,
+        voice=inputs.voice,
     )
 
 
