@@ -9,16 +9,17 @@
 
 `speech` speaks held-out sentences as one long text and each by itself, with its own seed. Words are
 judged by Whisper tiny.en, voices by Resemblyzer: the similarity of each window to the first stands
-beside that of utterances that flite makes in one of nano's voices, where flite is installed. Steps and
-spectral flux at the joins stand beside those inside windows. Processor time counts.
+beside that of utterances that flite makes in one of nano's voices, where flite is installed. Steps
+and spectral flux at the joins stand beside those inside windows. Processor time counts.
 
-With `--only-times`, nothing is judged. With `--folder` every window is kept there, and the same command goes on where it was stopped;
-times are then not reported.
+With `--only-times`, nothing is judged. With `--folder` every window is kept there, and the same
+command goes on where it was stopped; times are then not reported.
 
 `batches` speaks the same eight windows in batches of one, two, four and eight, in turns.
 
-`memory` speaks texts of a minute and of an hour, each in a process of its own, with one step and
-one candidate: memory does not depend on these.
+`memory` speaks texts of a minute and of an hour, each in a process of its own, with one step, on
+which memory does not depend. `--default-steps` takes the preset's steps; `--minutes 1 --minutes 4`
+speaks texts of other lengths.
 
 `regions` removes a sound in one region of recordings of many rates, channels and depths, and counts
 the samples outside that stay as they are.
@@ -248,17 +249,18 @@ def batches(*, windows: int = 8, rounds: int = 2) -> None:
 
 
 @app.command
-def memory() -> None:
+def memory(*, minutes: tuple[int, ...] = (1, 60), default_steps: bool = False) -> None:
     """Peak memory of an hour of text beside that of a minute."""
     found = {}
-    for minutes in (1, 60):
+    flags = ["--default-steps"] if default_steps else []
+    for length in minutes:
         done = subprocess.run(
-            [sys.executable, __file__, "speak-minutes", str(minutes)],
+            [sys.executable, __file__, "speak-minutes", str(length), *flags],
             check=True,
             capture_output=True,
             text=True,
         )
-        found[minutes] = json.loads(done.stdout.splitlines()[-1])
+        found[length] = json.loads(done.stdout.splitlines()[-1])
     report(
         {
             f"peak memory in MB, {row['seconds']:.0f} s of sound": row["peak"] * 1024
@@ -268,13 +270,15 @@ def memory() -> None:
 
 
 @app.command
-def speak_minutes(minutes: int) -> None:
-    """Speak a text of so many minutes cheaply, and say how much memory that took."""
+def speak_minutes(minutes: int, *, default_steps: bool = False) -> None:
+    """Speak a text of so many minutes, and say how much memory that took."""
+    torch.set_num_threads(1)
     words = random.Random(0)
     animals = ("dog", "cat", "bird", "fish", "horse", "tiger")
     lines = [f"The {words.choice(animals)} is in the house." for _ in range(28 * minutes)]
     unison = Unison.from_pretrained("nano")
-    stream = unison.stream(MALE, text="\n".join(lines), steps=1, num_candidates=1)
+    options = {} if default_steps else {"steps": 1}
+    stream = unison.stream(MALE, text="\n".join(lines), **options)
     seconds = sum(piece.seconds for piece in stream)
     print(json.dumps({"seconds": seconds, "peak": peak_memory_gib()}))
 
