@@ -140,8 +140,9 @@ class Unison(AnyLength, PretrainedModels):
             on_step: Called after each step with the steps done and the steps in all.
             **options: Fields of `SamplingParams`, such as `steps=20`, over those of `sampling`; and
                 `task`, the name of the task, or a list of names, for instructions in free wording
-                or without tags; and `asr`, what transcribes a reference that has no text or is cut:
-                a Whisper's folder or name, an object with `transcribe`, or "none".
+                or without tags; `asr`, what transcribes a reference that has no text or is cut: a
+                Whisper's folder or name, an object with `transcribe`, or "none"; and `voice`,
+                speech whose mean latent the result is to have (`model.voice_target`).
 
         Returns:
             The sound, or a list of one sound for each instruction. An instruction outside the
@@ -176,7 +177,7 @@ class Unison(AnyLength, PretrainedModels):
             requests = [prepare(self.variant, codec, *item) for item in items]
             # Each item is encoded alone, so that its latents do not depend on its neighbors.
             conditions = [self._condition(codec, request) for request in requests]
-            voices = self._voices(codec, requests)
+            voices = self._voices(codec, requests, [id(own.voice) for _, own in items])
         if params.strict:
             for request in requests:
                 require_domain(self.variant, request.asked, request.notes)
@@ -341,11 +342,15 @@ class Unison(AnyLength, PretrainedModels):
             return condition_gap(codec, source, layout.gap)
         return condition(codec, request.task, layout.frames, 1, source, edges)
 
-    def _voices(self, codec: AudioCodec, requests: Sequence[Request]) -> list[VoiceTarget | None]:
-        """The voices to speak in, each recording encoded once."""
-        given = {id(one.voice): one.voice for one in requests if one.voice is not None}
-        encoded = {key: voice_target(codec, voice.to(self.device)) for key, voice in given.items()}
-        return [encoded.get(id(request.voice)) for request in requests]
+    def _voices(
+        self, codec: AudioCodec, requests: Sequence[Request], given: Sequence[int]
+    ) -> list[VoiceTarget | None]:
+        """The voices to speak in; a recording that several requests are given is encoded once."""
+        found: dict[int, VoiceTarget] = {}
+        for request, key in zip(requests, given, strict=True):
+            if request.voice is not None and key not in found:
+                found[key] = voice_target(codec, request.voice.to(self.device))
+        return [found.get(key) for key in given]
 
     def _encode_text(self, instructions: Sequence[str]) -> TextStates:
         """Encode instructions."""

@@ -79,7 +79,7 @@ def test_integration_steers_while_the_voice_is_decided() -> None:
 
 def test_a_voice_changes_its_own_item_alone(tiny: Unison, stub_text: None) -> None:
     said = '[Speech] A male voice saying "the red bird is cold"'
-    other = tiny.generate(said, duration=1.92, seed=3).waveform
+    other = tiny.generate(said, duration=1.92, seed=3)
     free = tiny.generate(said, duration=1.92, seed=1).waveform
     in_voice = tiny.generate(said, duration=1.92, seed=1, voice=other).waveform
     assert float((in_voice - free).abs().max()) > 1e-4

@@ -371,7 +371,7 @@ def _batch(
             template = "[Speech with voice] {text}"
             reference, reference_text = first.waveform, first.window.text
         else:
-            inputs["voice"] = first.waveform
+            inputs["voice"] = (first.waveform, rate)
     if reference is not None:
         inputs |= {"reference": (reference, rate), "reference_text": reference_text}
         inputs["asr"] = [speech.asr] * len(windows)
