@@ -20,6 +20,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -28,17 +30,15 @@ import cyclopts
 from machine import describe
 from text_encoder import BLOCKS_OF_BACKBONE, SYSTEM_PROMPT, TEXT, forget, write_model
 
-WARM_UP, *MEASURED = (
-    "[Audio] a gull close by in a small room",
-    "[Audio] a train far away on a windy day",
-    "[Audio] a violin far away on a windy day",
-)
+FIRST = ("[Audio] a train far away on a windy day", "[Audio] a violin far away on a windy day")
+LATER = ("[Audio] a crowd far away on a windy day", "[Audio] a kettle far away on a windy day")
+"""Instructions of the rows without a kept prompt, and of those with one."""
 
 app = cyclopts.App(help=__doc__)
 
 
 @app.command(show=False)
-def encode(folder: Path, model: str, window: int, cache: Path, instructions: list[str]) -> None:
+def encode(folder: Path, model: str, window: int, cache: Path, out: Path, texts: list[str]) -> None:
     """Encodes in this process and prints the times as JSON."""
     import torch
     from transformers import Qwen2_5OmniThinkerTextModel  # noqa: F401  its import is no part of it
@@ -59,12 +59,14 @@ def encode(folder: Path, model: str, window: int, cache: Path, instructions: lis
     )
     encoder = QwenEncoder(setup, model)
     wall, cpu = [], []
-    for text in instructions:
+    for text in texts:
         start, busy = time.perf_counter(), time.process_time()
         states = encoder.encode([text])
         wall.append(time.perf_counter() - start)
         cpu.append(time.process_time() - busy)
         assert torch.isfinite(states.hidden_states.sum())
+        if text == FIRST[0]:
+            torch.save(states.hidden_states[0], out)  # (K, N, text_dim)
     print(json.dumps({"wall": wall, "cpu": cpu}))
 
 
@@ -90,57 +92,75 @@ def main(
     """
     from unison_audio.text.quantize_qwen import quantize_language_model
 
+    here = Path(__file__).parents[1] / "src"
     plain, int8 = folder / model, folder / f"{model}-int8"
-    plain.mkdir(parents=True, exist_ok=True)
+    results = folder / "results"
+    for made in (plain, results):
+        made.mkdir(parents=True, exist_ok=True)
     try:
         if not (plain / "tokenizer_config.json").exists():  # written last
             write_model(plain, model)
         if not (int8 / "model.safetensors.index.json").exists():
             quantize_language_model(str(plain), int8)
-        here = Path(__file__).parents[1] / "src"
-        rows: dict[str, tuple[Path, Path, bool]] = {
-            **({"earlier version, bfloat16": (earlier, plain, True)} if earlier else {}),
-            "bfloat16, prompt not kept before the first": (here, plain, False),
-            "bfloat16, prompt kept": (here, plain, True),
-            "int8, prompt kept": (here, int8, True),
+        rows: dict[str, tuple[Path, Path, Sequence[str]]] = {
+            **({"earlier version, bfloat16": (earlier, plain, FIRST)} if earlier else {}),
+            "bfloat16, not kept before": (here, plain, FIRST),
+            "bfloat16, kept": (here, plain, LATER),
+            "int8, not kept before": (here, int8, FIRST),
+            "int8, kept": (here, int8, LATER),
         }
         taken: dict[str, list[dict[str, list[float]]]] = {name: [] for name in rows}
         for _ in range(repetitions):
-            for name, (source, weights, kept) in rows.items():
-                taken[name].append(_measure(source, weights, model, window, kept))
+            for source in (earlier, here):
+                shutil.rmtree(_cache(folder, source), ignore_errors=True)
+            for name, (source, weights, texts) in rows.items():
+                out = results / f"{list(rows).index(name)}.pt"
+                taken[name].append(_measure(source, weights, model, window, out, texts))
                 print(name, taken[name][-1], file=sys.stderr, flush=True)
+        errors = {
+            name: _errors(results / f"{number}.pt", results / "0.pt")
+            for number, name in enumerate(rows)
+            if number and rows[name][2] is FIRST
+        }
     finally:
-        if not keep:
-            for written in (plain, int8):
-                shutil.rmtree(written, ignore_errors=True)
-    _print_table(taken)
+        done = (results, _cache(folder, here), _cache(folder, earlier))
+        for written in done if keep else (*done, plain, int8):
+            shutil.rmtree(written, ignore_errors=True)
+    _print_table(taken, errors)
+
+
+def _cache(folder: Path, source: Path | None) -> Path:
+    return folder / f"cache-{sha256(str(source).encode()).hexdigest()[:8]}"
 
 
 def _measure(
-    source: Path, weights: Path, model: str, window: int, kept: bool
+    source: Path, weights: Path, model: str, window: int, out: Path, texts: Sequence[str]
 ) -> dict[str, list[float]]:
-    cache = weights.parent / "cache"
-    shutil.rmtree(cache, ignore_errors=True)
     environment = {**os.environ, "PYTHONPATH": str(source.resolve())}
-    command = [sys.executable, __file__, "encode", str(weights), model, str(window), str(cache)]
-
-    def run(*instructions: str) -> str:
-        done = subprocess.run(
-            [*command, *instructions],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-            env=environment,
-        )
-        return done.stdout.splitlines()[-1]
-
-    if kept:
-        run(WARM_UP)
+    values = (weights, model, window, _cache(weights.parent, source), out, *texts)
     forget(weights)
-    return json.loads(run(*MEASURED))
+    done = subprocess.run(
+        [sys.executable, __file__, "encode", *map(str, values)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def _print_table(taken: dict[str, list[dict[str, list[float]]]]) -> None:
+def _errors(found: Path, exact: Path) -> tuple[float, float]:
+    """Relative error of the states: mean over picked layers, and that of the worst."""
+    import torch
+
+    ours, theirs = torch.load(found), torch.load(exact)
+    layers = ((ours - theirs).norm(dim=-1) / theirs.norm(dim=-1)).mean(dim=1)
+    return float(layers.mean()), float(layers.max())
+
+
+def _print_table(
+    taken: dict[str, list[dict[str, list[float]]]], errors: dict[str, tuple[float, float]]
+) -> None:
     def middle(name: str, kind: str, call: int) -> float:
         return median(one[kind][call] for one in taken[name])
 
@@ -156,7 +176,8 @@ def _print_table(taken: dict[str, list[dict[str, list[float]]]]) -> None:
             wall, cpu = (middle(name, kind, call) for kind in ("wall", "cpu"))
             shares = [middle(name, k, call) / middle(first, k, call) for k in ("wall", "cpu")]
             cells += [f"{wall:.1f} ({cpu:.1f})", f"{shares[0]:.2f} ({shares[1]:.2f})"]
-        print(f"| {name} | {' | '.join(cells)} |")
+        error = "{:.2%}, at most {:.2%}".format(*errors[name]) if name in errors else ""
+        print(f"| {name} | {' | '.join(cells)} | {error} |")
 
 
 if __name__ == "__main__":
