@@ -18,7 +18,7 @@ from unison_audio.frame_layout import (
     layout_of_gap,
     layout_of_zero_shot,
 )
-from unison_audio.input_audio import Sound, source_form
+from unison_audio.input_audio import Sound, read_sound, source_form
 from unison_audio.longform.surroundings import Surroundings
 from unison_audio.reference_check import reference_notes
 from unison_audio.release_inputs import sampled_frames
