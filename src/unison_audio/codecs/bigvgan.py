@@ -14,7 +14,7 @@ from diffusers.models.autoencoders.mmaudio_vocoder import MMAudioActivation1d, M
 from torch import Tensor, nn
 
 FILTER_TAPS, UP_CONTEXT, HALO = 12, 3, 6
-"""Taps of both filters; samples that the upsampling sees to each side; and with the downsampling."""
+"""Taps of a filter, and the samples to each side that the first one and both together see."""
 
 CHUNK = 1 << 17
 """Numbers of a chunk: a call of oneDNN costs 25 us, and doubled it still fits the last cache."""
