@@ -4,7 +4,6 @@ The log is written by this process alone, in both cases.
 """
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ OnBegin = Callable[[GenerationJob], None]
 Made = Iterator[tuple[GenerationJob, dict[str, Any]]]
 """Jobs in the order in which they end, with their entries for the log."""
 
-Warned = list[tuple[str, type[Warning]]]
 """Warnings of a worker, told again by the process that the user sees."""
 
 
@@ -164,10 +162,7 @@ class _OnCluster:
             if isinstance(result, LostJob):
                 yield jobs[number], {"error": _lost(result)}
                 continue
-            entry, warned = result
-            for message, category in warned:
-                warnings.warn(message, category, stacklevel=2)
-            yield jobs[number], entry
+            yield jobs[number], result
 
 
 def _check(job: GenerationJob, unison: "Unison") -> str:
@@ -179,10 +174,8 @@ def _check(job: GenerationJob, unison: "Unison") -> str:
     return ""
 
 
-def _make(job: GenerationJob, folder: Path, unison: "Unison") -> tuple[dict[str, Any], Warned]:
-    with warnings.catch_warnings(record=True) as caught:
-        entry = make_job(unison, job, folder)
-    return entry, [(str(one.message), one.category) for one in caught]
+def _make(job: GenerationJob, folder: Path, unison: "Unison") -> dict[str, Any]:
+    return make_job(unison, job, folder)
 
 
 def _lost(job: LostJob) -> str:

@@ -2,14 +2,16 @@
 
 import contextlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unison_audio.checks import FileInputs, check_files, clean_request
-from unison_audio.cli.any_length import LengthFlags, Output, Run, plan_any_length
+from unison_audio.checks import FileInputs
+from unison_audio.cli.any_length import SoundPlan, SoundRequest, plan_sound
 from unison_audio.cli.job_results import RESULTS, Identity, ResultLog, refuse_foreign
+from unison_audio.cli.options import LengthFlags
 from unison_audio.errors import InputError
 from unison_audio.files import (
     check_part_name,
@@ -20,13 +22,7 @@ from unison_audio.files import (
     resolved,
 )
 from unison_audio.output_format import OUTPUT_OPTIONS, OutputFormat, merge_output
-from unison_audio.sampling_params import (
-    OPTIONS,
-    RENAMED,
-    SamplingParams,
-    cleans_text,
-    merge_options,
-)
+from unison_audio.sampling_params import OPTIONS, RENAMED, SamplingParams, merge_options
 from unison_audio.values import require_path, require_text, shown
 
 if TYPE_CHECKING:
@@ -141,7 +137,7 @@ def read_jobs(
                 f"The output {job.output!r} is also that of line {names[job.output]}; "
                 "give each its own."
             )
-        _check(job, variant)
+        _plan(job, variant, Path(job.output))
         names[job.output] = number
         return job
 
@@ -208,7 +204,7 @@ def check_job(unison: "Unison", job: GenerationJob) -> None:
         InputError: If one cannot be used.
     """
     # A long one is checked by its header: hours of sound are not decoded twice.
-    if _plan(job, unison.variant, Path(job.output)) is None:
+    if not _plan(job, unison.variant, Path(job.output)).windows:
         unison.check(job.instruction, **vars(job.inputs))
 
 
@@ -250,6 +246,8 @@ def run_jobs(
         on_job(done, len(jobs))
     for job, made in make(todo, log.folder, begin):
         result = {"variant": run.variant, **identities[job.output].as_json(), **made}
+        for note in made.get("warnings", ()):
+            print(f"Line {job.line} ({job.output}): note: {note}", file=sys.stderr)
         if "error" in result:
             failed += 1
             print(f"Line {job.line} ({job.output}): {result['error']}", file=sys.stderr)
@@ -324,51 +322,48 @@ def _read_length(values: dict[str, Any]) -> LengthFlags:
     return LengthFlags(extract=extract, **spans, **paths)
 
 
-def _plan(job: GenerationJob, variant: "Variant", output: Path) -> Run | None:
-    where = Output(path=output, form=job.form)
-    clean = cleans_text(variant, job.sampling)
-    instruction, inputs = _words(job, clean)
-    return plan_any_length(variant, instruction, where, inputs, job.length, clean)
-
-
-def _words(job: GenerationJob, clean: bool) -> tuple[str, FileInputs]:
-    """The instruction and the inputs, cleaned where that is asked for."""
-    if not clean:
-        return job.instruction, job.inputs
-    return clean_request(job.instruction, job.inputs)
-
-
-def _check(job: GenerationJob, variant: "Variant") -> None:
+def _plan(job: GenerationJob, variant: "Variant", output: Path) -> SoundPlan:
     """Check all that needs no model."""
-    if _plan(job, variant, Path(job.output)) is None:
-        instruction, inputs = _words(job, cleans_text(variant, job.sampling))
-        check_files(variant, instruction, inputs, strict=bool(job.sampling.strict))
+    asked = SoundRequest(
+        instruction=job.instruction,
+        output=output,
+        form=job.form,
+        inputs=job.inputs,
+        length=job.length,
+        sampling=job.sampling,
+    )
+    return plan_sound(variant, asked)
 
 
 def make_job(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
-    """Run one job and return its entry for the log.
+    """Run one job and return its entry for the log, with its warnings.
 
     Args:
         unison: The model that runs it.
         job: The job.
         folder: Folder of the outputs.
     """
+    # Python shows equal warnings once, whichever lines they are about; here each has its line.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        entry = _entry(unison, job, folder)
+    said = dict.fromkeys(
+        str(one.message) for one in caught if issubclass(one.category, UserWarning)
+    )
+    return {**entry, "warnings": list(said)} if said else entry
+
+
+def _entry(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
     try:
         output = check_sound_file(folder / job.output, job.form)
         if job.length.subtitles is not None:
             length = replace(job.length, subtitles=folder / job.length.subtitles)
             job = replace(job, length=length)
-        run = _plan(job, unison.variant, output)
-        if run is not None:
-            task, seconds = run(unison, {"sampling": job.sampling}, lambda done, total: None)
-            return {"task": task, "seconds": round(seconds, 4)}
-        sound = unison.generate(job.instruction, **vars(job.inputs), sampling=job.sampling)
-        sound.save(output, job.form)
+        made = _plan(job, unison.variant, output).run(unison, lambda done, total: None)
     except Exception as error:  # one failure must not stop the other jobs
         reason = " ".join(str(error).split())
         return {"error": reason if isinstance(error, InputError) else f"{error!r}"}
-    entry: dict[str, Any] = {"task": sound.task, "seconds": round(sound.seconds, 4)}
-    return {**entry, "warnings": list(sound.warnings)} if sound.warnings else entry
+    return {"task": made.task, "seconds": round(made.seconds, 4)}
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Options that several commands share: inputs, sampling, and where the models run."""
+"""Options that several commands share: inputs, lengths, sampling, and where the models run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 _FLAGS = Parameter(name="*", negative_iterable=())
 """One flag for each field, with the field's docstring as its help."""
+
+OutputPath = Annotated[Path, Parameter(name=["--output", "-o"])]
+
+Weights = Annotated[str, Parameter(name=["--variant"])]
 
 SamplingFlags = Annotated[SamplingParams | None, _FLAGS]
 """The flags of `SamplingParams`."""
@@ -79,6 +83,46 @@ class MachineFlags:
             text_files=self.text_files,
             compiled=self.compile,
         )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class LengthFlags:
+    """Any length: texts from files, regions, pipes, subtitles."""
+
+    region: Annotated[
+        list[str] | None, Parameter(negative="", allow_leading_hyphen=True, consume_multiple=False)
+    ] = None
+    """Edit only between these times, such as 3.2-7.5 or 0:01.5-1:05; may be given several times.
+    All other samples stay as they are, at the recording's own rate, channels and depth."""
+    inpaint: Annotated[
+        list[str] | None, Parameter(negative="", allow_leading_hyphen=True, consume_multiple=False)
+    ] = None
+    """Replace these times of the source by what the instruction names, such as [Audio] rain; may
+    be given several times. All other samples stay as they are."""
+    extend_after: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    """Let the source go on for so long after its end, with what the instruction names."""
+    extend_before: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    """Let the source begin so much earlier, with what the instruction names."""
+    extract: Annotated[bool, Parameter(negative="")] = False
+    """Write only what the instruction names of the source, such as [Audio] rain or [Speech]; of a
+    removal, what it takes away."""
+    text_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None
+    """Speak a text of any length from this file, or from standard input for -."""
+    subtitles: Path | None = None
+    """Also write the times of sentences, or of a timeline's events: .srt, .vtt or .json."""
+    raw: bool = False
+    """With -o -: write 16-bit samples without a WAV header, as --format pcm does."""
+
+    @property
+    def fills(self) -> tuple[str, ...]:
+        """The flags given that fill a gap inside the source, or beside it."""
+        given = {
+            "--inpaint": self.inpaint,
+            "--extend-after": self.extend_after,
+            "--extend-before": self.extend_before,
+        }
+        return tuple(flag for flag, value in given.items() if value)
 
 
 @Parameter(name="*")

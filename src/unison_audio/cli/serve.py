@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from unison_audio.cli.options import MachineFlags, SamplingFlags
+from unison_audio.cli.options import MachineFlags, SamplingFlags, Weights
 from unison_audio.errors import InputError
 from unison_audio.server.limits import Limits
 
@@ -75,7 +75,7 @@ class ReplicaFlags:
 
 def serve(
     *,
-    variant: Annotated[str, Parameter(name=["--variant"])] = "nano",
+    variant: Weights = "nano",
     access: AccessFlags | None = None,
     limits: LimitFlags = None,
     sampling: SamplingFlags = None,

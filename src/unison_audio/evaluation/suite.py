@@ -30,6 +30,7 @@ from unison_audio.evaluation.test_sets.build import (
     build_test_set,
     check_counts,
     find_set,
+    needed_languages,
 )
 from unison_audio.evaluation.test_sets.manifest import TestSet, read_test_set
 from unison_audio.evaluation.test_sets.recordings import Recordings, published
@@ -176,6 +177,7 @@ def evaluate_paper(config: EvaluationConfig, data: Path) -> list[dict[str, Any]]
             config.choice.variant.sample_rate,
             sounds=any(find_set(name).sounds for name in sets),
             voices=any(find_set(name).voices for name in sets),
+            languages=needed_languages(sets, counts),
         ),
         counts,
     )

@@ -26,15 +26,14 @@ from rich.progress import Progress
 
 from unison_audio.audio import load, normalize_rms, trim_silence
 from unison_audio.cluster import MOST_LOSSES, Cluster, LostJob, workers_of
-from unison_audio.data.corpus_index import INDEX_FILE, OLD_INDEX_FILE
 from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
 from unison_audio.data.prepare.shard_writer import (
     remove_partials,
     shard_entry,
     write_shard,
 )
-from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.data.whole_corpus import read_shard
+from unison_audio.data.records import INDEX_FILE, OLD_INDEX_FILE, Clip, ClipRecord
+from unison_audio.data.shards import read_shard
 from unison_audio.errors import InputError
 from unison_audio.files import write_whole
 from unison_audio.nano.corpus_name import NAME, require_own_folder
@@ -293,10 +292,14 @@ def build(
     shards = plan(packages or out / "packages", scale)
     records: dict[str, list[ClipRecord]] = {}
     calls = {name: partial(_build_shard, out / name, make) for name, make in shards.items()}
-    run = _on_cluster if isinstance(workers, Cluster) else _in_processes
+    built = (
+        _on_cluster(calls, workers)
+        if isinstance(workers, Cluster)
+        else _in_processes(calls, workers)
+    )
     with Progress() as progress:
         bar = progress.add_task("corpus", total=len(shards))
-        for name, made in run(calls, workers):
+        for name, made in built:
             records[name] = made
             progress.advance(bar)
     remove_partials(out)  # of workers that died

@@ -27,7 +27,6 @@ from unison_audio.cluster import Cluster
 from unison_audio.data.corpora import CORPORA
 from unison_audio.data.corpora.folder import table_of
 from unison_audio.data.corpora.source import NO_AUDIO
-from unison_audio.data.corpus_index import INDEX_FILE
 from unison_audio.data.prepare.cluster_chunks import run_on_cluster
 from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
 from unison_audio.data.prepare.plan import Chunk, IngestPlan
@@ -39,6 +38,7 @@ from unison_audio.data.prepare.worker import (
     run_chunk,
     stopped,
 )
+from unison_audio.data.records import INDEX_FILE
 from unison_audio.errors import InputError
 from unison_audio.files import file_hash
 from unison_audio.json_files import read_json
