@@ -14,7 +14,7 @@ import unison_audio
 SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
-    {"values", "json_files"},
+    {"values", "json_files", "key_checks"},
     {"output_format", "sample_codings"},
     {
         "files",
