@@ -21,6 +21,7 @@ ORDER = (
         "tensor_files",
         "locks",
         "loudness",
+        "cluster",
         "device",
         "hub",
         "hub_files",

@@ -244,7 +244,7 @@ def _int8_tensors(backbone: UnisonBackbone) -> dict[str, torch.dtype]:
         f"{name}.{own}": tensor.dtype
         for name, module in backbone.named_modules()
         if isinstance(module, Int8Linear)
-        for own, tensor in module.named_buffers()
+        for own, tensor in module.state_dict().items()
     }
 
 

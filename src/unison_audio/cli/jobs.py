@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +102,14 @@ class BatchRun:
         )
 
 
+MakeJobs = Callable[
+    [Sequence[GenerationJob], Path, Callable[[GenerationJob], None]],
+    Iterator[tuple[GenerationJob, dict[str, Any]]],
+]
+"""Makes jobs in any order: called with the jobs, the folder of their outputs, and what to call with
+each before it begins. Gives each job with its entry for the log."""
+
+
 def read_jobs(
     path: Path, variant: "Variant", form: OutputFormat | None = None
 ) -> list[GenerationJob]:
@@ -151,7 +159,7 @@ def check_outputs(path: Path, jobs: list[GenerationJob], folder: Path) -> None:
     read += [Path(job.asked[key]) for job in jobs for key in _PATHS if key in job.asked]
     places: dict[Path, int] = {}
     for job in jobs:
-        with _at_line(path, job):
+        with at_line(path, job):
             for name in job.files:
                 output = require_path(folder / name, "The output")
                 check_part_name(output)
@@ -181,39 +189,36 @@ def check_results(
     """
     for job in jobs:
         if not overwrite and log.state(job.output, run.identity(job), job.files) == "foreign":
-            with _at_line(path, job):
+            with at_line(path, job):
                 raise refuse_foreign(log.folder / job.output)
 
 
-def check_recordings(path: Path, jobs: list[GenerationJob], unison: "Unison") -> None:
-    """Check the recordings of jobs by decoding them.
+def check_job(unison: "Unison", job: GenerationJob) -> None:
+    """Check the recordings of a job by decoding them.
 
     Args:
-        path: The file that the jobs are from.
-        jobs: Result of `read_jobs`.
-        unison: The model that will run them.
+        unison: The model that will run it.
+        job: The job.
 
     Raises:
-        InputError: If one cannot be used; the message begins with the file and the line.
+        InputError: If one cannot be used.
     """
-    for job in jobs:
-        if _plan(job, unison.variant, Path(job.output)).windows:
-            continue  # checked by its header; hours of sound are not decoded twice
-        with _at_line(path, job):
-            unison.check(job.instruction, **vars(job.inputs))
+    # A long one is checked by its header: hours of sound are not decoded twice.
+    if not _plan(job, unison.variant, Path(job.output)).windows:
+        unison.check(job.instruction, **vars(job.inputs))
 
 
 def run_jobs(
-    unison: "Unison",
+    make: MakeJobs,
     jobs: list[GenerationJob],
     log: ResultLog,
     run: BatchRun,
     on_job: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Run jobs one by one and log each; complete jobs are skipped.
+    """Run jobs and log each; complete jobs are skipped.
 
     Args:
-        unison: The model that runs them.
+        make: Makes the sounds, here or elsewhere.
         jobs: Result of `read_jobs`.
         log: The results so far; its folder exists.
         run: What all jobs share.
@@ -222,25 +227,37 @@ def run_jobs(
     Returns:
         Number of failed jobs; each is named on stderr.
     """
-    failed = 0
     log.rewrite()
-    for done, job in enumerate(jobs, start=1):
-        identity = run.identity(job)
-        if log.state(job.output, identity, job.files) == "done":
+    todo = []
+    for job in jobs:
+        if log.state(job.output, run.identity(job), job.files) == "done":
             log.keep(job.output)
         else:
-            log.begin(job.output)
-            result = {"variant": run.variant, **identity.as_json()}
-            result |= _run(unison, job, log.folder)
-            if "error" in result:
-                failed += 1
-                print(f"Line {job.line} ({job.output}): {result['error']}", file=sys.stderr)
-            else:
-                print(f"{log.folder / job.output}: {result['task']}, {result['seconds']:.2f} s")
-            log.add(job.output, result, job.files)
+            todo.append(job)
+    identities: dict[str, Identity] = {}
+
+    def begin(job: GenerationJob) -> None:
+        # Inputs are hashed before they are read: one that changes meanwhile is noticed next time.
+        identities[job.output] = run.identity(job)
+        log.begin(job.output)
+
+    failed, done = 0, len(jobs) - len(todo)
+    if on_job is not None:
+        on_job(done, len(jobs))
+    for job, made in make(todo, log.folder, begin):
+        result = {"variant": run.variant, **identities[job.output].as_json(), **made}
+        for note in made.get("warnings", ()):
+            print(f"Line {job.line} ({job.output}): note: {note}", file=sys.stderr)
+        if "error" in result:
+            failed += 1
+            print(f"Line {job.line} ({job.output}): {result['error']}", file=sys.stderr)
+        else:
+            print(f"{log.folder / job.output}: {result['task']}, {result['seconds']:.2f} s")
+        log.add(job.output, result, job.files)
+        done += 1
         if on_job is not None:
             on_job(done, len(jobs))
-    log.rewrite()
+    log.rewrite([job.output for job in jobs])
     return failed
 
 
@@ -318,8 +335,14 @@ def _plan(job: GenerationJob, variant: "Variant", output: Path) -> SoundPlan:
     return plan_sound(variant, asked)
 
 
-def _run(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
-    """Run one job and return its entry for the log, with its warnings."""
+def make_job(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
+    """Run one job and return its entry for the log, with its warnings.
+
+    Args:
+        unison: The model that runs it.
+        job: The job.
+        folder: Folder of the outputs.
+    """
     # Python shows equal warnings once, whichever lines they are about; here each has its line.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -327,9 +350,7 @@ def _run(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
     said = dict.fromkeys(
         str(one.message) for one in caught if issubclass(one.category, UserWarning)
     )
-    for note in said:
-        print(f"Line {job.line} ({job.output}): note: {note}", file=sys.stderr)
-    return {**entry, "warnings": list(said)} if said and "error" not in entry else entry
+    return {**entry, "warnings": list(said)} if said else entry
 
 
 def _entry(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
@@ -346,8 +367,13 @@ def _entry(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]
 
 
 @contextlib.contextmanager
-def _at_line(path: Path, job: GenerationJob) -> Iterator[None]:
-    """Put the file and the line in front of an error."""
+def at_line(path: Path, job: GenerationJob) -> Iterator[None]:
+    """Put the file and the line in front of an error.
+
+    Args:
+        path: The file that the job is from.
+        job: The job.
+    """
     try:
         yield
     except InputError as error:

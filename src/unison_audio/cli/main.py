@@ -33,6 +33,7 @@ from unison_audio.cli.evaluate import evaluate
 from unison_audio.cli.jobs import KEYS
 from unison_audio.cli.mcp_server import mcp
 from unison_audio.cli.options import (
+    ClusterFlags,
     FormatFlags,
     InputFlags,
     LengthFlags,
@@ -126,6 +127,7 @@ def batch(
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     form: FormatFlags = None,
     machine: MachineFlags | None = None,
+    cluster: ClusterFlags | None = None,
 ) -> int:
     """Run many jobs from a file.
 
@@ -136,17 +138,12 @@ def batch(
         overwrite: Replace files under the outputs' names that this batch did not write.
         form: Format and marks of the outputs where a job does not set them; each has its own flag.
         machine: Where to compute; each option has its own flag.
+        cluster: A cluster that shares the work; each option has its own flag.
     """
     from unison_audio.checkpoint_files import content_hash, open_checkpoint
+    from unison_audio.cli.job_machines import job_machine
     from unison_audio.cli.job_results import RESULTS, ResultLog
-    from unison_audio.cli.jobs import (
-        BatchRun,
-        check_outputs,
-        check_recordings,
-        check_results,
-        read_jobs,
-        run_jobs,
-    )
+    from unison_audio.cli.jobs import BatchRun, check_outputs, check_results, read_jobs, run_jobs
     from unison_audio.cli.progress import progress
     from unison_audio.files import make_folder
     from unison_audio.locks import only_writer
@@ -161,15 +158,15 @@ def batch(
         settings=machine.identity() | ({} if form is None else form.chosen()),
     )
     check_results(jobs, checked, ResultLog(output), run, overwrite=overwrite)
-    unison = machine.open(opened)
-    check_recordings(jobs, checked, unison)
-    make_folder(output)
-    with only_writer(output, "batch"):
-        # Read again: another batch may have ended since, and this one holds the folder only now.
-        log = ResultLog(output)
-        check_results(jobs, checked, log, run, overwrite=overwrite)
-        with progress() as show:
-            failed = run_jobs(unison, checked, log, run, partial(show, "Jobs"))
+    with job_machine(opened, run, machine, cluster or ClusterFlags()) as place:
+        place.check(jobs, checked)
+        make_folder(output)
+        with only_writer(output, "batch"):
+            # Read again: another batch may have ended since; this one holds the folder only now.
+            log = ResultLog(output)
+            check_results(jobs, checked, log, run, overwrite=overwrite)
+            with progress() as show:
+                failed = run_jobs(place.make, checked, log, run, partial(show, "Jobs"))
     if failed:
         raise InputError(f"{failed} of {len(checked)} jobs failed; see {output / RESULTS}.")
     return 0

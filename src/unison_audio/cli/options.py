@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from unison_audio.checks import FileInputs
+from unison_audio.cluster import Cluster
+from unison_audio.errors import InputError
 from unison_audio.files import listing_hash
 from unison_audio.output_format import OutputFormat
 from unison_audio.sampling_params import RENAMED, SamplingParams, warn_renamed
@@ -43,7 +45,8 @@ class MachineFlags:
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Computing type of the backbone; by default the device decides."""
     quantize: Literal["int8"] | None = None
-    """Run the backbone's linear layers in int8, on a CPU."""
+    """Run the backbone's linear layers in int8, on a CPU. The language model is in int8 where
+    --text-files names a folder that `unison-audio quantize` wrote."""
     low_memory: bool | None = None
     """Hold one model in memory at a time; by default only where they do not fit together."""
     codec_files: Path | None = None
@@ -121,6 +124,33 @@ class LengthFlags:
             "--extend-before": self.extend_before,
         }
         return tuple(flag for flag, value in given.items() if value)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ClusterFlags:
+    """A cluster that shares the work."""
+
+    ray_address: str | None = None
+    """Address of a Ray cluster that runs the jobs; auto uses this machine's, local starts one."""
+    workers: int | None = None
+    """Workers on the cluster, each with the model; by default 2."""
+
+    def cluster(self, gpus: float) -> Cluster | None:
+        """The cluster; None for this process.
+
+        Args:
+            gpus: GPUs that each worker takes.
+
+        Raises:
+            InputError: If the flags do not fit together.
+        """
+        if self.ray_address is None:
+            if self.workers is not None:
+                raise InputError("--workers goes with --ray-address; add it, or leave both out.")
+            return None
+        count = 2 if self.workers is None else self.workers
+        return Cluster(address=self.ray_address, workers=count, gpus=gpus)
 
 
 def rename_flags(arguments: Sequence[str]) -> list[str]:

@@ -41,6 +41,11 @@ class AccessFlags:
     cors_origin: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None
     """Web page whose scripts may call the server, such as https://example.org; may be given
     several times."""
+    allow_reference_host: Annotated[
+        list[str] | None, Parameter(negative="", consume_multiple=False)
+    ] = None
+    """Host that a request's ref_audio may be fetched from, such as media.example.org or
+    192.168.1.5:8080; may be given several times. By default no address is opened."""
     voices: Path | None = None
     """Folder of stored voices; by default 'voices' in the cache folder."""
     drain_seconds: int = DRAIN_SECONDS
@@ -55,7 +60,7 @@ class AccessFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ClusterFlags:
+class ReplicaFlags:
     """Replicas of the server on the machines of a cluster."""
 
     ray: Annotated[bool, Parameter(negative="")] = False
@@ -75,7 +80,7 @@ def serve(
     limits: LimitFlags = None,
     sampling: SamplingFlags = None,
     machine: MachineFlags | None = None,
-    cluster: ClusterFlags | None = None,
+    cluster: ReplicaFlags | None = None,
 ) -> None:
     """Serve speech, sounds and edits over HTTP, as OpenAI's clients expect it.
 
@@ -88,7 +93,7 @@ def serve(
         cluster: Replicas on a cluster; each has its own flag.
     """
     access, machine = access or AccessFlags(), machine or MachineFlags()
-    cluster = cluster or ClusterFlags()
+    cluster = cluster or ReplicaFlags()
     uvicorn = _require_server()
     from unison_audio.checkpoint_files import open_checkpoint
     from unison_audio.hub import cache_folder
@@ -97,11 +102,14 @@ def serve(
     from unison_audio.sampling_params import SamplingParams
     from unison_audio.server.api_keys import read_keys
     from unison_audio.server.app import ServerConfig, create_app
+    from unison_audio.server.reference_hosts import ReferenceHosts
     from unison_audio.server.telemetry import set_up_logging
 
     check_marks(OutputFormat(format="wav"))
     keys = read_keys(access.api_keys_file)
-    if cluster != ClusterFlags():
+    hosts = tuple(access.allow_reference_host or ())
+    ReferenceHosts(hosts)  # bad ones are refused before a port is opened
+    if cluster != ReplicaFlags():
         config = ServerConfig(
             variant=open_checkpoint(variant).variant,
             workers=_workers(variant, machine),
@@ -109,6 +117,7 @@ def serve(
             limits=limits or Limits(),
             keys=keys,
             cors_origins=tuple(access.cors_origin or ()),
+            reference_hosts=hosts,
             sampling=sampling or SamplingParams(),
             drain_seconds=access.drain_seconds,
         )
@@ -133,6 +142,7 @@ def serve(
             limits=limits or Limits(),
             keys=keys,
             cors_origins=tuple(access.cors_origin or ()),
+            reference_hosts=hosts,
             sampling=sampling or SamplingParams(),
             on_unusable=stop,
             wyoming=wyoming,
@@ -160,7 +170,7 @@ def serve(
         raise InputError(unusable[0])
 
 
-def _serve_on_ray(config: "ServerConfig", access: AccessFlags, cluster: ClusterFlags) -> None:
+def _serve_on_ray(config: "ServerConfig", access: AccessFlags, cluster: ReplicaFlags) -> None:
     """Serve from replicas until SIGTERM or Ctrl-C."""
     if not cluster.ray:
         raise InputError("Replicas and the address of a cluster go with --ray; add it.")

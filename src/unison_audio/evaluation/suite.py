@@ -9,8 +9,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from unison_audio.cluster import R, connected, spread
 from unison_audio.errors import InputError
-from unison_audio.evaluation.cluster import R, connected, spread
 from unison_audio.evaluation.engine import Made, generate_set, look_up, score_set
 from unison_audio.evaluation.metrics.measure import Score
 from unison_audio.evaluation.metrics.metric import Metric, MetricContext
