@@ -253,3 +253,25 @@ def test_sounds_without_speech_are_removed_and_not_protected(nano, sounds):
 
 def voice_like(sound):
     return 0.01 * torch.randn(len(sound), generator=torch.Generator().manual_seed(3))
+
+
+def test_a_removal_that_took_little_says_so():
+    rain, wind = noise(3), noise(3, seed=1)
+    bark = torch.zeros(3 * RATE)
+    bark[RATE : RATE + RATE // 2] = noise(0.5, seed=2)
+    task = TASKS["edit_remove"]
+
+    def notes(source, result):
+        return removal_notes(task, REMOVE, compare(source, result, RATE))
+
+    assert notes(rain + wind, wind) == []
+    assert notes(rain + bark, rain) == []  # little of the whole, and all that was there
+    (said,) = notes(wind, wind - 0.2 * rain)
+    assert said.startswith("Little was taken away by '[Edit][Audio] Remove rain'")
+    assert "14 dB below" in said
+    (said,) = notes(wind, 0.7 * wind)
+    assert said.startswith("Little was taken away")
+    whole = compare(wind, wind - 0.2 * rain, RATE)
+    assert whole.most_change_db == pytest.approx(whole.change_db, abs=0.3)
+    short = compare(wind[:100], 0.5 * wind[:100], RATE)
+    assert short.most_change_db == pytest.approx(-6.02, abs=0.01)

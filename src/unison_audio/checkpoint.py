@@ -5,7 +5,9 @@ Also takes over weights under the names of the UNISON release.
 
 import dataclasses
 import os
+import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -36,6 +38,12 @@ from unison_audio.model_card import CardInfo, file_metadata, write_card
 from unison_audio.tensor_files import write_tensors
 from unison_audio.values import require_path, require_text
 from unison_audio.variants import Variant
+
+UNFINISHED = ".incomplete-"
+"""Beginning of the name of the folder in which files are completed."""
+
+UNFINISHED_SECONDS = 3600.0
+"""Age from which such a folder was left by a process that was killed."""
 
 DISK_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -87,7 +95,8 @@ def save(
             "save an earlier step, or in float32 if they overflowed float16."
         )
     directory = make_folder(require_path(directory, "The checkpoint's folder"))
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".incomplete-") as temporary:
+    _remove_unfinished(directory)
+    with tempfile.TemporaryDirectory(dir=directory, prefix=UNFINISHED) as temporary:
         files = [Path(temporary, WEIGHTS_FILE), Path(temporary, CONFIG_FILE)]
         try:
             write_tensors(weights, files[0], file_metadata(variant))
@@ -105,6 +114,13 @@ def save(
         for file in files:
             file.replace(directory / file.name)
     write_card(directory, variant, card, directory / WEIGHTS_FILE)
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """Remove what a killed process left; a folder that was touched lately may be in use."""
+    for left in directory.glob(f"{UNFINISHED}*"):
+        if left.is_dir() and time.time() - left.stat().st_mtime > UNFINISHED_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def load(

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from unison_audio import audio
+from unison_audio.audio_files import is_whole
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.measure import Score, measure
 from unison_audio.evaluation.metrics.metric import Metric, MetricContext
@@ -91,7 +92,7 @@ class Made:
     def missing(self) -> int:
         """Number of items with neither an output nor a reason."""
         return sum(
-            item.id not in self.failed and not output_path(self.folder, item).is_file()
+            item.id not in self.failed and not is_whole(output_path(self.folder, item))
             for item in self.items
         )
 
@@ -170,7 +171,8 @@ def generate_set(
 ) -> Made:
     """Make a system's outputs, except those that exist already.
 
-    Files are written atomically. A failed item is logged with its reason. The next run retries it.
+    Files are written atomically; one that was emptied or cut since is made again. A failed item is
+    logged with its reason. The next run retries it.
 
     Args:
         system: The system.
@@ -190,7 +192,7 @@ def generate_set(
     first, step = shard
     for subset in batches(items, batch)[first::step]:
         # A batch is made again as a whole: the last bits of an output may depend on its neighbors.
-        if not all(output_path(folder, item).is_file() for item in subset):
+        if not all(is_whole(output_path(folder, item)) for item in subset):
             _answer(system, test_set, subset, folder)
     return look_up(folder, test_set)
 
