@@ -82,7 +82,7 @@ def download_all(downloads: list[Download]) -> None:
 
 
 def _text(repo: str) -> Download:
-    from unison_audio.text.qwen import cached_folder, download, needed_files
+    from unison_audio.text.qwen_folder import cached_folder, download, needed_files
 
     whole = cached_folder(repo) is not None
     files = [] if whole else needed_files(repo)

@@ -40,6 +40,9 @@ WORKING_BYTES = 700 << 20
 LARGE_BACKBONE = 100_000_000
 """Parameters from which on a backbone computes in bfloat16 on a CPU that multiplies it fast."""
 
+KEEP_PROMPT = "UNISON_AUDIO_KEEP_PROMPT"
+"""Environment variable: 0 computes the system prompt for every call of the language model."""
+
 FROZEN_BYTES = {
     "nano": 25 << 20,
     "mmaudio-16k": 1140 << 20,
@@ -233,7 +236,15 @@ def _text_setup(
         device=device,
         streamed=streamed,
         cache=cache_folder() / "text",
+        keep_prompt=_keeps_prompt(),
     )
+
+
+def _keeps_prompt() -> bool:
+    value = os.environ.get(KEEP_PROMPT, "1")
+    if value not in ("0", "1"):
+        raise InputError(f"{KEEP_PROMPT} is {value!r}; use 1 or 0.")
+    return value == "1"
 
 
 def plan(

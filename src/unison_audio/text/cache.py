@@ -7,7 +7,7 @@ import time
 import warnings
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -65,8 +65,8 @@ UNFINISHED_SECONDS = 3600.0
 """An unfinished file older than this was left by a run that was killed."""
 
 
-class StateCache:
-    """A folder of states, one file an instruction.
+class TensorCache:
+    """A folder of files, each with the tensors of one key.
 
     Several processes may use one folder: a file appears only when it is complete, and the least
     recently used are removed first.
@@ -79,10 +79,14 @@ class StateCache:
     def __init__(self, folder: Path, budget_bytes: int = 8 << 30) -> None:
         self.folder, self.budget = folder, budget_bytes
 
-    def find(self, key: str) -> TextStates | None:
-        """Reads the states of a key; None if there are none.
+    def read(self, key: str, fits: Callable[[dict[str, Tensor]], bool]) -> dict[str, Tensor] | None:
+        """Reads the tensors of a key; None if there are none.
 
-        A damaged file is removed with a warning and counts as missing.
+        A damaged or foreign file is removed with a warning and counts as missing.
+
+        Args:
+            key: Name of the file without its suffix.
+            fits: Whether the tensors are what the key stands for.
         """
         path = self._path(key)
         if not path.exists():
@@ -95,27 +99,20 @@ class StateCache:
             return None
         except (SafetensorError, OSError):
             sound = False
-        if not sound or "hidden_states" not in tensors:
-            warnings.warn(f"{path} is damaged; it is removed and made anew", stacklevel=2)
-            path.unlink(missing_ok=True)
+        if not sound or not fits(tensors):
+            warnings.warn(f"{path} is damaged; it is removed and made anew", stacklevel=3)
+            with contextlib.suppress(OSError):  # the folder may be read-only
+                path.unlink(missing_ok=True)
             return None
-        with contextlib.suppress(OSError):  # the folder may be read-only
+        with contextlib.suppress(OSError):
             os.utime(path)  # the time of last use decides what is removed first
-        hidden = tensors["hidden_states"]
-        return TextStates(
-            hidden_states=hidden,
-            mask=torch.ones(hidden.shape[0], hidden.shape[2], dtype=torch.bool),
-            penultimate=tensors.get("penultimate"),
-        )
+        return tensors
 
-    def keep(self, key: str, states: TextStates) -> None:
-        """Stores the states of one instruction, given without padding, and makes room for them.
+    def write(self, key: str, tensors: dict[str, Tensor]) -> None:
+        """Stores the tensors of a key and makes room for them.
 
         If they cannot be written there is a warning, and they are computed again next time.
         """
-        tensors = {"hidden_states": states.hidden_states.contiguous()}
-        if states.penultimate is not None:
-            tensors["penultimate"] = states.penultimate.contiguous()
         unfinished = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +123,7 @@ class StateCache:
             unfinished.replace(self._path(key))
             self._make_room(self._path(key))
         except (SafetensorError, OSError) as error:
-            warnings.warn(f"{self.folder} cannot keep text states: {error}", stacklevel=2)
+            warnings.warn(f"{self.folder} cannot keep text states: {error}", stacklevel=3)
             if unfinished is not None:
                 unfinished.unlink(missing_ok=True)
 
@@ -154,6 +151,37 @@ class StateCache:
                 status = path.stat()
                 found.append((status.st_mtime, status.st_size, path))
         return found
+
+
+class StateCache(TensorCache):
+    """A folder of text states, one file an instruction."""
+
+    def find(self, key: str) -> TextStates | None:
+        """Reads the states of a key; None if there are none."""
+        tensors = self.read(key, lambda found: "hidden_states" in found)
+        return None if tensors is None else states_of(tensors)
+
+    def keep(self, key: str, states: TextStates) -> None:
+        """Stores the states of one instruction, given without padding."""
+        self.write(key, tensors_of(states))
+
+
+def tensors_of(states: TextStates) -> dict[str, Tensor]:
+    """The tensors that are stored of the states of one text, given without padding."""
+    tensors = {"hidden_states": states.hidden_states.contiguous()}
+    if states.penultimate is not None:
+        tensors["penultimate"] = states.penultimate.contiguous()
+    return tensors
+
+
+def states_of(tensors: dict[str, Tensor]) -> TextStates:
+    """The states of one text from its stored tensors."""
+    hidden = tensors["hidden_states"]
+    return TextStates(
+        hidden_states=hidden,
+        mask=torch.ones(hidden.shape[0], hidden.shape[2], dtype=torch.bool),
+        penultimate=tensors.get("penultimate"),
+    )
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:

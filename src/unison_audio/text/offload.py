@@ -21,7 +21,12 @@ from unison_audio.errors import InputError
 
 INDEX_FILE = "model.safetensors.index.json"
 
-DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+DTYPES = {
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "F32": torch.float32,
+    "I8": torch.int8,
+}
 """Supported weight types by their safetensors names."""
 
 SAMPLE_BYTES = 64
@@ -101,6 +106,10 @@ class Shards:
                 offset=place.start,
             )
         return flat.view(place.shape)
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Type of a tensor's elements in the file."""
+        return self._place(name).dtype
 
     def rows(self, name: str, indices: Sequence[int]) -> Tensor:
         """Copies some rows; no other row is read from the disk."""
@@ -215,10 +224,9 @@ class Layers:
     """Equal layers, filled from shards at their first use, or at every use.
 
     Args:
-        modules: The layers without weights, on the meta device.
+        modules: The layers without weights, on the meta device, in their types on the device.
         shards: The weights; those of layer i are named ``layers.i.*``.
         device: Device of the layers.
-        dtype: Type of their weights on the device.
         streamed: Whether no layer stays in memory. Then only one is there at a time, and while it
             runs the system reads the next from the disk. On the CPU, weights of the right type are
             used directly from the mapped file; others are converted into a buffer of one layer.
@@ -232,12 +240,11 @@ class Layers:
         modules: Sequence[nn.Module],
         shards: Shards,
         device: torch.device,
-        dtype: torch.dtype,
         *,
         streamed: bool,
     ) -> None:
-        self.shards, self.device, self.dtype, self.streamed = shards, device, dtype, streamed
-        self.modules = [module.requires_grad_(False).eval().to(dtype) for module in modules]
+        self.shards, self.device, self.streamed = shards, device, streamed
+        self.modules = [module.requires_grad_(False).eval() for module in modules]
         self.names = [
             {name: f"layers.{i}.{name}" for name, _ in module.named_parameters()}
             for i, module in enumerate(modules)
@@ -258,25 +265,24 @@ class Layers:
         yield from self.modules
 
     def _stream(self) -> Iterator[nn.Module]:
-        buffer: nn.Module | None = None
+        buffers: dict[str, Tensor] = {}
         for i, (module, names) in enumerate(zip(self.modules, self.names, strict=True)):
             for ahead in self.names[i : i + 2] if i == 0 else self.names[i + 1 : i + 2]:
                 self.shards.prefetch(ahead.values())
-            if self._usable_in_place(names):
-                fill(module, names, self.shards, in_place=True)
-                yield module
-                module.to("meta")
-                self.shards.release(names.values())
-            else:
-                buffer = buffer or module.to_empty(device=self.device)
-                fill(buffer, names, self.shards)
-                yield buffer
-        if buffer is not None:
-            buffer.to("meta")
-
-    def _usable_in_place(self, names: dict[str, str]) -> bool:
-        dtypes = {self.shards.tensor(name).dtype for name in names.values()}
-        return self.device.type == "cpu" and dtypes == {self.dtype}
+            for own, name in names.items():
+                weight = self.shards.tensor(name)
+                dtype = module.get_parameter(own).dtype
+                if self.device.type != "cpu" or weight.dtype != dtype:
+                    if own not in buffers:
+                        buffers[own] = torch.empty(weight.shape, dtype=dtype, device=self.device)
+                    weight = buffers[own].copy_(weight)
+                    self.shards.release([name])
+                parent, _, leaf = own.rpartition(".")
+                parameter = nn.Parameter(weight, requires_grad=False)
+                setattr(module.get_submodule(parent), leaf, parameter)
+            yield module
+            module.to("meta")
+            self.shards.release(names.values())
 
 
 def check_shapes(module: nn.Module, names: dict[str, str], shards: Shards) -> None:
@@ -288,10 +294,16 @@ def check_shapes(module: nn.Module, names: dict[str, str], shards: Shards) -> No
         shards: The shards.
 
     Raises:
-        InputError: If one is missing or has another shape.
+        InputError: If one is missing, has another shape, or is of integers where it must not.
     """
     for own, name in names.items():
-        found, expected = shards.tensor(name).shape, module.get_parameter(own).shape
+        stored, parameter = shards.tensor(name), module.get_parameter(own)
+        if (stored.dtype == torch.int8) != (parameter.dtype == torch.int8):
+            raise InputError(
+                f"{name} in {shards.folder} is {stored.dtype}, which this weight cannot be; "
+                "take the files from one download"
+            )
+        found, expected = stored.shape, parameter.shape
         if found != expected:
             raise InputError(
                 f"{name} in {shards.folder} has the shape {tuple(found)} where config.json asks "
@@ -299,26 +311,17 @@ def check_shapes(module: nn.Module, names: dict[str, str], shards: Shards) -> No
             )
 
 
-def fill(
-    module: nn.Module, names: dict[str, str], shards: Shards, *, in_place: bool = False
-) -> None:
-    """Fills a module with its weights.
+def fill(module: nn.Module, names: dict[str, str], shards: Shards) -> None:
+    """Copies a module's weights into its memory, and frees the file's pages one tensor at a time.
 
     Args:
-        module: The module; for copied weights its memory is allocated already.
+        module: The module.
         names: The shards' name of each parameter.
         shards: The shards.
-        in_place: Whether the weights are views of the mapped file. Otherwise they are copied, and
-            the file's pages are freed one tensor at a time.
     """
     for own, name in names.items():
-        if in_place:
-            parent, _, leaf = own.rpartition(".")
-            weight = nn.Parameter(shards.tensor(name), requires_grad=False)
-            setattr(module.get_submodule(parent), leaf, weight)
-        else:
-            module.get_parameter(own).copy_(shards.tensor(name))
-            shards.release([name])
+        module.get_parameter(own).copy_(shards.tensor(name))
+        shards.release([name])
 
 
 class SharedLayers:

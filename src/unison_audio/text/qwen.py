@@ -1,27 +1,35 @@
 """The text model of Qwen2.5-Omni's Thinker as a text encoder.
 
 The layers are those of transformers 5. This file calls them one by one instead of calling the whole
-model, for three reasons. A layer can come from the disk just before it is needed. All instructions
-pass a layer together, unpadded and behind one copy of the system prompt. And the loop ends with the
-last layer that is needed.
+model, for four reasons. A layer can come from the disk just before it is needed. All instructions
+pass a layer together, unpadded and behind one copy of the system prompt. That prompt's keys and
+values are computed once and kept. And the loop ends with the last layer that is needed.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from unison_audio import hub_files
 from unison_audio.device import available_memory, preferred_dtype
 from unison_audio.errors import InputError
 from unison_audio.text.cache import StateCache
-from unison_audio.text.offload import INDEX_FILE, Layers, Shards, check_shapes, fill, shards_of
+from unison_audio.text.int8_linear import use_int8
+from unison_audio.text.kept_prompt import Behind, KeptPrompt, Recorder, read_prompt, write_prompt
+from unison_audio.text.offload import Layers, Shards, check_shapes, fill
 from unison_audio.text.packing import Pack, pack
-from unison_audio.text.prompt import ChatPrompt, has_vocabulary, load_tokenizer
+from unison_audio.text.prompt import ChatPrompt, load_tokenizer
+from unison_audio.text.qwen_folder import (
+    CONFIG_FILE,
+    PREFIX,
+    download,
+    load_config,
+    require_all,
+    text_model,
+)
 from unison_audio.text.spelling import spelled
 from unison_audio.text.states import MAX_TOKENS, TextSetup, TextStates, split, stack
 
@@ -29,22 +37,6 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
     from unison_audio.text.offload import SharedLayers
-
-PREFIX = "thinker.model."
-
-CONFIG_FILE = "config.json"
-
-MODEL_TYPE = "qwen2_5_omni"
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-)
 
 PACK_TOKENS = 512
 """Tokens that pass a layer at a time: enough to keep a processor busy, few enough to hold."""
@@ -87,21 +79,24 @@ class QwenEncoder:
             raise InputError(f"Layers {wrong} are picked of a model that has layers 1 to {count}")
         last = max((*setup.picks, count - 1 if setup.penultimate else 0))  # the last one needed
         with torch.device("meta"):
-            model = _text_model(self.config)
-        _require_all(model, self.shards)
+            model = text_model(self.config).to(self.dtype)
+        use_int8(model.layers, self.shards, self.device)
+        require_all(model, self.shards)
         streamed = setup.streamed
         if streamed is None:
-            needed = sum(weight.numel() for weight in model.layers[:last].parameters())
-            streamed = not self._has_room(needed * self.dtype.itemsize)
+            needed = sum(weight.nbytes for weight in model.layers[:last].parameters())
+            streamed = not self._has_room(needed)
         self.layers: Layers | SharedLayers = Layers(
-            model.layers[:last], self.shards, self.device, self.dtype, streamed=streamed
+            model.layers[:last], self.shards, self.device, streamed=streamed
         )
+        self._last_layer = last
         self._needed_anywhere: Callable[[bool], bool] = bool  # one process: only its own need
         self.norm = self._final_norm(model.norm) if last == count else None
         # Rebuilt: the buffers are in no file, and those of the meta model have no values.
         self.rotary = type(model.rotary_emb)(config=self.config).to(self.device)
         self.cache = StateCache(setup.cache) if setup.cache else None
         self._identity = self._identify(folder) if setup.cache else ""
+        self._kept: KeptPrompt | None = None
 
     @property
     def streamed(self) -> bool:
@@ -137,70 +132,180 @@ class QwenEncoder:
         """
         instructions = spelled(instructions, self.setup)
         texts = [tuple(self.prompt.tokens(instruction)) for instruction in instructions]
-        new = list(dict.fromkeys(texts))
-        known: dict[tuple[int, ...], TextStates] = {}
-        if self.cache:
-            for text in new:
-                if found := self.cache.find(self._key(text)):
-                    known[text] = found.to(self.device, self._states_dtype)
-            new = [text for text in new if text not in known]
-        if self._needed_anywhere(bool(new)):
-            states = self._compute(new)
+        distinct = list(dict.fromkeys(texts))
+        known = self._cached(distinct)  # without the prompt's states
+        new = [text for text in distinct if text not in known]
+        prompt = self._find_prompt() if new or any(map(self._from_prompt, texts)) else None
+        lacks_prompt = prompt is None and any(map(self._from_prompt, known))
+        if self._needed_anywhere(bool(new) or lacks_prompt):
+            states, prompt = self._compute(new, prompt, record=bool(new) or lacks_prompt)
             parts = dict(zip(new, split(states), strict=True))
             if self.cache:
                 for text, part in parts.items():
-                    self.cache.keep(self._key(text), part.to("cpu", self.dtype))
+                    own = _last(part, min(len(text), self._length(text)))
+                    self.cache.keep(self._key(text), own.to("cpu", self.dtype))
             if new == texts:  # a copy of all states would double the memory
                 return states
-            known |= parts
-        return stack([known[text] for text in texts]) if texts else self._empty_states([])
+        else:
+            parts = {}
+        if not texts:
+            return self._empty_states([])
+        for text, own in known.items():
+            part = own.to(self.device, self._states_dtype)
+            parts[text] = self._behind(prompt, part, self._from_prompt(text))
+        return stack([parts[text] for text in texts])
 
-    def _compute(self, texts: Sequence[Sequence[int]]) -> TextStates:
-        """Runs texts, given as tokens, through the layers."""
+    def _cached(self, texts: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], TextStates]:
+        """States of the texts that are cached on the disk."""
+        found = {text: self.cache.find(self._key(text)) for text in texts} if self.cache else {}
+        return {text: states for text, states in found.items() if states is not None}
+
+    def _compute(
+        self, texts: Sequence[Sequence[int]], prompt: KeptPrompt | None, *, record: bool
+    ) -> tuple[TextStates, KeptPrompt | None]:
+        """Runs texts, given as tokens, through the layers.
+
+        Args:
+            texts: Texts that follow the prompt.
+            prompt: The prompt, if it is known.
+            record: Whether an unknown prompt is run through the layers before the texts.
+
+        Returns:
+            The texts' states, and the prompt.
+        """
+        system = self.prompt.system_tokens
         lengths = [self._length(text) for text in texts]
         states = self._empty_states(lengths)
-        packs = pack(texts, self.prompt.system_tokens, PACK_TOKENS)
-        x = [self._embed(item) for item in packs]  # (1, N, text_dim) each
-        inputs = [self._layer_inputs(item, start) for item, start in zip(packs, x, strict=True)]
+        packs = pack(texts, len(system), PACK_TOKENS)
+        places = [_places(item, lengths) for item in packs]
+        x = [self._embed(item.tokens) for item in packs]  # (1, N, text_dim) each
+        masks = [None if p.mask is None else p.mask[None, None].to(self.device) for p in packs]
+        angles = [self._angles(item.positions, start) for item, start in zip(packs, x, strict=True)]
+
+        # The prompt passes a layer by itself. So its keys and values are the same bits whatever
+        # follows, whether they were kept or not.
+        recorder = Recorder() if system and prompt is None and record else None
+        if recorder:
+            y = self._embed(system)  # (1, P, text_dim)
+            y_angles = self._angles(torch.arange(len(system)), y)
+            end = self._empty_states([self._prompt_end])
+            y_places = [(0, slice(len(system) - self._prompt_end, len(system)), slice(None))]
         for number, layer in enumerate(self.layers, start=1):
-            for i, item in enumerate(packs):
-                x[i] = layer(x[i], **inputs[i])
-                self._store(states, number, item, x[i], lengths)
-        return states
+            if recorder:
+                y = _states(layer(y, None, None, recorder, position_embeddings=y_angles))
+                self._store(end, number, y, y_places)
+                front = Behind(recorder.keys[-1], recorder.values[-1])
+            elif prompt:
+                front = Behind(prompt.keys[number - 1], prompt.values[number - 1])
+            else:
+                front = None
+            for i, mask in enumerate(masks):
+                # By position: this argument has two names in transformers 5.
+                output = layer(x[i], mask, None, front, position_embeddings=angles[i])
+                x[i] = _states(output)
+                self._store(states, number, x[i], places[i])
+        if recorder:
+            prompt = KeptPrompt(
+                keys=recorder.keys, values=recorder.values, end=end.to(self.device, self.dtype)
+            )
+            self._keep_prompt(prompt)
+        for row, text in enumerate(texts):
+            if count := self._from_prompt(text):
+                assert prompt is not None
+                _copy_end(states, row, prompt.end, count)
+        return states, prompt
 
     def _length(self, text: Sequence[int]) -> int:
         """Number of states returned for a text."""
         whole = len(self.prompt.system_tokens) + len(text)
         return min(whole, self.setup.window) if self.setup.window else len(text)
 
-    def _embed(self, item: Pack) -> Tensor:
-        rows = self.shards.rows("embed_tokens.weight", item.tokens)
+    def _from_prompt(self, text: Sequence[int]) -> int:
+        """Number of states returned for a text that are the prompt's."""
+        return max(0, self._length(text) - len(text))
+
+    @property
+    def _prompt_end(self) -> int:
+        """Number of the prompt's states that an instruction may ask for."""
+        return min(len(self.prompt.system_tokens), self.setup.window)
+
+    def _find_prompt(self) -> KeptPrompt | None:
+        """The kept prompt, from memory or from the disk."""
+        if (
+            self._kept is None
+            and self.cache
+            and self.setup.keep_prompt
+            and self.prompt.system_tokens
+        ):
+            self._kept = read_prompt(self.cache, self._prompt_key, self._like, self.device)
+        return self._kept
+
+    def _keep_prompt(self, prompt: KeptPrompt) -> None:
+        if self.setup.keep_prompt:
+            self._kept = prompt
+            if self.cache:
+                write_prompt(self.cache, self._prompt_key, prompt)
+
+    @property
+    def _like(self) -> dict[str, Tensor]:
+        """Names, types and shapes of a kept prompt's tensors."""
+        config, picks, end = self.config, len(self.setup.picks), self._prompt_end
+        head = config.hidden_size // config.num_attention_heads
+        prompt = (1, config.num_key_value_heads, len(self.prompt.system_tokens), head)
+        shapes: dict[str, tuple[int, ...]] = {
+            "keys": (self._last_layer, *prompt),
+            "values": (self._last_layer, *prompt),
+            "hidden_states": (1, picks, end, config.hidden_size),
+        }
+        if self.setup.penultimate:
+            shapes["penultimate"] = (1, end, config.hidden_size)
+        return {
+            name: torch.empty(shape, dtype=self.dtype, device="meta")
+            for name, shape in shapes.items()
+        }
+
+    def _behind(self, prompt: KeptPrompt | None, own: TextStates, count: int) -> TextStates:
+        """Puts the prompt's last states in front of those of one text."""
+        if not count:
+            return own
+        assert prompt is not None
+        states = self._empty_states([count + own.mask.shape[1]])
+        states.hidden_states[:, :, count:] = own.hidden_states
+        if states.penultimate is not None and own.penultimate is not None:
+            states.penultimate[:, count:] = own.penultimate
+        _copy_end(states, 0, prompt.end, count)
+        return states
+
+    def _embed(self, tokens: Sequence[int]) -> Tensor:
+        rows = self.shards.rows("embed_tokens.weight", tokens)
         return rows[None].to(self.device, self.dtype)
 
-    def _layer_inputs(self, item: Pack, x: Tensor) -> dict[str, Any]:
-        """Inputs of a layer besides the hidden states."""
+    def _angles(self, positions: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the rotary embedding."""
         # M-RoPE has three positions (time, height, width); a text token has the same in all three.
-        positions = item.positions.to(self.device).expand(3, 1, -1)
-        mask = None if item.mask is None else item.mask[None, None].to(self.device)
-        return {"attention_mask": mask, "position_embeddings": self.rotary(x, positions)}
+        return self.rotary(x, positions.to(self.device).expand(3, 1, -1))
 
     def _store(
-        self, states: TextStates, number: int, item: Pack, x: Tensor, lengths: Sequence[int]
+        self, states: TextStates, number: int, x: Tensor, places: Iterable[tuple[int, slice, slice]]
     ) -> None:
-        """Copies a layer's output to the returned states where that layer is picked."""
+        """Copies a layer's output to the returned states where that layer is picked.
+
+        Args:
+            states: The returned states.
+            number: Number of the layer.
+            x: Its output, (1, N, text_dim).
+            places: Row of the states, tokens of x, and tokens of that row.
+        """
         last = self.config.num_hidden_layers
         slots = [k for k, pick in enumerate(self.setup.picks) if pick == number]
         if slots and number == last and self.norm is not None:
             x = self.norm(x)
         penultimate = states.penultimate if number == last - 1 else None
-        if not slots and penultimate is None:
-            return
-        for row, span in item.spans:
-            kept = x[0, item.last(span, lengths[row]).to(x.device)]  # (N, text_dim)
+        for row, source, target in places:
             for k in slots:
-                states.hidden_states[row, k, : lengths[row]] = kept
+                states.hidden_states[row, k, target] = x[0, source]
             if penultimate is not None:
-                penultimate[row, : lengths[row]] = kept
+                penultimate[row, target] = x[0, source]
 
     @property
     def _states_dtype(self) -> torch.dtype:
@@ -234,7 +339,7 @@ class QwenEncoder:
         return available is not None and nbytes <= RESIDENT_SHARE * available
 
     def _identify(self, folder: Path) -> str:
-        """Digest of everything but the text that the states depend on."""
+        """Digest of everything but the text that a text's own states depend on."""
         setup = self.setup
         parts = (
             (folder / CONFIG_FILE).read_text("utf-8"),
@@ -243,110 +348,47 @@ class QwenEncoder:
             setup.picks,
             setup.penultimate,
             self.dtype,
-            # Left out at 0, so that states cached before there was a window are still found.
-            *([f"window {setup.window}"] if setup.window else []),
         )
         return sha256(repr(parts).encode()).hexdigest()
 
     def _key(self, text: Sequence[int]) -> str:
-        return sha256(f"{self._identity} {list(text)}".encode()).hexdigest()
+        window = self.setup.window
+        # A window cuts only longer texts; all others are the same for every window.
+        cut = f" window {window}" if 0 < window < len(text) else ""
+        return sha256(f"{self._identity} {list(text)}{cut}".encode()).hexdigest()
+
+    @property
+    def _prompt_key(self) -> str:
+        return sha256(f"{self._identity} prompt, window {self.setup.window}".encode()).hexdigest()
 
 
-def load_config(folder: Path) -> Any:
-    """Reads the text model's part of a Qwen2.5-Omni's config.
-
-    Raises:
-        InputError: If there is none or it is of another model.
-    """
-    from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniTextConfig
-
-    path = folder / CONFIG_FILE
-    try:
-        config = json.loads(path.read_text("utf-8"))
-        kind = config.get("model_type")
-        text = config["thinker_config"]["text_config"] if kind == MODEL_TYPE else None
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} cannot be read; give the folder of a download of Qwen2.5-Omni"
-        ) from error
-    if text is None:
-        raise InputError(
-            f"{path} is of a model {kind!r} instead of {MODEL_TYPE!r}; "
-            "give the folder of a download of Qwen2.5-Omni"
-        )
-    return Qwen2_5OmniTextConfig(**text)
+def _places(item: Pack, lengths: Sequence[int]) -> list[tuple[int, slice, slice]]:
+    """Row of each text of a pack, its tokens that are returned, and their places in the row."""
+    places = []
+    for row, span in item.spans:
+        count = min(span.stop - span.start, lengths[row])
+        source = slice(span.stop - count, span.stop)
+        places.append((row, source, slice(lengths[row] - count, lengths[row])))
+    return places
 
 
-def _require_all(model: nn.Module, shards: Shards) -> None:
-    """Checks that the files hold the model's tensors, all of them and no others.
-
-    Also those that no picked layer needs are checked: a folder that lacks one of them is damaged or
-    of another model, and nothing of it can be trusted.
-    """
-    weights = dict(model.named_parameters())
-    if unknown := sorted(set(shards.names) - set(weights)):
-        raise InputError(
-            f"{shards.folder} has tensors that its {CONFIG_FILE} does not ask for, {unknown[0]} "
-            f"and {len(unknown) - 1} more; take both from one download"
-        )
-    check_shapes(model, {name: name for name in weights}, shards)
+def _last(states: TextStates, count: int) -> TextStates:
+    """States of the last tokens of one text."""
+    penultimate = states.penultimate
+    return TextStates(
+        hidden_states=states.hidden_states[:, :, -count:],
+        mask=states.mask[:, -count:],
+        penultimate=None if penultimate is None else penultimate[:, -count:],
+    )
 
 
-def _text_model(config: Any) -> Any:
-    from transformers import Qwen2_5OmniThinkerTextModel
-
-    config._attn_implementation = "sdpa"
-    return Qwen2_5OmniThinkerTextModel(config).eval()
-
-
-def download(hub_name: str) -> Path:
-    """Downloads a model's config, tokenizer and text shards, unless the hub's cache has them.
-
-    Args:
-        hub_name: The model on the Hugging Face hub.
-
-    Returns:
-        The folder with the files.
-
-    Raises:
-        InputError: If a file is neither in the cache nor on the hub, or arrives damaged.
-    """
-    if folder := cached_folder(hub_name):
-        return folder
-    try:
-        for file in needed_files(hub_name):
-            folder = hub_files.download(file).parent
-    except InputError as error:
-        raise InputError(
-            f"The text encoder {hub_name} cannot be had: {error} A folder with its files will do "
-            "too (--text-files)."
-        ) from error
-    assert folder is not None
-    return folder
+def _copy_end(states: TextStates, row: int, end: TextStates, count: int) -> None:
+    """Copies the prompt's last states to the beginning of a row."""
+    states.hidden_states[row, :, :count] = end.hidden_states[0, :, -count:]
+    if states.penultimate is not None and end.penultimate is not None:
+        states.penultimate[row, :count] = end.penultimate[0, -count:]
 
 
-def cached_folder(hub_name: str) -> Path | None:
-    """The folder of the hub's cache where a model is whole; None if anything is missing."""
-    index = hub_files.cached(hub_name, INDEX_FILE)
-    config = hub_files.cached(hub_name, CONFIG_FILE)
-    if index is None or config is None:
-        return None
-    shards = shards_of(index, PREFIX)
-    complete = all((index.parent / shard).is_file() for shard in shards)
-    return index.parent if complete and has_vocabulary(index.parent) else None
-
-
-def needed_files(hub_name: str) -> list[hub_files.HubFile]:
-    """The files of a model on the hub that the text encoder reads; the index is downloaded.
-
-    Raises:
-        InputError: If the hub cannot be reached, or has no such model.
-    """
-    there = hub_files.list_files(hub_name)
-    if INDEX_FILE not in there:
-        raise InputError(f"{hub_name} has no {INDEX_FILE}; it is not a release of Qwen2.5-Omni.")
-    shards = shards_of(hub_files.download(there[INDEX_FILE]), PREFIX)
-    if missing := [shard for shard in shards if shard not in there]:
-        raise InputError(f"{hub_name} lacks {', '.join(missing)}, which its {INDEX_FILE} names.")
-    wanted = (CONFIG_FILE, *TOKENIZER_FILES, INDEX_FILE, *shards)
-    return [there[name] for name in wanted if name in there]
+def _states(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """What a layer returns: transformers before 5.4 puts the states into a tuple."""
+    return output[0] if isinstance(output, tuple) else output

@@ -74,6 +74,9 @@ class TextSetup:
     """Whether layers are read from the disk one by one; None decides by the available memory."""
     cache: Path | None = None
     """Folder that caches the states of large encoders; None for no cache."""
+    keep_prompt: bool = True
+    """Whether the system prompt's keys, values and states are kept, in memory and in the cache.
+    Otherwise every call computes them again, to the same bits."""
 
 
 class TextEncoder(Protocol):
