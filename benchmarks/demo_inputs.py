@@ -17,7 +17,7 @@ import torch
 from unison_audio import audio
 from unison_audio.data.pools import MemoryPools
 from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.data.shards import read_corpus
 from unison_audio.demo.examples import JOBS, DemoExample
 from unison_audio.files import make_folder, write_whole
 from unison_audio.nano.corpus_name import require_nano_corpus

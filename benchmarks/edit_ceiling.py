@@ -20,7 +20,7 @@ from machine import describe
 from torch import Tensor
 
 from unison_audio.data.records import Clip
-from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.data.shards import read_corpus
 from unison_audio.evaluation.metrics import signal as metrics
 from unison_audio.nano.event_classifier import sound_class
 from unison_audio.nano.items import build_items, join

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from unison_audio import Unison, audio, best_of_n
 from unison_audio.data.records import Clip
-from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.data.shards import read_corpus
 from unison_audio.evaluation.metrics.signal import si_sdr
 from unison_audio.evaluation.models.aisfx import SoundEncoder
 from unison_audio.model.gap_sampling import sample_gap

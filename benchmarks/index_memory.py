@@ -29,8 +29,8 @@ import soundfile
 import webdataset
 from machine import describe
 
-from unison_audio.data.epochs import epoch_units
 from unison_audio.data.records import ClipRecord
+from unison_audio.data.shards import epoch_units
 from unison_audio.data.stream import ClipStream, StreamConfig
 
 RATE, SHARDS, CLIPS, WORLD = 16_000, 7200, 5000, 8

@@ -367,7 +367,7 @@ def class_rates(corpus: Path, told: list[tuple[Tensor, tuple[float, float], str]
     """Percent told right of the first 20 events, of the others, and of held-out recordings."""
     from gaps import Classes
 
-    from unison_audio.data.whole_corpus import read_corpus
+    from unison_audio.data.shards import read_corpus
 
     labels = sorted({name for *_, name in told} | set(OTHERS))
     clips = [c for c in read_corpus(corpus, RATE, split="train") if c.record.label in labels]

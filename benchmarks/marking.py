@@ -28,8 +28,8 @@ from unison_audio.audio import load, resample
 from unison_audio.demo.examples import packaged_inputs, read_examples
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.signal import word_error_rate
-from unison_audio.evaluation.models.asr import packaged_whisper
 from unison_audio.evaluation.models.speech_quality import Dnsmos
+from unison_audio.nano.packaged_whisper import PackagedWhisper
 from unison_audio.provenance.watermark import WatermarkStream, find_watermark, mark_blocks
 
 app = cyclopts.App(help=__doc__, help_format="plaintext")
@@ -77,7 +77,7 @@ def tasks() -> None:
     unison = Unison.from_pretrained("nano")
     rate = unison.variant.sample_rate
     inputs = packaged_inputs()
-    quality, whisper = Dnsmos(), packaged_whisper()
+    quality, whisper = Dnsmos(), PackagedWhisper()
     set_watermark(torch.randn(rate), rate)  # loads the networks
     print(
         "task | plain | opus 24k | mp3 64k | middle half | own edit | unmarked | SNR dB | peak % |"

@@ -27,7 +27,7 @@ from torch import Tensor
 from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.data.records import Clip
-from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.data.shards import read_corpus
 from unison_audio.edit_check import UNCHANGED_DB, compare
 from unison_audio.evaluation.metrics.text import seed_tts
 from unison_audio.nano.packaged_whisper import PackagedWhisper

@@ -23,7 +23,7 @@ from machine import describe
 from torch import Tensor
 
 from unison_audio.data.records import Clip
-from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.data.shards import read_corpus
 from unison_audio.evaluation.metrics.signal import word_error_rate
 from unison_audio.model.sampling import ModelInputs, sample
 from unison_audio.model.solvers import SOLVERS, Solver

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.data.shards import read_corpus
 from unison_audio.evaluation.models.aisfx import SoundEncoder
 from unison_audio.nano.event_classifier import (
     ClassifierConfig,

@@ -21,7 +21,7 @@ import torch
 from machine import describe
 
 from unison_audio.best_of_n import LatentBatch, sample_batch
-from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.data.shards import read_corpus
 from unison_audio.evaluation.metrics.signal import word_error_rate
 from unison_audio.model import solvers
 from unison_audio.model.unipc import UniPC

@@ -6,8 +6,7 @@ Nothing here imports torch, so that a bad file is refused at once.
 import os
 import struct
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from unison_audio.errors import InputError
 from unison_audio.values import require_path
@@ -171,7 +170,8 @@ def require_file(path: str | os.PathLike[str]) -> str:
         size = file.stat().st_size
         if size == 0:
             raise InputError(f"{file} is empty (0 bytes); give a sound file.")
-        missing = _missing_wav_bytes(file, size)
+        with file.open("rb") as stream:
+            missing = missing_wav_bytes(stream, size)
     except OSError as error:
         raise unreadable(str(file), error) from error
     if missing > 0:
@@ -181,21 +181,25 @@ def require_file(path: str | os.PathLike[str]) -> str:
     return str(file)
 
 
-def _missing_wav_bytes(file: Path, size: int) -> int:
+def missing_wav_bytes(stream: BinaryIO, size: int) -> int:
     """Bytes that a RIFF file's data chunk promises and the file does not hold.
 
     libsndfile reads such a file up to its end without an error.
+
+    Args:
+        stream: The file; any that is no RIFF file lacks nothing.
+        size: Its length in bytes.
     """
-    with file.open("rb") as stream:
-        head = stream.read(12)
-        if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return 0
-        while len(chunk := stream.read(8)) == 8:
-            kind, length = struct.unpack("<4sI", chunk)
-            if kind == b"data":
-                held = size - stream.tell()
-                return 0 if length >= _STREAMED_SIZE else max(0, length - held)
-            stream.seek(length + length % 2, os.SEEK_CUR)
+    stream.seek(0)
+    head = stream.read(12)
+    if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return 0
+    while len(chunk := stream.read(8)) == 8:
+        kind, length = struct.unpack("<4sI", chunk)
+        if kind == b"data":
+            held = size - stream.tell()
+            return 0 if length >= _STREAMED_SIZE else max(0, length - held)
+        stream.seek(length + length % 2, os.SEEK_CUR)
     return 0
 
 

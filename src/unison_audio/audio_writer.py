@@ -4,7 +4,8 @@ import os
 import secrets
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from unison_audio.audio_files import reason
 from unison_audio.av_audio import AvWriter, decode_blocks
 from unison_audio.errors import InputError
+from unison_audio.loudness import gain_to, measure, require_loudness_filter
 from unison_audio.output_format import OutputFormat, bit_rate_limits, require_av
 from unison_audio.provenance.file_tags import write_tags
 from unison_audio.provenance.manifests import sign
@@ -35,6 +37,10 @@ LONGEST_WAV_BYTES = 0xFFFF_0000
 _BLOCK = 1 << 16
 """Samples that are written at once: libsndfile's Vorbis encoder overflows its stack on long
 single writes."""
+
+
+class OutputWarning(UserWarning):
+    """What was written differs from what was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +65,7 @@ def write_audio(
     blocks: Iterable[Samples],
     layout: SampleLayout,
     output: OutputFormat | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> None:
     """Write a file of sound atomically, with its marks: every output that is a file comes here.
 
@@ -67,9 +74,11 @@ def write_audio(
     Args:
         path: The file; its folder must exist.
         blocks: (samples, channels) each, floats within -1..1 or stored samples. A lossy file may
-            have to be written several times: blocks that are no sequence are kept on the disk.
+            have to be written several times, and a loudness takes two passes: blocks that are no
+            sequence are kept on the disk.
         layout: Rate, channels and number type of the blocks.
         output: Format and options; by default the suffix decides.
+        on_note: Called with a sentence about the result; by default it becomes a warning.
 
     Raises:
         InputError: The name or an option does not fit, or the file cannot be written.
@@ -85,25 +94,40 @@ def write_audio(
     if not output.info.container:
         require_av(f"The format {output.format}")
         output.bits_per_second(rate, layout.channels)
+    if output.loudness is not None:
+        require_loudness_filter(layout.channels)
+    say = _warn if on_note is None else on_note
     # Beside the target, so that the final rename stays within one file system and is atomic.
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        # 1. The watermark, in the samples as they are before they are coded.
-        stream = WatermarkStream(layout.sample_rate, layout.channels) if marks.watermark else None
-        if stream is not None:
-            blocks = _watermarked(blocks, stream, layout.coding)
-        # 2. The samples, behind the tags.
-        if output.info.lossy:
-            _write_lossy(part, blocks, layout, (output, marks))
-        else:
-            _write_once(part, blocks, layout, (output, marks))
-        # 3. The signature, of the whole file: whatever changes after it breaks it.
+        with ExitStack() as stack:
+            # 1. The level, of the samples as they are before they are marked and coded.
+            if output.loudness is not None:
+                again = stack.enter_context(_repeatable(blocks, part.parent, layout.channels))
+                found = measure(again, layout.sample_rate, layout.channels)
+                gain, note = gain_to(output.loudness, found)
+                blocks = _at_level(again, gain, layout.coding)
+                if note:
+                    say(note)
+            # 2. The watermark.
+            stream = (
+                WatermarkStream(layout.sample_rate, layout.channels) if marks.watermark else None
+            )
+            if stream is not None:
+                blocks = _watermarked(blocks, stream, layout.coding)
+            # 3. The samples, behind the tags.
+            if output.info.lossy:
+                again = stack.enter_context(_repeatable(blocks, part.parent, layout.channels))
+                _write_lossy(part, again, layout, (output, marks))
+            else:
+                _write_once(part, blocks, layout, (output, marks))
+        # 4. The signature, of the whole file: whatever changes after it breaks it.
         if marks.signature is not None and layout.origin is not None:
             signed = sign(part.read_bytes(), target.suffix, layout.origin, marks.signature)
             part.write_bytes(signed)
         part.replace(target)
         if stream is not None and stream.note:
-            warnings.warn(stream.note, stacklevel=2)
+            say(stream.note)
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -112,6 +136,16 @@ def write_audio(
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _warn(note: str) -> None:
+    warnings.warn(OutputWarning(note), stacklevel=3)
+
+
+def _at_level(blocks: Iterable[Samples], gain: float, coding: str | None) -> Iterator[Samples]:
+    for block in blocks:
+        scaled = to_float(block) * gain
+        yield scaled.astype(np.float32) if coding is None else from_float(scaled, coding)
 
 
 def _watermarked(
@@ -129,18 +163,26 @@ def _write_lossy(
 ) -> None:
     """Write, decode, and write again at a lower level while the decoded peak exceeds full scale."""
     output, gain = how[0], 1.0
-    with tempfile.TemporaryFile(dir=part.parent) as spool:
-        again: Iterable[Samples] = blocks
-        if not isinstance(blocks, Sequence):
-            _spool(blocks, spool)
-            again = _Spooled(spool, layout.channels)
-        while True:
-            _write_once(part, (_scaled(block, gain) for block in again), layout, how)
-            peak = _decoded_peak(part, output)
-            if peak <= 1.0:
-                return
-            gain *= LOSSY_PEAK / peak
-            part.unlink()
+    while True:
+        _write_once(part, (_scaled(block, gain) for block in blocks), layout, how)
+        peak = _decoded_peak(part, output)
+        if peak <= 1.0:
+            return
+        gain *= LOSSY_PEAK / peak
+        part.unlink()
+
+
+@contextmanager
+def _repeatable(
+    blocks: Iterable[Samples], folder: Path, channels: int
+) -> Iterator[Iterable[Samples]]:
+    """Blocks that can be read several times: those of a generator are kept on the disk."""
+    if isinstance(blocks, Sequence):
+        yield blocks
+        return
+    with tempfile.TemporaryFile(dir=folder) as spool:
+        _spool(blocks, spool)
+        yield _Spooled(spool, channels)
 
 
 def _scaled(block: Samples, gain: float) -> Samples:

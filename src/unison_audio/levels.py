@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from unison_audio.audio import frame_levels, rms
-from unison_audio.inputs import PEAK
+from unison_audio.frame_layout import PEAK
 
 AUDIBLE_RMS = 0.01
 """-40 dB: what is added to a quieter recording is raised to this level, since the model adds at

@@ -10,7 +10,8 @@ from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.edit_check import compare, removal_notes
-from unison_audio.inputs import FADE_IN_SECONDS, PEAK, Request
+from unison_audio.frame_layout import PEAK
+from unison_audio.inputs import Request
 from unison_audio.levels import AUDIBLE_RMS, fit_addition, fit_whole
 from unison_audio.preserve import limit_fall, preserve_source
 from unison_audio.tasks.table import TASKS, Group, Task
@@ -20,6 +21,9 @@ FADED_GROUPS: tuple[Group, ...] = ("sound", "mixed")
 
 END_FADE_SECONDS = 0.005
 """Length of that fade."""
+
+FADE_IN_SECONDS = 0.02
+"""Fade-in after the reference is cut off, which would otherwise start with a click."""
 
 PROTECTED_FALL_DB = 9.0
 """Most decibels by which a removal lowers what is not speech, where there is speech. Without the

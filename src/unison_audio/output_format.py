@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from unison_audio.errors import InputError
+from unison_audio.values import as_real, shown
 
 FormatName = Literal["wav", "flac", "ogg", "mp3", "opus", "m4a", "aac", "pcm"]
 
@@ -95,6 +96,9 @@ SUFFIXES: tuple[str, ...] = tuple(f".{name}" for name in FORMATS)
 
 _CODINGS = {16: "PCM_16", 24: "PCM_24", 32: "FLOAT"}
 
+LOWEST_LOUDNESS, HIGHEST_LOUDNESS = -70.0, -5.0
+"""Range of the loudness in LUFS. EBU R128 measures nothing below the lowest."""
+
 MARKS_VARIABLE = "UNISON_AUDIO_MARKS"
 """Environment variable with the layers of marks that are on by default."""
 
@@ -115,6 +119,9 @@ class OutputFormat:
     """Kilobits per second, in mp3, opus, m4a and aac."""
     sample_rate: int | None = None
     """Samples per second; by default the sound's own, or the next that the format has."""
+    loudness: float | None = None
+    """Loudness of the whole output in LUFS after EBU R128, -70 to -5, such as -16 or -23; by
+    default the sound keeps its level. The true peak stays below -1 dB."""
     metadata: bool | None = None
     """Say in the file's tags that the sound is generated, and by what; by default yes."""
     watermark: bool | None = None
@@ -144,6 +151,8 @@ class OutputFormat:
                 not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most
             ):
                 raise InputError(f"{name} is {value!r}; give a whole number from 1 to {most}.")
+        if self.loudness is not None:
+            self._check_loudness()
         for name in ("metadata", "watermark"):
             if not isinstance(getattr(self, name), bool | None):
                 raise InputError(f"{name} is {getattr(self, name)!r}; give true or false.")
@@ -156,11 +165,20 @@ class OutputFormat:
         if self.format is not None:
             self._check_options(self.format)
 
-    def chosen(self) -> dict[str, str | int | bool]:
+    def _check_loudness(self) -> None:
+        loudness = as_real(self.loudness)
+        if loudness is None or not LOWEST_LOUDNESS <= loudness <= HIGHEST_LOUDNESS:
+            raise InputError(
+                f"The loudness is {shown(self.loudness)}; give LUFS from {LOWEST_LOUDNESS:g} to "
+                f"{HIGHEST_LOUDNESS:g}, such as -16 for the web or -23 for broadcasts."
+            )
+        object.__setattr__(self, "loudness", float(loudness))
+
+    def chosen(self) -> dict[str, str | float | bool]:
         """The options that are set, as JSON values."""
         set_ones = ((name, getattr(self, name)) for name in OUTPUT_OPTIONS)
         return {
-            name: value if isinstance(value, int) else str(value)
+            name: value if isinstance(value, int | float) else str(value)
             for name, value in set_ones
             if value is not None
         }
@@ -224,6 +242,11 @@ class OutputFormat:
             InputError: The format cannot be written to a pipe.
         """
         name = self.format or "wav"
+        if self.loudness is not None:
+            raise InputError(
+                "The loudness of a stream is known only at its end; leave the loudness out, or "
+                "write a file."
+            )
         if not FORMATS[name].streams:
             having = ", ".join(other for other, found in FORMATS.items() if found.streams)
             raise InputError(f"{name} cannot be written to a pipe; use one of {having}.")

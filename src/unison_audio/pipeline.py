@@ -16,12 +16,12 @@ from unison_audio.codecs.table import AudioCodec
 from unison_audio.device import own_settings
 from unison_audio.edit_check import EditWarning
 from unison_audio.errors import InputError
+from unison_audio.input_audio import Sound
 from unison_audio.inputs import (
     DomainWarning,
     ItemInputs,
     Request,
     ShortenedWarning,
-    Sound,
     SourceFormWarning,
     TranscribedWarning,
     clean_item,

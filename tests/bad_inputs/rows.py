@@ -52,7 +52,10 @@ def numbers() -> list[Row]:
         values = WHOLE if words[0] == "generate" else WHOLE[:2]
         rows += [row(*words, f"{name}={value}", says=name) for name in options for value in values]
     finite = [
-        (("generate", RAIN, *OUT), ("--duration", "--guidance-scale", "--temperature")),
+        (
+            ("generate", RAIN, *OUT),
+            ("--duration", "--guidance-scale", "--temperature", "--loudness"),
+        ),
         (("finetune", "x.jsonl", "--run", "r"), ("--learning-rate", "--own-share")),
         (("train", "distill", *train), ("--learning-rate",)),
         (("data", "nano", "--out", "o"), ("--scale",)),
@@ -78,7 +81,8 @@ def ranges() -> list[Row]:
         ("task", "none"), ("task", "edit_add"), ("variant", "nothing"), ("variant", "a_file"),
         ("variant", ""), ("variant", LONG), ("variant", "/"), ("variant", "x\0y"),
         ("text-file", "nothing.txt"), ("subtitles", "x.doc"), ("format", "doc"),
-        ("bit-rate", "-1"), ("bit-depth", "12"),
+        ("bit-rate", "-1"), ("bit-depth", "12"), ("loudness", "0"), ("loudness", "-4.99"),
+        ("loudness", "-80"), ("loudness", "16"),
     ]  # fmt: skip
     says = {
         "guidance-scale": "guidance scale",
@@ -212,6 +216,7 @@ def words() -> list[Row]:
         row("generate", RAIN, *OUT, "--reference-text=x", says="reference"),
         row("generate", RAIN, *OUT, "--extract", says="source"),
         row("generate", RAIN, *OUT, "--raw", says="raw"),
+        row("generate", RAIN, "-o", "-", "--loudness=-16", says="known only at its end"),
         row("generate", RAIN, *OUT, "--region=1-2", says="source"),
         row("generate", RAIN, *OUT, "--subtitles=is_a_folder.txt", says="srt|folder"),
         row("tasks", "extra", says="extra"),

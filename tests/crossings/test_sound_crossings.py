@@ -14,7 +14,7 @@ import torch
 from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
-from unison_audio.inputs import read_sound
+from unison_audio.input_audio import read_sound
 
 RATE = 16_000
 

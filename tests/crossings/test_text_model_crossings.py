@@ -4,11 +4,13 @@
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from qwen_files import write_qwen
 from torch import Tensor
+from transformers.models.qwen2_5_omni import modeling_qwen2_5_omni
 
 from unison_audio.text.packing import pack
 from unison_audio.text.qwen import QwenEncoder
@@ -81,3 +83,17 @@ def test_packed_texts_do_not_see_each_other(files: Path, path: str) -> None:
             count = int(before.mask[row].sum())
             ours, theirs = (s.hidden_states[row, :, :count] for s in (before, after))
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_a_layer_that_returns_a_tuple_gives_the_same(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = encoder(files, "resident").encode(TEXTS).hidden_states
+    forward = modeling_qwen2_5_omni.Qwen2_5OmniDecoderLayer.forward
+
+    def older(*args: Any, **kwargs: Any) -> tuple[Tensor]:
+        output = forward(*args, **kwargs)
+        return output if isinstance(output, tuple) else (output,)
+
+    monkeypatch.setattr(modeling_qwen2_5_omni.Qwen2_5OmniDecoderLayer, "forward", older)
+    assert torch.equal(encoder(files, "resident").encode(TEXTS).hidden_states, expected)

@@ -6,7 +6,7 @@ import soundfile
 import torch
 from stream_files import encode, noise
 
-from unison_audio.data.decode import decode
+from unison_audio.data.recording import decode
 from unison_audio.data.records import BrokenClipError
 
 

@@ -3,7 +3,7 @@ import torch
 
 from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.data.whole_corpus import read_shard
+from unison_audio.data.shards import read_shard
 from unison_audio.errors import InputError
 
 

@@ -11,9 +11,8 @@ import torch
 from file_server import serve
 from stream_files import RATE, encode, keys, noise, numbered, sample, write_corpus
 
-from unison_audio.data import epochs
 from unison_audio.data import shards as shard_reading
-from unison_audio.data.epochs import SkippedClipsWarning
+from unison_audio.data.shards import SkippedClipsWarning
 from unison_audio.data.stream import ClipStream, StreamConfig
 from unison_audio.errors import InputError
 
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     monkeypatch.setattr(shard_reading, "RETRY_SECONDS", (0.0, 0.0))
-    monkeypatch.setattr(epochs, "BLOCK_CLIPS", 4)
+    monkeypatch.setattr(shard_reading, "BLOCK_CLIPS", 4)
 
 
 def take(stream, count):
@@ -39,7 +38,7 @@ def first_epoch(stream):
     found = []
     while True:
         clip = next(stream)
-        if stream.position.workers[0].epochs[0].epoch:
+        if stream.position[1][0]["passes"][0][0]:
             return found
         found.append(clip.record.key)
 
@@ -92,7 +91,7 @@ def broken_corpus(folder):
     return folder
 
 
-@pytest.mark.filterwarnings("ignore::unison_audio.data.epochs.SkippedClipsWarning")
+@pytest.mark.filterwarnings("ignore::unison_audio.data.shards.SkippedClipsWarning")
 @pytest.mark.parametrize("before", [0, 1, 3, 4, 10, 29, 47])
 def test_a_resumed_stream_gives_the_same_clips(tmp_path, before):
     folder = broken_corpus(tmp_path / "a")
@@ -214,7 +213,7 @@ def test_held_out_speakers_are_held_out_too(tmp_path):
 
 
 def test_broken_clips_are_counted_and_warned_of_once_a_shard(tmp_path, monkeypatch):
-    monkeypatch.setattr(epochs, "BLOCK_CLIPS", 100)
+    monkeypatch.setattr(shard_reading, "BLOCK_CLIPS", 100)
     good = [sample(f"good-{i}") for i in range(3)]
     bad = [
         sample("mp3", "mp3", b"\xff\xfb" + bytes(range(256)) * 8),
@@ -248,7 +247,7 @@ def test_broken_clips_are_counted_and_warned_of_once_a_shard(tmp_path, monkeypat
 
 
 def test_a_truncated_shard_gives_its_whole_clips_and_counts_the_rest(tmp_path, monkeypatch):
-    monkeypatch.setattr(epochs, "BLOCK_CLIPS", 100)
+    monkeypatch.setattr(shard_reading, "BLOCK_CLIPS", 100)
     write_corpus(tmp_path, numbered(1, 8))
     path = tmp_path / "test-all-000000.tar"
     content = path.read_bytes()
@@ -281,9 +280,9 @@ def test_a_shard_that_vanishes_is_skipped_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.filterwarnings("ignore::unison_audio.data.epochs.SkippedClipsWarning")
+@pytest.mark.filterwarnings("ignore::unison_audio.data.shards.SkippedClipsWarning")
 def test_nothing_but_broken_ends_with_a_message(tmp_path, workers, monkeypatch):
-    monkeypatch.setattr(epochs, "MAX_UNUSABLE_CLIPS", 200)
+    monkeypatch.setitem(shard_reading.MOST_IN_A_ROW, "clips", 200)
     for name in ("corrupt", "gone"):
         write_corpus(tmp_path / name, [[sample(f"clip-{i}", "mp3", b"nothing") for i in range(50)]])
     (tmp_path / "gone" / "test-all-000000.tar").unlink()

@@ -6,8 +6,7 @@ import torch
 from stream_files import RATE, keys, sample, write_corpus
 
 from unison_audio.data.stream import ClipStream, StreamConfig
-from unison_audio.data.stream_pools import open_pools
-from unison_audio.data.window import Window
+from unison_audio.data.stream_pools import Window, open_pools
 from unison_audio.errors import InputError
 from unison_audio.tasks.clips import ClipLimits
 from unison_audio.tasks.draw import BuilderConfig
@@ -75,7 +74,7 @@ def test_utterances_with_words_come_at_most_once_an_epoch_and_all_of_them(corpor
     )
     short = [i for i in range(UTTERANCES) if i % 3 != 2 and 0.3 + 0.02 * i <= 1.0]
     assert set(counts) == {f"words number {i}" for i in short}
-    begun = 1 + pools.windows["speech"].stream.position.workers[0].epochs[0].epoch
+    begun = 1 + pools.windows["speech"].stream.position[1][0]["passes"][0][0]
     assert max(counts.values()) <= begun
     assert min(counts.values()) >= begun / 4
 

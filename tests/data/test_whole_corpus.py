@@ -6,11 +6,11 @@ import torch
 from stream_files import encode, keys, sample, write_corpus
 from test_records import clip
 
-from unison_audio.data import whole_corpus
+from unison_audio.data import shards
 from unison_audio.data.prepare.shard_writer import write_shard
+from unison_audio.data.shards import read_corpus, read_shard
 from unison_audio.data.stream import StreamConfig
 from unison_audio.data.stream_pools import open_pools
-from unison_audio.data.whole_corpus import read_corpus, read_shard
 from unison_audio.errors import InputError
 from unison_audio.nano import corpus as nano_corpus
 from unison_audio.nano.corpus_name import require_nano_corpus
@@ -101,6 +101,6 @@ def test_a_corpus_of_the_earlier_format_says_what_to_run_and_is_replaced(tmp_pat
 
 def test_a_corpus_too_large_for_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
     write_nano(tmp_path, {"a.tar": [clip("one")]})
-    monkeypatch.setattr(whole_corpus, "available_memory", lambda: 1000)
+    monkeypatch.setattr(shards, "available_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"GB of memory where 0\.0 GB are free.*data --limit"):
         read_corpus(tmp_path, 16_000)

@@ -16,6 +16,7 @@ from toy_metrics import toy_metrics
 
 from unison_audio.audio import load, save
 from unison_audio.errors import InputError
+from unison_audio.evaluation.baselines import SDEdit
 from unison_audio.evaluation.engine import (
     TIMES,
     System,
@@ -37,6 +38,9 @@ from unison_audio.evaluation.test_sets.build import build_test_set
 from unison_audio.evaluation.test_sets.manifest import derived_seed
 from unison_audio.evaluation.test_sets.recordings import published
 from unison_audio.evaluation.test_sets.scenes import TestSetSpec
+from unison_audio.output_format import MARKS_VARIABLE
+from unison_audio.provenance.file_tags import read_tags
+from unison_audio.provenance.origin import stated_source_type
 
 RATE = 16_000
 FORM = TestSetSpec(
@@ -119,6 +123,33 @@ def test_the_model_is_asked_as_a_user_asks(sets, tiny, tmp_path) -> None:
             output = load(made.folder / f"{item.id}.flac", sample_rate=RATE)
             assert len(output) == round(item.seconds * RATE), name
             assert (output - expected.waveform).abs().max() < 1e-4
+
+
+def test_outputs_state_their_origin(sets, tiny, tmp_path, monkeypatch) -> None:
+    """Tags by what made an output; never a watermark, which would be measured with the model."""
+    monkeypatch.setenv(MARKS_VARIABLE, "metadata,watermark")
+    unison = UnisonSystem(tiny, steps=1)
+    for system, name, expected in (
+        (unison, "seed-tts", {"trainedAlgorithmicMedia"}),
+        (unison, "audio-editing", {"compositeWithTrainedAlgorithmicMedia"}),
+        (SDEdit(tiny, steps=8), "audio-editing", {"compositeWithTrainedAlgorithmicMedia"}),
+        (CopySource(), "audio-editing", {""}),
+    ):
+        made = generate_set(system, sets[name], tmp_path)
+        files = [made.folder / f"{item.id}.flac" for item in made.items]
+        assert files
+        stated = {" ".join(read_tags(file).values()) for file in files}
+        assert {stated_source_type(text) for text in stated} == expected
+    item = sets["audio-editing"].items[0]
+    copied = load(tmp_path / "copy-source" / "audio-editing" / f"{item.id}.flac", sample_rate=RATE)
+    source = load(sets["audio-editing"].path(item, "source"), sample_rate=RATE)
+    assert torch.equal(copied, source)
+    monkeypatch.setenv(MARKS_VARIABLE, "none")
+    bare = generate_set(unison, sets["seed-tts"], tmp_path / "bare").folder
+    for plain in bare.glob("*.flac"):
+        assert stated_source_type(" ".join(read_tags(plain).values())) == ""
+        tagged = tmp_path / "unison" / "seed-tts" / plain.name
+        assert torch.equal(*(load(file, sample_rate=RATE) for file in (plain, tagged)))
 
 
 def test_order_and_shards_change_nothing(sets, tiny, tmp_path) -> None:

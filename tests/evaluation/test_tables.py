@@ -266,6 +266,25 @@ def test_failed_items_and_what_cannot_be_measured():
     assert "nano" not in best(filled, "fad")
 
 
+def test_figures_of_small_sets_get_a_remark():
+    each = {"a": 0.1, "b": 0.3}
+    few = [
+        row(
+            "audiocaps",
+            "t2a",
+            score("fad", 0.0, count=1),
+            score("fad_inf", -4.2, count=3),
+            score("clap", 0.2, count=2, per_item=each),
+        ),
+        row("audiocaps", "t2a", score("fad", 1.0, count=881), system="large"),
+    ]
+    (note,) = [n for n in table(fill_tables(few), 1).notes if n.startswith("Fewer than 50 items")]
+    assert "FAD (1)" in note
+    assert "CLAP" not in note
+    many = [row("audiocaps", "t2a", score("fad", 1.0, count=881))]
+    assert not any(note.startswith("Fewer") for note in table(fill_tables(many), 1).notes)
+
+
 def test_without_the_paper_only_what_was_measured_remains():
     ours = [
         row("seed-tts", "tts", score("wer", 0.2), language="en"),

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import math
+import shutil
 import zlib
 from pathlib import Path
 
@@ -15,7 +16,12 @@ from unison_audio.audio import load, rms
 from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.errors import InputError
-from unison_audio.evaluation.test_sets.build import PAPER_COUNTS, SETS, build_test_set
+from unison_audio.evaluation.test_sets.build import (
+    PAPER_COUNTS,
+    SETS,
+    build_test_set,
+    needed_languages,
+)
 from unison_audio.evaluation.test_sets.manifest import TestSet, derived_seed, read_test_set
 from unison_audio.evaluation.test_sets.recordings import published
 from unison_audio.evaluation.test_sets.scenes import Shuffler, TestSetSpec
@@ -312,6 +318,26 @@ def test_missing_data_is_named(tmp_path) -> None:
     listing.write_text("a|b|c\n", "utf-8")
     with pytest.raises(InputError, match=r"meta\.lst, line 1, has 3 fields"):
         published(data, RATE, sounds=False)
+
+
+def test_one_language_may_be_missing_where_no_set_needs_it(tmp_path) -> None:
+    data = put_data(tmp_path / "data")
+    shutil.rmtree(data / "seedtts_testset/zh")
+    with pytest.raises(InputError, match=r"zh.meta\.lst; .*--counts seed-tts-zh=0 gender-tts-zh=0"):
+        published(data, RATE)
+    counts = {**COUNTS, "seed-tts-zh": 0, "gender-tts-zh": 0}
+    assert needed_languages(["seed-tts", "gender-tts", "t2as"], counts) == ["en"]
+    assert needed_languages(["seed-tts", "gender-tts"], COUNTS) == ["en", "zh"]
+    assert needed_languages(["gender-tts"], {**COUNTS, "gender-tts-en": 0}) == ["zh"]
+    with pytest.warns(UserWarning, match="compare with no published figure"):
+        material = published(data, RATE, languages=["en"])
+    assert material.name == "AudioCaps test and Seed-TTS (en)"
+    for name in ("seed-tts", "gender-tts", "t2as", "speech-editing"):
+        test_set = build_test_set(name, material, tmp_path / name, FORM, counts=counts, seed=3)
+        assert {item.language for item in test_set.items} <= {"en", ""}
+    shutil.rmtree(data / "seedtts_testset/en")
+    with pytest.raises(InputError, match=r"en.meta\.lst"):
+        published(data, RATE, languages=[])
 
 
 def test_44_khz(data, tmp_path) -> None:

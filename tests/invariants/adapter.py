@@ -311,7 +311,7 @@ Built = dict[str, Any]
 @cache
 def _memory_pools() -> Any:
     from unison_audio.data.pools import MemoryPools
-    from unison_audio.data.whole_corpus import read_corpus
+    from unison_audio.data.shards import read_corpus
 
     return MemoryPools(read_corpus(_corpus(), RATE, split="train"), RATE)
 
@@ -396,7 +396,7 @@ def drawn_clips(pools: str, kind: str) -> list[Built]:
 
 def training_batches(name: str) -> list[Built]:
     """The first batches of a run: nano's recipe, the paper's over a stream, or a user's clips."""
-    from unison_audio.data.whole_corpus import read_corpus
+    from unison_audio.data.shards import read_corpus
     from unison_audio.tasks.curriculum import default_stages
     from unison_audio.text.states import TextSetup
     from unison_audio.training.batches import BatchStream, CorpusInMemory
@@ -465,7 +465,7 @@ def codec_segments() -> np.ndarray:
     """What the codec is trained on."""
     import torch
 
-    from unison_audio.data.whole_corpus import read_corpus
+    from unison_audio.data.shards import read_corpus
     from unison_audio.nano.codec_segments import draw_segments
 
     clips = read_corpus(_corpus(), RATE, split="train")

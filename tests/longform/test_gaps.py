@@ -10,7 +10,8 @@ import torch
 
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
-from unison_audio.inputs import MAX_GAP_GAIN, ItemInputs, prepare
+from unison_audio.frame_layout import MAX_GAP_GAIN
+from unison_audio.inputs import ItemInputs, prepare
 from unison_audio.longform.extraction import removal_of
 from unison_audio.longform.gap_fill import fill_recording
 from unison_audio.longform.gap_plan import (

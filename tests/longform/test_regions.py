@@ -17,7 +17,7 @@ from unison_audio.longform.regions import (
     check_output,
     edit_blocks,
     edit_file,
-    edit_regions,
+    edit_recording,
     plan_edit,
 )
 from unison_audio.sample_codings import from_float, to_float
@@ -62,6 +62,11 @@ def stored(path, rate, channels, coding, seconds=3.0):
 def raw(path):
     recording = open_recording(path)
     return recording.read(0, recording.frames)
+
+
+def edited(model, instruction, source, **where):
+    """The recording after an edit."""
+    return edit_recording(model, plan_edit(model.variant, instruction, source, **where))
 
 
 @pytest.mark.parametrize(
@@ -199,7 +204,7 @@ def test_long_recordings_are_edited_without_a_seam(tmp_path):
         sizes.append(len(block))
     assert sum(sizes) == 41 * rate
     assert max(sizes) <= 5.12 * rate
-    result = edit_regions(Scaled(gain=0.5), REMOVE, path, seed=3)
+    result = edited(Scaled(gain=0.5), REMOVE, path, seed=3)
     old, new = to_float(raw(path))[:, 0], to_float(result.read(0, result.frames))[:, 0]
     inner = slice(rate, 40 * rate)
     assert np.abs(new[inner] - 0.5 * old[inner]).max() < 1e-3
@@ -226,12 +231,12 @@ def test_a_window_can_be_made_again_alone(tmp_path):
 def test_silence_is_left_alone():
     silent = np.zeros((2, 3 * 16_000), np.float32)
     silent[0] = noise(3, 16_000)[:, 0]
-    result = edit_regions(Scaled(0.0), REMOVE, (silent, 16_000))
+    result = edited(Scaled(0.0), REMOVE, (silent, 16_000))
     samples = result.read(0, result.frames)
     assert not samples[:, 1].any()
     assert np.abs(samples[1000:-1000, 0]).max() < 1e-6
     with pytest.warns(UneditedWarning, match=r"silent from 0\.00"):
-        edit_regions(Scaled(), ADD, (np.zeros(32_000, np.float32), 16_000))
+        edited(Scaled(), ADD, (np.zeros(32_000, np.float32), 16_000))
 
 
 def test_what_is_refused(tmp_path):
@@ -260,7 +265,7 @@ def test_what_is_refused(tmp_path):
 def test_what_is_taken_away_and_what_is_left_make_up_the_recording(tmp_path, coding):
     path = stored(tmp_path / "in.wav", 16_000, 2, coding)
     both = [
-        edit_regions(Scaled(gain=0.25), REMOVE, path, regions=[(1, 2)], extract=extract)
+        edited(Scaled(gain=0.25), REMOVE, path, regions=[(1, 2)], extract=extract)
         for extract in (False, True)
     ]
     left, taken = (to_float(result.read(0, result.frames)) for result in both)

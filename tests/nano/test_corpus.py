@@ -11,7 +11,7 @@ import soundfile
 import torch
 
 from unison_audio.data.prepare.shard_writer import write_shard
-from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.data.shards import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.nano import corpus as nano_corpus
 from unison_audio.nano import debian

@@ -322,7 +322,7 @@ def same(result):
 
 
 def test_items_are_those_of_evaluation(corpus):
-    from unison_audio.data.whole_corpus import read_corpus
+    from unison_audio.data.shards import read_corpus
 
     clips = read_corpus(corpus, RATE)
 
@@ -344,7 +344,7 @@ def test_items_are_those_of_evaluation(corpus):
 
 
 def test_no_scene_holds_two_sounds_of_one_class(corpus, monkeypatch):
-    from unison_audio.data.whole_corpus import read_corpus
+    from unison_audio.data.shards import read_corpus
 
     monkeypatch.setattr(sound_classes, "MERGED", {"a bell": "metal", "an alarm": "metal"})
     clips = read_corpus(corpus, RATE, split="heldout")

@@ -406,6 +406,8 @@ BAD_SPEECH: dict[str, dict[str, Any]] = {
     "many steps": {"steps": 100_000},
     "unknown solver": {"solver": "magic"},
     "rate of zero": {"sample_rate": 0},
+    "loudness of zero": {"loudness": 0},
+    "loudness in words": {"loudness": "loud"},
     "rate that opus lacks": {"sample_rate": 44_100, "response_format": "opus"},
     "too many candidates": {"num_candidates": 1000},
     "endless length": {"ambient_sound": "rain", "duration_seconds": 1e9},

@@ -7,6 +7,7 @@ import httpx2
 import pytest
 from server_process import SPEECH, RunningServer, read_sound, speech, wav_bytes
 
+from unison_audio.loudness import measure
 from unison_audio.provenance.file_tags import read_tags
 from unison_audio.server.spoken_text import spoken_text
 from unison_audio.tasks.table import TASKS
@@ -105,6 +106,35 @@ def test_lengths_beyond_one_window(client: httpx2.Client) -> None:
     )
     samples, rate = read_sound(long.content)
     assert (samples.shape, rate) == ((48_000, 2), 8_000)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (SPEECH, speech(input="good morning. yes.\n\nno.", response_format="wav")),
+        (GENERATE, {"input": "rain", "audio_length": 7}),
+        (EDITS, ASKED["edit_add"][1]),
+    ],
+)
+def test_answers_have_the_loudness_that_is_asked_for(
+    client: httpx2.Client, path: str, fields: dict[str, Any]
+) -> None:
+    fields = {**fields, "loudness": -40}
+    files = {"audio": ("a.wav", wav_bytes())}
+    sent = {"data": fields, "files": files} if path == EDITS else {"json": fields}
+    answer = client.post(path, **sent)
+    assert answer.status_code == 200, answer.text
+    samples, rate = read_sound(answer.content)
+    assert measure([samples], rate, 1).integrated == pytest.approx(-40, abs=0.3)
+
+
+def test_a_sound_without_loudness_says_so(client: httpx2.Client) -> None:
+    answer = client.post(GENERATE, json={"input": "rain", "audio_length": 0.3, "loudness": -20})
+    assert "shorter than 0.4 s" in answer.headers["x-unison-warnings"]
+    for value in ("loud", "-3", "nan"):
+        fields = {**ASKED["edit_add"][1], "loudness": value}
+        answer = client.post(EDITS, data=fields, files={"audio": ("a.wav", wav_bytes())})
+        assert answer.status_code == 400
 
 
 @pytest.mark.parametrize(

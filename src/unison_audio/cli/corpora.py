@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cyclopts import App
 
+from unison_audio.cluster import Cluster, require_ray
 from unison_audio.errors import InputError
 from unison_audio.json_files import read_json
 
@@ -30,7 +31,12 @@ imported here because it is slow to load."""
 
 @data.command(name="nano")
 def data_nano(
-    *, out: Path, packages: Path | None = None, workers: int = 2, scale: float = 1.0
+    *,
+    out: Path,
+    packages: Path | None = None,
+    workers: int = 2,
+    ray_address: str | None = None,
+    scale: float = 1.0,
 ) -> None:
     """Prepare nano's corpus from free recordings and synthetic voices.
 
@@ -40,6 +46,8 @@ def data_nano(
         out: The folder to write to.
         packages: A folder with Debian packages already fetched.
         workers: Number of processes.
+        ray_address: Address of a Ray cluster that runs them, which sees the same folders; auto uses
+            this machine's, local starts one.
         scale: Factor on the number of utterances, for a small corpus.
     """
     from unison_audio.files import make_folder, require_folders
@@ -53,8 +61,14 @@ def data_nano(
     require_folders(packages)
     from unison_audio.nano.corpus import build
 
-    index = build(make_folder(out), packages=packages, workers=workers, scale=scale)
+    where = workers if ray_address is None else _cluster(ray_address, workers)
+    index = build(make_folder(out), packages=packages, workers=where, scale=scale)
     print(f"The corpus is listed in {index}.")
+
+
+def _cluster(address: str, workers: int | None) -> Cluster:
+    require_ray()  # before a folder is made
+    return Cluster(address=address, workers=workers)
 
 
 def _print_left_out(index: Path) -> None:
@@ -75,7 +89,12 @@ def _command(name: str) -> Callable[..., None]:
     """The command that prepares one public corpus."""
 
     def prepare(
-        *, root: Path, out: Path, workers: int | None = None, limit: int | None = None
+        *,
+        root: Path,
+        out: Path,
+        workers: int | None = None,
+        ray_address: str | None = None,
+        limit: int | None = None,
     ) -> None:
         """Prepare a corpus.
 
@@ -83,17 +102,20 @@ def _command(name: str) -> Callable[..., None]:
             root: The folder of the corpus as it was published.
             out: The folder to write to; it must lie outside of the root.
             workers: Number of processes; by default one per core.
+            ray_address: Address of a Ray cluster that runs them, which sees the same folders; auto
+                uses this machine's, local starts one.
             limit: Stop after this number of clips.
         """
         from unison_audio.cli.progress import progress
         from unison_audio.data.prepare.prepare import ingest
 
+        where = workers if ray_address is None else _cluster(ray_address, workers)
         with progress() as show:
             index = ingest(
                 name,
                 root,
                 out,
-                workers=workers,
+                workers=where,
                 limit=limit,
                 on_progress=lambda n, share: show(f"{name}, {n} clips", round(1000 * share), 1000),
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from unison_audio.cli.options import MachineFlags, SamplingFlags
+from unison_audio.cli.options import MachineFlags, SamplingFlags, Weights
 from unison_audio.errors import InputError
 from unison_audio.files import require_folders
 from unison_audio.training.configs import at_least_one
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from unison_audio.sampling_params import SamplingParams
 
 evaluate = App(name="evaluate", help="Measure a model. Rerun a killed command to resume it.")
-
-Weights = Annotated[str, Parameter(name=["--variant"])]
 
 Names = Annotated[list[str] | None, Parameter(consume_multiple=True, negative="")]
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -105,11 +105,16 @@ class ResultLog:
         self.now[output] = {"output": output, **result, "files": there}
         self._append(self.now[output])
 
-    def rewrite(self) -> None:
-        """Write the whole log: a kill may have cut its last line, which would spoil the next."""
+    def rewrite(self, order: Sequence[str] = ()) -> None:
+        """Write the whole log: a kill may have cut its last line, which would spoil the next.
+
+        Args:
+            order: Outputs in the order of their jobs, where some may have ended before others.
+        """
         # Results of jobs that are no longer in the file stay: their outputs still lie there.
         others = [result for name, result in self.before.items() if name not in self.now]
-        write_whole(self.folder / RESULTS, _lines([*others, *self.now.values()]))
+        now = [self.now[name] for name in order if name in self.now]
+        write_whole(self.folder / RESULTS, _lines([*others, *now]))
 
     def _append(self, result: Mapping[str, Any]) -> None:
         with (self.folder / RESULTS).open("a", encoding="utf-8") as notes:

@@ -2,14 +2,16 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unison_audio.checks import FileInputs, check_files, clean_request
-from unison_audio.cli.any_length import LengthFlags, Output, Run, plan_any_length
+from unison_audio.checks import FileInputs
+from unison_audio.cli.any_length import SoundPlan, SoundRequest, plan_sound
 from unison_audio.cli.job_results import RESULTS, Identity, ResultLog, refuse_foreign
+from unison_audio.cli.options import LengthFlags
 from unison_audio.errors import InputError
 from unison_audio.files import (
     check_part_name,
@@ -20,13 +22,7 @@ from unison_audio.files import (
     resolved,
 )
 from unison_audio.output_format import OUTPUT_OPTIONS, OutputFormat, merge_output
-from unison_audio.sampling_params import (
-    OPTIONS,
-    RENAMED,
-    SamplingParams,
-    cleans_text,
-    merge_options,
-)
+from unison_audio.sampling_params import OPTIONS, RENAMED, SamplingParams, merge_options
 from unison_audio.values import require_path, require_text, shown
 
 if TYPE_CHECKING:
@@ -106,6 +102,14 @@ class BatchRun:
         )
 
 
+MakeJobs = Callable[
+    [Sequence[GenerationJob], Path, Callable[[GenerationJob], None]],
+    Iterator[tuple[GenerationJob, dict[str, Any]]],
+]
+"""Makes jobs in any order: called with the jobs, the folder of their outputs, and what to call with
+each before it begins. Gives each job with its entry for the log."""
+
+
 def read_jobs(
     path: Path, variant: "Variant", form: OutputFormat | None = None
 ) -> list[GenerationJob]:
@@ -133,7 +137,7 @@ def read_jobs(
                 f"The output {job.output!r} is also that of line {names[job.output]}; "
                 "give each its own."
             )
-        _check(job, variant)
+        _plan(job, variant, Path(job.output))
         names[job.output] = number
         return job
 
@@ -155,7 +159,7 @@ def check_outputs(path: Path, jobs: list[GenerationJob], folder: Path) -> None:
     read += [Path(job.asked[key]) for job in jobs for key in _PATHS if key in job.asked]
     places: dict[Path, int] = {}
     for job in jobs:
-        with _at_line(path, job):
+        with at_line(path, job):
             for name in job.files:
                 output = require_path(folder / name, "The output")
                 check_part_name(output)
@@ -185,39 +189,36 @@ def check_results(
     """
     for job in jobs:
         if not overwrite and log.state(job.output, run.identity(job), job.files) == "foreign":
-            with _at_line(path, job):
+            with at_line(path, job):
                 raise refuse_foreign(log.folder / job.output)
 
 
-def check_recordings(path: Path, jobs: list[GenerationJob], unison: "Unison") -> None:
-    """Check the recordings of jobs by decoding them.
+def check_job(unison: "Unison", job: GenerationJob) -> None:
+    """Check the recordings of a job by decoding them.
 
     Args:
-        path: The file that the jobs are from.
-        jobs: Result of `read_jobs`.
-        unison: The model that will run them.
+        unison: The model that will run it.
+        job: The job.
 
     Raises:
-        InputError: If one cannot be used; the message begins with the file and the line.
+        InputError: If one cannot be used.
     """
-    for job in jobs:
-        if _plan(job, unison.variant, Path(job.output)) is not None:
-            continue  # checked by its header; hours of sound are not decoded twice
-        with _at_line(path, job):
-            unison.check(job.instruction, **vars(job.inputs))
+    # A long one is checked by its header: hours of sound are not decoded twice.
+    if not _plan(job, unison.variant, Path(job.output)).windows:
+        unison.check(job.instruction, **vars(job.inputs))
 
 
 def run_jobs(
-    unison: "Unison",
+    make: MakeJobs,
     jobs: list[GenerationJob],
     log: ResultLog,
     run: BatchRun,
     on_job: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Run jobs one by one and log each; complete jobs are skipped.
+    """Run jobs and log each; complete jobs are skipped.
 
     Args:
-        unison: The model that runs them.
+        make: Makes the sounds, here or elsewhere.
         jobs: Result of `read_jobs`.
         log: The results so far; its folder exists.
         run: What all jobs share.
@@ -226,25 +227,37 @@ def run_jobs(
     Returns:
         Number of failed jobs; each is named on stderr.
     """
-    failed = 0
     log.rewrite()
-    for done, job in enumerate(jobs, start=1):
-        identity = run.identity(job)
-        if log.state(job.output, identity, job.files) == "done":
+    todo = []
+    for job in jobs:
+        if log.state(job.output, run.identity(job), job.files) == "done":
             log.keep(job.output)
         else:
-            log.begin(job.output)
-            result = {"variant": run.variant, **identity.as_json()}
-            result |= _run(unison, job, log.folder)
-            if "error" in result:
-                failed += 1
-                print(f"Line {job.line} ({job.output}): {result['error']}", file=sys.stderr)
-            else:
-                print(f"{log.folder / job.output}: {result['task']}, {result['seconds']:.2f} s")
-            log.add(job.output, result, job.files)
+            todo.append(job)
+    identities: dict[str, Identity] = {}
+
+    def begin(job: GenerationJob) -> None:
+        # Inputs are hashed before they are read: one that changes meanwhile is noticed next time.
+        identities[job.output] = run.identity(job)
+        log.begin(job.output)
+
+    failed, done = 0, len(jobs) - len(todo)
+    if on_job is not None:
+        on_job(done, len(jobs))
+    for job, made in make(todo, log.folder, begin):
+        result = {"variant": run.variant, **identities[job.output].as_json(), **made}
+        for note in made.get("warnings", ()):
+            print(f"Line {job.line} ({job.output}): note: {note}", file=sys.stderr)
+        if "error" in result:
+            failed += 1
+            print(f"Line {job.line} ({job.output}): {result['error']}", file=sys.stderr)
+        else:
+            print(f"{log.folder / job.output}: {result['task']}, {result['seconds']:.2f} s")
+        log.add(job.output, result, job.files)
+        done += 1
         if on_job is not None:
             on_job(done, len(jobs))
-    log.rewrite()
+    log.rewrite([job.output for job in jobs])
     return failed
 
 
@@ -309,50 +322,58 @@ def _read_length(values: dict[str, Any]) -> LengthFlags:
     return LengthFlags(extract=extract, **spans, **paths)
 
 
-def _plan(job: GenerationJob, variant: "Variant", output: Path) -> Run | None:
-    where = Output(path=output, form=job.form)
-    clean = cleans_text(variant, job.sampling)
-    instruction, inputs = _words(job, clean)
-    return plan_any_length(variant, instruction, where, inputs, job.length, clean)
-
-
-def _words(job: GenerationJob, clean: bool) -> tuple[str, FileInputs]:
-    """The instruction and the inputs, cleaned where that is asked for."""
-    if not clean:
-        return job.instruction, job.inputs
-    return clean_request(job.instruction, job.inputs)
-
-
-def _check(job: GenerationJob, variant: "Variant") -> None:
+def _plan(job: GenerationJob, variant: "Variant", output: Path) -> SoundPlan:
     """Check all that needs no model."""
-    if _plan(job, variant, Path(job.output)) is None:
-        instruction, inputs = _words(job, cleans_text(variant, job.sampling))
-        check_files(variant, instruction, inputs, strict=bool(job.sampling.strict))
+    asked = SoundRequest(
+        instruction=job.instruction,
+        output=output,
+        form=job.form,
+        inputs=job.inputs,
+        length=job.length,
+        sampling=job.sampling,
+    )
+    return plan_sound(variant, asked)
 
 
-def _run(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
-    """Run one job and return its entry for the log."""
+def make_job(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
+    """Run one job and return its entry for the log, with its warnings.
+
+    Args:
+        unison: The model that runs it.
+        job: The job.
+        folder: Folder of the outputs.
+    """
+    # Python shows equal warnings once, whichever lines they are about; here each has its line.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        entry = _entry(unison, job, folder)
+    said = dict.fromkeys(
+        str(one.message) for one in caught if issubclass(one.category, UserWarning)
+    )
+    return {**entry, "warnings": list(said)} if said else entry
+
+
+def _entry(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
     try:
         output = check_sound_file(folder / job.output, job.form)
         if job.length.subtitles is not None:
             length = replace(job.length, subtitles=folder / job.length.subtitles)
             job = replace(job, length=length)
-        run = _plan(job, unison.variant, output)
-        if run is not None:
-            task, seconds = run(unison, {"sampling": job.sampling}, lambda done, total: None)
-            return {"task": task, "seconds": round(seconds, 4)}
-        sound = unison.generate(job.instruction, **vars(job.inputs), sampling=job.sampling)
-        sound.save(output, job.form)
+        made = _plan(job, unison.variant, output).run(unison, lambda done, total: None)
     except Exception as error:  # one failure must not stop the other jobs
         reason = " ".join(str(error).split())
         return {"error": reason if isinstance(error, InputError) else f"{error!r}"}
-    entry: dict[str, Any] = {"task": sound.task, "seconds": round(sound.seconds, 4)}
-    return {**entry, "warnings": list(sound.warnings)} if sound.warnings else entry
+    return {"task": made.task, "seconds": round(made.seconds, 4)}
 
 
 @contextlib.contextmanager
-def _at_line(path: Path, job: GenerationJob) -> Iterator[None]:
-    """Put the file and the line in front of an error."""
+def at_line(path: Path, job: GenerationJob) -> Iterator[None]:
+    """Put the file and the line in front of an error.
+
+    Args:
+        path: The file that the job is from.
+        job: The job.
+    """
     try:
         yield
     except InputError as error:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from unison_audio.checks import FileInputs
-from unison_audio.cli.any_length import LengthFlags
 from unison_audio.cli.listings import domain_listing, tasks_table
-from unison_audio.cli.options import MachineFlags, SamplingFlags
+from unison_audio.cli.options import LengthFlags, MachineFlags, OutputPath, SamplingFlags, Weights
 from unison_audio.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,9 +38,9 @@ _MEDIA_TYPES = {
 
 def mcp(
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    output: OutputPath,
     recordings: Annotated[list[Path] | None, Parameter(negative="", consume_multiple=False)] = None,
-    variant: Annotated[str, Parameter(name=["--variant"])] = "nano",
+    variant: Weights = "nano",
     attach_mb: float = ATTACH_MB,
     sampling: SamplingFlags = None,
     machine: MachineFlags | None = None,

@@ -6,26 +6,22 @@ from folders that the user named, results lie in one of them, and no file is rep
 
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unison_audio.checks import FileInputs, check_files, clean_request
-from unison_audio.cli.any_length import LengthFlags, Output, plan_any_length
-from unison_audio.cli.options import MachineFlags
+from unison_audio.checks import FileInputs
+from unison_audio.cli.any_length import Show, SoundRequest, plan_sound
+from unison_audio.cli.options import LengthFlags, MachineFlags
 from unison_audio.errors import InputError
 from unison_audio.files import check_sound_file, make_folder, resolved
-from unison_audio.output_format import OutputFormat
-from unison_audio.sampling_params import SamplingParams, cleans_text
+from unison_audio.sampling_params import SamplingParams
 from unison_audio.values import require_path
 
 if TYPE_CHECKING:
     from unison_audio.checkpoint_files import OpenCheckpoint
     from unison_audio.pipeline import Unison
-
-Show = Callable[[int, int], None]
-"""Called with the steps done and the steps in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,29 +81,24 @@ class ToolFolder:
         with self._lock, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             path = self._result(file_name)
-            variant = self.opened.variant
-            if cleans_text(variant, self.sampling):
-                instruction, inputs = clean_request(instruction, inputs)
-            clean = cleans_text(variant, self.sampling)
-            form = OutputFormat()
-            run = plan_any_length(
-                variant, instruction, Output(path=path, form=form), inputs, length, clean
+            asked = SoundRequest(
+                instruction=instruction,
+                output=path,
+                inputs=inputs,
+                length=length,
+                sampling=self.sampling,
             )
-            if run is not None:
-                task, seconds = run(self._model(), {"sampling": self.sampling}, show)
-            else:
-                strict = self.sampling is not None and bool(self.sampling.strict)
-                check_files(variant, instruction, inputs, strict=strict)
-                sound = self._model().generate(
-                    instruction, **vars(inputs), sampling=self.sampling, on_step=show
-                )
-                sound.save(path, form)
-                task, seconds = sound.task, sound.seconds
+            plan = plan_sound(self.opened.variant, asked)
+            made = plan.run(self._model(), show)
         said = dict.fromkeys(
             str(one.message) for one in caught if issubclass(one.category, UserWarning)
         )
         return ToolSound(
-            path=path, task=task, seconds=seconds, seed=inputs.seed, warnings=tuple(said)
+            path=path,
+            task=made.task,
+            seconds=made.seconds,
+            seed=inputs.seed,
+            warnings=tuple(said),
         )
 
     def recording(self, name: str) -> Path:

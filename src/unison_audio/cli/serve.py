@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from unison_audio.cli.options import MachineFlags, SamplingFlags
+from unison_audio.cli.options import MachineFlags, SamplingFlags, Weights
 from unison_audio.errors import InputError
 from unison_audio.server.limits import Limits
 
@@ -55,7 +55,7 @@ class AccessFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ClusterFlags:
+class ReplicaFlags:
     """Replicas of the server on the machines of a cluster."""
 
     ray: Annotated[bool, Parameter(negative="")] = False
@@ -70,12 +70,12 @@ class ClusterFlags:
 
 def serve(
     *,
-    variant: Annotated[str, Parameter(name=["--variant"])] = "nano",
+    variant: Weights = "nano",
     access: AccessFlags | None = None,
     limits: LimitFlags = None,
     sampling: SamplingFlags = None,
     machine: MachineFlags | None = None,
-    cluster: ClusterFlags | None = None,
+    cluster: ReplicaFlags | None = None,
 ) -> None:
     """Serve speech, sounds and edits over HTTP, as OpenAI's clients expect it.
 
@@ -88,7 +88,7 @@ def serve(
         cluster: Replicas on a cluster; each has its own flag.
     """
     access, machine = access or AccessFlags(), machine or MachineFlags()
-    cluster = cluster or ClusterFlags()
+    cluster = cluster or ReplicaFlags()
     uvicorn = _require_server()
     from unison_audio.checkpoint_files import open_checkpoint
     from unison_audio.hub import cache_folder
@@ -101,7 +101,7 @@ def serve(
 
     check_marks(OutputFormat(format="wav"))
     keys = read_keys(access.api_keys_file)
-    if cluster != ClusterFlags():
+    if cluster != ReplicaFlags():
         config = ServerConfig(
             variant=open_checkpoint(variant).variant,
             workers=_workers(variant, machine),
@@ -160,7 +160,7 @@ def serve(
         raise InputError(unusable[0])
 
 
-def _serve_on_ray(config: "ServerConfig", access: AccessFlags, cluster: ClusterFlags) -> None:
+def _serve_on_ray(config: "ServerConfig", access: AccessFlags, cluster: ReplicaFlags) -> None:
     """Serve from replicas until SIGTERM or Ctrl-C."""
     if not cluster.ray:
         raise InputError("Replicas and the address of a cluster go with --ray; add it.")

@@ -2,10 +2,10 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from unison_audio.cli.options import Weights
 from unison_audio.cli.train_ablations import train_ablations
 from unison_audio.cli.train_flags import (
     Changes,
@@ -33,8 +33,6 @@ from unison_audio.variants import find_variant
 train = App(name="train", help="Train a part of the model. Rerun the same command to resume.")
 train.command(name="ablations")(train_ablations)
 
-Weights = Annotated[str, Parameter(name=["--variant"])]
-
 
 @train.command(name="nano-codec")
 def train_nano_codec(
@@ -52,7 +50,7 @@ def train_nano_codec(
     """
     # Here and in the commands below, bad input is refused first: importing torch takes seconds.
     from unison_audio.checkpoint_files import require_codec
-    from unison_audio.data.corpus_index import find_corpus
+    from unison_audio.data.records import find_corpus
 
     at_least_one(steps=steps)
     find_corpus(corpus, split="train")
@@ -94,7 +92,7 @@ def train_nano(
         dtype: Type of the stored weights: float16, bfloat16 or float32.
     """
     from unison_audio.checkpoint_files import open_checkpoint, require_codec
-    from unison_audio.data.corpus_index import find_corpus
+    from unison_audio.data.records import find_corpus
 
     at_least_one(steps=steps)
     check_workers(workers)
@@ -215,7 +213,7 @@ def train_distill(
         dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
     from unison_audio.checkpoint_files import open_checkpoint
-    from unison_audio.data.corpus_index import find_corpus
+    from unison_audio.data.records import find_corpus
 
     if config is not None:
         config.check()
@@ -268,7 +266,7 @@ def finetune(
         dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
     from unison_audio.checkpoint_files import open_checkpoint
-    from unison_audio.data.corpus_index import find_corpus
+    from unison_audio.data.records import find_corpus
     from unison_audio.training.clip_rows import check_list
 
     config = config or FinetuneConfig()

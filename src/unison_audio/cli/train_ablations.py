@@ -85,7 +85,7 @@ def _train_nano(out: Path, which: AblationFlags, flags: NanoAblationFlags, worke
     if flags.corpus is None or flags.codec is None:
         raise InputError("Nano's ablations need a corpus and a codec; give --corpus, --codec.")
     from unison_audio.checkpoint_files import require_codec
-    from unison_audio.data.corpus_index import find_corpus
+    from unison_audio.data.records import find_corpus
     from unison_audio.nano.corpus_name import require_nano_corpus
 
     _check_names(which)

@@ -130,7 +130,7 @@ def check_corpora(corpora: Sequence[str], split: str) -> None:
         InputError: If an index cannot be read, or corpora are given of which none has clips of
             the split.
     """
-    from unison_audio.data.corpus_index import read_index
+    from unison_audio.data.records import read_index
 
     found = [read_index(path, split=split).clips.sum() for path in corpora]
     if found and not any(found):

@@ -1,13 +1,13 @@
 """Pools of clips in memory, from which the tasks' builders draw."""
 
+import bisect
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,28 +40,6 @@ MARGIN_SECONDS = 0.001
 """Subtracted from the longest length of a slowed utterance, since resampling rounds lengths up."""
 
 
-class SpeechPool:
-    """Utterances sorted by length: those within any length are the first ones.
-
-    Args:
-        clips: Speech clips.
-        max_words: Longer texts are left out.
-    """
-
-    def __init__(self, clips: Iterable[Clip], max_words: int | None = None) -> None:
-        kept = [
-            clip
-            for clip in clips
-            if max_words is None or len(clip.record.text.split()) <= max_words
-        ]
-        self.clips = sorted(kept, key=lambda clip: (clip.waveform.shape[0], clip.record.key))
-        self.lengths = np.array([clip.waveform.shape[0] for clip in self.clips])
-
-    def within(self, samples: int) -> int:
-        """Number of utterances of at most `samples` samples, the first ones of `clips`."""
-        return int(np.searchsorted(self.lengths, samples, side="right"))
-
-
 class MemoryPools:
     """Draws from a corpus in memory; implements the builders' `Pools`.
 
@@ -85,21 +63,23 @@ class MemoryPools:
         label_weights: Mapping[str, float] | None = None,
     ) -> None:
         self.sample_rate = sample_rate
-        speech = [clip for clip in clips if clip.record.kind == "speech"]
-        spoken = SpeechPool([clip for clip in speech if clip.record.text], max_words)
-        self.speech = {"speech": spoken, "speech_any": SpeechPool(speech)}
+        # Sorted by length, so that the utterances within any length are the first ones.
+        speech = sorted(
+            (clip for clip in clips if clip.record.kind == "speech"),
+            key=lambda clip: (len(clip.waveform), clip.record.key),
+        )
+        most = math.inf if max_words is None else max_words
+        spoken = [c for c in speech if c.record.text and len(c.record.text.split()) <= most]
+        self.speech = {"speech": spoken, "speech_any": speech}
         # Pairs need the words of both clips: one is the prompt, the other the target.
-        by_speaker: defaultdict[str, list[Clip]] = defaultdict(list)
-        for clip in spoken.clips:
-            by_speaker[clip.record.speaker].append(clip)
-        self.speakers = {name: SpeechPool(found) for name, found in by_speaker.items()}
-        by_label: defaultdict[str, list[Clip]] = defaultdict(list)
+        self.speakers: defaultdict[str, list[Clip]] = defaultdict(list)
+        for clip in spoken:
+            self.speakers[clip.record.speaker].append(clip)
+        self.by_label: defaultdict[str, list[Clip]] = defaultdict(list)
         for clip in clips:
             if clip.record.kind == "sound":
-                by_label[label_of(clip.record)].append(clip)
-        self.labels = sorted(by_label)
-        self.by_label = dict(by_label)
-        self.noisy = [label for label in NOISY_LABELS if label in by_label]
+                self.by_label[label_of(clip.record)].append(clip)
+        self.labels = sorted(self.by_label)
         self.label_weights = label_weights
         if not speech and not self.labels:
             raise InputError("There is neither speech nor sound among the clips; build them again")
@@ -109,7 +89,8 @@ class MemoryPools:
     ) -> list[Clip]:
         """Draws clips as `Pools.draw` does, with replacement."""
         if kind == "noise":
-            recorded = {label: self.by_label[label] for label in self.noisy}
+            noisy = [label for label in NOISY_LABELS if label in self.by_label]
+            recorded = {label: self.by_label[label] for label in noisy}
             return draw_noise(count, where.max_seconds, self.sample_rate, recorded, generator)
         if kind == "sound":
             sounds = []
@@ -121,14 +102,14 @@ class MemoryPools:
         if kind == "speaker_pair":
             return self._pairs(count, samples, generator)
         pool = self.speech[kind]
-        size = pool.within(samples)
+        size = _within(pool, samples)
         if size == 0:
             raise InputError(
                 f"The corpus has no utterance of at most {where.max_seconds:.2f} s; "
                 "take longer clips"
             )
         chosen = torch.randint(size, (count,), generator=generator)
-        return [pool.clips[index] for index in chosen.tolist()]
+        return [pool[index] for index in chosen.tolist()]
 
     def draw_label(self, excluded: AbstractSet[str], generator: torch.Generator) -> str:
         """Draws the label of a sound.
@@ -148,7 +129,7 @@ class MemoryPools:
         return labels[int(torch.multinomial(weights, 1, generator=generator))]
 
     def _pairs(self, count: int, samples: int, generator: torch.Generator) -> list[Clip]:
-        sizes = {name: pool.within(samples) for name, pool in self.speakers.items()}
+        sizes = {name: _within(pool, samples) for name, pool in self.speakers.items()}
         names = [name for name, size in sizes.items() if size >= 2]
         if not names:
             raise InputError(
@@ -163,8 +144,13 @@ class MemoryPools:
         for index in chosen.tolist():
             size, pool = sizes[names[index]], self.speakers[names[index]]
             two = torch.randperm(size, generator=generator)[:2].tolist()
-            pairs += [pool.clips[place] for place in two]
+            pairs += [pool[place] for place in two]
         return pairs
+
+
+def _within(pool: Sequence[Clip], samples: int) -> int:
+    """Number of utterances of at most `samples` samples, the first ones of a sorted pool."""
+    return bisect.bisect_right(pool, samples, key=lambda clip: len(clip.waveform))
 
 
 def draw_noise(

@@ -1,16 +1,22 @@
-"""Opens recordings of any format, checks them to their end and cuts pieces out; needs no torch."""
+"""Opens recordings of any format, checks them, and decodes the clips of training."""
 
 import dataclasses
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 
-from unison_audio.audio_files import MAX_HOURS, SILENCE_RMS
-from unison_audio.errors import InputError
+from unison_audio.audio_files import MAX_HOURS, SILENCE_RMS, missing_wav_bytes
+from unison_audio.av_audio import decode_blocks
+from unison_audio.data.records import BrokenClipError
+from unison_audio.output_format import require_av
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SUFFIXES = {
     "WAV": "wav",
@@ -25,27 +31,32 @@ SUFFIXES = {
 FOREIGN = frozenset({".m4a", ".aac", ".mp4", ".webm", ".mkv", ".wma"})
 """Suffixes of formats that PyAV (FFmpeg) reads and libsndfile does not."""
 
-_BLOCK = 1 << 18
-
-# A WAV written to a pipe states this length or more, since its true length is not known yet.
-_STREAMED_SIZE = 0x7FFFF000
-
 SHORT_SECONDS, SHORT_SHARE = 0.1, 0.01
 """Missing seconds, and share of the length, that are no damage: an MP3's length is an estimate."""
+
+MP3_LEAD = 12 * 1152
+"""Frames decoded before a crop of MP3, since an MP3 packet uses bits of the packets before it."""
+
+NOT_FINITE = "samples that are not finite"
 
 _FINE_SUBTYPES = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE"})
 
 
-class UnreadableAudioError(Exception):
-    """A damaged recording; the message is the reason."""
+class UnreadableAudioError(BrokenClipError):
+    """A damaged recording; the message says how."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("broken sound", detail)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Header:
     """Format and length of a recording."""
 
-    suffix: str
+    suffix: str = ""
     """Suffix of its container in a shard; empty if it must be encoded again."""
+    subtype: str = "PCM_16"
+    """Type of FLAC samples that loses nothing of it."""
     frames: int
     """Samples per channel; for MP3 an estimate."""
     sample_rate: int
@@ -57,6 +68,10 @@ class Header:
     def seconds(self) -> float:
         """Length in seconds."""
         return self.frames / self.sample_rate
+
+    def is_short(self, missing: int) -> bool:
+        """Whether so many missing frames are damage."""
+        return missing / self.sample_rate > max(SHORT_SECONDS, SHORT_SHARE * self.seconds)
 
 
 class Recording:
@@ -72,34 +87,37 @@ class Recording:
     """
 
     def __init__(self, source: Path | bytes, name: str) -> None:
-        self._foreign: tuple[np.ndarray, int] | None = None
+        self._decoded: np.ndarray | None = None
         if Path(name).suffix.lower() in FOREIGN:
-            samples, rate = self._foreign = _decode_foreign(source, name)
-            self.header = Header(
-                suffix="", frames=len(samples), sample_rate=rate, channels=samples.shape[1]
-            )
-            self._subtype = "PCM_16"
+            self._decoded, rate = _decode_foreign(source, name)
+            frames, channels = self._decoded.shape
+            self.header = Header(frames=frames, sample_rate=rate, channels=channels)
             return
         with _reasons():
-            file = source if isinstance(source, Path) else io.BytesIO(source)
-            self._file = soundfile.SoundFile(file)
-            self.header = Header(
-                suffix=SUFFIXES.get(self._file.format, ""),
-                frames=self._file.frames,
-                sample_rate=self._file.samplerate,
-                channels=self._file.channels,
+            with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+                missing = missing_wav_bytes(file, file.seek(0, io.SEEK_END))
+            # A path, since libsndfile reads a file of its own faster than one of Python's.
+            self._file = soundfile.SoundFile(
+                source if isinstance(source, Path) else io.BytesIO(source)
             )
-            self._subtype = "PCM_24" if self._file.subtype in _FINE_SUBTYPES else "PCM_16"
+        self.header = Header(
+            suffix=SUFFIXES.get(self._file.format, ""),
+            subtype="PCM_24" if self._file.subtype in _FINE_SUBTYPES else "PCM_16",
+            frames=self._file.frames,
+            sample_rate=self._file.samplerate,
+            channels=self._file.channels,
+        )
         if not self.header.frames:
             raise UnreadableAudioError("no samples")
         if self.header.frames > MAX_HOURS * 3600 * self.header.sample_rate:
             raise UnreadableAudioError("its header states no length, as of a stream")
-        if self.header.suffix == "wav" and _wav_is_short(source):
+        # libsndfile reads a truncated WAV without an error; its transcript would have more words.
+        if missing:
             raise UnreadableAudioError("ends before the length its header states")
 
     def close(self) -> None:
         """Closes the file."""
-        if self._foreign is None:
+        if self._decoded is None:
             self._file.close()
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -108,69 +126,13 @@ class Recording:
         Returns:
             (frames, channels) float32; fewer frames at the end of the file.
         """
-        if self._foreign is not None:
-            return self._foreign[0][start:stop]
+        if self._decoded is not None:
+            return self._decoded[start:stop]
         with _reasons():
             # To seek in MP3 or Vorbis costs a search, even to the place where the file stands.
             if self._file.tell() != start:
                 self._file.seek(start)
             return self._file.read(stop - start, dtype="float32", always_2d=True)
-
-    def examine(self) -> tuple[int, bool]:
-        """Decodes the whole recording.
-
-        Returns:
-            (frames, whether all of it is digital silence).
-
-        Raises:
-            UnreadableAudioError: If it cannot be decoded to its end, or has a sample that is not
-                finite.
-        """
-        frames, silent = 0, True
-        while len(block := self.read(frames, frames + _BLOCK)):
-            # NaN goes through min and max, so that no mask of the samples is needed.
-            low, high = float(block.min()), float(block.max())
-            if not np.isfinite(low) or not np.isfinite(high):
-                raise UnreadableAudioError("samples that are not finite")
-            silent = silent and max(-low, high) < SILENCE_RMS
-            frames += len(block)
-        missing = (self.header.frames - frames) / self.header.sample_rate
-        if missing > max(SHORT_SECONDS, SHORT_SHARE * self.header.seconds):
-            raise UnreadableAudioError(
-                f"ends after {frames / self.header.sample_rate:.2f} of {self.header.seconds:.2f} s"
-            )
-        return frames, silent
-
-    def cut(self, start: int, stop: int) -> tuple[bytes, int, bool]:
-        """Encodes the samples from `start` to `stop` as FLAC.
-
-        Returns:
-            (FLAC file, frames, whether it is digital silence).
-
-        Raises:
-            UnreadableAudioError: As in `examine`.
-        """
-        samples = self.read(start, stop)
-        peak = float(np.abs(samples).max(initial=0.0))
-        if not np.isfinite(peak):
-            raise UnreadableAudioError("samples that are not finite")
-        if peak > 1.0:  # lossy codecs overshoot, and FLAC would clip
-            samples = samples / peak
-        encoded = io.BytesIO()
-        soundfile.write(encoded, samples, self.header.sample_rate, self._subtype, format="FLAC")
-        return encoded.getvalue(), len(samples), peak < SILENCE_RMS
-
-
-def _wav_is_short(source: Path | bytes) -> bool:
-    # libsndfile reads a truncated file without an error. The transcript would then have more words
-    # than the sound.
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            head, size = file.read(8), source.stat().st_size
-    else:
-        head, size = source[:8], len(source)
-    stated = int.from_bytes(head[4:8], "little")
-    return head[:4] == b"RIFF" and size + 1 < stated + 8 and stated < _STREAMED_SIZE
 
 
 @contextmanager
@@ -183,28 +145,59 @@ def _reasons() -> Iterator[None]:
 
 
 def _decode_foreign(source: Path | bytes, name: str) -> tuple[np.ndarray, int]:
-    try:
-        import av
-    except ModuleNotFoundError:
-        raise InputError(
-            f"{name} can only be read with the package av, which is missing; install it with: "
-            "pip install 'unison-audio[av]'"
-        ) from None
-    try:
-        with av.open(str(source) if isinstance(source, Path) else io.BytesIO(source)) as container:
-            if not container.streams.audio:
-                raise UnreadableAudioError("no audio stream")
-            assert isinstance(container, av.container.InputContainer)
-            stream = container.streams.audio[0]
-            planar = av.AudioResampler(format="fltp")
-            blocks = [
-                block.to_ndarray().T
-                for frame in container.decode(stream)
-                for block in planar.resample(frame)
-            ]
-            rate = int(stream.rate)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise UnreadableAudioError(f"cannot be decoded ({error})") from error
+    require_av(name)  # outside of `_reasons`: that the package is missing is no fault of the file
+    with _reasons():
+        file = str(source) if isinstance(source, Path) else io.BytesIO(source)
+        blocks = list(decode_blocks(file, name))
     if not blocks:
         raise UnreadableAudioError("no samples")
-    return np.concatenate(blocks), rate
+    return np.concatenate([block for block, _ in blocks]), blocks[0][1]
+
+
+def decode(
+    content: bytes,
+    suffix: str,
+    sample_rate: int,
+    *,
+    crop_seconds: float | None = None,
+    draw: Callable[[], float] = lambda: 0.0,
+) -> "Tensor":
+    """Decodes a clip.
+
+    Args:
+        content: The encoded recording, of any format, rate and number of channels.
+        suffix: Suffix of its file name.
+        sample_rate: Sample rate of the result in Hz.
+        crop_seconds: Length of the stretch that is decoded of a longer recording.
+        draw: Draws where the stretch begins, from 0 to 1; called only for a longer recording.
+
+    Returns:
+        Waveform (samples,), float32, the channels averaged.
+
+    Raises:
+        BrokenClipError: If the recording cannot be decoded to its end, or the stretch has a sample
+            that is not finite, or is silent.
+    """
+    import torch
+
+    from unison_audio.audio import resample
+
+    with closing(Recording(content, f"clip.{suffix}")) as recording:
+        header = recording.header
+        frames, rate = header.frames, header.sample_rate
+        wanted = frames if crop_seconds is None else min(frames, round(crop_seconds * rate))
+        start = round(draw() * (frames - wanted)) if wanted < frames else 0
+        lead = min(start, MP3_LEAD) if suffix == "mp3" else 0
+        decoded = recording.read(start - lead, start + wanted)[lead:]
+    if header.is_short(wanted - len(decoded)):
+        missing = (wanted - len(decoded)) / rate
+        raise UnreadableAudioError(f"it ends {missing:.2f} s early")
+    mono = decoded[:, 0] if decoded.shape[1] == 1 else decoded.mean(axis=1)
+    # One sum for both checks: any NaN or infinity makes the sum of squares NaN or infinite.
+    power = float(np.dot(mono, mono)) / max(1, len(mono))
+    if not np.isfinite(power):
+        raise BrokenClipError(NOT_FINITE, "it holds NaN or infinity")
+    if power < SILENCE_RMS**2:
+        raise BrokenClipError("silence", "it is digital silence")
+    waveform = resample(torch.from_numpy(np.ascontiguousarray(mono)), rate, sample_rate)
+    return waveform if crop_seconds is None else waveform[: int(crop_seconds * sample_rate)]

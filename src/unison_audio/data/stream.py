@@ -1,8 +1,7 @@
 """An endless, resumable stream of decoded clips from the shards of large corpora.
 
-Each worker of each process reads its own share of every corpus (`data.epochs`) and draws the corpus
-of each clip in proportion to the corpora's sizes. The state is a few numbers per worker. Memory
-holds at most two blocks of encoded clips per corpus and worker.
+Each worker of each process reads its own share of every corpus (`shards.CorpusReader`), and draws
+the corpus of each clip in proportion to the corpora's sizes.
 
 With the same numbers of processes and workers, a resumed stream gives exactly the clips that it
 would have given. With other numbers, the rest of the epoch is partitioned anew: every clip still
@@ -11,34 +10,36 @@ comes once an epoch, except that the clips of the current blocks come again.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from unison_audio.data.corpus_index import CorpusIndex, read_index
-from unison_audio.data.decode import decode
-from unison_audio.data.epochs import (
-    EpochPosition,
-    EpochReader,
-    Leftover,
-    Purpose,
-    generator_of,
-    leftover_of,
-)
+from unison_audio.data.recording import decode
 from unison_audio.data.records import (
     BROKEN_RECORD,
     BrokenClipError,
     Clip,
     ClipRecord,
+    CorpusIndex,
     in_split,
+    read_index,
     read_record,
 )
-from unison_audio.data.shards import Sample
+from unison_audio.data.shards import (
+    CORPUS,
+    CROP,
+    CorpusReader,
+    Leftover,
+    Place,
+    Sample,
+    epoch_units,
+    generator_of,
+)
 from unison_audio.errors import InputError
 
 TOO_LONG = "longer than wanted"
@@ -48,6 +49,17 @@ PREFETCH = 8
 
 _CHOICES = 1024
 """Corpora drawn at once: a generator per clip would cost more than decoding the clip."""
+
+WorkerState = dict[str, Any]
+"""The place of one worker in plain values, under the keys of existing checkpoints: `draws`, clips
+drawn, usable or not; `passes`, a `Place` in each corpus; `skipped`, unusable clips by reason."""
+
+StreamPosition = tuple[int, tuple[WorkerState, ...]]
+"""Number of the worker that gives the next clip, and the place of each worker of this process."""
+
+Decoded = tuple[ClipRecord, np.ndarray, WorkerState]
+"""Record and waveform of a clip, and the worker's place after it. The waveform leaves a worker
+process as an array: tensors go through shared memory, of which containers have little."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,46 +85,6 @@ class StreamConfig:
     """Seed of all draws."""
 
 
-class WorkerPosition(NamedTuple):
-    """The place of one worker in the stream."""
-
-    draws: int
-    """Clips drawn, usable or not."""
-    epochs: tuple[EpochPosition, ...]
-    """Place in each corpus."""
-    skipped: dict[str, int]
-    """Clips that could not be used, by reason."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
-        return {
-            "draws": self.draws,
-            # The key is that of existing checkpoints.
-            "passes": [list(place) for place in self.epochs],
-            "skipped": dict(self.skipped),
-        }
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> "WorkerPosition":
-        """Reads the result of `to_json`."""
-        epochs = tuple(EpochPosition(*place) for place in plain["passes"])
-        return cls(plain["draws"], epochs, dict(plain["skipped"]))
-
-
-class StreamPosition(NamedTuple):
-    """A place in the stream of this process."""
-
-    turn: int
-    """Number of the worker that gives the next clip."""
-    workers: tuple[WorkerPosition, ...]
-    """Places of the workers."""
-
-
-Decoded = tuple[ClipRecord, np.ndarray, WorkerPosition]
-"""Record and waveform of a clip, and the worker's place after it. The waveform leaves a worker
-process as an array: tensors go through shared memory, of which containers have little."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Shares(IterableDataset[Decoded | InputError]):
     """The clips that the workers of this process read, each worker its own share."""
@@ -120,77 +92,71 @@ class _Shares(IterableDataset[Decoded | InputError]):
     config: StreamConfig
     indexes: tuple[CorpusIndex, ...]
     leftovers: tuple[Leftover, ...]
-    starts: tuple[WorkerPosition, ...]
-    """Place where each worker starts."""
-    turn: int
-    """Number of the worker that gives the first clip."""
+    start: StreamPosition
 
     def __iter__(self) -> Iterator[Decoded | InputError]:
-        info = get_worker_info()
-        return self.read(0 if info is None else info.id)
-
-    def read(self, place: int) -> Iterator[Decoded | InputError]:
-        """Reads the share of a worker endlessly.
-
-        Args:
-            place: How many workers give a clip before this one. A loader asks its workers in a
-                fixed cycle from 0 on, so after a resume its worker 0 must be the one whose turn
-                it is.
-        """
-        worker = (self.turn + place) % len(self.starts)
+        (turn, workers), info = self.start, get_worker_info()
+        # A loader asks its workers in a fixed cycle from 0 on, so after a resume its worker 0 must
+        # be the one whose turn it is.
+        worker = (turn + (0 if info is None else info.id)) % len(workers)
         try:
-            yield from self._read(worker)
+            yield from self._read(worker, workers[worker])
         except InputError as error:
             # An exception would leave the worker process wrapped in a traceback.
             yield error
 
-    def _read(self, worker: int) -> Iterator[Decoded]:
-        config, size = self.config, len(self.starts)
-        draws, epochs, counts = self.starts[worker]
-        overall, every = config.rank * size + worker, config.world * size
+    def _read(self, worker: int, start: WorkerState) -> Iterator[Decoded]:
+        config, size = self.config, len(self.start[1])
+        overall = config.rank * size + worker
+        draws, skipped = start["draws"], Counter[str](start["skipped"])
+        places = [Place(*place) for place in start["passes"]]
         readers = [
-            EpochReader(index, number, config.seed, (overall, every), leftover)
+            CorpusReader(
+                index=index,
+                number=number,
+                seed=config.seed,
+                worker=overall,
+                num_workers=config.world * size,
+                leftover=leftover,
+                skipped=skipped,
+            )
             for number, (index, leftover) in enumerate(
                 zip(self.indexes, self.leftovers, strict=True)
             )
         ]
-        # Plain values that are copied with each clip, since they cross a process boundary.
-        places, skipped = list(epochs), Counter(counts)
         samples = [reader.read(place) for reader, place in zip(readers, places, strict=True)]
         sizes = np.array([float(index.clips.sum()) for index in self.indexes])
         choices = np.empty(0, np.int64)
         while True:
             if draws % _CHOICES == 0 or not len(choices):
-                generator = generator_of(config.seed, Purpose.CORPUS, overall, draws // _CHOICES)
+                generator = generator_of(config.seed, CORPUS, overall, draws // _CHOICES)
                 choices = generator.choice(len(readers), _CHOICES, p=sizes / sizes.sum())
             number = int(choices[draws % _CHOICES])
             draws += 1
-            shard, sample, places[number], lost = next(samples[number])
-            skipped += lost
-            found = None
+            shard, sample, places[number] = next(samples[number])
+            reader, found = readers[number], None
             try:
-                where = (number, places[number].epoch, shard, sample.ordinal)
-                found = _decode(sample, config, where)
+                found = _decode(sample, config, (number, places[number].epoch, shard))
             except BrokenClipError as error:
                 skipped[error.reason] += 1
                 if error.reason != TOO_LONG:
-                    message = f"clip {sample.ordinal}: {error.reason} ({error})"
-                    readers[number].warn(shard, message)
-            readers[number].note(shard, usable=found is not None)
-            if found is not None:
-                yield *found, WorkerPosition(draws, tuple(places), dict(skipped))
+                    reader.warn(shard, f"clip {sample.ordinal}: {error.reason} ({error})")
+            if found is None:
+                reader.count("clips", shard)
+                continue
+            reader.in_a_row["clips"] = 0
+            # Copied with each clip, since it crosses a process boundary.
+            passes = [list(place) for place in places]
+            yield *found, {"draws": draws, "passes": passes, "skipped": dict(skipped)}
 
 
 def _decode(
-    sample: Sample, config: StreamConfig, where: tuple[int, ...]
+    sample: Sample, config: StreamConfig, where: tuple[int, int, int]
 ) -> tuple[ClipRecord, np.ndarray] | None:
     """Decodes a sample; None if the stream leaves out its kind or split.
 
-    Args:
-        sample: The sample.
-        config: The stream's config.
-        where: Place in the stream: corpus, epoch, shard, sample. It seeds the crop, so that a
-            clip is cropped alike whoever decodes it.
+    Corpus, epoch and shard (`where`) and the sample's number seed the crop, so that a clip is
+    cropped alike whoever decodes it.
     """
     record = read_record(sample.files.get("json", b""))
     if config.kind not in (None, record.kind) or not in_split(record.split, config.split):
@@ -206,7 +172,7 @@ def _decode(
         sample.suffix,
         config.sample_rate,
         crop_seconds=config.max_seconds if too_long else None,
-        draw=lambda: generator_of(config.seed, Purpose.CROP, *where).random(),
+        draw=lambda: generator_of(config.seed, CROP, *where, sample.ordinal).random(),
     )
     return record, waveform.numpy()
 
@@ -215,7 +181,7 @@ class ClipStream:
     """Gives decoded, resampled clips endlessly; `next` gives the next one.
 
     Args:
-        corpora: Folders or URLs of corpora with an `index.json` (see `corpus_index.open_url`).
+        corpora: Folders or URLs of corpora with an `index.json` (see `shards.open_url`).
             Corpora without clips of the kind and split are left out.
         config: What to give.
 
@@ -226,7 +192,7 @@ class ClipStream:
 
     def __init__(self, corpora: Sequence[str | Path], config: StreamConfig) -> None:
         found = [read_index(path, kind=config.kind, split=config.split) for path in corpora]
-        self.config, self.sample_rate = config, config.sample_rate
+        self.config = config
         self.indexes = tuple(index for index in found if index.clips.sum())
         if not self.indexes:
             raise InputError(
@@ -236,7 +202,7 @@ class ClipStream:
         self.clips = int(sum(index.clips.sum() for index in self.indexes))
         self.exact = True
         """Whether the stream continues exactly where its state was saved."""
-        self.position = self._start(EpochPosition() for _ in self.indexes)
+        self.position = self._start([0] * len(self.indexes), {})
         """The place before the next clip."""
         self._leftovers: tuple[Leftover, ...] = ({},) * len(self.indexes)
         self._source: Iterator[Decoded | InputError] | None = None
@@ -257,25 +223,25 @@ class ClipStream:
         record, waveform, after = found
         turn, workers = self.position
         workers = (*workers[:turn], after, *workers[turn + 1 :])
-        self.position = StreamPosition((turn + 1) % len(workers), workers)
+        self.position = ((turn + 1) % len(workers), workers)
         return Clip(record=record, waveform=torch.from_numpy(waveform))
 
     @property
     def skipped(self) -> Counter[str]:
         """Clips that this process could not use, by reason."""
-        return sum((Counter(worker.skipped) for worker in self.position.workers), Counter())
+        return _total(self.position[1])
 
     def state_dict(self, position: StreamPosition | None = None) -> dict[str, Any]:
         """The stream's place, or an earlier one, in plain values for a checkpoint."""
-        position = position or self.position
+        turn, workers = position or self.position
         # The keys are those of existing checkpoints.
         return {
             "corpora": self._corpora(),
             "seed": self.config.seed,
             "rank": self.config.rank,
             "world": self.config.world,
-            "turn": position.turn,
-            "parts": [worker.to_json() for worker in position.workers],
+            "turn": turn,
+            "parts": list(workers),
             "rests": [
                 {epoch: units.tolist() for epoch, units in leftover.items()}
                 for leftover in self._leftovers
@@ -310,8 +276,7 @@ class ClipStream:
         same = (first["world"], len(first["parts"])) == (self.config.world, self._size)
         self.exact = same and bool(own)
         if self.exact:
-            workers = tuple(map(WorkerPosition.from_json, own[0]["parts"]))
-            self.position = StreamPosition(own[0]["turn"], workers)
+            self.position = (own[0]["turn"], tuple(own[0]["parts"]))
         else:
             self._repartition(sorted(states, key=lambda state: state["rank"]))
 
@@ -327,13 +292,12 @@ class ClipStream:
     def _corpora(self) -> list[list[Any]]:
         return [[index.name, len(index.names)] for index in self.indexes]
 
-    def _start(
-        self, epochs: Iterable[EpochPosition], skipped: Mapping[str, int] | None = None
-    ) -> StreamPosition:
-        """The place where all workers start at the same epochs."""
-        first = WorkerPosition(0, tuple(epochs), dict(skipped or {}))
-        rest = first._replace(skipped={})
-        return StreamPosition(0, (first, *(rest,) * (self._size - 1)))
+    def _start(self, epochs: Sequence[int], skipped: Mapping[str, int]) -> StreamPosition:
+        """The place where all workers begin the same epochs; one of them has the counts."""
+        passes = [list(Place(epoch)) for epoch in epochs]
+        start: WorkerState = {"draws": 0, "passes": passes, "skipped": {}}
+        first = start | {"skipped": dict(skipped)}
+        return 0, (first, *(start,) * (self._size - 1))
 
     def _repartition(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Partitions what another number of workers left of the epochs that they had begun."""
@@ -343,39 +307,60 @@ class ClipStream:
                 f"The stream's state is of {ranks} out of {states[0]['world']} ranks; give the "
                 f"states of all, since there are {self.config.world} now"
             )
-        old = [WorkerPosition.from_json(part) for state in states for part in state["parts"]]
+        old = [worker for state in states for worker in state["parts"]]
         self._leftovers = tuple(
-            leftover_of(index, i, self.config.seed, [one.epochs[i] for one in old], leftover)
-            for i, (index, leftover) in enumerate(zip(self.indexes, self._leftovers, strict=True))
+            self._leftover(number, [Place(*worker["passes"][number]) for worker in old])
+            for number in range(len(self.indexes))
         )
         # Draws start at 0 again: the sequence of corpora belongs to a worker's number.
-        # One worker inherits all counts, so that their total over the processes stays right.
-        skipped = sum((Counter(one.skipped) for one in old), Counter())
-        self.position = self._start(
-            (EpochPosition(epoch=min(leftover)) for leftover in self._leftovers),
-            skipped if self.config.rank == 0 else None,
-        )
+        # One process inherits all counts, so that their total over the processes stays right.
+        epochs = [min(leftover) for leftover in self._leftovers]
+        self.position = self._start(epochs, _total(old) if self.config.rank == 0 else {})
+
+    def _leftover(self, number: int, places: Sequence[Place]) -> Leftover:
+        """What workers at these places left of a corpus, to be partitioned anew.
+
+        Clips of the current blocks count as unread. To lose them would bias the epoch; to repeat
+        them costs at most one block per worker.
+        """
+        index, seed, before = self.indexes[number], self.config.seed, self._leftovers[number]
+        # Workers are in different epochs, since each reads at its own pace. The slowest decides.
+        epochs = [place.epoch for place in places]
+        left = {}
+        for epoch in range(min(epochs), max(epochs) + 1):
+            units = epoch_units(index, number, seed, epoch, len(places), before)
+            found = []
+            for worker, place in enumerate(places):
+                own = units[worker :: len(places)].copy()
+                if place.epoch == epoch:
+                    own = own[place.unit :]
+                    # The first unit was begun; it goes on at the block's first sample.
+                    own[:1, 3] = np.maximum(own[:1, 3], place.ordinal)
+                if place.epoch <= epoch:
+                    found.append(own)
+            left[epoch] = np.concatenate(found)
+        return left
 
     def _open(self) -> Iterator[Decoded | InputError]:
         shares = _Shares(
             config=self.config,
             indexes=self.indexes,
             leftovers=self._leftovers,
-            starts=self.position.workers,
-            turn=self.position.turn,
+            start=self.position,
         )
-        if not self.config.workers:
-            return iter(shares)
-        return iter(
-            DataLoader(
-                shares,
-                batch_size=None,
-                num_workers=self.config.workers,
-                prefetch_factor=PREFETCH,
-                collate_fn=_unchanged,
-                generator=torch.Generator(),  # DataLoader would draw from the global one
-            )
+        loader = DataLoader(
+            shares,
+            batch_size=None,
+            num_workers=self.config.workers,
+            prefetch_factor=PREFETCH if self.config.workers else None,
+            collate_fn=_unchanged,
+            generator=torch.Generator(),  # DataLoader would draw from the global one
         )
+        return iter(loader)
+
+
+def _total(workers: Sequence[WorkerState]) -> Counter[str]:
+    return sum((Counter(worker["skipped"]) for worker in workers), Counter())
 
 
 def _unchanged(item: Any) -> Any:

@@ -24,6 +24,7 @@ from unison_audio.model.sampling import VelocityField
 from unison_audio.model.solvers import Solver
 from unison_audio.output_audio import decode
 from unison_audio.pipeline import Unison
+from unison_audio.provenance.origin import Origin
 from unison_audio.release_inputs import dithered
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.templates import render
@@ -259,6 +260,10 @@ class _LatentEdit(System):
     def takes(self, item: TestItem) -> bool:
         """Whether it is an edit that can be described."""
         return bool(item.source) and item.task in _DESCRIBED
+
+    def origin(self, item: TestItem) -> Origin:
+        """An edit of the item's source."""
+        return Origin.of_edit(item.task, self._unison.variant.name, item.source)
 
     @torch.no_grad()
     def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:

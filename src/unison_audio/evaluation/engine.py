@@ -25,7 +25,9 @@ from unison_audio.evaluation.test_sets.manifest import (
     value_hash,
 )
 from unison_audio.files import write_whole
+from unison_audio.output_format import OutputFormat
 from unison_audio.pretrained import PretrainedModels
+from unison_audio.provenance.origin import Origin
 
 ABOUT, FAILURES, TIMES = "about.json", "failures.jsonl", "times.jsonl"
 
@@ -52,6 +54,11 @@ class System(ABC):
         """Whether the system supports an item."""
         del item
         return True
+
+    def origin(self, item: TestItem) -> Origin | None:
+        """Where an output comes from, as its tags state it; None for what no model made."""
+        del item
+        return None
 
     @abstractmethod
     def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
@@ -304,7 +311,7 @@ def _answer(system: System, test_set: TestSet, items: Sequence[TestItem], folder
         log.write(json.dumps({"items": [item.id for item in items], "seconds": seconds}) + "\n")
     rate = system.sample_rate or test_set.sample_rate
     for item, answer in zip(items, made, strict=True):
-        reason = _write(output_path(folder, item), answer, rate)
+        reason = _write(output_path(folder, item), answer, rate, system.origin(item))
         mark = _failure_path(folder, item)
         if reason:
             write_whole(mark, reason)
@@ -312,7 +319,7 @@ def _answer(system: System, test_set: TestSet, items: Sequence[TestItem], folder
             mark.unlink(missing_ok=True)
 
 
-def _write(path: Path, answer: Tensor | Exception, rate: int) -> str:
+def _write(path: Path, answer: Tensor | Exception, rate: int, origin: Origin | None = None) -> str:
     """Write an output, scaled down if it exceeds full scale; returns the reason of a failure."""
     if isinstance(answer, Exception):
         return " ".join((str(answer) or type(answer).__name__).split())
@@ -322,7 +329,9 @@ def _write(path: Path, answer: Tensor | Exception, rate: int) -> str:
         return "the output holds values that are not finite"
     peak = float(answer.abs().max())
     try:
-        audio.save(path, answer * (PEAK / peak) if peak > 1.0 else answer, rate)
+        scaled = answer * (PEAK / peak) if peak > 1.0 else answer
+        # Tags leave the samples as they are. A watermark would be measured with the model.
+        audio.save(path, scaled, rate, OutputFormat(watermark=False), origin=origin)
     except InputError as error:
         return str(error)
     return ""

@@ -9,8 +9,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from unison_audio.cluster import R, connected, spread
 from unison_audio.errors import InputError
-from unison_audio.evaluation.cluster import R, connected, spread
 from unison_audio.evaluation.engine import Made, generate_set, look_up, score_set
 from unison_audio.evaluation.metrics.measure import Score
 from unison_audio.evaluation.metrics.metric import Metric, MetricContext
@@ -30,6 +30,7 @@ from unison_audio.evaluation.test_sets.build import (
     build_test_set,
     check_counts,
     find_set,
+    needed_languages,
 )
 from unison_audio.evaluation.test_sets.manifest import TestSet, read_test_set
 from unison_audio.evaluation.test_sets.recordings import Recordings, published
@@ -176,6 +177,7 @@ def evaluate_paper(config: EvaluationConfig, data: Path) -> list[dict[str, Any]]
             config.choice.variant.sample_rate,
             sounds=any(find_set(name).sounds for name in sets),
             voices=any(find_set(name).voices for name in sets),
+            languages=needed_languages(sets, counts),
         ),
         counts,
     )

@@ -21,6 +21,7 @@ from unison_audio.evaluation.engine import System, fingerprint
 from unison_audio.evaluation.test_sets.manifest import Role, TestItem, TestSet, derived_seed
 from unison_audio.output_audio import decode
 from unison_audio.pipeline import Unison
+from unison_audio.provenance.origin import Origin
 from unison_audio.variants import VARIANTS, Variant
 
 
@@ -55,6 +56,10 @@ class UnisonSystem(System):
             "seed": self._seed,
             "options": dict(self._options),
         }
+
+    def origin(self, item: TestItem) -> Origin:
+        """Generated, or an edit of the item's source."""
+        return Origin.of_edit(item.task, self._unison.variant.name, item.source or None)
 
     def generate(self, test_set: TestSet, items: Sequence[TestItem]) -> list[Tensor]:
         """Outputs: edits have the source's length, all others the item's length."""

@@ -17,7 +17,8 @@ from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.checks import check_reference_text
 from unison_audio.errors import InputError
-from unison_audio.inputs import MAX_REFERENCE_SECONDS, PEAK, REFERENCE_SECONDS, Sound, read_sound
+from unison_audio.frame_layout import MAX_REFERENCE_SECONDS, PEAK, REFERENCE_SECONDS
+from unison_audio.input_audio import Sound, read_sound
 from unison_audio.longform.edit_windows import derive_seed
 from unison_audio.longform.text_windows import (
     LENGTH_MARGIN,

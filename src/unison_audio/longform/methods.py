@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from unison_audio.audio import Audio
-from unison_audio.inputs import Sound
+from unison_audio.input_audio import Sound
 from unison_audio.longform.edit_changes import Editor
 from unison_audio.longform.gap_fill import fill_recording
 from unison_audio.longform.gap_plan import Extension, plan_extension, plan_inpainting
 from unison_audio.longform.long_speech import pieces, plan_speech, speak
 from unison_audio.longform.native_audio import NativeAudio, Source
-from unison_audio.longform.regions import edit_regions
+from unison_audio.longform.regions import edit_recording, plan_edit
 from unison_audio.sampling_params import cleans_text, merge_options
 from unison_audio.tasks.times import Region
 from unison_audio.transcription import AsrModel
@@ -50,17 +50,10 @@ class AnyLength:
         Raises:
             InputError: If an input cannot be used.
         """
-        return edit_regions(
-            self,
-            instruction,
-            source,
-            regions=regions,
-            seed=seed,
-            extract=extract,
-            task=task,
-            on_window=on_window,
-            **options,
+        edit = plan_edit(
+            self.variant, instruction, source, regions, seed, extract=extract, task=task
         )
+        return edit_recording(self, edit, on_window, **options)
 
     def inpaint(
         self: Editor,
@@ -157,17 +150,8 @@ class AnyLength:
         Raises:
             InputError: If an input cannot be used.
         """
-        return edit_regions(
-            self,
-            instruction,
-            source,
-            regions=regions,
-            seed=seed,
-            extract=True,
-            task=task,
-            on_window=on_window,
-            **options,
-        )
+        edit = plan_edit(self.variant, instruction, source, regions, seed, extract=True, task=task)
+        return edit_recording(self, edit, on_window, **options)
 
     def stream(
         self: Editor,

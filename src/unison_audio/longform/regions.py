@@ -163,28 +163,17 @@ def edit_blocks(
     yield from _copies(edit, position, edit.recording.frames)
 
 
-def edit_regions(
+def edit_recording(
     unison: Editor,
-    instruction: str,
-    source: Source,
-    *,
-    regions: Sequence[Region] | None = None,
-    seed: int = 0,
-    extract: bool = False,
-    task: str | None = None,
+    edit: RegionEdit,
     on_window: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> NativeAudio:
-    """Edit a recording of any length, everywhere or in regions, in memory.
+    """Edit a recording in memory.
 
     Args:
         unison: The model.
-        instruction: An edit, with the tags of the task table.
-        source: The recording.
-        regions: Seconds, from and to.
-        seed: Seed of the noise.
-        extract: Whether the result is what a removal takes away.
-        task: The task, where the user names it.
+        edit: What `plan_edit` made.
         on_window: Called with the windows done and the windows in all.
         **options: Sampling options, as for `Unison.generate`.
 
@@ -195,7 +184,6 @@ def edit_regions(
     Raises:
         InputError: If an input cannot be used.
     """
-    edit = plan_edit(unison.variant, instruction, source, regions, seed, extract=extract, task=task)
     samples = np.concatenate(list(edit_blocks(unison, edit, on_window, **options)))
     like = edit.recording
     return NativeAudio(

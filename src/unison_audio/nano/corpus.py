@@ -8,6 +8,7 @@ import csv
 import hashlib
 import json
 import math
+import os
 import random
 import re
 import tempfile
@@ -24,15 +25,15 @@ import torch
 from rich.progress import Progress
 
 from unison_audio.audio import load, normalize_rms, trim_silence
-from unison_audio.data.corpus_index import INDEX_FILE, OLD_INDEX_FILE
+from unison_audio.cluster import MOST_LOSSES, Cluster, LostJob, workers_of
 from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
 from unison_audio.data.prepare.shard_writer import (
     remove_partials,
     shard_entry,
     write_shard,
 )
-from unison_audio.data.records import Clip, ClipRecord
-from unison_audio.data.whole_corpus import read_shard
+from unison_audio.data.records import INDEX_FILE, OLD_INDEX_FILE, Clip, ClipRecord
+from unison_audio.data.shards import read_shard
 from unison_audio.errors import InputError
 from unison_audio.files import write_whole
 from unison_audio.nano.corpus_name import NAME, require_own_folder
@@ -55,6 +56,11 @@ ONSET_DB, MARGIN_SECONDS = -55.0, 0.03
 """Level at which synthetic speech is trimmed, low enough for soft onsets; silence around it."""
 
 LICENSES = {"flite": "BSD-like (flite voices)", "piper": "MIT (piper voice joe)"}
+
+
+_Built = list[ClipRecord]
+
+_Build = Callable[[], _Built]
 
 
 class UnreadableError(Exception):
@@ -258,13 +264,19 @@ def _build_shard(path: Path, make: Callable[[], Iterator[Clip]]) -> list[ClipRec
     return write_shard(path, make(), SAMPLE_RATE)
 
 
-def build(out: Path, *, packages: Path | None = None, workers: int = 2, scale: float = 1.0) -> Path:
+def build(
+    out: Path,
+    *,
+    packages: Path | None = None,
+    workers: int | Cluster = 2,
+    scale: float = 1.0,
+) -> Path:
     """Builds the corpus, or resumes an interrupted build.
 
     Args:
         out: Folder of the shards and `index.json`.
         packages: Folder of the `.deb` files; None for `out/packages`. Missing ones are downloaded.
-        workers: Number of processes.
+        workers: Number of processes, or a cluster that runs them.
         scale: Factor on the number of utterances, for a small corpus.
 
     Returns:
@@ -279,19 +291,46 @@ def build(out: Path, *, packages: Path | None = None, workers: int = 2, scale: f
     remove_partials(out)
     shards = plan(packages or out / "packages", scale)
     records: dict[str, list[ClipRecord]] = {}
-    with ProcessPoolExecutor(workers) as pool, Progress() as progress:
+    calls = {name: partial(_build_shard, out / name, make) for name, make in shards.items()}
+    built = (
+        _on_cluster(calls, workers)
+        if isinstance(workers, Cluster)
+        else _in_processes(calls, workers)
+    )
+    with Progress() as progress:
         bar = progress.add_task("corpus", total=len(shards))
-        futures = {
-            pool.submit(_build_shard, out / name, make): name for name, make in shards.items()
-        }
+        for name, made in built:
+            records[name] = made
+            progress.advance(bar)
+    remove_partials(out)  # of workers that died
+    return write_index(out, records)
+
+
+def _in_processes(calls: Mapping[str, _Build], workers: int) -> Iterator[tuple[str, _Built]]:
+    with ProcessPoolExecutor(workers) as pool:
+        futures = {pool.submit(call): name for name, call in calls.items()}
         try:
             for future in as_completed(futures):
-                records[futures[future]] = future.result()
-                progress.advance(bar)
+                yield futures[future], future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return write_index(out, records)
+
+
+def _on_cluster(calls: Mapping[str, _Build], cluster: Cluster) -> Iterator[tuple[str, _Built]]:
+    names = list(calls)
+    with workers_of(cluster, partial(os.chdir, Path.cwd())) as workers:
+        for number, built in workers.run([partial(_call, call) for call in calls.values()]):
+            if isinstance(built, LostJob):
+                raise InputError(
+                    f"{MOST_LOSSES} workers died one after the other ({built.reason}), perhaps for "
+                    "lack of memory; run the same command again with fewer workers to resume."
+                )
+            yield names[number], built
+
+
+def _call(build: _Build, state: None) -> _Built:
+    return build()
 
 
 def write_index(out: Path, records: Mapping[str, Sequence[ClipRecord]]) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import torch.nn.functional as F
 
 from unison_audio.data.records import Clip
-from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.data.shards import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics import signal
 from unison_audio.files import write_whole

@@ -10,7 +10,7 @@ from unison_audio import checkpoint
 from unison_audio.checkpoint_files import content_hash
 from unison_audio.codecs.table import load_nano_codec
 from unison_audio.data.records import Clip
-from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.data.shards import read_corpus
 from unison_audio.device import preferred_dtype
 from unison_audio.domain import Domain, extend_domain
 from unison_audio.errors import InputError

@@ -4,7 +4,9 @@ import base64
 import binascii
 import io
 import json
+import wave
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -177,6 +179,22 @@ def sign(content: bytes, suffix: str, origin: Origin, signature: Signature) -> b
             "check the certificate's dates and uses."
         )
     return result
+
+
+@lru_cache(maxsize=1)  # a batch checks every job
+def check_signature(signature: Signature) -> None:
+    """Sign a moment of silence: a key that does not fit is noticed before any work.
+
+    Raises:
+        InputError: As `sign` does.
+    """
+    held = io.BytesIO()
+    with wave.open(held, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(bytes(320))
+    sign(held.getvalue(), ".wav", Origin(task="t2a", variant=""), signature)
 
 
 def read_manifest(content: bytes, suffix: str, anchors: bytes | None = None) -> ManifestReport:

@@ -6,7 +6,12 @@ from pathlib import Path
 
 from unison_audio.errors import InputError
 from unison_audio.output_format import OutputFormat
-from unison_audio.provenance.manifests import MISSING_C2PA, Signature, require_signable
+from unison_audio.provenance.manifests import (
+    MISSING_C2PA,
+    Signature,
+    check_signature,
+    require_signable,
+)
 from unison_audio.provenance.origin import Origin
 from unison_audio.provenance.perth_weights import perth_file
 
@@ -35,9 +40,10 @@ def check_marks(output: OutputFormat, *, streamed: bool = False) -> None:
     """
     if output.sign_cert is not None and output.sign_key is not None:
         require_signable(f".{output.format}", streamed=streamed)
-        Signature.read(Path(output.sign_cert), Path(output.sign_key))
+        signature = Signature.read(Path(output.sign_cert), Path(output.sign_key))
         if find_spec("c2pa") is None:
             raise InputError(MISSING_C2PA)
+        check_signature(signature)
     if output.marks("watermark"):
         perth_file()
 

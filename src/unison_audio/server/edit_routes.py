@@ -37,6 +37,7 @@ _KNOWN = (
     "response_format",
     "sample_rate",
     "bit_rate",
+    "loudness",
 )
 
 MAX_REGIONS = 100
@@ -56,7 +57,7 @@ async def edit_audio(
     """Edit a recording; what no region covers stays as it is, sample by sample.
 
     Further fields of the form: `task`, `regions` (`3.2-7.5`, several with commas, or a JSON list of
-    pairs), `extract`, `seed`, `sample_rate`, `bit_rate`, and the options of sampling.
+    pairs), `extract`, `seed`, `sample_rate`, `bit_rate`, `loudness`, and the options of sampling.
     """
     if model:
         require_model(model, state)
@@ -78,6 +79,7 @@ async def edit_audio(
         response_format,
         _number(fields, "sample_rate", 0) or None,
         _number(fields, "bit_rate", 0) or None,
+        _real(fields, "loudness"),
     )
     if output.format == "pcm" and "sample_rate" not in fields:
         raise ApiError(
@@ -112,7 +114,9 @@ async def edit_audio(
                 origin=Origin(task=name, variant=state.variant.name, edited=True),
             )
             remote.ticket.audio_seconds = recording.seconds
-            yield from as_file(edit_blocks(remote, edit, sampling=params), layout, output)
+            yield from as_file(
+                edit_blocks(remote, edit, sampling=params), layout, output, remote.ticket
+            )
 
     headers = {"X-Unison-Task": TASKS[name].name}
     return await state.desk.answer(
@@ -155,6 +159,16 @@ def _number(fields: Mapping[str, str], name: str, default: int) -> int:
     if not re.fullmatch(r"\d{1,19}", text, re.ASCII):
         raise ApiError(400, f"{name} is {text!r:.40}; give a whole number from 0 on.", param=name)
     return int(text)
+
+
+def _real(fields: Mapping[str, str], name: str) -> float | None:
+    text = fields.get(name)
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ApiError(400, f"{name} is {text!r:.40}; give a number.", param=name) from error
 
 
 def _switch(fields: Mapping[str, str], name: str) -> bool:

@@ -10,6 +10,7 @@ from unison_audio.audio import Audio
 from unison_audio.audio_encoder import AudioEncoder
 from unison_audio.audio_writer import SampleLayout, write_audio
 from unison_audio.errors import InputError
+from unison_audio.loudness import require_loudness_filter
 from unison_audio.output_format import OutputFormat, merge_output
 from unison_audio.sample_codings import Samples
 from unison_audio.server.api_errors import full_disk
@@ -26,7 +27,10 @@ CHUNK_BYTES = 1 << 16
 
 
 def speech_format(
-    name: str, sample_rate: int | None = None, bit_rate: int | None = None
+    name: str,
+    sample_rate: int | None = None,
+    bit_rate: int | None = None,
+    loudness: float | None = None,
 ) -> OutputFormat:
     """The options of a format for an answer.
 
@@ -34,19 +38,25 @@ def speech_format(
         name: A format's name.
         sample_rate: Samples per second, where the client asks for some.
         bit_rate: Kilobits per second, where the client asks for some.
+        loudness: LUFS, where the client asks for some.
 
     Raises:
-        InputError: The format has no such rate.
+        InputError: The format has no such rate, or the loudness cannot be measured here.
     """
+    if loudness is not None:
+        require_loudness_filter()
     if name == "pcm" and sample_rate is None:
         sample_rate = PCM_RATE
-    return merge_output(None, {"format": name, "sample_rate": sample_rate, "bit_rate": bit_rate})
+    options = {"format": name, "sample_rate": sample_rate, "bit_rate": bit_rate}
+    return merge_output(None, {**options, "loudness": loudness})
 
 
 def streamed(
     sounds: Iterable[Audio], output: OutputFormat, ticket: Ticket, rate: int
 ) -> Iterator[bytes]:
     """Code sounds that play one after the other, through one encoder.
+
+    With a loudness they are coded at the end, as a whole: a part has no loudness of its own.
 
     Args:
         sounds: Of one sample rate.
@@ -57,6 +67,9 @@ def streamed(
     Yields:
         Bytes as soon as there are some.
     """
+    if output.loudness is not None:
+        yield from whole(sounds, output, ticket, rate)
+        return
     encoder: AudioEncoder | None = None
     for sound in sounds:
         if encoder is None:
@@ -91,11 +104,12 @@ def whole(
         origin = sound.origin
         ticket.audio_seconds += sound.seconds
         blocks.append(np.asarray(sound.waveform.numpy(), np.float32)[:, None])
-    yield from as_file(blocks, SampleLayout(sample_rate=rate, origin=origin), output)
+    layout = SampleLayout(sample_rate=rate, origin=origin)
+    yield from as_file(blocks, layout, output, ticket)
 
 
 def as_file(
-    blocks: Iterable[Samples], layout: SampleLayout, output: OutputFormat
+    blocks: Iterable[Samples], layout: SampleLayout, output: OutputFormat, ticket: Ticket
 ) -> Generator[bytes, None, None]:
     """Write a file of sound, and give its bytes.
 
@@ -103,6 +117,7 @@ def as_file(
         blocks: (samples, channels) each.
         layout: Rate, channels and number type of the blocks.
         output: Format and options.
+        ticket: The request, which gets the warnings.
 
     Yields:
         The bytes of the file, in pieces.
@@ -114,7 +129,7 @@ def as_file(
     with tempfile.TemporaryDirectory(prefix="unison-answer-") as folder:
         path = Path(folder, f"answer.{output.format}")
         try:
-            write_audio(path, blocks, layout, output)
+            write_audio(path, blocks, layout, output, ticket.warn)
         except InputError as error:
             if isinstance(error.__cause__, OSError):
                 raise full_disk() from error

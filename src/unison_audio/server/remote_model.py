@@ -14,7 +14,8 @@ from torch import Tensor
 
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
-from unison_audio.inputs import REFERENCE_SECONDS, ItemInputs
+from unison_audio.frame_layout import REFERENCE_SECONDS
+from unison_audio.inputs import ItemInputs
 from unison_audio.provenance.origin import Origin
 from unison_audio.sampling_params import SamplingParams, merge_options, resolve_sampling
 from unison_audio.server.batching import QueuedCall, Ticket

@@ -52,6 +52,7 @@ class TolerantRequest(BaseModel):
     seed: Seed = 0
     sample_rate: Rate | None = None
     bit_rate: Annotated[int, Field(ge=6, le=512)] | None = None
+    loudness: Annotated[float, Field(ge=-70, le=-5, allow_inf_nan=False)] | None = None
 
     @field_validator("*", mode="before")
     @classmethod
@@ -87,7 +88,7 @@ class TolerantRequest(BaseModel):
         Raises:
             InputError: It does not have the rate.
         """
-        return speech_format(name, self.sample_rate, self.bit_rate)
+        return speech_format(name, self.sample_rate, self.bit_rate, self.loudness)
 
 
 class SpeechRequest(TolerantRequest):

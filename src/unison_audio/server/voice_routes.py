@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
-from unison_audio.inputs import REFERENCE_SECONDS
+from unison_audio.frame_layout import REFERENCE_SECONDS
 from unison_audio.server.api_errors import ApiError
 from unison_audio.server.builtin_voices import BUILTIN_VOICES
 from unison_audio.server.open_api import ERRORS

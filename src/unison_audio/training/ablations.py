@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from unison_audio.codecs.nano import NanoCodec
 from unison_audio.codecs.table import load_nano_codec
 from unison_audio.data.records import Clip
-from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.data.shards import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.nano.recipe import NANO
 from unison_audio.tasks.curriculum import default_stages

@@ -22,7 +22,7 @@ from unison_audio import audio
 from unison_audio.data.captions import plain_caption
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.files import read_rows
-from unison_audio.inputs import PEAK
+from unison_audio.frame_layout import PEAK
 from unison_audio.release_inputs import leveling_gain
 from unison_audio.tasks.clauses import respell
 from unison_audio.tasks.instructions import read_instruction

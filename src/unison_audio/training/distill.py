@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unison_audio.checkpoint import require_unquantized
 from unison_audio.checkpoint_files import content_hash, open_checkpoint
-from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.data.shards import read_corpus
 from unison_audio.loading import LoadOptions, open_models
 from unison_audio.model import flow
 from unison_audio.model.backbone import UnisonBackbone

@@ -6,7 +6,7 @@ from pathlib import Path
 from unison_audio.checkpoint import require_unquantized
 from unison_audio.checkpoint_files import content_hash, open_checkpoint
 from unison_audio.data.records import Clip, label_of
-from unison_audio.data.whole_corpus import read_corpus
+from unison_audio.data.shards import read_corpus
 from unison_audio.domain import extend_domain
 from unison_audio.loading import LoadOptions, VariantModels, open_models
 from unison_audio.tasks.table import TASKS

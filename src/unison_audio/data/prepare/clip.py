@@ -2,9 +2,14 @@
 
 import dataclasses
 import hashlib
+import io
 import re
 from pathlib import Path
 
+import numpy as np
+import soundfile
+
+from unison_audio.audio_files import SILENCE_RMS
 from unison_audio.data.captions import (
     EMPTY,
     MENTIONS_SPEECH,
@@ -15,7 +20,7 @@ from unison_audio.data.captions import (
 )
 from unison_audio.data.corpora.source import Skipped, SourceClip
 from unison_audio.data.corpora.source_files import ARCHIVE_ERRORS
-from unison_audio.data.recording import Recording, UnreadableAudioError
+from unison_audio.data.recording import NOT_FINITE, Recording, UnreadableAudioError
 from unison_audio.data.records import ClipRecord
 
 MIN_SECONDS = 0.5
@@ -43,6 +48,8 @@ _STATED_SHARE = 0.9
 
 # A plain tar header has room for 100 bytes, the suffix included.
 _KEY_BYTES = 80
+
+_BLOCK = 1 << 18
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,7 +122,7 @@ class ClipReader:
             encoded = []
             for i, (start, end) in enumerate(filter(None, spans)):
                 first, last = round(start * header.sample_rate), round(end * header.sample_rate)
-                flac, frames, silent = recording.cut(first, last)
+                flac, frames, silent = cut(recording, first, last)
                 if silent:
                     continue
                 key = clip.key if len(spans) == 1 else f"{clip.key}_piece{i}"
@@ -140,7 +147,7 @@ class ClipReader:
         self, clip: SourceClip, recording: Recording, content: bytes | None
     ) -> list[EncodedClip] | Skipped:
         # Decoded to its end although the bytes are kept: damage must not reach the training.
-        frames, silent = recording.examine()
+        frames, silent = examine(recording)
         seconds = frames / recording.header.sample_rate
         if clip.seconds is not None and seconds < _STATED_SHARE * clip.seconds - _END_TOLERANCE:
             raise UnreadableAudioError(f"{seconds:.2f} s long where {clip.seconds:.2f} are stated")
@@ -148,7 +155,7 @@ class ClipReader:
             return Skipped(file=clip.file, reason=SILENT)
         suffix = recording.header.suffix
         if not suffix:
-            suffix, (content, frames, _) = "flac", recording.cut(0, frames)
+            suffix, (content, frames, _) = "flac", cut(recording, 0, frames)
         elif content is None:
             assert isinstance(clip.audio, Path)
             content = clip.audio.read_bytes()
@@ -176,6 +183,51 @@ class ClipReader:
             sample_rate=header.sample_rate,
             channels=header.channels,
         )
+
+
+def examine(recording: Recording) -> tuple[int, bool]:
+    """Decodes a whole recording.
+
+    Returns:
+        (frames, whether all of it is digital silence).
+
+    Raises:
+        UnreadableAudioError: If it cannot be decoded to its end, or has a sample that is not
+            finite.
+    """
+    header, frames, silent = recording.header, 0, True
+    while len(block := recording.read(frames, frames + _BLOCK)):
+        # NaN goes through min and max, so that no mask of the samples is needed.
+        low, high = float(block.min()), float(block.max())
+        if not np.isfinite(low) or not np.isfinite(high):
+            raise UnreadableAudioError(NOT_FINITE)
+        silent = silent and max(-low, high) < SILENCE_RMS
+        frames += len(block)
+    if header.is_short(header.frames - frames):
+        raise UnreadableAudioError(
+            f"ends after {frames / header.sample_rate:.2f} of {header.seconds:.2f} s"
+        )
+    return frames, silent
+
+
+def cut(recording: Recording, start: int, stop: int) -> tuple[bytes, int, bool]:
+    """Encodes the samples from `start` to `stop` as FLAC.
+
+    Returns:
+        (FLAC file, frames, whether it is digital silence).
+
+    Raises:
+        UnreadableAudioError: As in `examine`.
+    """
+    samples, header = recording.read(start, stop), recording.header
+    peak = float(np.abs(samples).max(initial=0.0))
+    if not np.isfinite(peak):
+        raise UnreadableAudioError(NOT_FINITE)
+    if peak > 1.0:  # lossy codecs overshoot, and FLAC would clip
+        samples = samples / peak
+    encoded = io.BytesIO()
+    soundfile.write(encoded, samples, header.sample_rate, header.subtype, format="FLAC")
+    return encoded.getvalue(), len(samples), peak < SILENCE_RMS
 
 
 def safe_key(key: str) -> str:

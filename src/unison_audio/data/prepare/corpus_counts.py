@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from unison_audio.data.corpora.source import Skipped
-from unison_audio.data.corpus_index import FORMAT
-from unison_audio.data.records import ClipRecord
+from unison_audio.data.records import FORMAT, ClipRecord
 
 GROUPS: dict[str, Callable[[ClipRecord], str]] = {
     "language": lambda record: record.language,

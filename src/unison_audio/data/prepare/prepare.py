@@ -23,10 +23,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from unison_audio.cluster import Cluster
 from unison_audio.data.corpora import CORPORA
 from unison_audio.data.corpora.folder import table_of
 from unison_audio.data.corpora.source import NO_AUDIO
-from unison_audio.data.corpus_index import INDEX_FILE
+from unison_audio.data.prepare.cluster_chunks import run_on_cluster
 from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
 from unison_audio.data.prepare.plan import Chunk, IngestPlan
 from unison_audio.data.prepare.shard_writer import WORK, remove_partials, write_durably
@@ -37,6 +38,7 @@ from unison_audio.data.prepare.worker import (
     run_chunk,
     stopped,
 )
+from unison_audio.data.records import INDEX_FILE
 from unison_audio.errors import InputError
 from unison_audio.files import file_hash
 from unison_audio.json_files import read_json
@@ -67,7 +69,7 @@ def ingest(
     root: Path,
     out: Path,
     *,
-    workers: int | None = None,
+    workers: int | Cluster | None = None,
     shard_bytes: int = SHARD_BYTES,
     shard_clips: int = SHARD_CLIPS,
     limit: int | None = None,
@@ -82,7 +84,7 @@ def ingest(
         name: Name of the corpus, a key of `CORPORA`.
         root: Folder of the corpus as it was published.
         out: Folder of the shards, outside of `root`.
-        workers: Number of processes; None for one per core.
+        workers: Number of processes, or a cluster that runs them; None for one per core.
         shard_bytes: Most bytes of a shard.
         shard_clips: Most clips of a shard.
         limit: Most clips to write, in one process; None for all.
@@ -95,13 +97,16 @@ def ingest(
         InputError: If a name, folder or number cannot be used, the root is not in the corpus's
             layout, another ingest works on `out`, the disk is full, or a worker was killed.
     """
-    workers = os.cpu_count() or 1 if workers is None else workers
+    if workers is None:
+        workers = os.cpu_count() or 1
+    if isinstance(workers, Cluster) and limit is not None:
+        raise InputError(f"A limit of {limit} clips takes one process; leave out it or the cluster")
     settings: dict[str, Any] = {
         "shard_bytes": shard_bytes,
         "shard_clips": shard_clips,
         "limit": limit,
     }
-    _check(name, root, out, {"workers": workers, **settings})
+    _check(name, root, out, {"workers": workers if isinstance(workers, int) else None, **settings})
     if name == FOLDER:  # a folder of shards never answers for another table
         settings["table"] = file_hash(table_of(root))
     job = IngestJob(
@@ -119,8 +124,11 @@ def ingest(
             _begin(out, {"corpus": name, **settings})
             chunks = _plan(job)
             reporter = _Reporter(on_progress, sum(chunk.weight for chunk in chunks))
+            if isinstance(workers, Cluster):
+                run_on_cluster(job, chunks, workers, reporter.add)
+                remove_partials(out)  # of workers that died
             # A limit counts over chunks in their order, so it needs one process.
-            if limit is not None or workers == 1 or len(chunks) < 2:
+            elif limit is not None or workers == 1 or len(chunks) < 2:
                 _run_here(job, chunks, limit, reporter)
             else:
                 _run_in_processes(job, chunks, min(workers, len(chunks)), reporter)

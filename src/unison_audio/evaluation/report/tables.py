@@ -29,6 +29,10 @@ PAPER, HERE = "paper", "here"
 NAMED_FAILURES = 10
 """Maximum number of failed items that are listed below a table; the CSV file lists all."""
 
+FEW_ITEMS = 50
+"""Items below which a figure of a whole set, such as FAD, gets a remark. Of a few files FAD can be
+0, and its extrapolation below 0."""
+
 
 @dataclass(kw_only=True)
 class Cell:
@@ -47,6 +51,8 @@ class Cell:
     """Items that could not be measured."""
     model: str = ""
     """Metric model; "" in the paper's rows."""
+    of_set: bool = False
+    """Whether it is a figure of the whole set, which no item has by itself."""
     best: bool = False
     """Whether it is the best among comparable figures."""
 
@@ -132,6 +138,7 @@ def _notes(table: Table) -> list[str]:
                 f"{shown(metric).paper}: compare such figures with each other, not with the "
                 "paper's."
             )
+    notes += _few_items(table)
     for line in table.lines:
         if line.failed:
             rest = len(line.failed) - NAMED_FAILURES
@@ -142,6 +149,23 @@ def _notes(table: Table) -> list[str]:
                 f"{', '.join(line.failed[:NAMED_FAILURES])}{more}."
             )
     return notes
+
+
+def _few_items(table: Table) -> list[str]:
+    """The sentence on figures of sets with few items."""
+    few: dict[str, int] = {}
+    for line in table.lines:
+        for column, cell in line.cells.items():
+            if cell.of_set and cell.count is not None and 0 < cell.count < FEW_ITEMS:
+                name = shown(column.metric).name
+                few[name] = min(cell.count, few.get(name, FEW_ITEMS))
+    if not few:
+        return []
+    named = ", ".join(f"{name} ({count})" for name, count in few.items())
+    return [
+        f"Fewer than {FEW_ITEMS} items are behind {named}. A figure of so small a set is biased, "
+        "and 0 or less says nothing: compare it at equal counts only, or measure more items."
+    ]
 
 
 def _by_model(named: Iterable[tuple[str, str]]) -> str:
@@ -370,6 +394,7 @@ def _cell(metric: str, score: Mapping[str, Any]) -> Cell:
         count=score.get("count"),
         failed=tuple(score.get("failed", ())),
         model=score.get("model", ""),
+        of_set="per_item" in score and score["per_item"] is None,
     )
 
 

@@ -148,6 +148,17 @@ def check_counts(counts: Mapping[str, int]) -> Mapping[str, int]:
     return counts
 
 
+def needed_languages(sets: Iterable[str], counts: Mapping[str, int]) -> list[str]:
+    """The languages of which some sets have items of their own.
+
+    Args:
+        sets: Keys of `SETS`.
+        counts: Items of each key of `PAPER_COUNTS`.
+    """
+    keys = {key for name in sets for key in find_set(name).counts if counts[key]}
+    return [name for name in LANGUAGES if any(key.endswith(f"-tts-{name}") for key in keys)]
+
+
 def _require_same(folder: Path, asked: Mapping[str, Any], inputs: Mapping[str, str]) -> None:
     """Refuse a set that was built with other settings or from other files."""
     manifest = read_manifest(folder)

@@ -11,8 +11,9 @@ Published layouts, both under one folder given by the user:
 """
 
 import hashlib
+import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -104,7 +105,12 @@ class Recordings:
 
 
 def published(
-    data: Path, sample_rate: int, *, sounds: bool = True, voices: bool = True
+    data: Path,
+    sample_rate: int,
+    *,
+    sounds: bool = True,
+    voices: bool = True,
+    languages: Sequence[str] = LANGUAGES,
 ) -> Recordings:
     """Lists AudioCaps test and Seed-TTS.
 
@@ -113,14 +119,22 @@ def published(
         sample_rate: Wanted, in Hz.
         sounds: Whether AudioCaps is needed.
         voices: Whether Seed-TTS is needed.
+        languages: Languages of Seed-TTS that must be there. Another one may be missing.
+
+    Returns:
+        The recordings; the name of a list with one language says which.
 
     Raises:
         InputError: If a folder, table or recording is missing or cannot be read.
     """
     clips, sound_files = _audiocaps(data / "audiocaps", sample_rate) if sounds else ((), {})
-    spoken, voice_files = _seed_tts(data / "seedtts_testset", sample_rate) if voices else ((), {})
+    spoken, voice_files = (
+        _seed_tts(data / "seedtts_testset", sample_rate, languages) if voices else ((), {})
+    )
+    there = [name for name in LANGUAGES if any(voice.language == name for voice in spoken)]
+    one = f" ({there[0]})" if len(there) == 1 else ""
     return Recordings(
-        name="AudioCaps test and Seed-TTS",
+        name=f"AudioCaps test and Seed-TTS{one}",
         sample_rate=sample_rate,
         sounds=clips,
         voices=spoken,
@@ -224,7 +238,9 @@ class _MemoryRows:
         return self._rows.get(key, [])
 
 
-def _seed_tts(root: Path, rate: int) -> tuple[tuple[Utterance, ...], dict[str, Path | bytes]]:
+def _seed_tts(
+    root: Path, rate: int, languages: Sequence[str]
+) -> tuple[tuple[Utterance, ...], dict[str, Path | bytes]]:
     """Seed-TTS' utterances, English first, and the files they were read from."""
     if not root.is_dir():
         raise InputError(f"There is no folder {root}; put the test set of Seed-TTS there.")
@@ -233,7 +249,19 @@ def _seed_tts(root: Path, rate: int) -> tuple[tuple[Utterance, ...], dict[str, P
     for language in LANGUAGES:
         listing = root / language / "meta.lst"
         if not listing.is_file():
-            raise InputError(f"There is no {listing}; put the test set of Seed-TTS there.")
+            if language in languages or not any(
+                (root / other / "meta.lst").is_file() for other in LANGUAGES
+            ):
+                raise InputError(
+                    f"There is no {listing}; put the test set of Seed-TTS there, or leave the "
+                    f"language out with --counts seed-tts-{language}=0 gender-tts-{language}=0."
+                )
+            warnings.warn(
+                f"There is no {listing}: all sets with speech are made of the other language "
+                "alone, and compare with no published figure.",
+                stacklevel=2,
+            )
+            continue
         files[f"seedtts_testset/{language}/meta.lst"] = listing
         for number, line in enumerate(listing.read_text("utf-8").splitlines(), start=1):
             if not line.strip():

@@ -8,9 +8,9 @@ import pytest
 from benchmark_files import put_data
 from test_suite import evaluate, outputs
 
+from unison_audio import cluster as sharding
+from unison_audio.cluster import spread
 from unison_audio.errors import InputError
-from unison_audio.evaluation import cluster as sharding
-from unison_audio.evaluation.cluster import spread
 
 
 def square(number: int) -> int:
