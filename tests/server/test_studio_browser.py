@@ -374,7 +374,10 @@ def test_progress_is_shown_and_a_request_can_be_cancelled(fresh: Studio) -> None
     page.fill("#steps", "1000")
     fresh.choose("t2a", {"caption": "rain"})
     page.click("#run")
-    fresh.until("/^Generating, /.test(document.querySelector('#progress-text').textContent)")
+    shown = "document.querySelector('#progress-text').textContent"
+    fresh.until(f"/^Generating, step \\d+ of 1000, /.test({shown})")
+    fresh.until("document.querySelector('#progress').value > 1")
+    assert page.evaluate("document.querySelector('#progress').max") == 1000
     page.click("#cancel")
     fresh.until("document.querySelector('#progress-text').textContent === 'Cancelled'")
     assert page.locator("#history-list > li").count() == 0

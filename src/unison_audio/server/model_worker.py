@@ -76,7 +76,8 @@ def run_worker(connection: Connection, config: WorkerConfig) -> None:
 
     Args:
         connection: Messages in: ("batch", number, sampling, calls), ("abort", number). Out:
-            ("ready", None), ("failed", reason), ("step", None), ("done", number, answers, bytes).
+            ("ready", None), ("failed", reason), ("step", done, total),
+            ("done", number, answers, bytes).
         config: What to load.
     """
     # Ctrl-C and a service manager's signal reach the whole process group. The server decides when
@@ -148,7 +149,7 @@ def _answer(
     """Answer a batch; one bad item does not spoil the others."""
 
     def on_step(done: int, total: int) -> None:
-        connection.send(("step", None))  # a sign of life
+        connection.send(("step", done, total))  # also a sign of life
         while connection.poll():
             kind, which, *_ = connection.recv()
             if kind == "abort" and which == number:

@@ -105,6 +105,19 @@ class SpeechRequest(TolerantRequest):
     duration_seconds: Seconds | None = None
     ref_audio: str = ""
     ref_text: str = Field("", max_length=1000)
+    # Fields of vLLM-Omni's clients. An answer is always sent as it is made, so `stream` holds.
+    stream: bool = False
+    language: str = Field("", max_length=100)
+    word_timestamps: bool = False
+    extra_params: dict[str, Any] | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether a field asks for something.
+
+        Args:
+            name: The field.
+        """
+        return bool(getattr(self, name))
 
 
 class GenerateRequest(TolerantRequest):

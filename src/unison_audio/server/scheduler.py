@@ -4,11 +4,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from unison_audio.errors import InputError
 from unison_audio.server.batching import CancelledError, QueuedCall, Ticket, choose_batch
 from unison_audio.server.limits import Limits
-from unison_audio.server.model_worker import WorkerConfig
+from unison_audio.server.model_worker import ModelAnswer, WorkerConfig
 from unison_audio.server.telemetry import Telemetry
 from unison_audio.server.worker_process import ModelProcess, WorkerLostError
 
@@ -62,6 +63,7 @@ class Scheduler:
         self._ready = 0
         self._stopping = False
         self._seconds_a_request = 5.0
+        self._answers = ThreadPoolExecutor(1, "unison-answers")
         self._processes = [ModelProcess(config) for config in workers]
         self._threads = [
             threading.Thread(target=self._feed, args=(process,), daemon=True, name="unison-feeder")
@@ -83,6 +85,7 @@ class Scheduler:
             one.future.set_exception(WorkerLostError("the server stops"))
         for thread in self._threads:
             thread.join(10)
+        self._answers.shutdown()
 
     @property
     def ready(self) -> bool:
@@ -105,6 +108,16 @@ class Scheduler:
         if not known:
             return active, len(names), None
         return active, len(names), names.index(request_id) if request_id in names else 0
+
+    def steps(self, request_id: str) -> tuple[int, int] | None:
+        """Steps done and steps in all of the batch that runs for a request; None while none does.
+
+        Args:
+            request_id: The request.
+        """
+        with self._changed:
+            found = [one.steps for one in self._tickets if one.request_id == request_id]
+        return found[0] if found else None
 
     def admit(self, request_id: str) -> Ticket:
         """Take a request in, until `release` is called.
@@ -236,11 +249,19 @@ class Scheduler:
         def unwanted() -> bool:
             return all(one.ticket.cancelled.is_set() for one in batch)
 
+        def on_step(done: int, total: int) -> None:
+            for one in batch:
+                one.ticket.steps = (done, total)
+
         try:
-            answers = process.run(batch[0].sampling, [one.call for one in batch], unwanted)
+            calls = [one.call for one in batch]
+            answers = process.run(batch[0].sampling, calls, unwanted, on_step)
         except WorkerLostError as error:
             self._put_back(batch, error)
             raise
+        finally:
+            for one in batch:
+                one.ticket.steps = None
         took = time.monotonic() - started
         made = 0.0
         for one, answer in zip(batch, answers, strict=True):
@@ -249,8 +270,10 @@ class Scheduler:
                 log.error("sound failed", extra={"fields": fields})
             if answer.waveform is not None:
                 made += one.seconds
-            one.future.set_result(answer)
         self.telemetry.batch_done(len(batch), made, took, process.memory_bytes)
+        # By another thread: the requests' threads begin to code at once, and the worker would have
+        # to wait for its next batch until this thread gets its turn among them.
+        self._answers.submit(_hand_over, batch, answers)
 
     def _put_back(self, batch: list[QueuedCall], error: WorkerLostError) -> None:
         """Queue the calls of a lost worker again, where they have a try left."""
@@ -265,3 +288,9 @@ class Scheduler:
                 again.append(one)
         with self._changed:
             self._queue = [*again, *self._queue]
+
+
+def _hand_over(batch: Sequence[QueuedCall], answers: Sequence[ModelAnswer]) -> None:
+    """Give a batch's answers to the requests that wait for them."""
+    for one, answer in zip(batch, answers, strict=True):
+        one.future.set_result(answer)

@@ -31,15 +31,19 @@ _KNOWN = (
 
 
 @router.get("/v1/audio/voices", responses=ERRORS)
-async def list_voices(state: State) -> dict[str, Any]:
-    """List the built-in voices and the stored ones, under both names that clients read."""
+async def list_voices(state: State, legacy: bool = False) -> dict[str, Any]:
+    """List the built-in voices and the stored ones, under both names that clients read.
+
+    With `legacy`, `voices` holds names alone, as older clients read it.
+    """
     built_in = [
         {"id": voice.name, "name": voice.name, "object": "audio.voice", "gender": voice.gender}
         for voice in BUILTIN_VOICES.values()
     ]
     stored = await state.in_thread(state.voices.all)
     voices = [*built_in, *(_listed(voice) for voice in stored)]
-    return {"object": "list", "voices": voices, "data": voices}
+    listed = [voice["id"] for voice in voices] if legacy else voices
+    return {"object": "list", "voices": listed, "data": voices}
 
 
 @router.post("/v1/audio/voices", responses=ERRORS)

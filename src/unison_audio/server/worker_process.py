@@ -70,7 +70,11 @@ class ModelProcess:
             raise InputError(reason)
 
     def run(
-        self, sampling: SamplingParams, calls: list[ModelCall], unwanted: Callable[[], bool]
+        self,
+        sampling: SamplingParams,
+        calls: list[ModelCall],
+        unwanted: Callable[[], bool],
+        on_step: Callable[[int, int], None],
     ) -> list[ModelAnswer]:
         """Run one batch.
 
@@ -78,6 +82,7 @@ class ModelProcess:
             sampling: Sampling options of all calls.
             calls: The sounds to make.
             unwanted: Whether nobody waits for any of them any more.
+            on_step: Called after each step with the steps done and the steps in all.
 
         Raises:
             WorkerLostError: The process died or was stuck.
@@ -95,6 +100,7 @@ class ModelProcess:
                     if kind == "done":
                         _, answers, self.memory_bytes = rest
                         return list(answers)
+                    on_step(*rest)
                 elif not self._process.is_alive():
                     raise WorkerLostError("the worker died")
                 elif time.monotonic() - heard > STALL_SECONDS:
