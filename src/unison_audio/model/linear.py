@@ -61,21 +61,28 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
+        of_x, of_weight, _ = ctx.needs_input_grad
+        ctx.shape = x.shape
+        # As torch does: a frozen layer keeps no input, and a first layer no weights.
+        ctx.save_for_backward(x if of_weight else None, weight if of_x else None)
         return _product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
-        # Contiguous, since a sum's gradient and a repeated input have strides of zero.
-        rows, inputs = (y.reshape(-1, y.shape[-1]).contiguous() for y in (gradient, x))
+        rows = _rows(gradient)
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
-            _product(rows, weight.t()).view(x.shape) if of_x else None,
-            _product(rows.t(), inputs.t()) if of_weight else None,
+            _product(rows, weight.t()).view(ctx.shape) if of_x else None,
+            _product(rows.t(), _rows(x).t()) if of_weight else None,
             rows.sum(0) if of_bias else None,
         )
+
+
+def _rows(x: Tensor) -> Tensor:
+    """View as (rows, features), contiguous: a sum's gradient, say, has strides of zero."""
+    return x.reshape(-1, x.shape[-1]).contiguous()
 
 
 @cache
