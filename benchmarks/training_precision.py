@@ -3,7 +3,7 @@
 python benchmarks/training_precision.py [--items 24] [--frames 40] [--repeats 5]
 
 Prints a Markdown table: the time of a step (forward, backward, AdamW), its ratio to float32's, and
-the relative distance of the gradient from float32's. Alternating in one process, the processor's time.
+the relative distance of the gradient from float32's. By turns in one process, the processor's time.
 """
 
 import argparse
