@@ -9,16 +9,17 @@
 
 `speech` speaks held-out sentences as one long text and each by itself, with its own seed. Words are
 judged by Whisper tiny.en, voices by Resemblyzer: the similarity of each window to the first stands
-beside that of utterances that flite makes in one voice, where flite is installed. Steps and
-spectral flux at the joins stand beside those inside windows. Processor time counts.
+beside that of utterances that flite makes in one of nano's voices, where flite is installed. Steps
+and spectral flux at the joins stand beside those inside windows. Processor time counts.
 
-With `--folder` every window is kept there, and the same command goes on where it was stopped;
-times are then not reported.
+With `--only-times`, nothing is judged. With `--folder` every window is kept there, and the same
+command goes on where it was stopped; times are then not reported.
 
 `batches` speaks the same eight windows in batches of one, two, four and eight, in turns.
 
-`memory` speaks texts of a minute and of an hour, each in a process of its own, with one step and
-one candidate: memory does not depend on these.
+`memory` speaks texts of a minute and of an hour, each in a process of its own, with one step, on
+which memory does not depend. `--default-steps` takes the preset's steps; `--minutes 1 --minutes 4`
+speaks texts of other lengths.
 
 `regions` removes a sound in one region of recordings of many rates, channels and depths, and counts
 the samples outside that stay as they are.
@@ -64,6 +65,8 @@ app = cyclopts.App(help=__doc__)
 
 def report(rows: dict[str, object]) -> None:
     for name, value in rows.items():
+        if isinstance(value, list):
+            value = ", ".join(f"{number:.3f}" for number in value)
         print(f"{name:58} {value:.4g}" if isinstance(value, float) else f"{name:58} {value}")
     print(f"machine: {describe()}")
 
@@ -80,8 +83,12 @@ def step_and_flux(wave: Tensor, places: list[int]) -> tuple[float, float]:
     return float(max(near)), float(max(rise))
 
 
-def flite_similarity(embed, texts: list[str]) -> float | None:
-    """Mean similarity of utterances to the first of flite's voice rms, one of nano's voices."""
+FLITE_VOICES = ("rms", "awb", "kal16")
+"""The voices of flite among nano's male ones."""
+
+
+def flite_similarity(embed, voice: str, texts: list[str]) -> float | None:
+    """Mean similarity of utterances to the first of a voice of flite."""
     program = shutil.which("flite")
     if program is None:
         return None
@@ -89,7 +96,7 @@ def flite_similarity(embed, texts: list[str]) -> float | None:
         path = Path(folder) / "x.wav"
         vectors = []
         for text in texts:
-            subprocess.run([program, "-voice", "rms", "-t", text, "-o", str(path)], check=True)
+            subprocess.run([program, "-voice", voice, "-t", text, "-o", str(path)], check=True)
             vectors += embed([audio.load(path, sample_rate=RATE).numpy()])
     return float(torch.stack([vectors[0] @ vector for vector in vectors[1:]]).mean())
 
@@ -121,33 +128,51 @@ class Kept:
 
 
 @app.command
-def speech(*, sentences: int = 100, seed: int = 0, folder: Path | None = None) -> None:
+def speech(
+    *, sentences: int = 100, seed: int = 0, folder: Path | None = None, only_times: bool = False
+) -> None:
     """Words, voice, joins, first sound and time of a long text."""
     from unison_audio.evaluation.models.speaker import Resemblyzer
     from unison_audio.nano.vocabulary import held_out_texts
     from unison_audio.nano.vocabulary_asr import SentenceAsr
 
+    torch.set_num_threads(1)
     texts = held_out_texts(sequences=0)[:sentences]
     text = "\n".join(f"{line[0].upper()}{line[1:]}." for line in texts)
     unison = Kept(Unison.from_pretrained("nano"), folder)
     unison.generate([f'{MALE} saying "{texts[0]}"'], duration=1.92)  # the first call loads models
 
+    # In turns, so that a change in the machine's speed concerns both ways alike.
+    spoken, alone = [], []
+    together = singly = first = 0.0
     started = time.process_time()
     plan = plan_speech(unison.variant, MALE, text=text, seed=seed)
-    spoken, first = [], 0.0
     for part in speak(unison, plan):
-        first = first or time.process_time() - started
-        spoken.append(part)
-    together = time.process_time() - started
-
-    alone, started = [], time.process_time()
-    for index, part in enumerate(spoken):
+        stopped = time.process_time()
+        together += stopped - started
+        first = first or together
         instruction = f'{MALE} saying "{part.window.text}"'
         alone += unison.generate(
-            [instruction], seed=derive_seed(seed, index), duration=plan.seconds(part.window)
+            [instruction],
+            seed=derive_seed(seed, part.window.index),
+            duration=plan.seconds(part.window),
         )
-    singly = time.process_time() - started
+        spoken.append(part)
+        started = time.process_time()
+        singly += started - stopped
 
+    if folder is None:
+        report(
+            {
+                "windows": len(spoken),
+                "first sound after windows' times": first / (singly / len(spoken)),
+                "time of the whole by that of windows one by one": together / singly,
+                "processor seconds for a second of sound": together
+                / sum(len(part.speech) / RATE for part in spoken),
+            }
+        )
+    if only_times:
+        return
     asr, voices = SentenceAsr(), Resemblyzer()
 
     def wer(waves: list[Tensor]) -> float:
@@ -155,9 +180,11 @@ def speech(*, sentences: int = 100, seed: int = 0, folder: Path | None = None) -
         pairs = asr.transcript_pairs([wave.numpy() for wave in waves], spelled)
         return 100 * float(np.mean([word_error_rate(*pair) for pair in pairs]))
 
-    def likeness(waves: list[Tensor]) -> float:
-        vectors = voices.embed([wave.numpy() for wave in waves])
-        return float(torch.stack([vectors[0] @ vector for vector in vectors[1:]]).mean())
+    def likeness(waves: list[Tensor]) -> list[float]:
+        """Mean similarity to the first, and of all pairs."""
+        vectors = torch.stack(list(voices.embed([wave.numpy() for wave in waves])))
+        pairs = (vectors @ vectors.T)[~torch.eye(len(vectors), dtype=torch.bool)]
+        return [float((vectors[1:] @ vectors[0]).mean()), float(pairs.mean())]
 
     windows, clips = [part.speech for part in spoken], [sound.waveform for sound in alone]
     whole = torch.cat([torch.cat([p.speech, p.speech.new_zeros(p.pause)]) for p in spoken])
@@ -171,31 +198,25 @@ def speech(*, sentences: int = 100, seed: int = 0, folder: Path | None = None) -
     join_step, join_flux = step_and_flux(whole, edges[:-2])
     inner_step, inner_flux = step_and_flux(whole, inside)
     resampled = sum(part.seed != derive_seed(seed, index) for index, part in enumerate(spoken))
-    flite = flite_similarity(voices.embed, texts[:20])
+    flite = [flite_similarity(voices.embed, voice, texts[:20]) for voice in FLITE_VOICES]
     report(
         {
             "seconds of sound": len(whole) / RATE,
             "windows": len(spoken),
-            "windows kept from a second or third try": resampled,
+            "windows kept from a second try": resampled,
             "WER of the long text, %": wer(windows),
             "WER of the same windows singly, %": wer(clips),
-            "similarity of windows to the first": likeness(windows),
-            "similarity of single utterances to the first": likeness(clips),
-            "similarity of flite's utterances in one voice": "no flite" if flite is None else flite,
+            "similarity of windows to the first, of all pairs": likeness(windows),
+            "similarity of single utterances, the same": likeness(clips),
+            f"similarity of flite's utterances, {', '.join(FLITE_VOICES)}": (
+                "no flite" if None in flite else flite
+            ),
             "largest step at joins": join_step,
             "largest step inside windows": inner_step,
             "largest flux at joins": join_flux,
             "largest flux inside windows": inner_flux,
         }
     )
-    if folder is None:
-        report(
-            {
-                "first sound after windows' times": first / (singly / len(spoken)),
-                "time of the whole by that of windows one by one": together / singly,
-                "processor seconds for a second of sound": together / (len(whole) / RATE),
-            }
-        )
 
 
 @app.command
@@ -228,17 +249,18 @@ def batches(*, windows: int = 8, rounds: int = 2) -> None:
 
 
 @app.command
-def memory() -> None:
+def memory(*, minutes: tuple[int, ...] = (1, 60), default_steps: bool = False) -> None:
     """Peak memory of an hour of text beside that of a minute."""
     found = {}
-    for minutes in (1, 60):
+    flags = ["--default-steps"] if default_steps else []
+    for length in minutes:
         done = subprocess.run(
-            [sys.executable, __file__, "speak-minutes", str(minutes)],
+            [sys.executable, __file__, "speak-minutes", str(length), *flags],
             check=True,
             capture_output=True,
             text=True,
         )
-        found[minutes] = json.loads(done.stdout.splitlines()[-1])
+        found[length] = json.loads(done.stdout.splitlines()[-1])
     report(
         {
             f"peak memory in MB, {row['seconds']:.0f} s of sound": row["peak"] * 1024
@@ -248,13 +270,15 @@ def memory() -> None:
 
 
 @app.command
-def speak_minutes(minutes: int) -> None:
-    """Speak a text of so many minutes cheaply, and say how much memory that took."""
+def speak_minutes(minutes: int, *, default_steps: bool = False) -> None:
+    """Speak a text of so many minutes, and say how much memory that took."""
+    torch.set_num_threads(1)
     words = random.Random(0)
     animals = ("dog", "cat", "bird", "fish", "horse", "tiger")
     lines = [f"The {words.choice(animals)} is in the house." for _ in range(28 * minutes)]
     unison = Unison.from_pretrained("nano")
-    stream = unison.stream(MALE, text="\n".join(lines), steps=1, num_candidates=1)
+    options = {} if default_steps else {"steps": 1}
+    stream = unison.stream(MALE, text="\n".join(lines), **options)
     seconds = sum(piece.seconds for piece in stream)
     print(json.dumps({"seconds": seconds, "peak": peak_memory_gib()}))
 

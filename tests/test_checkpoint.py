@@ -105,8 +105,8 @@ def test_a_failed_save_leaves_the_old_checkpoint(
         Path(args[1]).write_bytes(b"half a file")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", fail)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(checkpoint, "write_tensors", fail)
+    with pytest.raises(InputError, match="No space left"):
         checkpoint.save(saved, tiny_variant(), backbone)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
 

@@ -81,6 +81,7 @@ def sample_batch(
         text_mask=text.mask,
         penultimate=text.penultimate,
         frames=[lengths[row] for row in which],
+        voice=None if given.voice is None else given.voice.select(which),
     )
 
     def report(done: int) -> None:

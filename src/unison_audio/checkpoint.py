@@ -5,7 +5,6 @@ Also takes over weights under the names of the UNISON release.
 
 import dataclasses
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from unison_audio.checkpoint_files import (
@@ -27,7 +26,7 @@ from unison_audio.checkpoint_files import (
     resolve,
 )
 from unison_audio.errors import InputError
-from unison_audio.files import make_folder
+from unison_audio.files import copy_whole, make_folder
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.int8 import (
     Int8Linear,
@@ -37,6 +36,7 @@ from unison_audio.model.int8 import (
     use_int8_layout,
 )
 from unison_audio.model_card import CardInfo, file_metadata, write_card
+from unison_audio.tensor_files import write_tensors
 from unison_audio.values import require_path, require_text
 from unison_audio.variants import Variant
 
@@ -93,11 +93,11 @@ def save(
     with tempfile.TemporaryDirectory(dir=directory, prefix=".incomplete-") as temporary:
         files = [Path(temporary, WEIGHTS_FILE), Path(temporary, CONFIG_FILE)]
         try:
-            save_file(weights, files[0], metadata=file_metadata(variant))
-        except SafetensorError as error:  # it hides the system's error, such as a full disk
+            write_tensors(weights, files[0], file_metadata(variant))
+        except OSError as error:  # such as a full disk
             raise InputError(
-                f"The weights cannot be written to {directory} ({error}); make room, or choose "
-                "another folder."
+                f"The weights cannot be written to {directory} ({error.strerror or error}); make "
+                "room, or choose another folder."
             ) from error
         files[1].write_text(config_text(variant), "utf-8")
         # safetensors lets only the owner read its file; the config's mode follows the umask.
@@ -210,7 +210,7 @@ def quantize_checkpoint(
     save(folder, opened.variant, backbone, dtype=dtype)
     for name in CODEC_FILES:
         if (opened.folder / name).is_file():
-            shutil.copyfile(opened.folder / name, folder / name)
+            copy_whole(opened.folder / name, folder / name)
 
 
 def require_unquantized(variant: Variant, where: str) -> None:
@@ -228,7 +228,7 @@ def _int8_tensors(backbone: UnisonBackbone) -> dict[str, torch.dtype]:
         f"{name}.{own}": tensor.dtype
         for name, module in backbone.named_modules()
         if isinstance(module, Int8Linear)
-        for own, tensor in module.named_buffers()
+        for own, tensor in module.state_dict().items()
     }
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
+from torch import Tensor
+
 from unison_audio.checks import (
     check_duration,
     check_item,
@@ -18,7 +20,7 @@ from unison_audio.frame_layout import (
     layout_of_gap,
     layout_of_zero_shot,
 )
-from unison_audio.input_audio import Sound, source_form
+from unison_audio.input_audio import Sound, read_sound, source_form
 from unison_audio.longform.surroundings import Surroundings
 from unison_audio.reference_check import reference_notes
 from unison_audio.release_inputs import sampled_frames
@@ -86,6 +88,8 @@ class Request:
     """Parts of the instruction outside the variant's domain."""
     notes: tuple[str, ...] = ()
     """What the task cannot follow to the letter."""
+    voice: Tensor | None = None
+    """(samples,) speech in whose voice to speak; None leaves the voice to the noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +112,9 @@ class ItemInputs:
     """The ASR model for a reference that is cut or has no text; None for the default."""
     surroundings: Surroundings | None = None
     """The sound around a gap that the result fills, for a task that takes no recording."""
+    voice: Sound | None = None
+    """Speech in whose voice a task that takes no reference is to speak; None leaves the voice to
+    the noise."""
 
 
 def clean_item(instruction: str, inputs: ItemInputs) -> tuple[str, ItemInputs]:
@@ -145,7 +152,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
     Raises:
         InputError: If an input does not fit.
     """
-    source, reference = inputs.source, inputs.reference
+    source, reference, voice = inputs.source, inputs.reference, inputs.voice
     reading = check_item(
         variant,
         instruction,
@@ -167,10 +174,10 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
     told: list[str] = []
     if reference is not None:
         check_reference_text(instruction, task.name, inputs.reference_text, inputs.asr)
-        layout, shortened, voice = layout_of_zero_shot(variant, codec, reference, duration)
+        layout, shortened, cloned = layout_of_zero_shot(variant, codec, reference, duration)
         words = _words_of(layout, variant.sample_rate, instruction, inputs, cut=bool(shortened))
         read, transcribed = with_reference_text(instruction, words.text), words.note
-        told = reference_notes(voice, variant.sample_rate, words.text)
+        told = reference_notes(cloned, variant.sample_rate, words.text)
         if shortened and not transcribed:
             shortened += " The reference text must be what is said up to there."
     elif source is not None:
@@ -200,6 +207,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         protects_speech=protects,
         outside=outside_domain(variant, instruction),
         notes=reading.notes,
+        voice=None if voice is None else read_sound(voice, "voice", variant.sample_rate),
     )
 
 

@@ -14,6 +14,7 @@ from unison_audio.frame_layout import PEAK
 from unison_audio.inputs import Request
 from unison_audio.levels import AUDIBLE_RMS, fit_addition, fit_whole
 from unison_audio.preserve import limit_fall, preserve_source
+from unison_audio.replacement_check import compare_replacement, replacement_notes, replaces
 from unison_audio.tasks.table import TASKS, Group, Task
 
 FADED_GROUPS: tuple[Group, ...] = ("sound", "mixed")
@@ -144,6 +145,9 @@ def finish(request: Request, waveform: Tensor, sample_rate: int) -> Audio:
         own = torch.nn.functional.pad(own, (0, len(cut) - len(own)))
         adds_only = task.adds and not task.removes
         fitted, notes = fit_addition(own, cut) if adds_only else fit_whole(cut)
+        if replaces(task):  # compared before the whole is lowered, which would hide what is left
+            outcome = compare_replacement(own, cut, sample_rate)
+            notes = [*notes, *replacement_notes(task, request.asked, outcome)]
     peak = float(fitted.abs().max())
     return Audio(
         fitted * (PEAK / peak) if peak > 1.0 else fitted.clone(),

@@ -28,6 +28,7 @@ from unison_audio.inputs import (
     prepare,
 )
 from unison_audio.longform.methods import AnyLength
+from unison_audio.model.voice_target import VoiceTarget
 from unison_audio.output_audio import (
     adds_to_quiet,
     apply_edits,
@@ -49,7 +50,7 @@ from unison_audio.sampling_params import (
     merge_options,
     resolve_sampling,
 )
-from unison_audio.tasks.conditioning import Condition, condition, condition_gap
+from unison_audio.tasks.conditioning import Condition, condition, condition_gap, voice_target
 from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
@@ -139,8 +140,9 @@ class Unison(AnyLength, PretrainedModels):
             on_step: Called after each step with the steps done and the steps in all.
             **options: Fields of `SamplingParams`, such as `steps=20`, over those of `sampling`; and
                 `task`, the name of the task, or a list of names, for instructions in free wording
-                or without tags; and `asr`, what transcribes a reference that has no text or is cut:
-                a Whisper's folder or name, an object with `transcribe`, or "none".
+                or without tags; `asr`, what transcribes a reference that has no text or is cut: a
+                Whisper's folder or name, an object with `transcribe`, or "none"; and `voice`,
+                speech whose mean latent the result is to have (`model.voice_target`).
 
         Returns:
             The sound, or a list of one sound for each instruction. An instruction outside the
@@ -151,8 +153,8 @@ class Unison(AnyLength, PretrainedModels):
                 is set and the instruction is outside the variant's domain.
         """
         # 1. Check the inputs: one set for each instruction, and the settings of every task group.
-        task, asr, surroundings = (
-            options.pop(name, None) for name in ("task", "asr", "surroundings")
+        task, asr, surroundings, voice = (
+            options.pop(name, None) for name in ("task", "asr", "surroundings", "voice")
         )
         params = merge_options(sampling, options)
         settings = resolve_sampling(self.variant, params)
@@ -166,6 +168,7 @@ class Unison(AnyLength, PretrainedModels):
             task=task,
             asr=asr,
             surroundings=surroundings,
+            voice=voice,
         )
         if cleans_text(self.variant, params):
             items = [clean_item(*item) for item in items]
@@ -174,6 +177,7 @@ class Unison(AnyLength, PretrainedModels):
             requests = [prepare(self.variant, codec, *item) for item in items]
             # Each item is encoded alone, so that its latents do not depend on its neighbors.
             conditions = [self._condition(codec, request) for request in requests]
+            voices = self._voices(codec, requests, [id(own.voice) for _, own in items])
         if params.strict:
             for request in requests:
                 require_domain(self.variant, request.asked, request.notes)
@@ -195,7 +199,10 @@ class Unison(AnyLength, PretrainedModels):
                 frames = [requests[row].layout.frames for row in batch.rows]
                 latents.append(
                     self._sample(
-                        pad_conditions([conditions[row] for row in batch.rows], max(frames)),
+                        replace(
+                            pad_conditions([conditions[row] for row in batch.rows], max(frames)),
+                            voice=VoiceTarget.batch([voices[row] for row in batch.rows]),
+                        ),
                         text.select(batch.rows),
                         [requests[row].seed for row in batch.rows],
                         batch.settings,
@@ -334,6 +341,16 @@ class Unison(AnyLength, PretrainedModels):
         if layout.gap is not None:
             return condition_gap(codec, source, layout.gap)
         return condition(codec, request.task, layout.frames, 1, source, edges)
+
+    def _voices(
+        self, codec: AudioCodec, requests: Sequence[Request], given: Sequence[int]
+    ) -> list[VoiceTarget | None]:
+        """The voices to speak in; a recording that several requests are given is encoded once."""
+        found: dict[int, VoiceTarget] = {}
+        for request, key in zip(requests, given, strict=True):
+            if request.voice is not None and key not in found:
+                found[key] = voice_target(codec, request.voice.to(self.device))
+        return [found.get(key) for key in given]
 
     def _encode_text(self, instructions: Sequence[str]) -> TextStates:
         """Encode instructions."""

@@ -26,7 +26,7 @@ from unison_audio.release_files import (
     padding_side,
     read_prompt,
 )
-from unison_audio.text.table import HUB_NAMES
+from unison_audio.text.hub_names import HUB_NAMES
 from unison_audio.variants import Variant, find_variant
 
 # Names of the release (right) for the modules here (left). Where there are several, this project

@@ -248,7 +248,9 @@ def test_video_is_decoded_and_becomes_flac(tmp_path):
 def test_video_without_pyav_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     published.vggsound(tmp_path / "in", (".mp4", b"a video"))
-    with pytest.raises(InputError, match=r"mp4 can only be .* pip install 'unison-audio\[av\]'"):
+    with pytest.raises(
+        InputError, match=r"mp4 needs .* av.* pip install 'unison-audio\[formats\]'"
+    ):
         ingest("vggsound", tmp_path / "in", tmp_path / "out", workers=1)
 
 

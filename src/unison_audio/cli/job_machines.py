@@ -27,8 +27,6 @@ OnBegin = Callable[[GenerationJob], None]
 Made = Iterator[tuple[GenerationJob, dict[str, Any]]]
 """Jobs in the order in which they end, with their entries for the log."""
 
-"""Warnings of a worker, told again by the process that the user sees."""
-
 
 class JobMachine(Protocol):
     """What runs the jobs."""

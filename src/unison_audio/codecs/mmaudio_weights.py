@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from unison_audio.codecs.mmaudio import CONFIGS, MMAudioCodec
 from unison_audio.errors import InputError
 from unison_audio.hub import OnProgress, UnreachableError, cache_folder, check, fetch, making
+from unison_audio.tensor_files import write_tensors
 
 RELEASE = "https://github.com/hkchengrex/MMAudio/releases/download/v0.1"
 
@@ -225,11 +226,11 @@ def _convert(name: str, folder: Path, target: Path, on_progress: OnProgress | No
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".incomplete-") as temporary:
         partial = Path(temporary, target.name)
         try:
-            save_file(state, partial, metadata={"format": "pt"})
-        except SafetensorError as error:
+            write_tensors(state, partial)
+        except OSError as error:
             raise InputError(
-                f"{target} cannot be written ({error}); make room, or choose another cache folder "
-                "with $UNISON_AUDIO_CACHE."
+                f"{target} cannot be written ({error.strerror or error}); make room, or choose "
+                "another cache folder with $UNISON_AUDIO_CACHE."
             ) from error
         partial.chmod(0o644)  # safetensors creates files that only their owner can read
         partial.replace(target)

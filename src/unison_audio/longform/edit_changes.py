@@ -32,9 +32,12 @@ UNCHANGED_PEAK = 10 ** (-78 / 20)
 """A difference below this counts as none. `preserve` gives unedited frames back to within the
 rounding of float32 (about -130 dB), and a step of 16 bit is at -90 dB."""
 
-CHANGE_RANGE_DB = 30.0
+CHANGE_RANGE_DB = 20.0
 """Where no region is named, a change so far below the loudest one up to there is left out: the
-model takes a little of everything along. A removal of a steady sound changes all of it alike."""
+model takes a little of everything along, and where it takes noise for speech, it lowers the whole
+window by 9 dB to protect that. In 90 s of wind with nine barks, 100 % of the samples away from the
+barks stay with 20 dB, 99.8 % with 24 and 87 % with 30, and the barks' LSD falls from 0.098 (30) to
+0.078. A removal of a steady sound changes all of it alike."""
 
 _FRAME_SECONDS, _LEVEL_SECONDS = 0.01, 0.05
 

@@ -15,6 +15,7 @@ from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.guidance import Guidance
 from unison_audio.model.prepared import PreparedRun
 from unison_audio.model.solvers import Solver
+from unison_audio.model.voice_target import VoiceTarget
 
 
 class VelocityField(Protocol):
@@ -41,6 +42,8 @@ class ModelInputs:
     """(B, N, text_dim); None where the fusion reads none."""
     frames: Sequence[int] | None = None
     """Frames of each row that count, B numbers up to T'; None counts all frames."""
+    voice: VoiceTarget | None = None
+    """Voices to speak in; None leaves the voice to the noise."""
 
     def prepare(self, backbone: UnisonBackbone, times: Tensor) -> PreparedRun:
         """Prepare the velocity field of these inputs.
@@ -80,6 +83,7 @@ def integrate(
     *,
     counted: Tensor | None = None,
     known: Tensor | None = None,
+    voice: VoiceTarget | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Integrate a velocity field from noise to data (paper section 3.5).
@@ -92,6 +96,7 @@ def integrate(
         counted: (B, 1, T') booleans, True on frames that count; None counts all frames.
         known: (B, C, T') final values of frames that are known, NaN on all others; None if no
             frame is known.
+        voice: Voices to speak in; None changes no velocity.
         on_step: Called after each evaluation with the number done and the total.
 
     Returns:
@@ -103,6 +108,8 @@ def integrate(
     for step, t in enumerate(solver.times.tolist()):
         v1, v0 = field.velocities(z, step, guided=guidance.at(t))
         v = v1 if v0 is None else guidance.combine(v1, v0, counted)
+        if voice is not None:
+            v = voice.steer(v, z, t, counted)
         if straight is not None:
             v = torch.where(straight.isnan(), v, straight)
         z = solver.advance(v, step, z)
@@ -158,6 +165,7 @@ def sample(
         guidance or Guidance(),
         counted=counted,
         known=None if fixed is None else inputs.z_s.float().masked_fill(~fixed, torch.nan),
+        voice=inputs.voice,
         on_step=on_step,
     )
     return z if counted is None else z * counted

@@ -14,7 +14,11 @@ import torch
 from torch import Tensor
 
 from unison_audio.codecs.table import AudioCodec
+from unison_audio.model.voice_target import VoiceTarget
 from unison_audio.tasks.table import Task
+
+SILENCE_FRAMES = 16
+"""Frames of silence whose mean latent tells frames without speech apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,8 @@ class Condition:
     known: Tensor | None = None
     """(B, C, T') latents around a gap, to which their frames are fixed; NaN on all others. None
     without a gap."""
+    voice: VoiceTarget | None = None
+    """Voices to speak in; None leaves them to the noise."""
 
     def to(self, device: torch.device | str) -> "Condition":
         """Move the tensors to a device."""
@@ -38,6 +44,7 @@ class Condition:
             m=self.m.to(device),
             loss_mask=self.loss_mask.to(device),
             known=None if self.known is None else self.known.to(device),
+            voice=None if self.voice is None else self.voice.to(device),
         )
 
 
@@ -105,3 +112,14 @@ def condition_gap(codec: AudioCodec, around: Tensor, frames: tuple[int, int]) ->
         loss_mask=gap.to(z.dtype),
         known=z.masked_fill(gap, torch.nan),
     )
+
+
+def voice_target(codec: AudioCodec, speech: Tensor) -> VoiceTarget:
+    """The voice of an utterance, for other speech that is to have it.
+
+    Args:
+        codec: The variant's codec.
+        speech: (samples,) the utterance, without silence around it.
+    """
+    silence = codec.encode(speech.new_zeros(1, SILENCE_FRAMES * codec.hop))
+    return VoiceTarget.of_latents(codec.encode(speech[None]), silence)

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from unison_audio.device import available_memory, preferred_dtype
 from unison_audio.errors import InputError
 from unison_audio.text.cache import StateCache
+from unison_audio.text.hub_names import CONFIG_FILE
 from unison_audio.text.int8_linear import use_int8
 from unison_audio.text.kept_prompt import Behind, KeptPrompt, Recorder, read_prompt, write_prompt
 from unison_audio.text.offload import Layers, Shards, check_shapes, fill
 from unison_audio.text.packing import Pack, pack
 from unison_audio.text.prompt import ChatPrompt, load_tokenizer
 from unison_audio.text.qwen_folder import (
-    CONFIG_FILE,
     PREFIX,
     download,
     load_config,
@@ -111,10 +111,18 @@ class QwenEncoder:
 
         Args:
             mesh: The processes, in one dimension.
+
+        Raises:
+            InputError: If the weights are int8.
         """
         from unison_audio.text.offload import SharedLayers
 
         assert isinstance(self.layers, Layers)
+        if any(self.shards.dtype(name) == torch.int8 for name in self.shards.names):
+            raise InputError(
+                f"The language model in {self.shards.folder} is int8 and cannot be divided between "
+                "processes; use the files that it was made from."
+            )
         self.layers = SharedLayers(self.layers, mesh)
         self._needed_anywhere = self.layers.needed_anywhere
 
