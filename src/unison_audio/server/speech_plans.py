@@ -17,13 +17,6 @@ from unison_audio.server.remote_model import RemoteModel
 from unison_audio.server.request_models import SpeechRequest, VoiceReference
 from unison_audio.variants import Variant
 
-IGNORED = {
-    "word_timestamps": "the model gives no times of words",
-    "language": "the language follows from the text and the variant",
-    "extra_params": "give the options of sampling as fields of the request",
-}
-"""Fields of other servers' requests -> why they do nothing here."""
-
 _DATA_URL = re.compile(r"data:[\w.+-]*/?[\w.+;=-]*;base64,(.*)", re.DOTALL)
 
 
@@ -178,7 +171,7 @@ def plan_request(
         ApiError: A field does not fit the others.
         InputError: The words cannot be spoken.
     """
-    notes = [f"{name} is ignored: {why}." for name, why in IGNORED.items() if body.has(name)]
+    notes = body.ignored
     if body.instructions.strip() not in ("", "None"):  # Home Assistant sends "None"
         notes.append("instructions is ignored: the model takes no style, only a voice.")
     ambient = body.ambient_sound.strip()
