@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
+from torch import Tensor
+
 from unison_audio.checks import (
     check_duration,
     check_item,
