@@ -58,6 +58,7 @@ ORDER = (
         "replacement_check",
         "levels",
         "output_audio",
+        "speech_protection",
         "pipeline",
     },
     {"diffusers_pipeline", "diffusers_export"},
