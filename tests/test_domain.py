@@ -35,7 +35,7 @@ from unison_audio.nano.vocabulary import (
     random_sequence,
 )
 from unison_audio.pipeline import Unison
-from unison_audio.tasks.instructions import mentions
+from unison_audio.tasks.mentions import mentions
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.templates import WITHOUT_GENDER
 from unison_audio.training.finetune import FinetuneConfig, finetune

@@ -8,27 +8,24 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
 
 from unison_audio.checkpoint_files import (
     CODEC_FILES,
     CONFIG_FILE,
     WEIGHTS_FILE,
     OpenCheckpoint,
-    complain,
     config_text,
     read_config,
     resolve,
 )
 from unison_audio.errors import InputError
 from unison_audio.files import copy_whole, make_folder
+from unison_audio.key_checks import require_same_keys
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.int8 import (
     Int8Linear,
@@ -183,7 +180,7 @@ def load_backbone(
     if variant.quantization:
         use_int8_layout(backbone, names)
     expected = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
-    require_same_keys(str(path), expected, weights)
+    require_same_keys(f"The weights in {path} do not fit their config", expected, weights)
     exact = _int8_tensors(backbone)
     whole = [
         name
@@ -271,23 +268,6 @@ def upload(
         repo_id=repo_id, folder_path=os.fspath(folder), commit_message=message
     )
     return str(commit.commit_url)
-
-
-def require_same_keys(
-    where: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Any]
-) -> None:
-    """Refuse tensors that are not exactly the expected ones, listing every key that is wrong."""
-    shapes = {name: tuple(t.shape) for name, t in found.items() if isinstance(t, Tensor)}
-    wrong = {
-        "missing": [name for name in expected if name not in shapes],
-        "unknown": [name for name in found if name not in expected or name not in shapes],
-        "misshapen": [
-            f"{name} {shapes[name]} (should be {shape})"
-            for name, shape in expected.items()
-            if name in shapes and shapes[name] != shape
-        ],
-    }
-    complain(f"The weights in {where} do not fit their config", wrong)
 
 
 def disk_type(name: str) -> torch.dtype:

@@ -145,6 +145,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
     Raises:
         InputError: If an input does not fit.
     """
+    # 1. Check all that needs no recording: bad input is refused before anything is decoded.
     source, reference, voice = inputs.source, inputs.reference, inputs.voice
     reading = check_item(
         variant,
@@ -159,10 +160,12 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
     task = TASKS[reading.task]
     asked, read = instruction, reading.instruction
     duration = None if inputs.duration is None else check_duration(inputs.duration, variant)
+    # 2. Find the two wordings: what messages and files quote, and what the model was trained on.
     if inputs.task is not None:
         asked = read = with_tags(instruction, task.name)
     instruction = respell(asked.strip(), variant.edit_tag_spelling)
     read = respell(read.strip(), variant.edit_tag_spelling)
+    # 3. Lay out the frames: after a voice, over a source, around a gap, or from nothing.
     shortened = transcribed = ""
     told: list[str] = []
     if reference is not None:
@@ -181,6 +184,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         seconds = default_seconds(variant, reading) if duration is None else duration
         samples = max(1, round(seconds * variant.sample_rate))
         layout = FrameLayout(frames=sampled_frames(variant, codec, samples), samples=samples)
+    # 4. Check the text against the length, which a source or a reference has only now decided.
     reduced, bit_depth = source_form(source, variant.sample_rate)
     check_text_length(variant, instruction, layout.samples / variant.sample_rate)
     return Request(

@@ -53,8 +53,6 @@ class MadeSound:
     """The task's name."""
     seconds: float
     """Seconds of sound."""
-    warnings: tuple[str, ...] = ()
-    """Warnings about a sound of one call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,6 +360,6 @@ def _plan_call(variant: Variant, asked: SoundRequest) -> SoundPlan:
             asked.instruction, on_step=show, **vars(asked.inputs), sampling=asked.sampling
         )
         sound.save(asked.output, asked.form)
-        return MadeSound(task=sound.task, seconds=sound.seconds, warnings=sound.warnings)
+        return MadeSound(task=sound.task, seconds=sound.seconds)
 
     return SoundPlan(run=run, windows=False)

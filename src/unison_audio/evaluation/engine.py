@@ -149,6 +149,7 @@ def prepare_outputs(system: System, test_set: TestSet, out: Path, *, batch: int)
     if path.is_file():
         before = json.loads(path.read_text("utf-8"))
         for key, value in about.items():
+            # Compared as JSON, in which tuples have become lists.
             if value_hash(before.get(key)) != value_hash(value):
                 raise InputError(
                     f"{folder} holds outputs of another {key.replace('_', ' ')} "
@@ -190,6 +191,7 @@ def generate_set(
     items = look_up(folder, test_set).items
     first, step = shard
     for subset in batches(items, batch)[first::step]:
+        # A batch is made again as a whole: the last bits of an output may depend on its neighbors.
         if not all(is_whole(output_path(folder, item)) for item in subset):
             _answer(system, test_set, subset, folder)
     return look_up(folder, test_set)
@@ -349,6 +351,7 @@ def fingerprint(model: PretrainedModels) -> str:
     for part in (model.backbone, model.codec):
         digest.update(type(part).__name__.encode())
         if isinstance(part, nn.Module):
+            # The values, not the file: the same weights in another folder are the same system.
             for name, value in sorted(part.state_dict().items()):
                 digest.update(name.encode())
                 digest.update(value.detach().cpu().contiguous().numpy().tobytes())
