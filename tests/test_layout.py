@@ -14,7 +14,7 @@ import unison_audio
 SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
-    {"values", "json_files"},
+    {"values", "json_files", "key_checks"},
     {"output_format", "sample_codings"},
     {
         "files",
@@ -58,6 +58,7 @@ ORDER = (
         "replacement_check",
         "levels",
         "output_audio",
+        "speech_protection",
         "pipeline",
     },
     {"diffusers_pipeline", "diffusers_export"},
