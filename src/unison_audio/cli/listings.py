@@ -126,6 +126,8 @@ def inspection_table(found: "Sequence[Inspection]") -> str:
                 manifest += f", signed by {one.manifest.issuer}"
         score = "" if one.score is None else f" ({one.score:.2f})"
         payload = one.payload_verdict if one.payload is None else str(one.payload)
+        if one.payload_score is not None:
+            payload += f" ({one.payload_score:.1f})"
         rows.append(
             (one.file, one.source_type or "none", manifest, f"{one.watermark}{score}", payload)
         )
