@@ -9,10 +9,13 @@ Mixes held-out sentences of the nano corpus with held-out sounds, 6 dB below the
 | mix | a sentence and a sound | remove the sound |
 | absent, speech | a sentence | remove a sound that is not there |
 | absent, sound | one sound | remove another one |
+| replaced, sound | two sounds | replace one by a third |
+| replaced, speech | a sentence and a sound | replace the sound |
 
 Words are those that Whisper tiny.en hears. They count as lost where the word error rate is above
 that of the source by more than 0.2. The fall of a sound is measured in the time-frequency bins that
-it dominates by 10 dB. A recording is unchanged where the change lies 25 dB below it.
+it dominates by 10 dB. A recording is unchanged where the change lies 25 dB below it. What a
+replacement left of a part is measured in the part's own bins, in phase with the source.
 """
 
 import argparse
@@ -49,10 +52,11 @@ class Item:
     speech: Tensor
     sound: Tensor
     other: Tensor
+    new: str
 
 
 def draw_items(corpus: Path, count: int, seed: int = 7) -> list[Item]:
-    """Draw sentences of three words or more, each with two sounds of different labels."""
+    """Draw sentences of three words or more, each with two sounds and a third label."""
     clips = read_corpus(corpus, RATE, split="heldout")
     is_sentence = IsSentence()
     spoken = [
@@ -68,6 +72,7 @@ def draw_items(corpus: Path, count: int, seed: int = 7) -> list[Item]:
         if clip.record.kind == "sound" and clip.record.label:
             by_label.setdefault(clip.record.label, []).append(clip)
     generator = torch.Generator().manual_seed(seed)
+    third = torch.Generator().manual_seed(seed + 1)
     items = []
     for _ in range(count):
         own = spoken[int(torch.randint(len(spoken), (1,), generator=generator))]
@@ -82,6 +87,8 @@ def draw_items(corpus: Path, count: int, seed: int = 7) -> list[Item]:
             cut = scene.crop(clip.waveform, len(voice), generator)
             whole = scene.repeat(cut, len(voice), gap=0, fade=RATE // 100)
             sounds.append(audio.normalize_rms(whole, 0.05))
+        rest = sorted(by_label.keys() - {label, other})
+        new = rest[int(torch.randint(len(rest), (1,), generator=third))]
         gain = min(1.0, 0.99 / float((voice + sounds[0]).abs().max()))
         items.append(
             Item(
@@ -90,6 +97,7 @@ def draw_items(corpus: Path, count: int, seed: int = 7) -> list[Item]:
                 speech=gain * voice,
                 sound=gain * sounds[0],
                 other=gain * sounds[1],
+                new=new,
             )
         )
     return items
@@ -105,13 +113,62 @@ def fall_db(item: Item, result: Tensor) -> float:
     return float(10 * (before[own].sum() / after[own].sum().clamp_min(1e-12)).log10())
 
 
-def edit(unison: Unison, items: list[Item], sources: list[Tensor]) -> list[Audio]:
-    """Remove the sound of each item from a source."""
+def left_db(part: Tensor, rest: Tensor, result: Tensor) -> float:
+    """Level of what a replacement left of a part of its source, relative to the part."""
+    whole, after, own, others = (
+        stft(wave, 1024, 256) for wave in (part + rest, result, part, rest)
+    )
+    bins = own.abs().square() > 10 * others.abs().square()
+    power = whole.abs().square()
+    share = smooth((whole.conj() * after).real) / smooth(power).clamp_min(1e-12)
+    kept = (share.clamp(0, 1).square() * power)[bins].sum() / power[bins].sum().clamp_min(1e-12)
+    return float(10 * kept.clamp_min(1e-12).log10())
+
+
+def smooth(bins: Tensor) -> Tensor:
+    """Mean over neighboring bins and frames."""
+    return torch.nn.functional.avg_pool2d(bins[None, None], 3, 1, 1)[0, 0]
+
+
+def print_replaced(unison: Unison, items: list[Item]) -> None:
+    """Print how often replacements fail, and how often they are rightly warned of."""
+    for name in ("other", "speech"):
+        rests = [getattr(item, name) for item in items]
+        sources = [item.sound + rest for item, rest in zip(items, rests, strict=True)]
+        results = edit(unison, items, sources, "Replace {label} with {new}")
+        waves = [sound.waveform for sound in results]
+        if name == "other":
+            word, limit = "Little was taken", -6.0
+            failed = [
+                left_db(item.sound, rest, wave) > limit
+                for item, rest, wave in zip(items, rests, waves, strict=True)
+            ]
+        else:
+            word, limit = "The speech was removed", -4.0
+            failed = [
+                left_db(rest, item.sound, wave) <= limit
+                for item, rest, wave in zip(items, rests, waves, strict=True)
+            ]
+        told = [any(word in note for note in sound.warnings) for sound in results]
+        right = [a and b for a, b in zip(failed, told, strict=True)]
+        print(
+            f"replaced, {'sound: the old one is left' if name == 'other' else 'speech: it is lost'}"
+            f" in {sum(failed)} of {len(items)}, warned of {sum(told)}, rightly {sum(right)}"
+        )
+
+
+def edit(
+    unison: Unison, items: list[Item], sources: list[Tensor], wish: str = "Remove {label}"
+) -> list[Audio]:
+    """Remove the sound of each item from a source, or replace it."""
     results: list[Audio] = []
     for first in range(0, len(items), AT_ONCE):
         part = slice(first, first + AT_ONCE)
         results += unison.generate(
-            [f"[Edit][Audio] Remove {item.label}" for item in items[part]],
+            [
+                "[Edit][Audio] " + wish.format(label=item.label, new=item.new)
+                for item in items[part]
+            ],
             source=[(wave, RATE) for wave in sources[part]],
             seed=list(range(first, first + len(items[part]))),
         )
@@ -171,6 +228,7 @@ def main() -> None:
     sources = [item.sound + item.other for item in items]
     told = [bool(sound.warnings) for sound in edit(unison, items, sources)]
     print(f"two sounds, one removed: warned {sum(told) * share:.0f} %")
+    print_replaced(unison, items)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,13 @@ weights. The second command makes one kind of layer of the trained nano int8 at 
 the velocity error of each, at points on the way of sampled speech and sound. Markdown tables.
 """
 
+import contextlib
 import copy
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import median
+from unittest import mock
 
 import cyclopts
 import torch
@@ -23,14 +25,18 @@ from parity import draw_inputs
 from torch import Tensor, nn
 from true_size import random_model
 
+from unison_audio.model import linear
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.flow import add_noise
-from unison_audio.model.int8 import int8_layers, quantize_state, use_int8_layout
+from unison_audio.model.int8 import int8_layers, pack_int8, quantize_state, use_int8_layout
 from unison_audio.model.prepared import PreparedRun
 from unison_audio.pipeline import Unison
 from unison_audio.variants import VARIANTS, Variant
 
 STEPS, STEP = 100, 40
+
+TORCH = "float32, torch's product"
+"""The row that the others are compared with: how all products were computed before."""
 
 TIMES = (0.95, 0.8, 0.6, 0.4, 0.2, 0.05)
 """Flow times of the layers' table."""
@@ -75,6 +81,25 @@ def stored_bytes(model: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in model.state_dict().values())
 
 
+def linear_layers(backbone: UnisonBackbone, without: tuple[str, ...]) -> list[str]:
+    """Names of the linear layers, but for those that begin with one of `without`."""
+    return [
+        name
+        for name, module in backbone.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith(without)
+    ]
+
+
+@contextlib.contextmanager
+def multiplied_by(name: str) -> Iterator[None]:
+    """torch's float32 product for the first row, oneDNN's for the others."""
+    if name != TORCH:
+        yield
+        return
+    with mock.patch.object(linear, "has_onednn", return_value=False):
+        yield
+
+
 def trained_nano() -> UnisonBackbone:
     return Unison.from_pretrained("nano", dtype=torch.float32).backbone.requires_grad_(False)
 
@@ -86,44 +111,55 @@ def compare_types(variant: Variant, duration: float, repetitions: int) -> None:
         if variant.name == "nano"
         else random_model(lambda: UnisonBackbone(variant.backbone))
     )
+    step_layers, all_layers = int8_layers(exact), linear_layers(exact, ("time.", "head."))
     models: dict[str, UnisonBackbone] = {
-        "float32": exact,
+        TORCH: exact,
+        "float32, oneDNN's product": exact,
         "bfloat16": copy.deepcopy(exact).to(torch.bfloat16),
-        "int8, rest bfloat16": in_int8(exact, int8_layers(exact), torch.bfloat16),
-        "int8, rest float32": in_int8(exact, int8_layers(exact), torch.float32),
+        "int8, rest bfloat16": in_int8(exact, step_layers, torch.bfloat16),
+        "the same, not packed": in_int8(exact, step_layers, torch.bfloat16),
+        "int8, rest float32": in_int8(exact, step_layers, torch.float32),
+        "int8, modulations and projectors too": in_int8(exact, all_layers, torch.bfloat16),
     }
+    sizes = {name: stored_bytes(model) for name, model in models.items()}
+    for name, model in models.items():
+        if not name.endswith("not packed"):
+            pack_int8(model)
     given = draw_inputs(variant, duration)
     del given["penultimate"]
     z_t = given.pop("z_t")
     times = torch.linspace(1, 0, STEPS + 1)[:-1]
     found: dict[str, tuple[Tensor, Tensor | None]] = {}
-    calls: dict[str, Callable[[], object]] = {}
+    calls: dict[str, Callable[[], tuple[Tensor, Tensor | None]]] = {}
     for name, model in models.items():
         run = PreparedRun(model, times=times, **given)
         calls[name] = lambda run=run: run.velocities(z_t, STEP, guided=True)
-        found[name] = run.velocities(z_t, STEP, guided=True)  # the first call, not timed
+        with multiplied_by(name):
+            found[name] = calls[name]()  # the first call, not timed
     taken: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(repetitions):
         for name, call in calls.items():
-            start = time.process_time()
-            call()
-            taken[name].append(time.process_time() - start)
+            with multiplied_by(name):
+                start = time.process_time()
+                call()
+                taken[name].append(time.process_time() - start)
     blocks = variant.backbone.blocks
     print(f"{variant.name}, {blocks} blocks, {duration:g} s, one guided step by turns")
     print(f"Medians of {repetitions}\n")
     print("| type | step, s | of float32 | error with text | without | weights, MB | of float32 |")
     print("|---|---|---|---|---|---|---|")
-    base, size = median(taken["float32"]), stored_bytes(exact)
-    for name, model in models.items():
+    base, size = median(taken[TORCH]), sizes[TORCH]
+    for name in models:
         errors = [
             difference(a, b)
-            for a, b in zip(found[name], found["float32"], strict=True)
+            for a, b in zip(found[name], found[TORCH], strict=True)
             if a is not None and b is not None
         ]
         own = median(taken[name])
         print(
-            f"| {name} | {own:.3f} | {own / base:.3f} | {errors[0]:.2%} | {errors[1]:.2%} | "
-            f"{stored_bytes(model) / 1e6:.0f} | {stored_bytes(model) / size:.3f} |"
+            f"| {name} | {own:.3f} | {own / base:.3f} | {errors[0]:.1e} | {errors[1]:.1e} | "
+            f"{sizes[name] / 1e6:.0f} | {sizes[name] / size:.3f} |",
+            flush=True,
         )
 
 
@@ -146,16 +182,12 @@ def compare_layers() -> None:
         return torch.stack([run.velocities(z_t, k, guided=False)[0] for k, z_t in enumerate(steps)])
 
     reference = velocities(exact)
-    linear = [
-        name
-        for name, module in exact.named_modules()
-        if type(module) is nn.Linear and not name.startswith("time.")
-    ]
+    linear_names = linear_layers(exact, ("time.",))
     print("| int8 layers of nano, the rest float32 | number | weights, M | velocity error |")
     print("|---|---|---|---|")
-    rows = {kind: [name for name in linear if _is(kind, name)] for kind in KINDS}
+    rows = {kind: [name for name in linear_names if _is(kind, name)] for kind in KINDS}
     rows["all that become int8"] = int8_layers(exact)
-    rows["all of these"] = linear
+    rows["all of these"] = linear_names
     for kind, names in rows.items():
         weights = sum(exact.get_submodule(name).weight.numel() for name in names)
         error = difference(velocities(in_int8(exact, names, torch.float32)), reference)

@@ -3,6 +3,8 @@
 `python benchmarks/server_load.py --url http://127.0.0.1:8000 --clients 64 --seconds 300` first asks
 one by one for a tenth of the time, then with all clients at once. It reports lost and wrong
 answers, the ratio of the throughputs, the 95th percentile of the first byte, and the memory.
+`--requests 2000` asks for so many short sounds of few steps instead, and reports the memory on the
+way.
 """
 
 import dataclasses
@@ -91,14 +93,41 @@ def memory(url: str) -> dict[str, float]:
     }
 
 
-def load(url: str = "http://127.0.0.1:8000", clients: int = 64, seconds: float = 300) -> None:
+def endure(url: str, clients: int, requests: int) -> None:
+    """Ask for many short sounds and print the memory after every 200."""
+    bodies = [
+        {"input": "rain", "audio_length": 0.5 + 0.1 * (i % 8), "seed": i, "steps": 2}
+        for i in range(requests)
+    ]
+    started, first = time.perf_counter(), ask(url, bodies[0])[1]
+    print("requests  seconds  " + "  ".join(f"{name:>6} MB" for name in memory(url)))
+    with ThreadPoolExecutor(clients) as pool:
+        for begin in range(0, requests, 200):
+            list(pool.map(lambda body: ask(url, body), bodies[begin : begin + 200]))
+            used = "  ".join(f"{size:9.1f}" for size in memory(url).values())
+            done = min(begin + 200, requests)
+            print(f"{done:8d}  {time.perf_counter() - started:7.0f}  {used}", flush=True)
+    same = agree(first, ask(url, bodies[0])[1])
+    print(f"the first answer again: {'the same' if same else 'ANOTHER'}")
+
+
+def load(
+    url: str = "http://127.0.0.1:8000",
+    clients: int = 64,
+    seconds: float = 300,
+    requests: int = 0,
+) -> None:
     """Load a server and print what came of it.
 
     Args:
         url: Where it listens.
         clients: Clients at the same time.
         seconds: How long they ask.
+        requests: Ask for so many short sounds instead, and watch the memory.
     """
+    if requests:
+        endure(url, clients, requests)
+        return
     expected = [ask(url, body)[1] for body in BODIES]
 
     def measure(count: int, length: float) -> tuple[Tally, float]:

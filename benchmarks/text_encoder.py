@@ -1,14 +1,15 @@
 """Memory and time of the full-size text encoders, streamed from true-size random weights on disk.
 
     python benchmarks/text_encoder.py FOLDER [--model 7b] [--instructions 1 --instructions 32]
-        [--dtype float32] [--calls 2] [--keep]
+        [--window 126] [--int8] [--dtype float32] [--calls 2] [--keep]
 
 Writes shards with the names, shapes and type of the hub's files (13.2 GiB for 7b, 5.8 GiB for 3b)
-and random values into FOLDER, measures each number of instructions in a process of its own, prints
-a table and removes the shards. Memory is read off /proc (Linux). Before each measurement the
-system is asked to forget the shards, so that the first call reads the disk; the second finds in the
-page cache what the system kept of them. Times are wall-clock, in brackets those of the processor:
-on a machine that does other things too the two differ.
+and random values into FOLDER, with --int8 also int8 ones made from them, measures each number of
+instructions in a process of its own, prints a table and removes the shards. The second call finds
+the system prompt's keys and values in memory. Memory is read off /proc (Linux). Before each
+measurement the system is asked to forget the shards, so that the first call reads the disk; the
+second finds in the page cache what the system kept of them. Times are wall-clock, in brackets those
+of the processor: on a machine that does other things too the two differ.
 """
 
 import json
@@ -44,7 +45,8 @@ SUBJECTS = ("a dog", "a door", "the rain", "a train", "a violin", "a crowd", "a 
 EVENTS = ("far away on a windy day", "close by in a small room", "again and again", "then silence")
 COLUMNS = (
     "model",
-    "computed in",
+    "weights",
+    "window",
     "instructions",
     "tokens (system + rest)",
     "seconds of each call (of the processor)",
@@ -183,7 +185,7 @@ class Watch(threading.Thread):
 
 
 @app.command(show=False)
-def measure(folder: Path, model: str, count: int, dtype: str, calls: int) -> None:
+def measure(folder: Path, model: str, count: int, dtype: str, calls: int, window: int) -> None:
     """Encodes in this process and prints what it took as JSON."""
     import torch
     from transformers import Qwen2_5OmniThinkerTextModel  # noqa: F401  its import is no part of it
@@ -198,6 +200,7 @@ def measure(folder: Path, model: str, count: int, dtype: str, calls: int) -> Non
     setup = TextSetup(
         picks=picks,
         system_prompt=SYSTEM_PROMPT,
+        window=window,
         files=folder,
         streamed=True,
         dtype=None if dtype == "auto" else getattr(torch, dtype),
@@ -206,6 +209,9 @@ def measure(folder: Path, model: str, count: int, dtype: str, calls: int) -> Non
     encoder = QwenEncoder(setup, model)
     built = time.perf_counter() - start
     dtype = str(encoder.dtype).removeprefix("torch.")
+    weights = {encoder.shards.dtype(name) for name in encoder.shards.names}
+    if torch.int8 in weights:
+        dtype = f"int8, rest {dtype}"
     result = {"dtype": dtype, "built": built, "seconds": [], "cpu": []}
     for _ in range(calls):
         start, cpu = time.perf_counter(), time.process_time()
@@ -214,7 +220,7 @@ def measure(folder: Path, model: str, count: int, dtype: str, calls: int) -> Non
         result["cpu"].append(time.process_time() - cpu)
         assert torch.isfinite(states.hidden_states.sum())  # without a copy, which would count
         result["states"] = states.nbytes
-        result["tokens"] = int(states.mask.sum())
+        result["tokens"] = sum(len(encoder.prompt.tokens(text)) for text in instructions(count))
         del states
     result["system"] = len(encoder.prompt.system_tokens)
     print(json.dumps(result | {"peaks": watch.peaks, "first": watch.first}))
@@ -236,6 +242,8 @@ def main(
     instructions: Annotated[list[int] | None, cyclopts.Parameter(name="--instructions")] = None,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     calls: int = 2,
+    window: int = 0,
+    int8: bool = False,
     keep: bool = False,
 ) -> None:
     """Writes random weights, measures, prints a table, removes the weights.
@@ -246,31 +254,41 @@ def main(
         instructions: How many instructions at a time; 1 and 32 unless told otherwise.
         dtype: Type to compute in; auto is what the encoder chooses on this processor.
         calls: How often each is encoded; the first reads the disk.
+        window: Tokens whose states are returned; 0 for those of the instructions.
+        int8: Whether the weights are int8.
         keep: Whether to leave the weights there.
     """
-    folder = folder / model
+    from unison_audio.text.quantize_qwen import quantize_language_model
+
+    root, folder = folder, folder / model
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if not (folder / "tokenizer_config.json").exists():  # written last
             write_model(folder, model)
+        if int8:
+            plain, folder = folder, root / f"{model}-int8"
+            if not (folder / "model.safetensors.index.json").exists():
+                quantize_language_model(str(plain), folder)
         print(f"{describe()}\n")
         print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
         for count in instructions or [1, 32]:
             forget(folder)
-            values = (folder, model, count, dtype, calls)
+            values = (folder, model, count, dtype, calls, window)
             command = [sys.executable, __file__, "measure", *map(str, values)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            _print_row(model, count, json.loads(done.stdout.splitlines()[-1]))
+            _print_row(model, count, window, json.loads(done.stdout.splitlines()[-1]))
     finally:
         if not keep:
-            shutil.rmtree(folder)
+            for name in (model, f"{model}-int8"):
+                shutil.rmtree(root / name, ignore_errors=True)
 
 
-def _print_row(model: str, count: int, result: dict) -> None:
+def _print_row(model: str, count: int, window: int, result: dict) -> None:
     peaks, first = result["peaks"], result["first"]
     cells = [
         model,
         result["dtype"],
+        str(window),
         str(count),
         f"{result['system']} + {result['tokens']}",
         ", ".join(

@@ -28,6 +28,8 @@ class RunningServer:
     log: Path
     voices: Path
     wyoming: int = 0
+    references: int = 0
+    """Port of this machine that recordings may be fetched from."""
 
     def client(self, **options: Any) -> httpx2.Client:
         return httpx2.Client(base_url=self.url, timeout=60, **options)

@@ -8,10 +8,16 @@ import torch
 from unison_audio import audio
 from unison_audio.edit_check import compare, removal_notes
 from unison_audio.errors import InputError
+from unison_audio.frame_layout import FrameLayout
+from unison_audio.inputs import Request
 from unison_audio.levels import fit_addition, fit_whole
+from unison_audio.output_audio import finish
+from unison_audio.pipeline import Unison
 from unison_audio.preserve import limit_fall
 from unison_audio.reference_check import reference_notes, require_voice
+from unison_audio.replacement_check import compare_replacement, replacement_notes
 from unison_audio.speech_activity import speech_probability, voiced_frames
+from unison_audio.speech_protection import LEAST_PROBABILITY
 from unison_audio.tasks.table import TASKS
 
 RATE = 16_000
@@ -138,3 +144,134 @@ def test_references_without_enough_voice_are_told(voice):
     assert "nobody speaks as fast" in note
     with pytest.raises(InputError, match="too little for a voice"):
         require_voice(good[:160], RATE)
+
+
+SWAP = "[Edit][Audio] Replace rain with a bell ringing"
+
+
+def swap_notes(source, result):
+    task = TASKS["edit_replace"]
+    return replacement_notes(task, SWAP, compare_replacement(source, result, RATE))
+
+
+def test_what_is_left_of_a_source_is_told_from_what_was_added():
+    rain, wind, bell = noise(2, 0.05), noise(2, 0.05, seed=1), tone(2, 1000, 0.3)
+    outcome = compare_replacement(rain + wind, wind + bell, RATE)
+    # Half of each bin, as both noises lie in all of them; sounds in bins of their own give -3 dB.
+    assert outcome.kept_db == pytest.approx(-6, abs=0.8)
+    low, high = tone(2, 400, 0.1), tone(2, 2000, 0.1)
+    assert compare_replacement(low + high, high + rain, RATE).kept_db == pytest.approx(-3, abs=0.3)
+    assert compare_replacement(rain, rain + bell, RATE).kept_db > -0.3
+    assert compare_replacement(rain, 0.5 * rain + bell, RATE).kept_db == pytest.approx(-6, abs=0.5)
+    assert compare_replacement(rain, bell, RATE).kept_db < -10
+    assert compare_replacement(rain, wind, RATE).kept_db < -5  # another noise agrees by chance
+    for length in (1, 100, 700):
+        outcome = compare_replacement(rain[:length], 0.5 * rain[:length], RATE)
+        assert outcome.kept_db == pytest.approx(-6.02, abs=0.01)
+
+
+def test_a_swap_that_left_the_old_sound_says_so():
+    rain, wind, bell = noise(2, 0.05), noise(2, 0.05, seed=1), tone(2, 1000, 0.3)
+    assert swap_notes(rain + wind, wind + bell) == []
+    assert swap_notes(rain, bell) == []
+    (said,) = swap_notes(rain, rain + bell)
+    assert said.startswith("Little was taken away by '[Edit][Audio] Replace rain")
+    (said,) = swap_notes(rain, rain + noise(2, 0.001, seed=2))
+    assert said.startswith("Nothing was found")
+    assert "34 dB below" in said
+    outcome = compare_replacement(rain, rain + bell, RATE)
+    for other in ("edit_add", "speech_to_audio", "audio_to_speech"):
+        assert replacement_notes(TASKS[other], SWAP, outcome) == []
+
+
+def test_a_swap_that_took_the_speech_says_so(voice):
+    rain, bell = noise(len(voice) / RATE, 0.02), tone(len(voice) / RATE, 1000, 0.2)
+    assert swap_notes(voice + rain, voice + bell) == []
+    (said,) = swap_notes(voice + rain, rain + bell)
+    assert said.startswith("The speech was removed as well")
+    assert "Add" in said
+
+
+def finished(task, result, **layout):
+    given = FrameLayout(frames=16, samples=len(result), **layout)
+    request = Request(task=TASKS[task], asked=SWAP, instruction=SWAP, layout=given, seed=0)
+    return finish(request, result, RATE)
+
+
+def test_a_swap_is_compared_before_the_whole_is_lowered():
+    source = noise(1, 0.2)
+    sound = finished("edit_replace", 2.0 * source, source=source)
+    assert float(sound.waveform.abs().max()) == pytest.approx(0.99, abs=1e-3)
+    lowered, left = sound.warnings
+    assert lowered.startswith("The whole result was lowered")
+    assert left.startswith("Little was taken away")
+
+
+@pytest.mark.parametrize("task", ["t2a", "t2a_mix", "timed", "t2as"])
+def test_sounds_that_go_on_where_they_end_are_faded(task):
+    whole = torch.full((RATE,), 0.5)
+    ends = finished(task, whole).waveform
+    assert float(ends[[0, -1]].abs().max()) < 0.001
+    assert float(ends[RATE // 100 : -RATE // 100].min()) == 0.5
+    assert torch.equal(finished("tts", whole).waveform, whole)
+
+
+@pytest.fixture(scope="module")
+def nano():
+    return Unison.from_pretrained("nano")
+
+
+@pytest.fixture(scope="module")
+def sounds(nano):
+    """A dog and a bell, each 2.56 s long: calls that pitch and rhythm alone take for speech."""
+    made = nano.generate(["[Audio] a dog barking", "[Audio] a bell ringing"], duration=2.56)
+    return [audio.normalize_rms(one.waveform, 0.05) for one in made]
+
+
+def test_speech_under_a_sound_is_protected_and_said(nano, voice, sounds):
+    mix = voice[: len(sounds[1])] + sounds[1][: len(voice)]
+    sound = nano.generate("[Edit][Audio] Remove a bell ringing", source=(mix, RATE))
+    assert sound.task == "edit_remove"
+    (said,) = sound.warnings
+    assert said.startswith("There is speech in the source")
+    fall = 20 * math.log10(audio.rms(mix) / audio.rms(sound.waveform))
+    assert fall < 9.1
+
+
+def test_sounds_without_speech_are_removed_and_not_protected(nano, sounds):
+    dog, bell = sounds
+    assert speech_probability(dog + bell, RATE) > LEAST_PROBABILITY
+    asked = "[Edit][Audio] Remove a dog barking"
+    alone = nano.generate(asked, source=(dog + bell, RATE))
+    assert not any("speech" in said for said in alone.warnings)
+    # Neither the other items of a call nor the settings asked for change what is found.
+    mixed = nano.generate(
+        [asked, asked], source=[(dog + bell, RATE), (bell + voice_like(bell), RATE)]
+    )
+    torch.testing.assert_close(mixed[0].waveform, alone.waveform, atol=2**-15, rtol=0)
+
+
+def voice_like(sound):
+    return 0.01 * torch.randn(len(sound), generator=torch.Generator().manual_seed(3))
+
+
+def test_a_removal_that_took_little_says_so():
+    rain, wind = noise(3), noise(3, seed=1)
+    bark = torch.zeros(3 * RATE)
+    bark[RATE : RATE + RATE // 2] = noise(0.5, seed=2)
+    task = TASKS["edit_remove"]
+
+    def notes(source, result):
+        return removal_notes(task, REMOVE, compare(source, result, RATE))
+
+    assert notes(rain + wind, wind) == []
+    assert notes(rain + bark, rain) == []  # little of the whole, and all that was there
+    (said,) = notes(wind, wind - 0.2 * rain)
+    assert said.startswith("Little was taken away by '[Edit][Audio] Remove rain'")
+    assert "14 dB below" in said
+    (said,) = notes(wind, 0.7 * wind)
+    assert said.startswith("Little was taken away")
+    whole = compare(wind, wind - 0.2 * rain, RATE)
+    assert whole.most_change_db == pytest.approx(whole.change_db, abs=0.3)
+    short = compare(wind[:100], 0.5 * wind[:100], RATE)
+    assert short.most_change_db == pytest.approx(-6.02, abs=0.01)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from full_disk import full_disk, left, one_sentence
 from hub_server import Hub
 from safetensors.torch import save_file
 from test_checkpoint_release import golden_backbone, golden_state, tiny_config
@@ -50,6 +51,18 @@ def test_the_checkpoint_is_an_ordinary_one(name: str, fusion: str, tmp_path: Pat
     assert variant.wording == "release"
     expected = golden_backbone(fusion).state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in backbone.state_dict().items())
+
+
+def test_a_full_disk_is_said(
+    fusion: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = write(tmp_path, "model.safetensors", fusion), tmp_path / "out"
+    command = ["import-release", str(path), "--variant", "small", "-o", str(out)]
+    with full_disk():
+        code = cli.main(command)
+    assert "File too large); make room" in one_sentence(code, capsys.readouterr().err)
+    assert not left(out)
+    assert cli.main(command) == 0
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from unison_audio.checkpoint_files import (
     open_checkpoint,
 )
 from unison_audio.errors import InputError
-from unison_audio.files import make_folder
+from unison_audio.files import copy_whole, make_folder
 from unison_audio.model_card import write_card
 
 FORMATS = ("diffusers",)
@@ -65,7 +64,7 @@ def export(name_or_path: str | os.PathLike[str], folder: Path, form: str = "diff
     make_folder(inner)
     for name in (CONFIG_FILE, WEIGHTS_FILE, *CODEC_FILES):
         if (source / name).is_file():
-            shutil.copyfile(source / name, inner / name)
+            copy_whole(source / name, inner / name)
     (folder / COMPONENT / f"{COMPONENT}_component.py").write_text(_COMPONENT, "utf-8")
     (folder / "pipeline.py").write_text(_PIPELINE, "utf-8")
     index = {

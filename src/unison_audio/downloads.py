@@ -11,7 +11,7 @@ from unison_audio import hub_files
 from unison_audio.errors import InputError
 from unison_audio.hub import TIMEOUT_SECONDS, cache_folder
 from unison_audio.release_files import RELEASE_FOLDERS, RELEASE_REPO, find_weights, listed_weights
-from unison_audio.text.table import HUB_NAMES
+from unison_audio.text.hub_names import HUB_NAMES
 from unison_audio.variants import Variant
 
 PARTS = ("text", "codec", "backbone")

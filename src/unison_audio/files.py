@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -113,6 +114,24 @@ def write_whole(path: Path, content: str | bytes) -> None:
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror}); give another place."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def copy_whole(source: Path, path: Path) -> None:
+    """Copy a file's content atomically, or leave what was there.
+
+    Raises:
+        InputError: If it cannot be read or written.
+    """
+    part = _part(path)
+    try:
+        shutil.copyfile(source, part)
+        part.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{source} cannot be copied to {path} ({error.strerror}); give another place."
         ) from error
     finally:
         part.unlink(missing_ok=True)

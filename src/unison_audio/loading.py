@@ -26,7 +26,7 @@ from unison_audio.errors import InputError
 from unison_audio.hub import cache_folder
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.config import count_parameters
-from unison_audio.model.int8 import QUANTIZATIONS, int8_parameters
+from unison_audio.model.int8 import QUANTIZATIONS, int8_parameters, pack_int8
 from unison_audio.text.states import TextEncoder, TextSetup
 from unison_audio.text.table import TEXT_ENCODERS
 from unison_audio.values import shown
@@ -112,7 +112,7 @@ class LoadOptions:
     text_files: Path | None = None
     """Folder of the language model; None for the hub's cache, filled by download."""
     compiled: bool = False
-    """Whether torch.compile compiles the blocks."""
+    """Whether torch.compile compiles the blocks, and a GPU replays a step as a CUDA graph."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,11 +159,11 @@ def open_models(
     return VariantModels(
         variant=variant,
         backbone=LazyModel(
-            partial(_load_backbone, opened, device, dtype, how.compiled, quantized),
+            partial(_load_backbone, opened, device, dtype, how.compiled, quantized, not low_memory),
             keep=not low_memory,
         ),
         codec=LazyModel(
-            partial(_load_codec, new_codec, variant, where, how.codec_files, device),
+            partial(_load_codec, new_codec, variant, where, how.codec_files, device, how.dtype),
             keep=not low_memory,
         ),
         text_encoder=LazyModel(partial(new_text, setup), keep=not low_memory),
@@ -319,12 +319,16 @@ def _load_backbone(
     dtype: torch.dtype,
     compiled: bool,
     quantized: bool,
+    resident: bool,
 ) -> UnisonBackbone:
     backbone = checkpoint.load_backbone(
         opened.folder, opened.variant, dtype=dtype, quantize=quantized
     ).to(device)
+    if quantized and resident:  # in low memory the weights stay in their mapped file
+        pack_int8(backbone)
     if compiled:
         backbone.compile_blocks()
+        backbone.graphed = device.type == "cuda"
     return backbone
 
 
@@ -334,6 +338,7 @@ def _load_codec(
     where: Path,
     files: Path | None,
     device: torch.device,
+    dtype: torch.dtype | None = None,
 ) -> AudioCodec:
     codec = new(where, files)
     # A codec of other sizes would often run without an error and give noise.
@@ -346,6 +351,12 @@ def _load_codec(
         )
     if isinstance(codec, nn.Module):
         codec.to(device)
+    if dtype == torch.bfloat16 and variant.codec != "nano":
+        from unison_audio.codecs.mmaudio import MMAudioCodec
+
+        # Only if asked for: what it costs a trained vocoder could not be measured.
+        if isinstance(codec, MMAudioCodec):
+            codec.vocoder_dtype = dtype
     return codec
 
 

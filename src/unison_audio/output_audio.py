@@ -1,6 +1,7 @@
 """From sampled latents to the sounds that a user gets: decoding, edits on the source, level."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import torch
@@ -14,6 +15,7 @@ from unison_audio.frame_layout import PEAK
 from unison_audio.inputs import Request
 from unison_audio.levels import AUDIBLE_RMS, fit_addition, fit_whole
 from unison_audio.preserve import limit_fall, preserve_source
+from unison_audio.replacement_check import compare_replacement, replacement_notes, replaces
 from unison_audio.tasks.table import TASKS, Group, Task
 
 FADED_GROUPS: tuple[Group, ...] = ("sound", "mixed")
@@ -119,7 +121,10 @@ def outcome_notes(request: Request, sound: Audio) -> list[str]:
             f"{PROTECTED_FALL_DB:.0f} dB. Some of it may still be heard."
         ]
     source = layout.source[: layout.samples] / layout.gain
-    return removal_notes(task, request.asked, compare(source, sound.waveform, sound.sample_rate))
+    outcome = compare(source, sound.waveform, sound.sample_rate)
+    if request.holds_no_speech:  # calls of animals have the pitch and rhythm of speech
+        outcome = replace(outcome, source_speech=0.0)
+    return removal_notes(task, request.asked, outcome)
 
 
 def finish(request: Request, waveform: Tensor, sample_rate: int) -> Audio:
@@ -144,6 +149,9 @@ def finish(request: Request, waveform: Tensor, sample_rate: int) -> Audio:
         own = torch.nn.functional.pad(own, (0, len(cut) - len(own)))
         adds_only = task.adds and not task.removes
         fitted, notes = fit_addition(own, cut) if adds_only else fit_whole(cut)
+        if replaces(task):  # compared before the whole is lowered, which would hide what is left
+            outcome = compare_replacement(own, cut, sample_rate)
+            notes = [*notes, *replacement_notes(task, request.asked, outcome)]
     peak = float(fitted.abs().max())
     return Audio(
         fitted * (PEAK / peak) if peak > 1.0 else fitted.clone(),

@@ -80,6 +80,23 @@ def test_a_shard_without_what_is_wanted_is_not_opened(tmp_path):
         read_corpus(tmp_path, 16_000, split="heldout")
 
 
+@pytest.mark.parametrize("content", [b"no sound", encode(np.zeros(1600), 16_000, "wav")])
+def test_a_bad_clip_is_named_before_the_run_begins(tmp_path, content):
+    shards = [[sample("good", "wav", encode(np.full(1600, 0.1), 16_000, "wav"), seconds=0.1)]]
+    shards[0].append(sample("bad-one", "wav", content, seconds=0.1))
+    write_corpus(tmp_path, shards, name="audiocaps")
+    with pytest.raises(InputError, match=r"\.tar is damaged \(its clip bad-one: .*\); delete it"):
+        read_corpus(tmp_path, 16_000)
+
+
+def test_half_a_shard_is_named_before_the_run_begins(tmp_path):
+    write_nano(tmp_path, {"a.tar": [clip("one")], "b.tar": [clip("two"), clip("three")]})
+    whole = (tmp_path / "b.tar").read_bytes()
+    (tmp_path / "b.tar").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"b\.tar is damaged \(three\.flac has 0 of"):
+        read_corpus(tmp_path, 16_000)
+
+
 def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(InputError, match=r"no index .*index\.json"):
         read_corpus(tmp_path, 16_000)

@@ -1,5 +1,6 @@
 """int8 layers: their arithmetic, whole backbones, and checkpoints of them."""
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from unison_audio.checkpoint_files import open_checkpoint, read_config
 from unison_audio.cli import main as cli
 from unison_audio.errors import InputError
 from unison_audio.loading import computing_dtype, needed_bytes, require_quantization
+from unison_audio.model import int8
 from unison_audio.model.config import count_parameters
 from unison_audio.model.int8 import (
     Int8Linear,
+    has_vnni,
     int8_layers,
     int8_parameters,
+    quantize_rows,
     quantize_state,
     use_int8_layout,
 )
@@ -63,6 +67,46 @@ def test_a_row_depends_on_no_other_and_zeros_give_the_bias() -> None:
     alone = torch.cat([layer(row[None]) for row in x])
     assert torch.equal(layer(x), alone)
     assert torch.equal(layer(x)[4], layer.bias)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(40, 24), (37, 5), (512, 130)])
+def test_packed_weights_give_the_same_bits_and_the_same_state_dict(
+    inputs: int, outputs: int
+) -> None:
+    torch.manual_seed(0)
+    plain, x = quantized(nn.Linear(inputs, outputs)), torch.randn(3, 9, inputs)
+    x[0, 3] *= 1000
+    x[1, 4] = 0
+    packed = copy.deepcopy(plain)
+    packed.pack()
+    if not has_vnni():
+        assert packed.packed is None
+        return
+    assert packed.weight is None  # not kept twice
+    for dtype in (torch.float32, torch.bfloat16):
+        assert torch.equal(packed(x.to(dtype)), plain(x.to(dtype)))
+    state = packed.state_dict()
+    assert set(state) == set(plain.state_dict())
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(state[name], tensor), name
+        assert state[name].dtype == tensor.dtype
+    other = quantized(nn.Linear(inputs, outputs))
+    packed.load_state_dict(other.state_dict())
+    assert packed.packed is not None
+    assert torch.equal(packed(x), other(x))
+    again = quantized(nn.Linear(inputs, outputs))
+    again.load_state_dict(packed.state_dict())
+    assert torch.equal(again(x), other(x))
+
+
+def test_rows_are_rounded_alike_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.randn(11, 40, generator=torch.Generator().manual_seed(0))
+    integers, scale = quantize_rows(rows)
+    assert integers.abs().amax(dim=1).eq(127).all()
+    monkeypatch.setattr(int8, "TILE", 3 * 40)
+    for found, whole in zip(quantize_rows(rows), (integers, scale), strict=True):
+        assert torch.equal(found, whole)
+    assert (rows - integers * scale).abs().max() <= 0.5001 * scale.max()
 
 
 def test_weights_of_zero_stay_zero() -> None:

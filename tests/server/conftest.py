@@ -11,10 +11,11 @@ from server_process import RunningServer, free_port, start_server, stop_server
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    port = free_port()
+    port, references = free_port(), free_port()
     flags = ("--max-requests", "6", "--wyoming", str(port))
-    running = start_server(tmp_path_factory.mktemp("server"), *flags)
-    running = replace(running, wyoming=port)
+    allowed = ("--allow-reference-host", f"127.0.0.1:{references}")
+    running = start_server(tmp_path_factory.mktemp("server"), *flags, *allowed)
+    running = replace(running, wyoming=port, references=references)
     yield running
     stop_server(running)
     unexpected = ("request failed", "sound failed")

@@ -40,9 +40,9 @@ FORMATS = {
 
 
 def test_fact_01_unknown_fields_are_tolerated_and_named(client: httpx2.Client) -> None:
-    answer = client.post(SPEECH, json=speech(language="en", mood={"a": [1]}))
+    answer = client.post(SPEECH, json=speech(accent="en", mood={"a": [1]}))
     assert answer.status_code == 200
-    assert warnings_of(answer) == ["Unknown and ignored: language, mood."]
+    assert warnings_of(answer) == ["Unknown and ignored: accent, mood."]
     for field in ("model", "input", "voice"):
         body = speech()
         del body[field]
@@ -220,6 +220,8 @@ def test_fact_14_the_list_has_objects_under_both_names(client: httpx2.Client) ->
     body = client.get("/v1/audio/voices").json()
     assert body["voices"] == body["data"]
     assert all(voice["id"] and voice["name"] for voice in body["voices"])
+    old = client.get("/v1/audio/voices", params={"legacy": "true"}).json()  # as Kokoro-FastAPI has
+    assert old["voices"] == [voice["id"] for voice in body["data"]]
 
 
 def test_fact_15_upload_list_speak_delete(client: httpx2.Client, server: RunningServer) -> None:
@@ -319,6 +321,13 @@ def test_fact_20_wyoming_openai(client: httpx2.Client, openai: OpenAI) -> None:
 
 
 def test_fact_21_fields_that_others_add(client: httpx2.Client) -> None:
+    given = {"stream": True, "language": "en", "word_timestamps": True, "extra_params": {"a": 1}}
+    told = warnings_of(client.post(SPEECH, json=speech(input="no", **given)))
+    assert [note.partition(" is ignored")[0] for note in told] == [
+        "word_timestamps",
+        "language",
+        "extra_params",
+    ]
     scene = client.post(
         SPEECH, json=speech(ambient_sound="rain", duration_seconds=3, response_format="wav")
     )

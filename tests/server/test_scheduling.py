@@ -73,6 +73,14 @@ def test_a_batch_holds_similar_lengths_and_equal_settings() -> None:
     assert choose_batch([head, near, far, other, speech_call], 16) == [head, near]
 
 
+def test_sounds_of_one_length_stand_together_and_the_oldest_length_leads() -> None:
+    calls = [queued(seconds, queued_at=float(n)) for n, seconds in enumerate([2.0, 2.5, 2.0, 2.2])]
+    first, second, third, fourth = calls
+    assert choose_batch(calls, 16) == [first, third, second, fourth]
+    assert choose_batch(calls, 2) == [first, third]
+    assert choose_batch([second, fourth], 2) == [second, fourth]
+
+
 def test_candidates_count_and_the_oldest_goes_first() -> None:
     four = SamplingParams(steps=4, num_candidates=4)
     calls = [queued(2.0, "tts", params=four) for _ in range(9)]
@@ -95,6 +103,27 @@ def test_where_a_request_stands() -> None:
     for ticket in tickets:
         scheduler.release(ticket, 1.0)
     assert scheduler.standing("one") == (0, 0, None)
+
+
+def test_the_steps_of_a_running_request_are_told(
+    server: RunningServer, client: httpx2.Client
+) -> None:
+    server.wait_idle()
+    body = {"input": "rain", "steps": 300, "audio_length": 1.0}
+    asked = {"request_id": "steps-1"}
+    seen: list[dict[str, Any]] = []
+
+    def look() -> bool:
+        seen.append(client.get("/v1/audio/queue", params=asked).json())
+        return seen[-1]["step"] is not None and seen[-1]["step"] > 1
+
+    with ThreadPoolExecutor(1) as pool:
+        headers = {"X-Request-Id": "steps-1"}
+        answer = pool.submit(client.post, "/v1/audio/generate", json=body, headers=headers)
+        wait_until(look, 60)
+        assert (seen[-1]["steps"], seen[-1]["ahead"]) == (300, 0)
+        assert answer.result(120).status_code == 200
+    assert not look()
 
 
 def test_what_may_have_killed_a_worker_runs_alone() -> None:

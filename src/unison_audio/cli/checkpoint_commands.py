@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from unison_audio.cli.options import OutputPath, Weights
+from unison_audio.errors import InputError
 from unison_audio.training.configs import WeightsType
 
 
@@ -65,21 +66,44 @@ def quantize(
     /,
     *,
     output: OutputPath,
-    dtype: WeightsType = "bfloat16",
+    dtype: WeightsType | None = None,
+    keep_layer: Annotated[list[str], Parameter(negative_iterable=())] | None = None,
 ) -> None:
-    """Write a checkpoint with int8 weights: less memory and, on most processors, less time.
+    """Write a checkpoint, or a language model, with int8 weights: less memory and less time.
 
     Args:
-        checkpoint: A variant's name, a checkpoint's folder, or owner/name on the hub.
-        output: The folder to write to.
-        dtype: Type of the weights that stay in floating point: bfloat16, float16 or float32.
+        checkpoint: A variant's name, a checkpoint's folder, or owner/name on the hub; or a language
+            model: qwen2.5-omni-7b, qwen2.5-omni-3b, or a folder with its files.
+        output: The folder to write to. That of a language model goes into --text-files.
+        dtype: Type of a checkpoint's weights that stay in floating point: bfloat16 (default),
+            float16 or float32. Those of a language model stay as they are.
+        keep_layer: Linear layers of a language model that stay as they are, by a part of their
+            names: down_proj, layers.3.
     """
+    from unison_audio.text.hub_names import is_language_model
+
+    if is_language_model(checkpoint):
+        if dtype is not None:
+            raise InputError(
+                f"--dtype {dtype} is for checkpoints, and {checkpoint} is a language model, whose "
+                "other weights stay as they are; leave it out."
+            )
+        from unison_audio.text.quantize_qwen import quantize_language_model
+
+        count = quantize_language_model(checkpoint, output, kept=keep_layer or ())
+        print(f"The language model is in {output}: {count} linear layers in int8.")
+        return
+    if keep_layer:
+        raise InputError(
+            f"--keep-layer {keep_layer[0]} is for language models, and {checkpoint} is none; "
+            "leave it out."
+        )
     from unison_audio.checkpoint_files import open_checkpoint
 
     opened = open_checkpoint(checkpoint)
     from unison_audio.checkpoint import disk_type, quantize_checkpoint
 
-    quantize_checkpoint(opened, output, dtype=disk_type(dtype))
+    quantize_checkpoint(opened, output, dtype=disk_type(dtype or "bfloat16"))
     print(f"The checkpoint is in {output}.")
 
 

@@ -45,7 +45,8 @@ class MachineFlags:
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Computing type of the backbone; by default the device decides."""
     quantize: Literal["int8"] | None = None
-    """Run the backbone's linear layers in int8, on a CPU."""
+    """Run the backbone's linear layers in int8, on a CPU. The language model is in int8 where
+    --text-files names a folder that `unison-audio quantize` wrote."""
     low_memory: bool | None = None
     """Hold one model in memory at a time; by default only where they do not fit together."""
     codec_files: Path | None = None

@@ -41,6 +41,11 @@ class AccessFlags:
     cors_origin: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None
     """Web page whose scripts may call the server, such as https://example.org; may be given
     several times."""
+    allow_reference_host: Annotated[
+        list[str] | None, Parameter(negative="", consume_multiple=False)
+    ] = None
+    """Host that a request's ref_audio may be fetched from, such as media.example.org or
+    192.168.1.5:8080; may be given several times. By default no address is opened."""
     voices: Path | None = None
     """Folder of stored voices; by default 'voices' in the cache folder."""
     drain_seconds: int = DRAIN_SECONDS
@@ -97,10 +102,13 @@ def serve(
     from unison_audio.sampling_params import SamplingParams
     from unison_audio.server.api_keys import read_keys
     from unison_audio.server.app import ServerConfig, create_app
+    from unison_audio.server.reference_hosts import ReferenceHosts
     from unison_audio.server.telemetry import set_up_logging
 
     check_marks(OutputFormat(format="wav"))
     keys = read_keys(access.api_keys_file)
+    hosts = tuple(access.allow_reference_host or ())
+    ReferenceHosts(hosts)  # bad ones are refused before a port is opened
     if cluster != ReplicaFlags():
         config = ServerConfig(
             variant=open_checkpoint(variant).variant,
@@ -109,6 +117,7 @@ def serve(
             limits=limits or Limits(),
             keys=keys,
             cors_origins=tuple(access.cors_origin or ()),
+            reference_hosts=hosts,
             sampling=sampling or SamplingParams(),
             drain_seconds=access.drain_seconds,
         )
@@ -133,6 +142,7 @@ def serve(
             limits=limits or Limits(),
             keys=keys,
             cors_origins=tuple(access.cors_origin or ()),
+            reference_hosts=hosts,
             sampling=sampling or SamplingParams(),
             on_unusable=stop,
             wyoming=wyoming,

@@ -29,6 +29,7 @@ from diffusers.models.autoencoders.mmaudio_vocoder import MMAudioVocoder
 from torch import Tensor, nn
 from transformers.audio_utils import mel_filter_bank
 
+from unison_audio.codecs.bigvgan import is_fast, vocode
 from unison_audio.spectrogram import framed_magnitude
 
 LATENT_SCALE = 0.5
@@ -196,6 +197,8 @@ class MMAudioCodec(nn.Module):
         super().__init__()
         self.config = config
         self.mel = MelSpectrogram(config)
+        self.vocoder_dtype = torch.float32
+        """Type of the vocoder's convolutions on a CPU."""
         # The inner VAE only: its wrapper's front end has no log10.
         self.vae = MMAudioVAE(
             mel_bins=config.mels,
@@ -326,6 +329,8 @@ class MMAudioCodec(nn.Module):
 
     def _vocode(self, mel: Tensor) -> Tensor:
         """Map (B, mels, 2T') to (B, samples)."""
+        if is_fast(self.vocoder):
+            return vocode(self.vocoder, mel, self.vocoder_dtype)
         return self.vocoder(mel, return_dict=False)[0][:, 0]
 
     def _in_chunks(

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from unison_audio.codecs.nano import NanoCodec, NanoCodecConfig
 from unison_audio.errors import InputError
 from unison_audio.json_files import read_json
+from unison_audio.tensor_files import write_tensors
 
 CONFIG_FILE = "codec.json"
 
@@ -59,7 +60,7 @@ def save_nano_codec(folder: Path, codec: NanoCodec) -> None:
     # fp16, since the weights are part of the package and each commit of them stays in every clone.
     weights = {name: value.half().contiguous() for name, value in codec.state_dict().items()}
     partial = folder / f"{WEIGHTS_FILE}.partial"
-    save_file(weights, partial, metadata={"format": "pt"})
+    write_tensors(weights, partial)
     (folder / CONFIG_FILE).write_text(json.dumps(dataclasses.asdict(codec.config), indent=2) + "\n")
     partial.chmod(0o644)
     partial.replace(folder / WEIGHTS_FILE)

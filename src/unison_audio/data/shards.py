@@ -370,7 +370,12 @@ def read_shard(
             record = read_record(sample.files.get("json", b""))
             if kind in (None, record.kind) and split in (None, record.split):
                 content = sample.files.get(sample.suffix, b"")
-                yield Clip(record=record, waveform=decode(content, sample.suffix, sample_rate))
+                try:
+                    waveform = decode(content, sample.suffix, sample_rate)
+                except BrokenClipError as error:
+                    detail = f"its clip {record.key}: {error.reason}, {error}"
+                    raise BrokenClipError(error.reason, detail) from error
+                yield Clip(record=record, waveform=waveform)
     except (LostClipsError, BrokenClipError) as error:
         raise InputError(
             f"The shard {path} is damaged ({error}); delete it and build the corpus again"

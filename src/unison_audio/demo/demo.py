@@ -1,7 +1,6 @@
 """The demo: one example of each task, sampled together, with pictures and a page."""
 
 import io
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.demo.examples import DemoExample, packaged_inputs, read_examples
 from unison_audio.demo.page import Entry, Track, render_page
-from unison_audio.files import make_folder, write_whole
+from unison_audio.files import copy_whole, make_folder, write_whole
 from unison_audio.pipeline import Unison
 from unison_audio.sampling_params import SamplingParams, resolve_sampling
 from unison_audio.spectrogram import draw_mel
@@ -114,7 +113,7 @@ def _write_entry(example: DemoExample, sound: Audio, inputs: Path, folder: Path)
     for what, name in (("Source", example.source), ("Reference", example.reference)):
         if name is not None:
             file = f"{example.task}-{what.lower()}{Path(name).suffix}"
-            shutil.copyfile(inputs / name, folder / file)
+            copy_whole(inputs / name, folder / file)
             # The page plays the recording as given; its picture shows what the model can use of it.
             given = audio.load(inputs / name, sample_rate=sound.sample_rate)
             picture = _draw(Audio(given, sound.sample_rate), folder, file)

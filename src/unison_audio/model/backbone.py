@@ -25,6 +25,7 @@ from unison_audio.errors import InputError
 from unison_audio.model.config import FUSIONS, MLP_RATIO, BackboneConfig
 from unison_audio.model.layers import HeadNorm, LatentEmbedder, TimeEmbedder, modulate, rotary_table
 from unison_audio.model.layout import PaddedLayout, TokenLayout
+from unison_audio.model.linear import Linear, apply_linear
 
 
 class ProjectedText(NamedTuple):
@@ -42,9 +43,9 @@ class StreamOutput(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         dim = config.dim
-        self.attention = nn.Linear(dim, dim)
-        self.mlp_in = nn.Linear(dim, MLP_RATIO * dim)
-        self.mlp_out = nn.Linear(MLP_RATIO * dim, dim)
+        self.attention = Linear(dim, dim)
+        self.mlp_in = Linear(dim, MLP_RATIO * dim)
+        self.mlp_out = Linear(MLP_RATIO * dim, dim)
 
     def forward(self, x: Tensor, attended: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
         """Add the attention output, then the MLP: (B, length, d) -> (B, length, d)."""
@@ -62,8 +63,8 @@ class AudioStream(nn.Module):
         super().__init__()
         dim, self.head_dim = config.dim, config.head_dim
         # Shift, scale and gate of the attention, then of the MLP.
-        self.modulation = _zeroed(nn.Linear(dim, 6 * dim))
-        self.query_key_value = nn.Linear(dim, 3 * dim)
+        self.modulation = _zeroed(Linear(dim, 6 * dim))
+        self.query_key_value = Linear(dim, 3 * dim)
         self.query_norm = HeadNorm(self.head_dim)
         self.key_norm = HeadNorm(self.head_dim)
         self.output = StreamOutput(config)
@@ -86,9 +87,9 @@ class TextStream(nn.Module):
         dim, self.head_dim = config.dim, config.head_dim
         has_output = FUSIONS[config.fusion].persistent
         # Without an output there is nothing to gate: only shift and scale before the attention.
-        self.modulation = _zeroed(nn.Linear(dim, (6 if has_output else 2) * dim))
-        self.query = nn.Linear(dim, dim)
-        self.key_value = nn.Linear(dim, 2 * dim)
+        self.modulation = _zeroed(Linear(dim, (6 if has_output else 2) * dim))
+        self.query = Linear(dim, dim)
+        self.key_value = Linear(dim, 2 * dim)
         self.query_norm = HeadNorm(self.head_dim)
         self.key_norm = HeadNorm(self.head_dim)
         if has_output:
@@ -186,12 +187,12 @@ class SingleBlock(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         dim, self.head_dim = config.dim, config.head_dim
-        self.modulation = _zeroed(nn.Linear(dim, 3 * dim))
-        self.query_key_value = nn.Linear(dim, 3 * dim)
+        self.modulation = _zeroed(Linear(dim, 3 * dim))
+        self.query_key_value = Linear(dim, 3 * dim)
         self.query_norm = HeadNorm(self.head_dim)
         self.key_norm = HeadNorm(self.head_dim)
-        self.mlp_in = nn.Linear(dim, MLP_RATIO * dim)
-        self.out = nn.Linear((1 + MLP_RATIO) * dim, dim)
+        self.mlp_in = Linear(dim, MLP_RATIO * dim)
+        self.out = Linear((1 + MLP_RATIO) * dim, dim)
 
     def modulations(self, condition: Tensor) -> tuple[Tensor, ...]:
         """Map (S, 1, d) to ((S, 1, 3d),)."""
@@ -228,8 +229,8 @@ class Head(nn.Module):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        self.modulation = _zeroed(nn.Linear(config.dim, 2 * config.dim))
-        self.linear = _zeroed(nn.Linear(config.dim, config.latent_channels))
+        self.modulation = _zeroed(Linear(config.dim, 2 * config.dim))
+        self.linear = _zeroed(Linear(config.dim, config.latent_channels))
 
     def modulations(self, condition: Tensor) -> tuple[Tensor, ...]:
         """Map (S, 1, d) to ((S, 1, 2d),)."""
@@ -241,14 +242,14 @@ class Head(nn.Module):
         return self.linear(modulate(audio, shift, scale))
 
 
-def _last_rows(linear: nn.Linear, x: Tensor, count: int) -> Tensor:
+def _last_rows(linear: nn.Module, x: Tensor, count: int) -> Tensor:
     """Compute the last `count` outputs of a linear layer, without the others."""
-    if type(linear) is not nn.Linear:  # wrapped, by a LoRA adapter or a quantized layer
+    if type(linear) is not Linear:  # wrapped, by a LoRA adapter or a quantized layer
         return linear(x)[..., -count:]
-    return F.linear(x, linear.weight[-count:], linear.bias[-count:])
+    return apply_linear(x, linear.weight[-count:], linear.bias[-count:])
 
 
-def _zeroed(linear: nn.Linear) -> nn.Linear:
+def _zeroed(linear: Linear) -> Linear:
     """Initialize modulations and head to zero (adaLN-Zero, Peebles & Xie 2023).
 
     All gates start at 0, so a new model is its embedder followed by a head that returns 0, at any
@@ -268,6 +269,8 @@ class UnisonBackbone(nn.Module):
         # Activation checkpointing: the backward pass recomputes each block, which trades about a
         # third more computation for the memory of all blocks but one.
         self.recompute = False
+        # Sampling replays its step as a CUDA graph (`graphed.py`).
+        self.graphed = False
         fusion = FUSIONS[config.fusion]
         self.embed = LatentEmbedder(config.latent_channels, config.dim, config.embed_kernel)
         self.time = TimeEmbedder(config.dim)
@@ -275,10 +278,10 @@ class UnisonBackbone(nn.Module):
         # shallow blocks see lexical layers, deep blocks semantic ones. Text tokens are renewed at
         # every block instead of being carried on.
         self.fresh_projectors = nn.ModuleList(
-            nn.Linear(config.text_dim, config.dim) for _ in range(config.blocks * fusion.fresh)
+            Linear(config.text_dim, config.dim) for _ in range(config.blocks * fusion.fresh)
         )
         self.persistent_projector = (
-            nn.Linear(config.text_dim, config.dim) if fusion.persistent else None
+            Linear(config.text_dim, config.dim) if fusion.persistent else None
         )
         # No block reads the text after the last one, so that one does not carry it on.
         self.blocks = nn.ModuleList(

@@ -5,6 +5,8 @@ VNNI; `benchmarks/number_types.py` measures both.
 """
 
 from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,9 @@ from unison_audio.model.config import BackboneConfig
 
 QUANTIZATIONS = ("int8",)
 """Names of the schemes."""
+
+TILE = 1 << 17
+"""Numbers that are scaled and rounded at a time, so that the passes stay in the second cache."""
 
 LARGEST = 127
 """Largest magnitude of a stored integer; -128 is left out, so that the range is symmetric."""
@@ -41,7 +46,7 @@ class Int8Linear(nn.Module):
         device: Device of the weights.
     """
 
-    weight: Tensor
+    weight: Tensor | None
     scale: Tensor
     bias: Tensor
 
@@ -56,16 +61,90 @@ class Int8Linear(nn.Module):
             self.register_buffer(
                 name, torch.zeros(out_features, dtype=torch.float32, device=device)
             )
+        self.packed: Tensor | None = None
+
+    def pack(self) -> None:
+        """Rearrange the weights for oneDNN, which needs two thirds of the time of torch's product.
+
+        The rearranged weights replace the others in memory. The results are the same to the bit,
+        and the state dict has the original layout.
+        """
+        if self.weight is not None and has_vnni():
+            # oneDNN takes the numbers as they lie, whatever the strides.
+            self.packed = torch.ops.onednn.qlinear_prepack(self.weight.contiguous(), None)
+            self.weight = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_features) to (..., out_features)."""
         rows = x.flatten(0, -2)
-        scale = row_scales(rows)
-        integers = torch.round(rows / scale).to(torch.int8)
-        sums = torch._int_mm(integers, self.weight.t())  # (rows, out_features), int32
+        integers, scale = quantize_rows(rows)
+        y = self._scaled_sums(integers)  # (rows, out_features), float32
         # The scales one after the other: their product could leave float32's range.
-        y = torch.addcmul(self.bias, sums * scale, self.scale)
-        return y.to(x.dtype).unflatten(0, x.shape[:-1])
+        found = torch.empty(y.shape, dtype=x.dtype)
+        step = max(1, TILE // max(1, y.shape[1]))
+        for tile, factor, target in zip(
+            y.split(step), scale.split(step), found.split(step), strict=True
+        ):
+            target.copy_(torch.addcmul(self.bias, tile, factor, out=tile))
+        return found.unflatten(0, x.shape[:-1])
+
+    def _scaled_sums(self, integers: Tensor) -> Tensor:
+        """Multiply by the weights and their scales: (rows, in_features) to float32."""
+        if self.packed is None:
+            assert self.weight is not None
+            return torch._int_mm(integers, self.weight.t()) * self.scale
+        # oneDNN computes signed inputs by a reference loop that takes a thousand times as long, and
+        # unsigned ones by VNNI. Adding 128 flips the highest bit.
+        unsigned = integers.view(torch.uint8).bitwise_xor_(128)
+        zero_points = torch.zeros(len(self.scale), dtype=torch.int32)
+        return torch.ops.onednn.qlinear_pointwise(
+            *(unsigned, 1.0, 128, self.packed, self.scale, zero_points, None),
+            *(1.0, 0, torch.float32, "none", [], ""),
+        )
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.packed is not None:
+            destination[f"{prefix}weight"] = self.packed.to_dense().t().contiguous()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        packed = self.packed
+        if packed is not None:  # back to the layout of the state dict, and from there again
+            shape = tuple(reversed(packed.shape))
+            self.weight, self.packed = torch.empty(shape, dtype=torch.int8), None
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        if packed is not None:
+            self.pack()
+
+
+@cache
+def has_vnni() -> bool:
+    """Whether the processor sums products of bytes exactly; without, pairs saturate at 16 bits."""
+    if not hasattr(torch.cpu, "get_capabilities") or not torch.backends.mkldnn.is_available():
+        return False
+    return bool(torch.cpu.get_capabilities().get("avx512_vnni", False))
+
+
+def quantize_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Round rows to integers with a scale for each, some rows at a time.
+
+    Args:
+        rows: (rows, features) in any floating-point type.
+
+    Returns:
+        Integers of the same shape, int8, and scales (rows, 1), float32.
+    """
+    integers = torch.empty(rows.shape, dtype=torch.int8)
+    scale = torch.empty((len(rows), 1), dtype=torch.float32)
+    step = max(1, TILE // max(1, rows.shape[1]))
+    for tile, whole, factor in zip(
+        rows.split(step), integers.split(step), scale.split(step), strict=True
+    ):
+        factor.copy_(row_scales(tile))
+        whole.copy_(torch.round(tile / factor))
+    return integers, scale
 
 
 def row_scales(rows: Tensor) -> Tensor:
@@ -78,7 +157,7 @@ def int8_layers(backbone: nn.Module, kept: Collection[str] = KEPT) -> list[str]:
     return [
         name
         for name, module in backbone.named_modules()
-        if type(module) is nn.Linear
+        if isinstance(module, nn.Linear)
         and name.startswith("blocks.")
         and name.rpartition(".")[2] not in kept
     ]
@@ -125,6 +204,13 @@ def quantize_state(weights: Mapping[str, Tensor], names: Collection[str]) -> dic
         state[f"{name}.scale"] = scale[:, 0].contiguous()
         state[f"{name}.bias"] = weights[f"{name}.bias"].float()
     return state
+
+
+def pack_int8(backbone: nn.Module) -> None:
+    """Rearrange the weights of all int8 layers for oneDNN, one layer at a time."""
+    for module in backbone.modules():
+        if isinstance(module, Int8Linear):
+            module.pack()
 
 
 def is_int8(backbone: nn.Module) -> bool:

@@ -16,13 +16,14 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unison_audio.audio import resample
 from unison_audio.errors import InputError
 from unison_audio.files import file_hash
 from unison_audio.spectrogram import istft, mel_filters, stft
+from unison_audio.tensor_files import write_tensors
 
 MERGED = {
     "a door opening": "a door",
@@ -320,7 +321,7 @@ def save_classifier(folder: Path, classifier: EventClassifier) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous() for name, value in classifier.net.state_dict().items()}
     partial = folder / f"{WEIGHTS_FILE}.partial"
-    save_file(weights, partial, metadata={"format": "pt"})
+    write_tensors(weights, partial)
     (folder / CONFIG_FILE).write_text(
         json.dumps(dataclasses.asdict(classifier.config), indent=1) + "\n"
     )

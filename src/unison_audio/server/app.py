@@ -31,6 +31,7 @@ from unison_audio.server.gate import Gate
 from unison_audio.server.limits import Limits
 from unison_audio.server.model_worker import WorkerConfig
 from unison_audio.server.recording_store import RecordingStore, StoredConsent, StoredVoice
+from unison_audio.server.reference_hosts import ReferenceHosts
 from unison_audio.server.scheduler import Scheduler
 from unison_audio.server.server_state import ServerState
 from unison_audio.server.telemetry import Telemetry
@@ -57,6 +58,8 @@ class ServerConfig:
     """Keys that open the server."""
     cors_origins: tuple[str, ...] = ()
     """Web pages whose scripts may call the server."""
+    reference_hosts: tuple[str, ...] = ()
+    """Hosts that recordings of voices may be fetched from."""
     sampling: SamplingParams = field(default_factory=SamplingParams)
     """Options of sampling where a request has none."""
     on_unusable: Callable[[str], None] = lambda reason: None
@@ -112,6 +115,7 @@ def create_app(config: ServerConfig) -> ASGIApp:
             deadline_seconds=config.limits.deadline_seconds,
             pool=pool,
         ),
+        references=ReferenceHosts(config.reference_hosts),
         sampling=config.sampling,
     )
     api_errors.install(app)

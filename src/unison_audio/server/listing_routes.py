@@ -95,10 +95,12 @@ async def check_instruction(body: CheckRequest, state: State) -> dict[str, Any]:
 async def show_queue(state: State, request_id: str = Query("", max_length=64)) -> dict[str, Any]:
     """Tell how many requests run or wait, and how many sounds stand before those of one of them.
 
-    `ahead` is 0 once it runs, and null where no such request is known.
+    `ahead` is 0 once it runs, and null where no such request is known. `step` and `steps` count
+    those of the batch that runs for it, and are null while none does.
     """
     scheduler = state.desk.scheduler
     active, queued, ahead = scheduler.standing(request_id)
+    step, steps = scheduler.steps(request_id) or (None, None)
     return {
         "object": "audio.queue",
         "ready": scheduler.ready,
@@ -106,6 +108,8 @@ async def show_queue(state: State, request_id: str = Query("", max_length=64)) -
         "max_requests": state.limits.max_requests,
         "queued_sounds": queued,
         "ahead": ahead,
+        "step": step,
+        "steps": steps,
     }
 
 

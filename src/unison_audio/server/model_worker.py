@@ -76,13 +76,15 @@ def run_worker(connection: Connection, config: WorkerConfig) -> None:
 
     Args:
         connection: Messages in: ("batch", number, sampling, calls), ("abort", number). Out:
-            ("ready", None), ("failed", reason), ("step", None), ("done", number, answers, bytes).
+            ("ready", None), ("failed", reason), ("step", done, total),
+            ("done", number, answers, bytes).
         config: What to load.
     """
     # Ctrl-C and a service manager's signal reach the whole process group. The server decides when
     # the work is done, and then closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # They travel with the answers; on stderr they would quote what a client sent.
     warnings.simplefilter("ignore")
     try:
         unison = _load(config)
@@ -119,6 +121,7 @@ def _load(config: WorkerConfig) -> Any:
     from unison_audio.pipeline import Unison
 
     try:
+        # Tried before the weights are read: a missing driver is reported at once.
         torch.empty(0, device=config.device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -148,7 +151,7 @@ def _answer(
     """Answer a batch; one bad item does not spoil the others."""
 
     def on_step(done: int, total: int) -> None:
-        connection.send(("step", None))  # a sign of life
+        connection.send(("step", done, total))  # also a sign of life
         while connection.poll():
             kind, which, *_ = connection.recv()
             if kind == "abort" and which == number:
@@ -158,6 +161,7 @@ def _answer(
         return _generate(unison, sampling, calls, on_step)
     except _Aborted:
         return [ModelAnswer(failed="aborted") for _ in calls]
+    # The server is gone, and no call alone would find it again.
     except (EOFError, BrokenPipeError):
         raise
     except Exception as error:
@@ -165,6 +169,7 @@ def _answer(
             if isinstance(error, InputError):
                 return [ModelAnswer(refused=" ".join(str(error).split()))]
             return [ModelAnswer(failed=_place(error))]
+        # One by one, so that the message belongs to the call that caused it.
         return [_answer(unison, connection, number, sampling, [call])[0] for call in calls]
 
 

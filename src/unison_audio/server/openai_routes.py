@@ -85,7 +85,11 @@ def _voice(body: SpeechRequest, state: ServerState) -> ChosenVoice:
     if not body.ref_audio:
         return choose_voice(body.voice, state.voices, body.seed, state.variant)
     require_text(body.ref_text, 1000, "ref_text")
-    data = data_url(body.ref_audio, state.limits.max_voice_bytes)
+    most = state.limits.max_voice_bytes
+    if state.references and not body.ref_audio.strip().startswith("data:"):
+        data = state.references.fetch(body.ref_audio.strip(), most)
+    else:
+        data = data_url(body.ref_audio, most)
     waveform, rate = state.read_reference(data, "ref_audio")
     return ChosenVoice(
         template="[Speech with voice]",

@@ -117,7 +117,11 @@ def _portable(value: Any) -> Any:
 
 
 def _seconds(variant: Variant, inputs: dict[str, Any]) -> float:
-    """Length that is sampled for a call."""
+    """Length that is sampled for a call, in whole frames of the codec."""
+    return round(_exact_seconds(variant, inputs) * variant.latent_fps) / variant.latent_fps
+
+
+def _exact_seconds(variant: Variant, inputs: dict[str, Any]) -> float:
     given: Sequence[Any] | None = inputs.get("source") or inputs.get("reference")
     known = 0.0 if given is None else given[0].shape[-1] / given[1]
     if inputs.get("source") is not None:

@@ -4,11 +4,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from unison_audio.errors import InputError
 from unison_audio.server.batching import CancelledError, QueuedCall, Ticket, choose_batch
 from unison_audio.server.limits import Limits
-from unison_audio.server.model_worker import WorkerConfig
+from unison_audio.server.model_worker import ModelAnswer, WorkerConfig
 from unison_audio.server.telemetry import Telemetry
 from unison_audio.server.worker_process import ModelProcess, WorkerLostError
 
@@ -62,6 +63,7 @@ class Scheduler:
         self._ready = 0
         self._stopping = False
         self._seconds_a_request = 5.0
+        self._answers = ThreadPoolExecutor(1, "unison-answers")
         self._processes = [ModelProcess(config) for config in workers]
         self._threads = [
             threading.Thread(target=self._feed, args=(process,), daemon=True, name="unison-feeder")
@@ -79,10 +81,12 @@ class Scheduler:
             self._stopping = True
             waiting, self._queue = self._queue, []
             self._changed.notify_all()
+        # Outside the lock: whoever waits for a future wakes up and calls `release`, which takes it.
         for one in waiting:
             one.future.set_exception(WorkerLostError("the server stops"))
         for thread in self._threads:
             thread.join(10)
+        self._answers.shutdown()
 
     @property
     def ready(self) -> bool:
@@ -105,6 +109,16 @@ class Scheduler:
         if not known:
             return active, len(names), None
         return active, len(names), names.index(request_id) if request_id in names else 0
+
+    def steps(self, request_id: str) -> tuple[int, int] | None:
+        """Steps done and steps in all of the batch that runs for a request; None while none does.
+
+        Args:
+            request_id: The request.
+        """
+        with self._changed:
+            found = [one.steps for one in self._tickets if one.request_id == request_id]
+        return found[0] if found else None
 
     def admit(self, request_id: str) -> Ticket:
         """Take a request in, until `release` is called.
@@ -131,6 +145,8 @@ class Scheduler:
         self.cancel(ticket)
         with self._changed:
             self._tickets.discard(ticket)
+            # A moving average over about ten requests, so that the wait that `admit` states follows
+            # the load.
             self._seconds_a_request += 0.1 * (seconds - self._seconds_a_request)
             self.telemetry.active_requests.set(len(self._tickets))
 
@@ -152,6 +168,8 @@ class Scheduler:
             WorkerLostError: The server stops.
         """
         with self._changed:
+            # Asked under the lock: `cancel` and `stop` empty the queue once, and a call that came
+            # later would wait forever.
             if any(one.ticket.cancelled.is_set() for one in calls):
                 raise CancelledError
             if self._stopping:
@@ -173,6 +191,8 @@ class Scheduler:
                 failures += 1
                 self.failure = str(error)
                 log.error("worker not started", extra={"fields": {"reason": self.failure}})
+                # One failure may pass, such as memory that the lost worker has not given back yet.
+                # Two in a row hardly do, so nobody waits through the longer pauses.
                 if failures > 1:
                     self._fail_waiting(self.failure)
                 if isinstance(error, InputError) and not started:
@@ -206,6 +226,7 @@ class Scheduler:
     def _fail_waiting(self, reason: str) -> None:
         """Answer all that waits, where no worker is left that could."""
         with self._changed:
+            # Another device still answers.
             if self._ready:
                 return
             waiting, self._queue = self._queue, []
@@ -216,6 +237,8 @@ class Scheduler:
         """Wait for calls and choose the next batch; nothing once the server stops."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._stopping)
+            # The windows of one request come together, but those of two clients that begin at once
+            # do not: a lone call waits a moment for company.
             if len(self._queue) == 1 and not self._stopping:
                 self._changed.wait_for(
                     lambda: len(self._queue) != 1 or self._stopping, GATHER_SECONDS
@@ -236,11 +259,19 @@ class Scheduler:
         def unwanted() -> bool:
             return all(one.ticket.cancelled.is_set() for one in batch)
 
+        def on_step(done: int, total: int) -> None:
+            for one in batch:
+                one.ticket.steps = (done, total)
+
         try:
-            answers = process.run(batch[0].sampling, [one.call for one in batch], unwanted)
+            calls = [one.call for one in batch]
+            answers = process.run(batch[0].sampling, calls, unwanted, on_step)
         except WorkerLostError as error:
             self._put_back(batch, error)
             raise
+        finally:
+            for one in batch:
+                one.ticket.steps = None
         took = time.monotonic() - started
         made = 0.0
         for one, answer in zip(batch, answers, strict=True):
@@ -249,8 +280,10 @@ class Scheduler:
                 log.error("sound failed", extra={"fields": fields})
             if answer.waveform is not None:
                 made += one.seconds
-            one.future.set_result(answer)
         self.telemetry.batch_done(len(batch), made, took, process.memory_bytes)
+        # By another thread: the requests' threads begin to code at once, and the worker would have
+        # to wait for its next batch until this thread gets its turn among them.
+        self._answers.submit(_hand_over, batch, answers)
 
     def _put_back(self, batch: list[QueuedCall], error: WorkerLostError) -> None:
         """Queue the calls of a lost worker again, where they have a try left."""
@@ -265,3 +298,9 @@ class Scheduler:
                 again.append(one)
         with self._changed:
             self._queue = [*again, *self._queue]
+
+
+def _hand_over(batch: Sequence[QueuedCall], answers: Sequence[ModelAnswer]) -> None:
+    """Give a batch's answers to the requests that wait for them."""
+    for one, answer in zip(batch, answers, strict=True):
+        one.future.set_result(answer)

@@ -15,6 +15,7 @@ from unison_audio.server.answers import Desk
 from unison_audio.server.api_errors import ApiError
 from unison_audio.server.limits import Limits
 from unison_audio.server.recording_store import RecordingStore, StoredConsent, StoredVoice
+from unison_audio.server.reference_hosts import ReferenceHosts
 from unison_audio.server.uploads import kept_upload, open_upload, read_mono
 from unison_audio.variants import Variant
 
@@ -37,6 +38,8 @@ class ServerState:
     """The speakers' recorded consents."""
     desk: Desk
     """Answers requests for sound."""
+    references: ReferenceHosts
+    """Hosts that recordings may be fetched from."""
     sampling: SamplingParams
     """Options where a request has none."""
 

@@ -1,6 +1,5 @@
 """Routes of stored voices: list, upload, get, delete."""
 
-import time
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -31,15 +30,19 @@ _KNOWN = (
 
 
 @router.get("/v1/audio/voices", responses=ERRORS)
-async def list_voices(state: State) -> dict[str, Any]:
-    """List the built-in voices and the stored ones, under both names that clients read."""
+async def list_voices(state: State, legacy: bool = False) -> dict[str, Any]:
+    """List the built-in voices and the stored ones, under both names that clients read.
+
+    With `legacy`, `voices` holds names alone, as older clients read it.
+    """
     built_in = [
         {"id": voice.name, "name": voice.name, "object": "audio.voice", "gender": voice.gender}
         for voice in BUILTIN_VOICES.values()
     ]
     stored = await state.in_thread(state.voices.all)
     voices = [*built_in, *(_listed(voice) for voice in stored)]
-    return {"object": "list", "voices": voices, "data": voices}
+    listed = [voice["id"] for voice in voices] if legacy else voices
+    return {"object": "list", "voices": listed, "data": voices}
 
 
 @router.post("/v1/audio/voices", responses=ERRORS)
@@ -132,14 +135,7 @@ def _store(state: ServerState, data: bytes, **facts: str) -> StoredVoice:
     if consent.startswith("cons_") and state.consents.find(consent) is None:
         raise ApiError(404, f"There is no stored consent {consent!r:.60}.", param="consent")
     waveform, rate = state.read_reference(data, "audio_sample")
-    voice = StoredVoice(
-        id=state.voices.new_id(),
-        created_at=int(time.time()),
-        sample_rate=rate,
-        seconds=round(len(waveform) / rate, 3),
-        **facts,
-    )
-    return state.voices.add(voice, waveform)
+    return state.voices.add(waveform, rate, **facts)
 
 
 def _official(voice: StoredVoice) -> dict[str, Any]:

@@ -54,11 +54,13 @@ class ModelProcess:
             target=run_worker, args=(theirs, self.config), daemon=True, name="unison-model"
         )
         self._process.start()
+        # Only the child holds that end now, so its death closes the pipe.
         theirs.close()
         try:
             while not self._connection.poll(_TICK):
                 if stopping():
                     raise WorkerLostError("the server stops")
+                # Asked again: a process that has just ended may have left its reason in the pipe.
                 if not self._process.is_alive() and not self._connection.poll():
                     raise WorkerLostError("the worker died while it loaded the model")
             kind, reason = self._connection.recv()
@@ -70,7 +72,11 @@ class ModelProcess:
             raise InputError(reason)
 
     def run(
-        self, sampling: SamplingParams, calls: list[ModelCall], unwanted: Callable[[], bool]
+        self,
+        sampling: SamplingParams,
+        calls: list[ModelCall],
+        unwanted: Callable[[], bool],
+        on_step: Callable[[int, int], None],
     ) -> list[ModelAnswer]:
         """Run one batch.
 
@@ -78,6 +84,7 @@ class ModelProcess:
             sampling: Sampling options of all calls.
             calls: The sounds to make.
             unwanted: Whether nobody waits for any of them any more.
+            on_step: Called after each step with the steps done and the steps in all.
 
         Raises:
             WorkerLostError: The process died or was stuck.
@@ -95,6 +102,7 @@ class ModelProcess:
                     if kind == "done":
                         _, answers, self.memory_bytes = rest
                         return list(answers)
+                    on_step(*rest)
                 elif not self._process.is_alive():
                     raise WorkerLostError("the worker died")
                 elif time.monotonic() - heard > STALL_SECONDS:

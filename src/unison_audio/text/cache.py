@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from unison_audio.tensor_files import write_tensors
 from unison_audio.text.states import TextEncoder, TextStates, split, stack
 
 
@@ -119,7 +119,7 @@ class TensorCache:
             handle, name = tempfile.mkstemp(suffix=UNFINISHED_SUFFIX, dir=self.folder)
             os.close(handle)
             unfinished = Path(name)
-            save_file(tensors, unfinished, metadata={"crc32": _checksum(tensors)})
+            write_tensors(tensors, unfinished, {"crc32": _checksum(tensors)})
             unfinished.replace(self._path(key))
             self._make_room(self._path(key))
         except (SafetensorError, OSError) as error:

@@ -8,14 +8,11 @@ from torch import nn
 
 from unison_audio import hub_files
 from unison_audio.errors import InputError
+from unison_audio.text.hub_names import CONFIG_FILE, MODEL_TYPE
 from unison_audio.text.offload import INDEX_FILE, Shards, check_shapes, shards_of
 from unison_audio.text.prompt import has_vocabulary
 
 PREFIX = "thinker.model."
-
-CONFIG_FILE = "config.json"
-
-MODEL_TYPE = "qwen2_5_omni"
 
 TOKENIZER_FILES = (
     "tokenizer.json",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from unison_audio.text.hub_names import HUB_NAMES
 from unison_audio.text.states import TextEncoder, TextSetup
 
 
@@ -19,12 +20,6 @@ def _qwen(hub_name: str) -> Callable[[TextSetup], TextEncoder]:
 
     return load
 
-
-HUB_NAMES = {
-    "qwen2.5-omni-7b": "Qwen/Qwen2.5-Omni-7B",
-    "qwen2.5-omni-3b": "Qwen/Qwen2.5-Omni-3B",
-}
-"""Repositories of the language models on the hub."""
 
 TEXT_ENCODERS: dict[str, Callable[[TextSetup], TextEncoder]] = {
     "minilm": _minilm,

@@ -62,6 +62,12 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int = 
             # Without fsync a power cut could leave the new name with an empty file behind it.
             file.flush()
             os.fsync(file.fileno())
+    except RuntimeError as error:
+        partial.unlink(missing_ok=True)
+        # On a full disk, torch's writer of archives puts its own error in place of the system's.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
     except BaseException:
         partial.unlink(missing_ok=True)  # it would take the space that a full disk lacks
         raise

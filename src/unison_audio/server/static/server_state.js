@@ -41,18 +41,19 @@ export class ServerState {
   }
 }
 
-/** Follow a request until `stop` is called; `say(sentence)` shows where it stands. */
+/** Follow a request until `stop` is called; `say(sentence, step, steps)` shows where it stands. */
 export function follow(requestId, say) {
   const started = performance.now();
-  let place = "Sent";
-  const show = () => say(`${place}, ${((performance.now() - started) / 1000).toFixed(1)} s`);
+  let place = "Sent", at = null;
+  const show = () => say(`${place}, ${((performance.now() - started) / 1000).toFixed(1)} s`, at?.step, at?.steps);
   const clock = setInterval(show, 100);
   const ask = async () => {
     try {
-      const { ahead, ready } = await callJson(`/v1/audio/queue?request_id=${encodeURIComponent(requestId)}`);
+      const { ahead, ready, step, steps } = await callJson(`/v1/audio/queue?request_id=${encodeURIComponent(requestId)}`);
       if (!ready) place = "Waiting for the model";
       else if (ahead) place = `Waiting, ${ahead} ${ahead === 1 ? "sound" : "sounds"} before yours`;
-      else if (ahead === 0) place = "Generating";
+      else if (ahead === 0) place = steps ? `Generating, step ${step} of ${steps}` : "Generating";
+      at = ahead === 0 && steps ? { step, steps } : null;
     } catch {
       place = "Waiting for the server";
     }

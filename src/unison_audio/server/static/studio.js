@@ -73,7 +73,7 @@ async function run(request, source, form, task) {
   running = new AbortController();
   const requestId = `studio-${crypto.randomUUID?.() ?? Date.now()}`;
   setRunning(true);
-  const stop = follow(requestId, (place) => (byId("progress-text").textContent = place));
+  const stop = follow(requestId, showProgress);
   let took = 0;
   try {
     const { blob, warnings } = await makeSound(request, source, { signal: running.signal, requestId });
@@ -95,6 +95,14 @@ async function run(request, source, form, task) {
     setRunning(false);
     server.look();
   }
+}
+
+/** Show where a request stands; the bar moves once the steps of its batch are known. */
+function showProgress(place, step, steps) {
+  byId("progress-text").textContent = place;
+  const bar = byId("progress");
+  if (steps) Object.assign(bar, { max: steps, value: step });
+  else bar.removeAttribute("value");
 }
 
 function setRunning(active) {
