@@ -20,6 +20,13 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SAMPLING_FIELDS = (*OPTIONS, *RENAMED)
 """Fields of every request that are options of sampling."""
 
+IGNORED = {
+    "word_timestamps": "the model gives no times of words",
+    "language": "the language follows from the text and the variant",
+    "extra_params": "give the options of sampling as fields of the request",
+}
+"""Fields of speech requests to other servers -> why they do nothing here."""
+
 Rate = Annotated[int, Field(ge=8_000, le=192_000)]
 """Samples per second."""
 
@@ -105,19 +112,18 @@ class SpeechRequest(TolerantRequest):
     duration_seconds: Seconds | None = None
     ref_audio: str = ""
     ref_text: str = Field("", max_length=1000)
-    # Fields of vLLM-Omni's clients. An answer is always sent as it is made, so `stream` holds.
-    stream: bool = False
-    language: str = Field("", max_length=100)
-    word_timestamps: bool = False
-    extra_params: dict[str, Any] | None = None
 
-    def has(self, name: str) -> bool:
-        """Whether a field asks for something.
+    @property
+    def unknown(self) -> list[str]:
+        """Names of the fields that nothing here reads."""
+        # An answer is always sent as it is made, so `stream` is kept.
+        return [name for name in super().unknown if name not in ("stream", *IGNORED)]
 
-        Args:
-            name: The field.
-        """
-        return bool(getattr(self, name))
+    @property
+    def ignored(self) -> list[str]:
+        """Why fields that are known do nothing, where they ask for something."""
+        given = self.model_extra or {}
+        return [f"{name} is ignored: {why}." for name, why in IGNORED.items() if given.get(name)]
 
 
 class GenerateRequest(TolerantRequest):

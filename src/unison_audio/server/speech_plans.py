@@ -17,13 +17,6 @@ from unison_audio.server.remote_model import RemoteModel
 from unison_audio.server.request_models import SpeechRequest, VoiceReference
 from unison_audio.variants import Variant
 
-IGNORED = {
-    "word_timestamps": "the model gives no times of words",
-    "language": "the language follows from the text and the variant",
-    "extra_params": "give the options of sampling as fields of the request",
-}
-"""Fields of other servers' requests -> why they do nothing here."""
-
 _DATA_URL = re.compile(r"data:[\w.+-]*/?[\w.+;=-]*;base64,(.*)", re.DOTALL)
 
 
@@ -61,6 +54,7 @@ class SpeechPlan:
     @property
     def instruction(self) -> str:
         """The whole as one instruction, for the check of the domain."""
+        # A quotation mark inside would end the text early, and the rest would count as no words.
         words = self.text.replace('"', " ")
         if self.voice.reference is not None:
             return f"{self.voice.template} {words}"
@@ -105,6 +99,7 @@ class SpeechPlan:
             reference_text=self.voice.reference_text,
             seed=self.voice.seed,
         )
+        # Two windows are enough to know: to cut a whole book would delay its first sound.
         single = len(list(islice(speech.windows(), 2))) == 1
         return pieces(speak(model, speech, sampling=self.sampling), speech), single
 
@@ -176,7 +171,7 @@ def plan_request(
         ApiError: A field does not fit the others.
         InputError: The words cannot be spoken.
     """
-    notes = [f"{name} is ignored: {why}." for name, why in IGNORED.items() if body.has(name)]
+    notes = body.ignored
     if body.instructions.strip() not in ("", "None"):  # Home Assistant sends "None"
         notes.append("instructions is ignored: the model takes no style, only a voice.")
     ambient = body.ambient_sound.strip()
