@@ -18,7 +18,8 @@ class MachineSettings:
     device: str = "cpu"
     """cpu, cuda, cuda:1, mps."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Computing type of the backbone; by default the device decides."""
+    """Computing type of the backbone; by default the device decides. If bfloat16 is given, a
+    full-size model's vocoder computes its convolutions in it as well."""
     quantize: Literal["int8"] | None = None
     """Run the backbone's linear layers in int8, on a CPU. The language model is in int8 where
     --text-files names a folder that `unison-audio quantize` wrote."""
@@ -29,7 +30,8 @@ class MachineSettings:
     text_files: Path | None = None
     """Folder of the language model; by default it is downloaded."""
     compile: bool = False
-    """Compile the backbone's blocks first, which pays off for many sounds."""
+    """Compile the backbone's blocks first, which pays off for many sounds; on a GPU also replay a
+    step as a CUDA graph."""
 
     def identity(self) -> dict[str, Any]:
         """The settings that change the sound: computing type, codec, language model."""
