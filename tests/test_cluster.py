@@ -18,7 +18,15 @@ from published import folder_of
 from ray_processes import one_killed_when
 
 from unison_audio.cli import main as cli
-from unison_audio.cluster import LOCAL, MOST_LOSSES, Cluster, LostJob, Workers, workers_of
+from unison_audio.cluster import (
+    LOCAL,
+    MOST_LOSSES,
+    Cluster,
+    LostJob,
+    Workers,
+    start_ray,
+    workers_of,
+)
 from unison_audio.errors import InputError
 from unison_audio.nano import corpus as nano_corpus
 from unison_audio.nano.voices import VOICES
@@ -137,6 +145,22 @@ def test_jobs_of_a_dead_worker_go_to_another_one() -> None:
     assert len(ray.ended) == 2 + MOST_LOSSES  # each dead one is ended for sure
     workers.close()
     assert len(ray.ended) == ray.started
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (LOCAL, r"Ray cannot be started on this machine \(The node timed out\); try again"),
+        ("auto", r"No Ray cluster can be reached at 'auto' \(The node timed out\)"),
+        ("127.0.0.1:1", r"No Ray cluster can be reached at '127\.0\.0\.1:1' \(\[Errno"),
+    ],
+)
+def test_a_cluster_that_cannot_be_had_is_named(address: str, said: str) -> None:
+    def init(**options: Any) -> None:
+        raise Exception("The node timed out\nduring startup")  # as Ray does
+
+    with pytest.raises(InputError, match=said):
+        start_ray(SimpleNamespace(init=init), address)
 
 
 def test_workers_that_die_at_their_start_are_no_endless_loop() -> None:
