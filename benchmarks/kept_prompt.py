@@ -1,7 +1,7 @@
 """Time of an instruction to the streamed language model: kept prompt, int8, an earlier version.
 
-python benchmarks/kept_prompt.py FOLDER [--model 7b] [--window 126] [--earlier SRC]
-    [--repetitions 3] [--keep]
+python benchmarks/kept_prompt.py FOLDER [--model 7b] [--window 126] [--layers 8]
+    [--earlier SRC] [--repetitions 3] [--keep]
 
 Writes random weights of true size into FOLDER as `text_encoder.py` does, and int8 ones beside them.
 Each row is a process of its own that encodes two instructions, one after the other; the rows run
@@ -10,8 +10,11 @@ instruction reads the disk; the second finds the pages in memory. Caches are tho
 line: an earlier process has kept the prompt where the version does that, and has cached no state
 of these instructions. `--earlier` is the `src` folder of another checkout, measured first.
 
-Times are wall-clock, in brackets those of the processor: where other programs run, only the latter
-can be compared.
+`--layers` runs that many layers from the first on, where the memory does not hold the pages of all:
+the layers are equal, so the ratios are those of all of them.
+
+Times are wall-clock, in brackets those of the processor in the program and in the kernel: where
+other programs run, only the latter can be compared.
 """
 
 import json
@@ -38,7 +41,9 @@ app = cyclopts.App(help=__doc__)
 
 
 @app.command(show=False)
-def encode(folder: Path, model: str, window: int, cache: Path, out: Path, texts: list[str]) -> None:
+def encode(
+    folder: Path, model: str, layers: int, window: int, cache: Path, out: Path, texts: list[str]
+) -> None:
     """Encodes in this process and prints the times as JSON."""
     import torch
     from transformers import Qwen2_5OmniThinkerTextModel  # noqa: F401  its import is no part of it
@@ -49,7 +54,7 @@ def encode(folder: Path, model: str, window: int, cache: Path, out: Path, texts:
 
     torch.set_num_threads(1)
     setup = TextSetup(
-        picks=layer_picks(TEXT[model]["num_hidden_layers"], BLOCKS_OF_BACKBONE),
+        picks=layer_picks(layers, BLOCKS_OF_BACKBONE),
         system_prompt=SYSTEM_PROMPT,
         window=window,
         files=folder,
@@ -58,16 +63,17 @@ def encode(folder: Path, model: str, window: int, cache: Path, out: Path, texts:
         cache=cache,
     )
     encoder = QwenEncoder(setup, model)
-    wall, cpu = [], []
+    wall, user, kernel = [], [], []
     for text in texts:
-        start, busy = time.perf_counter(), time.process_time()
+        start, busy = time.perf_counter(), os.times()
         states = encoder.encode([text])
         wall.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - busy)
+        user.append(os.times().user - busy.user)
+        kernel.append(os.times().system - busy.system)
         assert torch.isfinite(states.hidden_states.sum())
         if text == FIRST[0]:
             torch.save(states.hidden_states[0], out)  # (K, N, text_dim)
-    print(json.dumps({"wall": wall, "cpu": cpu}))
+    print(json.dumps({"wall": wall, "user": user, "kernel": kernel}))
 
 
 @app.default
@@ -76,6 +82,7 @@ def main(
     *,
     model: Literal["7b", "3b"] = "7b",
     window: int = 126,
+    layers: int | None = None,
     earlier: Path | None = None,
     repetitions: int = 3,
     keep: bool = False,
@@ -86,6 +93,7 @@ def main(
         folder: Where to write them; it is made, or holds them from a call with --keep.
         model: Which size.
         window: Tokens whose states are returned; 0 for those of the instruction.
+        layers: Number of layers, at least one; all of the model's if None.
         earlier: `src` folder of another version to compare with.
         repetitions: How often each row is measured; medians are printed.
         keep: Whether to leave the weights there.
@@ -115,7 +123,7 @@ def main(
                 shutil.rmtree(_cache(folder, source), ignore_errors=True)
             for name, (source, weights, texts) in rows.items():
                 out = results / f"{list(rows).index(name)}.pt"
-                taken[name].append(_measure(source, weights, model, window, out, texts))
+                taken[name].append(_measure(source, weights, model, layers, window, out, texts))
                 print(name, taken[name][-1], file=sys.stderr, flush=True)
         errors = {
             name: _errors(results / f"{number}.pt", results / "0.pt")
@@ -134,10 +142,17 @@ def _cache(folder: Path, source: Path | None) -> Path:
 
 
 def _measure(
-    source: Path, weights: Path, model: str, window: int, out: Path, texts: Sequence[str]
+    source: Path,
+    weights: Path,
+    model: str,
+    layers: int | None,
+    window: int,
+    out: Path,
+    texts: Sequence[str],
 ) -> dict[str, list[float]]:
     environment = {**os.environ, "PYTHONPATH": str(source.resolve())}
-    values = (weights, model, window, _cache(weights.parent, source), out, *texts)
+    count = layers or TEXT[model]["num_hidden_layers"]
+    values = (weights, model, count, window, _cache(weights.parent, source), out, *texts)
     forget(weights)
     done = subprocess.run(
         [sys.executable, __file__, "encode", *map(str, values)],
@@ -173,9 +188,12 @@ def _print_table(
     for name in taken:
         cells = []
         for call in (0, 1):
-            wall, cpu = (middle(name, kind, call) for kind in ("wall", "cpu"))
-            shares = [middle(name, k, call) / middle(first, k, call) for k in ("wall", "cpu")]
-            cells += [f"{wall:.1f} ({cpu:.1f})", f"{shares[0]:.2f} ({shares[1]:.2f})"]
+            wall, user, kernel = (middle(name, kind, call) for kind in ("wall", "user", "kernel"))
+            base = middle(first, "user", call) + middle(first, "kernel", call)
+            cells += [
+                f"{wall:.1f} ({user:.1f} + {kernel:.1f})",
+                f"{wall / middle(first, 'wall', call):.2f} ({(user + kernel) / base:.2f})",
+            ]
         error = "{:.2%}, at most {:.2%}".format(*errors[name]) if name in errors else ""
         print(f"| {name} | {' | '.join(cells)} | {error} |")
 

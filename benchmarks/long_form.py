@@ -15,7 +15,8 @@ and spectral flux at the joins stand beside those inside windows. Processor time
 With `--only-times`, nothing is judged. With `--folder` every window is kept there, and the same
 command goes on where it was stopped; times are then not reported.
 
-`batches` speaks the same eight windows in batches of one, two, four and eight, in turns.
+`batches` speaks the same eight windows in batches of one, two, four and eight, in turns, and a text
+of a minute with each in a process of its own for the memory.
 
 `memory` speaks texts of a minute and of an hour, each in a process of its own, with one step, on
 which memory does not depend. `--default-steps` takes the preset's steps; `--minutes 1 --minutes 4`
@@ -52,6 +53,7 @@ from torch import Tensor
 
 from unison_audio import Unison, audio
 from unison_audio.evaluation.metrics.signal import lsd, word_error_rate
+from unison_audio.longform import long_speech
 from unison_audio.longform.edit_windows import derive_seed
 from unison_audio.longform.long_speech import plan_speech, speak
 from unison_audio.longform.timeline import compose, plan_timeline
@@ -219,63 +221,61 @@ def speech(
     )
 
 
+def spoken_apart(minutes: int, *flags: str) -> dict[str, float]:
+    """Seconds and peak memory of a text that another process speaks."""
+    done = subprocess.run(
+        [sys.executable, __file__, "speak-minutes", str(minutes), *flags],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 @app.command
 def batches(*, windows: int = 8, rounds: int = 2) -> None:
-    """Processor time of windows in batches of several sizes."""
+    """Processor time and peak memory of windows in batches of several sizes."""
     from unison_audio.nano.vocabulary import held_out_texts
 
     torch.set_num_threads(1)
     unison = Unison.from_pretrained("nano")
     said = [f'{MALE} saying "{text}"' for text in held_out_texts(sequences=0)[:windows]]
     unison.generate(said[:1], duration=2.56)  # the first call loads models
-    spent: dict[tuple[int, int], float] = {}
+    spent = dict.fromkeys((1, 2, 4, 8), 0.0)
     for _ in range(rounds):
-        for candidates in (4, 1):
-            for size in (1, 2, 4, 8):
-                started = time.process_time()
-                for start in range(0, windows, size):
-                    batch = said[start : start + size]
-                    unison.generate(batch, duration=2.56, num_candidates=candidates)
-                key = (candidates, size)
-                spent[key] = spent.get(key, 0.0) + time.process_time() - started
-    report(
-        {
-            f"{candidates} candidate(s), batches of {size}, by one by one": total
-            / spent[candidates, 1]
-            for (candidates, size), total in spent.items()
-        }
-    )
-    report({"four candidates by one, one by one": spent[4, 1] / spent[1, 1]})
+        for size in spent:
+            started = time.process_time()
+            for start in range(0, windows, size):
+                unison.generate(said[start : start + size], duration=2.56)
+            spent[size] += time.process_time() - started
+    peaks = {size: spoken_apart(1, "--batch", str(size))["peak"] for size in spent}
+    for size, total in spent.items():
+        report(
+            {
+                f"batches of {size}, time by one by one": total / spent[1],
+                f"batches of {size}, peak memory in MB": peaks[size] * 1024,
+            }
+        )
 
 
 @app.command
 def memory(*, minutes: tuple[int, ...] = (1, 60), default_steps: bool = False) -> None:
     """Peak memory of an hour of text beside that of a minute."""
-    found = {}
     flags = ["--default-steps"] if default_steps else []
     for length in minutes:
-        done = subprocess.run(
-            [sys.executable, __file__, "speak-minutes", str(length), *flags],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        found[length] = json.loads(done.stdout.splitlines()[-1])
-    report(
-        {
-            f"peak memory in MB, {row['seconds']:.0f} s of sound": row["peak"] * 1024
-            for row in found.values()
-        }
-    )
+        row = spoken_apart(length, *flags)
+        report({f"peak memory in MB, {row['seconds']:.0f} s of sound": row["peak"] * 1024})
 
 
 @app.command
-def speak_minutes(minutes: int, *, default_steps: bool = False) -> None:
+def speak_minutes(minutes: int, *, default_steps: bool = False, batch: int | None = None) -> None:
     """Speak a text of so many minutes, and say how much memory that took."""
     torch.set_num_threads(1)
     words = random.Random(0)
     animals = ("dog", "cat", "bird", "fish", "horse", "tiger")
     lines = [f"The {words.choice(animals)} is in the house." for _ in range(28 * minutes)]
+    long_speech.WINDOWS_AT_ONCE = batch or long_speech.WINDOWS_AT_ONCE
     unison = Unison.from_pretrained("nano")
     options = {} if default_steps else {"steps": 1}
     stream = unison.stream(MALE, text="\n".join(lines), **options)

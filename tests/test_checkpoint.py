@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,17 @@ def test_a_failed_save_leaves_the_old_checkpoint(
     with pytest.raises(InputError, match="No space left"):
         checkpoint.save(saved, tiny_variant(), backbone)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_a_later_save_removes_what_a_killed_one_left(saved: Path) -> None:
+    for name, age in (("old", 7200), ("new", 60)):
+        (saved / f".incomplete-{name}").mkdir()
+        (saved / f".incomplete-{name}" / "model.safetensors").write_bytes(b"half a file")
+        then = time.time() - age
+        os.utime(saved / f".incomplete-{name}", (then, then))
+    variant = tiny_variant()
+    checkpoint.save(saved, variant, random_backbone())
+    assert [path.name for path in saved.glob(".incomplete-*")] == [".incomplete-new"]
 
 
 def test_saving_replaces_the_checkpoint_and_nothing_else(saved: Path) -> None:

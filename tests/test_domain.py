@@ -35,7 +35,7 @@ from unison_audio.nano.vocabulary import (
     random_sequence,
 )
 from unison_audio.pipeline import Unison
-from unison_audio.tasks.instructions import mentions
+from unison_audio.tasks.mentions import mentions
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.templates import WITHOUT_GENDER
 from unison_audio.training.finetune import FinetuneConfig, finetune
@@ -392,11 +392,14 @@ def test_jobs_note_or_refuse(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path, out = tmp_path / "jobs.jsonl", tmp_path / "out"
-    jobs = [{"instruction": text, "duration": 2.0} for text in (RED_DOG, VIOLIN)]
+    jobs = [{"instruction": text, "duration": 2.0} for text in (RED_DOG, VIOLIN, VIOLIN)]
     path.write_text("".join(json.dumps(job) + "\n" for job in jobs))
     command = ("batch", path, "-o", out, "--variant", checkpoint_with_domain)
     assert run(*command) == 0
-    assert "note: nano was not trained on the sound 'a violin'" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(" was not")[0] for line in said] == [
+        f"Line {number} (000{number}.wav): note: nano" for number in (2, 3)
+    ]
     entries = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert "warnings" not in entries[0]
     assert len(entries[1]["warnings"]) == 1

@@ -12,10 +12,12 @@ from unison_audio.frame_layout import FrameLayout
 from unison_audio.inputs import Request
 from unison_audio.levels import fit_addition, fit_whole
 from unison_audio.output_audio import finish
+from unison_audio.pipeline import Unison
 from unison_audio.preserve import limit_fall
 from unison_audio.reference_check import reference_notes, require_voice
 from unison_audio.replacement_check import compare_replacement, replacement_notes
 from unison_audio.speech_activity import speech_probability, voiced_frames
+from unison_audio.speech_protection import LEAST_PROBABILITY
 from unison_audio.tasks.table import TASKS
 
 RATE = 16_000
@@ -214,15 +216,62 @@ def test_sounds_that_go_on_where_they_end_are_faded(task):
     assert torch.equal(finished("tts", whole).waveform, whole)
 
 
-def test_speech_under_a_sound_is_protected_and_said(tiny, voice):
-    rain = noise(len(voice) / RATE, 0.01)
-    sound = tiny.generate(REMOVE, source=(voice + rain, RATE), steps=2)
+@pytest.fixture(scope="module")
+def nano():
+    return Unison.from_pretrained("nano")
+
+
+@pytest.fixture(scope="module")
+def sounds(nano):
+    """A dog and a bell, each 2.56 s long: calls that pitch and rhythm alone take for speech."""
+    made = nano.generate(["[Audio] a dog barking", "[Audio] a bell ringing"], duration=2.56)
+    return [audio.normalize_rms(one.waveform, 0.05) for one in made]
+
+
+def test_speech_under_a_sound_is_protected_and_said(nano, voice, sounds):
+    mix = voice[: len(sounds[1])] + sounds[1][: len(voice)]
+    sound = nano.generate("[Edit][Audio] Remove a bell ringing", source=(mix, RATE))
     assert sound.task == "edit_remove"
     (said,) = sound.warnings
     assert said.startswith("There is speech in the source")
-    fall = 20 * math.log10(audio.rms(voice + rain) / audio.rms(sound.waveform))
-    assert fall < 9.1  # what the random weights make of it is bounded
-    assert not any(
-        "is speech" in said
-        for said in tiny.generate(REMOVE, source=(noise(1), RATE), steps=2).warnings
+    fall = 20 * math.log10(audio.rms(mix) / audio.rms(sound.waveform))
+    assert fall < 9.1
+
+
+def test_sounds_without_speech_are_removed_and_not_protected(nano, sounds):
+    dog, bell = sounds
+    assert speech_probability(dog + bell, RATE) > LEAST_PROBABILITY
+    asked = "[Edit][Audio] Remove a dog barking"
+    alone = nano.generate(asked, source=(dog + bell, RATE))
+    assert not any("speech" in said for said in alone.warnings)
+    # Neither the other items of a call nor the settings asked for change what is found.
+    mixed = nano.generate(
+        [asked, asked], source=[(dog + bell, RATE), (bell + voice_like(bell), RATE)]
     )
+    torch.testing.assert_close(mixed[0].waveform, alone.waveform, atol=2**-15, rtol=0)
+
+
+def voice_like(sound):
+    return 0.01 * torch.randn(len(sound), generator=torch.Generator().manual_seed(3))
+
+
+def test_a_removal_that_took_little_says_so():
+    rain, wind = noise(3), noise(3, seed=1)
+    bark = torch.zeros(3 * RATE)
+    bark[RATE : RATE + RATE // 2] = noise(0.5, seed=2)
+    task = TASKS["edit_remove"]
+
+    def notes(source, result):
+        return removal_notes(task, REMOVE, compare(source, result, RATE))
+
+    assert notes(rain + wind, wind) == []
+    assert notes(rain + bark, rain) == []  # little of the whole, and all that was there
+    (said,) = notes(wind, wind - 0.2 * rain)
+    assert said.startswith("Little was taken away by '[Edit][Audio] Remove rain'")
+    assert "14 dB below" in said
+    (said,) = notes(wind, 0.7 * wind)
+    assert said.startswith("Little was taken away")
+    whole = compare(wind, wind - 0.2 * rain, RATE)
+    assert whole.most_change_db == pytest.approx(whole.change_db, abs=0.3)
+    short = compare(wind[:100], 0.5 * wind[:100], RATE)
+    assert short.most_change_db == pytest.approx(-6.02, abs=0.01)

@@ -14,7 +14,7 @@ import unison_audio
 SOURCE = Path(unison_audio.__file__).parent
 ORDER = (
     {"errors"},
-    {"values", "json_files"},
+    {"values", "json_files", "key_checks"},
     {"output_format", "sample_codings"},
     {
         "files",
@@ -58,6 +58,7 @@ ORDER = (
         "replacement_check",
         "levels",
         "output_audio",
+        "speech_protection",
         "pipeline",
     },
     {"diffusers_pipeline", "diffusers_export"},
@@ -76,6 +77,7 @@ MODULES = {
     ): file
     for file in FILES
 }
+BENCHMARKS = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
 MAY_REPEAT = {"__init__", "table"}
 """File names that may stand in several folders."""
 
@@ -116,6 +118,37 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"A circle of imports: {' -> '.join(error.args[1])}")
+
+
+def names_of(body: list[ast.stmt]) -> set[str]:
+    """The names that statements at the top of a file bind."""
+    found: set[str] = set()
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.If):
+            found |= names_of(node.body)
+        else:
+            stored = (one for one in ast.walk(node) if isinstance(one, ast.Name))
+            found |= {one.id for one in stored if isinstance(one.ctx, ast.Store)}
+    return found
+
+
+@pytest.mark.parametrize("file", BENCHMARKS, ids=lambda file: file.stem)
+def test_what_a_benchmark_imports_is_there(file: Path) -> None:
+    """Benchmarks take minutes, so no test runs them: at least their imports must not go stale."""
+    missing = []
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("unison_audio."):
+            held = names_of(ast.parse(MODULES[str(node.module)].read_text("utf-8")).body)
+            missing += [
+                f"{node.module}.{alias.name}"
+                for alias in node.names
+                if alias.name not in held and f"{node.module}.{alias.name}" not in MODULES
+            ]
+    assert not missing
 
 
 def test_no_file_name_stands_twice() -> None:

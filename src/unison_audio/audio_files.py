@@ -6,6 +6,7 @@ Nothing here imports torch, so that a bad file is refused at once.
 import os
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from unison_audio.errors import InputError
@@ -45,6 +46,19 @@ def seconds(path: str | os.PathLike[str]) -> float:
         if form is None:
             raise unreadable(name, error) from error
         return form[2]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a sound file of libsndfile's formats can be read up to its last sample."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            # A FLAC that was cut still states its whole length: only its end tells.
+            file.seek(max(0, file.frames - 1))
+            return len(file.read(1)) == 1
+    except (soundfile.SoundFileError, TypeError, OSError, ValueError):
+        return False
 
 
 def _other_form(name: str, error: Exception) -> tuple[int, int, float] | None:

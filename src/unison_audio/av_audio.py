@@ -169,11 +169,13 @@ def decode_blocks(
         ValueError: It cannot be decoded, or there is no sound in it.
     """
     av = require_av(what)
-    with _reasons(av), av.open(source, format=container) as opened:
+    # FFmpeg's playlists would otherwise open any path or address that a file's content names.
+    options = {} if isinstance(source, str) else {"protocol_whitelist": "none"}
+    with _reasons(av), av.open(source, format=container, options=options) as opened:
         if not opened.streams.audio:
             raise ValueError("no audio stream")
-        stream = opened.streams.audio[0]
         planar = av.AudioResampler(format="fltp")
-        for frame in opened.decode(stream):
+        for frame in opened.decode(opened.streams.audio[0]):
             for block in planar.resample(frame):
-                yield block.to_ndarray().T, int(stream.rate)
+                # The decoder's own rate, which may differ from what the container states.
+                yield block.to_ndarray().T, int(block.sample_rate)

@@ -5,28 +5,27 @@ Also takes over weights under the names of the UNISON release.
 
 import dataclasses
 import os
+import shutil
 import tempfile
-from collections.abc import Mapping
+import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
 
 from unison_audio.checkpoint_files import (
     CODEC_FILES,
     CONFIG_FILE,
     WEIGHTS_FILE,
     OpenCheckpoint,
-    complain,
     config_text,
     read_config,
     resolve,
 )
 from unison_audio.errors import InputError
 from unison_audio.files import copy_whole, make_folder
+from unison_audio.key_checks import require_same_keys
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.int8 import (
     Int8Linear,
@@ -39,6 +38,12 @@ from unison_audio.model_card import CardInfo, file_metadata, write_card
 from unison_audio.tensor_files import write_tensors
 from unison_audio.values import require_path, require_text
 from unison_audio.variants import Variant
+
+UNFINISHED = ".incomplete-"
+"""Beginning of the name of the folder in which files are completed."""
+
+UNFINISHED_SECONDS = 3600.0
+"""Age from which such a folder was left by a process that was killed."""
 
 DISK_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -90,7 +95,8 @@ def save(
             "save an earlier step, or in float32 if they overflowed float16."
         )
     directory = make_folder(require_path(directory, "The checkpoint's folder"))
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".incomplete-") as temporary:
+    _remove_unfinished(directory)
+    with tempfile.TemporaryDirectory(dir=directory, prefix=UNFINISHED) as temporary:
         files = [Path(temporary, WEIGHTS_FILE), Path(temporary, CONFIG_FILE)]
         try:
             write_tensors(weights, files[0], file_metadata(variant))
@@ -108,6 +114,13 @@ def save(
         for file in files:
             file.replace(directory / file.name)
     write_card(directory, variant, card, directory / WEIGHTS_FILE)
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """Remove what a killed process left; a folder that was touched lately may be in use."""
+    for left in directory.glob(f"{UNFINISHED}*"):
+        if left.is_dir() and time.time() - left.stat().st_mtime > UNFINISHED_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def load(
@@ -167,7 +180,7 @@ def load_backbone(
     if variant.quantization:
         use_int8_layout(backbone, names)
     expected = {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
-    require_same_keys(str(path), expected, weights)
+    require_same_keys(f"The weights in {path} do not fit their config", expected, weights)
     exact = _int8_tensors(backbone)
     whole = [
         name
@@ -255,23 +268,6 @@ def upload(
         repo_id=repo_id, folder_path=os.fspath(folder), commit_message=message
     )
     return str(commit.commit_url)
-
-
-def require_same_keys(
-    where: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Any]
-) -> None:
-    """Refuse tensors that are not exactly the expected ones, listing every key that is wrong."""
-    shapes = {name: tuple(t.shape) for name, t in found.items() if isinstance(t, Tensor)}
-    wrong = {
-        "missing": [name for name in expected if name not in shapes],
-        "unknown": [name for name in found if name not in expected or name not in shapes],
-        "misshapen": [
-            f"{name} {shapes[name]} (should be {shape})"
-            for name, shape in expected.items()
-            if name in shapes and shapes[name] != shape
-        ],
-    }
-    complain(f"The weights in {where} do not fit their config", wrong)
 
 
 def disk_type(name: str) -> torch.dtype:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,6 +15,7 @@ from unison_audio.domain import read_domain
 from unison_audio.errors import InputError
 from unison_audio.files import file_hash
 from unison_audio.json_files import read_json
+from unison_audio.key_checks import complain
 from unison_audio.model.config import BackboneConfig
 from unison_audio.values import as_real, as_whole, require_path, shown
 from unison_audio.variants import VARIANTS, SpeakingRate, Variant
@@ -237,10 +238,3 @@ def _require_fields(where: str, config: type, values: Any) -> None:
         ],
     }
     complain(f"The keys of {where} are not those of {config.__name__}", wrong)
-
-
-def complain(what: str, wrong: Mapping[str, Iterable[str]]) -> None:
-    """Raise one error with all lists that are not empty."""
-    lists = [f"{kind}: {', '.join(names)}" for kind, names in wrong.items() if names]
-    if lists:
-        raise InputError(f"{what}; {'; '.join(lists)}.")

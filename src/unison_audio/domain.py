@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from unison_audio.errors import InputError
-from unison_audio.tasks.instructions import mentions
+from unison_audio.tasks.mentions import mentions
 
 if TYPE_CHECKING:
     from unison_audio.data.records import ClipRecord

@@ -26,6 +26,13 @@ COVERED_SPEECH, SURELY_SPEECH, SURE_FALL_DB = 0.05, 0.8, 5.0
 UNCHANGED_DB = -25.0
 """Level of the change relative to the source, below which it is inaudible."""
 
+LITTLE_DB, STRETCH_SECONDS, AUDIBLE_DB = -6.0, 1.0, 20.0
+"""Level of the change relative to the source, in the stretch that changed most, below which little
+was taken away; stretches so far below the loudest one do not count. One of two equal sounds lies at
+-3 dB. Of 80 absent sounds beside another one this names 21 of the 28 that no other rule names. Of
+80 removals in two sounds it names 33 of the 55 that left the sound, and none of the 15 good ones.
+"""
+
 EMPTIED_DB = 12.0
 """Fall of the level from which nearly all of a recording is gone."""
 
@@ -42,6 +49,8 @@ class EditOutcome:
     """Level of the difference, relative to the source."""
     fall_db: float
     """Fall of the level."""
+    most_change_db: float
+    """Level of the difference in the stretch that changed most, relative to the source there."""
     source_speech: float
     """Probability that there is speech in the source."""
     removed_speech: float
@@ -78,6 +87,7 @@ def compare(source: Tensor, result: Tensor, sample_rate: int) -> EditOutcome:
     return EditOutcome(
         change_db=change_db,
         fall_db=-_db(after, source),
+        most_change_db=_most_change_db(source, removed, sample_rate),
         source_speech=speech_probability(source, sample_rate),
         removed_speech=(
             0.0 if change_db < UNCHANGED_DB else speech_probability(removed, sample_rate)
@@ -109,6 +119,12 @@ def removal_notes(task: Task, instruction: str, outcome: EditOutcome) -> list[st
             f"{outcome.fall_db:.0f} dB, and what went sounds like speech. To keep the speech and "
             "lower all the rest, write [Edit][Speech] Denoise the recording."
         ]
+    if outcome.most_change_db < LITTLE_DB and outcome.source_speech < SPEECH_IN_SOURCE:
+        return [
+            f"Little was taken away by {instruction!r}: what went lies "
+            f"{-outcome.change_db:.0f} dB below the recording. The named sound was not in it, or "
+            "is still there, unless it was faint."
+        ]
     if outcome.fall_db > EMPTIED_DB:
         return [
             f"Nearly all of the recording was removed by {instruction!r}: the level fell by "
@@ -118,6 +134,20 @@ def removal_notes(task: Task, instruction: str, outcome: EditOutcome) -> list[st
     return []
 
 
+def _most_change_db(source: Tensor, removed: Tensor, sample_rate: int) -> float:
+    """The greatest level of a change, over stretches of about `STRETCH_SECONDS`."""
+    count = max(1, round(len(source) / (STRETCH_SECONDS * sample_rate)))
+    parts = [
+        (audio.rms(own), audio.rms(gone))
+        for own, gone in zip(source.chunk(count), removed.chunk(count), strict=True)
+    ]
+    least = max(float(own) for own, _ in parts) * 10 ** (-AUDIBLE_DB / 20)
+    return max(_ratio_db(gone, own) for own, gone in parts if float(own) >= least)
+
+
 def _db(one: Tensor, other: Tensor) -> float:
-    ratio = audio.rms(one).clamp_min(1e-9) / audio.rms(other).clamp_min(1e-9)
-    return float(20 * ratio.log10())
+    return _ratio_db(audio.rms(one), audio.rms(other))
+
+
+def _ratio_db(one: Tensor, other: Tensor) -> float:
+    return float(20 * (one.clamp_min(1e-9) / other.clamp_min(1e-9)).log10())

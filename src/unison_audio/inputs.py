@@ -24,7 +24,6 @@ from unison_audio.input_audio import Sound, read_sound, source_form
 from unison_audio.longform.surroundings import Surroundings
 from unison_audio.reference_check import reference_notes
 from unison_audio.release_inputs import sampled_frames
-from unison_audio.speech_activity import speech_probability
 from unison_audio.tasks.clauses import respell, with_tags
 from unison_audio.tasks.reference_text import with_reference_text
 from unison_audio.tasks.spoken_words import clean_words
@@ -44,14 +43,6 @@ class TranscribedWarning(UserWarning):
 
 class SourceFormWarning(UserWarning):
     """The result has another sample rate or fewer channels than its source."""
-
-
-PROTECTED_SPEECH = 0.4
-"""Probability of speech from which it is protected: 46 of 60 mixes with speech, and 2 of 60 without
-(`benchmarks/named_edits.py`)."""
-
-SPEECH_INSTRUCTION = "[Edit][Speech] Denoise the recording"
-"""Instruction for the model in place of a removal that would delete the speech."""
 
 
 class DomainWarning(UserWarning):
@@ -84,6 +75,8 @@ class Request:
     """Bit depth of the source, which files of the result keep."""
     protects_speech: bool = False
     """Whether there is speech in the source of a sound's removal, which would delete it."""
+    holds_no_speech: bool = False
+    """Whether the model itself found none there."""
     outside: Outside = field(default_factory=Outside)
     """Parts of the instruction outside the variant's domain."""
     notes: tuple[str, ...] = ()
@@ -152,6 +145,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
     Raises:
         InputError: If an input does not fit.
     """
+    # 1. Check all that needs no recording: bad input is refused before anything is decoded.
     source, reference, voice = inputs.source, inputs.reference, inputs.voice
     reading = check_item(
         variant,
@@ -166,10 +160,12 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
     task = TASKS[reading.task]
     asked, read = instruction, reading.instruction
     duration = None if inputs.duration is None else check_duration(inputs.duration, variant)
+    # 2. Find the two wordings: what messages and files quote, and what the model was trained on.
     if inputs.task is not None:
         asked = read = with_tags(instruction, task.name)
     instruction = respell(asked.strip(), variant.edit_tag_spelling)
     read = respell(read.strip(), variant.edit_tag_spelling)
+    # 3. Lay out the frames: after a voice, over a source, around a gap, or from nothing.
     shortened = transcribed = ""
     told: list[str] = []
     if reference is not None:
@@ -188,9 +184,7 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         seconds = default_seconds(variant, reading) if duration is None else duration
         samples = max(1, round(seconds * variant.sample_rate))
         layout = FrameLayout(frames=sampled_frames(variant, codec, samples), samples=samples)
-    protects = _protects_speech(variant, task, layout)
-    if protects:
-        read = respell(SPEECH_INSTRUCTION, variant.edit_tag_spelling)
+    # 4. Check the text against the length, which a source or a reference has only now decided.
     reduced, bit_depth = source_form(source, variant.sample_rate)
     check_text_length(variant, instruction, layout.samples / variant.sample_rate)
     return Request(
@@ -204,23 +198,10 @@ def prepare(variant: Variant, codec: AudioCodec, instruction: str, inputs: ItemI
         reduced=reduced,
         about_reference=tuple(told),
         bit_depth=bit_depth,
-        protects_speech=protects,
         outside=outside_domain(variant, instruction),
         notes=reading.notes,
         voice=None if voice is None else read_sound(voice, "voice", variant.sample_rate),
     )
-
-
-def _protects_speech(variant: Variant, task: Task, layout: FrameLayout) -> bool:
-    """Whether a removal would take the speech in its source.
-
-    Only where edits are applied to the recording itself, which the protection is a part of.
-    """
-    removes_sound = task.group == "remove" and not task.clears_speech
-    if not removes_sound or not variant.keep_source or layout.source is None:
-        return False
-    own = layout.source[: layout.samples]
-    return speech_probability(own, variant.sample_rate) >= PROTECTED_SPEECH
 
 
 def _words_of(

@@ -112,7 +112,7 @@ class LoadOptions:
     text_files: Path | None = None
     """Folder of the language model; None for the hub's cache, filled by download."""
     compiled: bool = False
-    """Whether torch.compile compiles the blocks."""
+    """Whether torch.compile compiles the blocks, and a GPU replays a step as a CUDA graph."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,6 +328,7 @@ def _load_backbone(
         pack_int8(backbone)
     if compiled:
         backbone.compile_blocks()
+        backbone.graphed = device.type == "cuda"
     return backbone
 
 

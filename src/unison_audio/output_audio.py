@@ -1,6 +1,7 @@
 """From sampled latents to the sounds that a user gets: decoding, edits on the source, level."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import torch
@@ -120,7 +121,10 @@ def outcome_notes(request: Request, sound: Audio) -> list[str]:
             f"{PROTECTED_FALL_DB:.0f} dB. Some of it may still be heard."
         ]
     source = layout.source[: layout.samples] / layout.gain
-    return removal_notes(task, request.asked, compare(source, sound.waveform, sound.sample_rate))
+    outcome = compare(source, sound.waveform, sound.sample_rate)
+    if request.holds_no_speech:  # calls of animals have the pitch and rhythm of speech
+        outcome = replace(outcome, source_speech=0.0)
+    return removal_notes(task, request.asked, outcome)
 
 
 def finish(request: Request, waveform: Tensor, sample_rate: int) -> Audio:

@@ -50,6 +50,7 @@ from unison_audio.sampling_params import (
     merge_options,
     resolve_sampling,
 )
+from unison_audio.speech_protection import Halves, protect_speech
 from unison_audio.tasks.conditioning import Condition, condition, condition_gap, voice_target
 from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.text.neighbors import NearestTexts
@@ -183,6 +184,8 @@ class Unison(AnyLength, PretrainedModels):
                 require_domain(self.variant, request.asked, request.notes)
         if not requests:
             return []
+        own = Halves(self._encode_text, self._sample, self._codec)
+        requests = protect_speech(self.variant, requests, conditions, own)
         # 3. Encode the instructions. The text encoder is done before the backbone is needed, which
         # is what low memory relies on; so are sampling and decoding below.
         with self._text_encoder.use() as encoder:

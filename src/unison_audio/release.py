@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from unison_audio import checkpoint
-from unison_audio.checkpoint import require_same_keys
 from unison_audio.errors import InputError
+from unison_audio.key_checks import require_same_keys
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.config import FUSIONS, BackboneConfig
 from unison_audio.release_files import (
@@ -149,7 +149,8 @@ def import_release_state(
         found = _name_in_order(found[UNNAMED], expected, config)
         if named is not None:
             _require_same_run(found, _unwrapped(named))
-    require_same_keys("the release's state dict", expected, found)
+    what = "The weights in the release's state dict do not fit their config"
+    require_same_keys(what, expected, found)
     return {name: torch.cat([found[key] for key in keys]) for name, keys in sources.items()}
 
 

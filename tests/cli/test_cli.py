@@ -17,7 +17,7 @@ from tiny_unison import RATE, tone_file
 
 from unison_audio import audio, audio_files, checkpoint, checkpoint_files
 from unison_audio.cli import main as cli
-from unison_audio.cli.jobs import KEYS
+from unison_audio.cli.job_file import KEYS
 from unison_audio.cli.options import rename_flags
 from unison_audio.pipeline import Unison
 from unison_audio.sampling_params import OPTIONS

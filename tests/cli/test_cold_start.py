@@ -233,7 +233,7 @@ def test_generate_on_nano_imports_only_what_it_runs(folder: Path) -> None:
 def test_the_names_that_stand_in_the_command_line_are_those_of_the_tables() -> None:
     from unison_audio.checkpoint import DISK_TYPES
     from unison_audio.evaluation.metrics.table import METRICS
-    from unison_audio.evaluation.suite import STAGES
+    from unison_audio.evaluation.set_plans import STAGES
     from unison_audio.evaluation.systems import SYSTEMS
     from unison_audio.evaluation.test_sets.build import SETS
     from unison_audio.training.ablation_table import FULL, NANO_FAMILY

@@ -18,15 +18,6 @@ def test_a_view_would_be_stored_as_something_else() -> None:
 
 def test_a_voice_out_of_a_stereo_recording_keeps_its_samples(tmp_path: Path) -> None:
     store = RecordingStore(tmp_path, StoredVoice, "voice", 3)
-    facts = StoredVoice(
-        id="voice_" + "0" * 24,
-        name="a",
-        created_at=1,
-        sample_rate=16_000,
-        seconds=1.0,
-        ref_text="yes",
-        consent="yes",
-        speaker_description="",
-    )
-    voice = store.add(facts, STEREO[:, 0])
+    facts = {"name": "a", "ref_text": "yes", "consent": "yes", "speaker_description": ""}
+    voice = store.add(STEREO[:, 0], 16_000, **facts)
     assert np.array_equal(store.waveform(voice), STEREO[:, 0])

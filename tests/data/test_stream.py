@@ -102,7 +102,7 @@ def test_a_resumed_stream_gives_the_same_clips(tmp_path, before):
     rest, skipped = take(whole, 60), whole.skipped
     assert len(skipped) == 3
     resumed = open_stream(folder, other)
-    resumed.load_state_dict(state)
+    resumed.load_state_dict([state])
     assert resumed.exact
     assert take(resumed, 60) == rest
     assert resumed.skipped == skipped
@@ -114,7 +114,7 @@ def test_a_resumed_stream_gives_the_same_crops(tmp_path):
     next(whole)
     state = whole.state_dict()
     resumed = open_stream(tmp_path, max_seconds=0.1)
-    resumed.load_state_dict(state)
+    resumed.load_state_dict([state])
     for ours, theirs in itertools.islice(zip(resumed, whole, strict=False), 12):
         assert len(ours.waveform) == 0.1 * RATE
         assert torch.equal(ours.waveform, theirs.waveform)
@@ -127,7 +127,7 @@ def test_a_resumed_stream_with_worker_processes_gives_the_same_clips(tmp_path):
     torch.save(whole.state_dict(), tmp_path / "state.pt")
     rest = take(whole, 30)
     resumed = open_stream(tmp_path / "corpus", workers=2)
-    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    resumed.load_state_dict([torch.load(tmp_path / "state.pt", weights_only=True)])
     assert take(resumed, 30) == rest
 
 
@@ -165,11 +165,11 @@ def test_a_state_that_does_not_fit_is_refused(tmp_path):
     b = write_corpus(tmp_path / "b", numbered(2, 2), name="b")
     state = open_stream(a, rank=1, world=2).state_dict()
     with pytest.raises(InputError, match=r"corpora \[\['a', 2\]\] and not \[\['b', 2\]\]"):
-        open_stream(b).load_state_dict(state)
+        open_stream(b).load_state_dict([state])
     with pytest.raises(InputError, match="seed 0 and not 3"):
-        open_stream(a, seed=3).load_state_dict(state)
+        open_stream(a, seed=3).load_state_dict([state])
     with pytest.raises(InputError, match=r"ranks; give the states of all"):
-        open_stream(a).load_state_dict(state)
+        open_stream(a).load_state_dict([state])
 
 
 def test_other_kinds_splits_and_lengths_are_left_out(tmp_path):

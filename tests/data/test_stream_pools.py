@@ -168,7 +168,7 @@ def test_resumed_pools_give_the_same_samples(corpora, held_seconds, before):
     state = json.loads(json.dumps(whole.state_dict()))
     rest = [draws(whole, seed) for seed in range(20, 26)]
     resumed = make(corpora, held_seconds=held_seconds)
-    resumed.load_state_dict(state)
+    resumed.load_state_dict([state])
     if before:
         assert json.loads(json.dumps(resumed.state_dict())) == state
     assert [draws(resumed, seed) for seed in range(20, 26)] == rest
@@ -182,7 +182,7 @@ def test_resumed_pools_with_worker_processes_give_the_same_samples(corpora):
     rest = draws(whole, 1)
     whole.close()
     resumed = make(corpora, held_seconds=8.0, workers=2)
-    resumed.load_state_dict(state)
+    resumed.load_state_dict([state])
     assert draws(resumed, 1) == rest
     resumed.close()
 
@@ -256,4 +256,4 @@ def test_what_is_not_there_is_named(corpora, tmp_path):
     with pytest.raises(InputError, match="neither speech nor sound of the split 'heldout'"):
         make([write_corpus(tmp_path, [[sample("a")]], splits=["train"])], split="heldout")
     with pytest.raises(InputError, match="none of the stream of speech"):
-        make(corpora).load_state_dict({"sound": {}})
+        make(corpora).load_state_dict([{"sound": {}}])

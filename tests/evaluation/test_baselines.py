@@ -11,12 +11,12 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.baselines import (
     SDEdit,
     Zeta,
-    describe_edit,
     posterior_mean,
     sdedit,
     times_from,
     zeta,
 )
+from unison_audio.evaluation.edit_descriptions import describe_edit
 from unison_audio.evaluation.engine import generate_set
 from unison_audio.evaluation.systems import SYSTEMS
 from unison_audio.evaluation.test_sets.build import build_test_set

@@ -200,6 +200,19 @@ def test_a_killed_run_goes_on(sets, tmp_path) -> None:
     assert scores[0] == scores[1]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_an_output_that_was_cut_is_made_again(share, sets, tmp_path) -> None:
+    test_set = sets["audio-editing"]
+    whole = hashes(generate_set(Noise(), test_set, tmp_path, batch=2).folder)
+    file = tmp_path / "noise" / "audio-editing" / "edit_remove-0001.flac"
+    content = file.read_bytes()
+    file.write_bytes(content[: round(share * len(content))])
+    assert look_up(file.parent, test_set).missing == 1
+    again = Noise()
+    assert hashes(generate_set(again, test_set, tmp_path, batch=2).folder) == whole
+    assert again.asked == [["edit_remove-0000", "edit_remove-0001"]]
+
+
 def test_a_failed_item_is_counted_and_named(sets, tmp_path) -> None:
     test_set = sets["audio-editing"]
     refused = ("edit_add-0001", "edit_replace-0000")

@@ -11,8 +11,9 @@ from benchmark_files import put_data
 from toy_metrics import Loudness, toy_metrics
 
 from unison_audio.errors import InputError
+from unison_audio.evaluation.set_plans import EvaluationConfig, MetricOptions
 from unison_audio.evaluation.subsets import subsets_of
-from unison_audio.evaluation.suite import EvaluationConfig, MetricOptions, evaluate_paper
+from unison_audio.evaluation.suite import evaluate_paper
 from unison_audio.evaluation.systems import ModelChoice, choose_systems
 from unison_audio.evaluation.test_sets.build import PAPER_COUNTS
 from unison_audio.evaluation.test_sets.manifest import TestItem, TestSet

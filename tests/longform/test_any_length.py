@@ -206,6 +206,19 @@ def test_a_timeline_has_subtitles(weights: Any, tmp_path: Path) -> None:
     assert "00:00:01.000 --> 00:00:02.000\na dog barking\n" in (tmp_path / "x.vtt").read_text()
 
 
+@pytest.mark.parametrize("head", ["", "[Audio] "])
+def test_a_named_timeline_may_be_longer_than_a_window(
+    head: str, weights: Any, tmp_path: Path
+) -> None:
+    timeline = f"{head}From 0s to 1s, rain. From 6s to 7s, a dog barking."
+    out = tmp_path / "x.wav"
+    assert run("generate", timeline, "-o", out, "--task", "timed", *weights) == 0
+    assert soundfile.info(out).duration == pytest.approx(7.0, abs=0.01)
+    free = "rain between the second and the third second"
+    assert run("generate", free, "-o", out, "--task", "timed", *weights) == 0
+    assert soundfile.info(out).duration < 5.12
+
+
 def refusals(folder: Path, source: Path) -> list[tuple[str, list[Any]]]:
     (folder / "empty.txt").write_text(" \n")
     (folder / "binary.txt").write_bytes(b"\xff\xfe\x00")

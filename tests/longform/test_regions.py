@@ -194,6 +194,20 @@ def test_what_the_edit_leaves_alone_stays_inside_too(tmp_path):
     assert np.array_equal(np.concatenate(blocks), raw(path))
 
 
+def test_faint_changes_far_below_the_loudest_are_left_out_without_a_region():
+    rate = 16_000
+    source = 0.1 * noise(12.0, rate)[:, 0].astype("float32")
+    source[64_000:80_000] *= 20  # the change there is 26 dB above that of the rest
+    waveform = torch.from_numpy(source)
+    everywhere = edited(Scaled(0.3), REMOVE, (waveform, rate))
+    same = everywhere.read(0, everywhere.frames)[:, 0] == source
+    assert not same[64_000:80_000].any()
+    assert same[: 64_000 - 1000].all()
+    assert same[80_000 + 1000 :].all()
+    named = edited(Scaled(0.3), REMOVE, (waveform, rate), regions=[(0, 12)])
+    assert (named.read(0, named.frames)[:, 0] != source)[1000:-1000].mean() > 0.99
+
+
 def test_long_recordings_are_edited_without_a_seam(tmp_path):
     rate = 16_000
     path = stored(tmp_path / "in.wav", rate, 1, "PCM_16", seconds=41.0)

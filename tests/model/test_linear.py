@@ -59,9 +59,47 @@ def test_torch_multiplies_where_onednn_must_not(
         assert len(seen) == 3
         apply_linear(x, layer.weight[:-4], layer.bias[:-4])  # one row below the limit
         assert len(seen) == 4
-    layer(x).sum().backward()
-    assert layer.weight.grad is not None
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        layer(x).sum().backward()
+    assert len(seen) == 5
     layer.weight.grad = layer.bias.grad = None
+
+
+@pytest.mark.skipif(not has_onednn(), reason="needs AVX-512")
+@pytest.mark.parametrize("shape", [(130,), (1, 130), (2, 7, 130)])
+@pytest.mark.parametrize("frozen", [(), ("x",), ("weight", "bias")])
+def test_gradients_are_those_of_float64(
+    shape: tuple[int, ...], frozen: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    small = Linear(130, 140)
+    seen = calls(monkeypatch)
+    found, exact = {}, {}
+    for results, dtype in ((found, torch.float32), (exact, torch.float64)):
+        one = copy.deepcopy(small).to(dtype)
+        torch.manual_seed(1)
+        given = {"x": torch.randn(shape).to(dtype).requires_grad_(), **dict(one.named_parameters())}
+        for name in frozen:
+            given[name].requires_grad_(False)
+        y = one(given["x"])
+        (y.square().sum() + y.sum()).backward()
+        results.update({name: tensor.grad for name, tensor in given.items()})
+    assert len(seen) == 1  # float64 alone
+    for name, gradient in exact.items():
+        if name in frozen:
+            assert gradient is None
+            assert found[name] is None
+        else:
+            assert found[name].shape == gradient.shape
+            assert (found[name] - gradient).norm() < 5e-7 * gradient.norm()
+
+
+def test_a_frozen_layer_with_gradients_on_and_a_batch_of_equal_rows(layer: Linear) -> None:
+    rows = torch.randn(1, WIDTH).expand(6, -1)
+    frozen = copy.deepcopy(layer).requires_grad_(False)
+    assert not frozen(rows).requires_grad
+    with torch.no_grad():
+        assert torch.allclose(layer(rows), layer(rows[:1]).expand(6, -1), atol=1e-6)
 
 
 def test_nano_has_no_large_layer_and_the_state_dict_is_plain(layer: Linear) -> None:

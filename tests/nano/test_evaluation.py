@@ -16,7 +16,7 @@ from unison_audio.evaluation.engine import System, look_up
 from unison_audio.evaluation.metrics import speech
 from unison_audio.evaluation.metrics.signal import median_f0
 from unison_audio.evaluation.models.asr import Asr
-from unison_audio.evaluation.suite import EvaluationConfig, MetricOptions
+from unison_audio.evaluation.set_plans import EvaluationConfig, MetricOptions
 from unison_audio.evaluation.systems import (
     SYSTEMS,
     ModelChoice,

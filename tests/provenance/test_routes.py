@@ -31,7 +31,7 @@ DOOR = {"audio_writer.py", "audio_encoder.py", "av_audio.py"}
 NO_OUTPUT = {
     "audio.py": "the notebook's player, which sets the tags itself",
     "data/prepare/shard_writer.py": "training clips",
-    "data/recording.py": "training clips",
+    "data/prepare/clip.py": "training clips",
     "server/uploads.py": "uploads that FFmpeg has decoded",
 }
 """Other files that write sound, and why no output of the program leaves by them."""

@@ -230,17 +230,8 @@ def test_metrics(client: httpx2.Client) -> None:
 
 
 def stored(store: RecordingStore[StoredVoice], name: str) -> StoredVoice:
-    voice = StoredVoice(
-        id=store.new_id(),
-        name=name,
-        created_at=1,
-        sample_rate=16_000,
-        seconds=1.0,
-        ref_text="a",
-        consent="b",
-        speaker_description="",
-    )
-    return store.add(voice, np.arange(5, dtype="float32"))
+    facts = {"name": name, "ref_text": "a", "consent": "b", "speaker_description": ""}
+    return store.add(np.arange(5, dtype="float32"), 16_000, **facts)
 
 
 def test_voices_are_stored_whole_or_not_at_all(

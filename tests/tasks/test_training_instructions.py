@@ -12,7 +12,8 @@ import pytest
 from unison_audio.errors import InputError
 from unison_audio.nano.vocabulary import random_sentence, random_sequence
 from unison_audio.tasks.clauses import MAX_CHARACTERS, SPELLINGS, respell
-from unison_audio.tasks.instructions import mentions, read_instruction
+from unison_audio.tasks.instructions import read_instruction
+from unison_audio.tasks.mentions import mentions
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.templates import RELEASE_FIRST, TEMPLATES, render
 

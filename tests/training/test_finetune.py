@@ -104,6 +104,24 @@ def test_one_kind_of_sound_trains_only_that(tmp_path: Path) -> None:
     assert found.tasks() == {"t2a": 1.0}
 
 
+def test_one_pair_alone_trains(tiny_checkpoint: Path, stub_text: None, tmp_path: Path) -> None:
+    path = write_list(
+        tmp_path,
+        [
+            {
+                "audio": tone(tmp_path, "e.wav", 330),
+                "source": tone(tmp_path, "f.wav", 350),
+                "instruction": "[Edit] [Audio] Remove the buzz",
+            }
+        ],
+    )
+    config = FinetuneConfig(steps=2, items=1, rank=2)
+    weights = finetune(str(tiny_checkpoint), path, RunOutput(folder=tmp_path / "r"), config=config)
+    assert (weights / "model.safetensors").is_file()
+    log = (tmp_path / "r" / "log.jsonl").read_text().splitlines()
+    assert {json.loads(line)["task"] for line in log} == {"edit_remove"}
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

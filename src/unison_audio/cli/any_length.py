@@ -53,8 +53,6 @@ class MadeSound:
     """The task's name."""
     seconds: float
     """Seconds of sound."""
-    warnings: tuple[str, ...] = ()
-    """Warnings about a sound of one call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +99,12 @@ def plan_sound(variant: Variant, asked: SoundRequest) -> SoundPlan:
         and is_long(variant, tagged.instruction, inputs.duration, cloned, inputs.task)
     ):
         return _plan_speech(variant, tagged, clean)
-    timed = source is None and not cloned and inputs.task is None
-    if timed and _is_long_timeline(variant, asked.instruction):
-        return _plan_timeline(variant, asked)
+    if source is None and not cloned and inputs.task in (None, "timed"):
+        timeline = asked
+        if inputs.task is not None:
+            timeline = replace(asked, instruction=with_tags(asked.instruction, inputs.task))
+        if _is_long_timeline(variant, timeline):
+            return _plan_timeline(variant, timeline)
     if asked.output == STDOUT or flags.subtitles is not None:
         return _plan_stream(variant, tagged)
     return _plan_call(variant, asked)
@@ -148,10 +149,16 @@ def _is_long_recording(variant: Variant, source: Path | None) -> bool:
     return seconds(source) > variant.max_seconds
 
 
-def _is_long_timeline(variant: Variant, instruction: str) -> bool:
+def _is_long_timeline(variant: Variant, asked: SoundRequest) -> bool:
     from unison_audio.longform.subtitles import event_cues
 
-    return any(cue.end > variant.max_seconds for cue in event_cues(instruction))
+    try:
+        cues = event_cues(asked.instruction)
+    except InputError:
+        if asked.inputs.task is None:
+            raise
+        return False  # free wording: the language model may follow what no pattern does
+    return any(cue.end > variant.max_seconds for cue in cues)
 
 
 def _check_recording(asked: SoundRequest, refused: Mapping[str, Any], why: str) -> Path:
@@ -353,6 +360,6 @@ def _plan_call(variant: Variant, asked: SoundRequest) -> SoundPlan:
             asked.instruction, on_step=show, **vars(asked.inputs), sampling=asked.sampling
         )
         sound.save(asked.output, asked.form)
-        return MadeSound(task=sound.task, seconds=sound.seconds, warnings=sound.warnings)
+        return MadeSound(task=sound.task, seconds=sound.seconds)
 
     return SoundPlan(run=run, windows=False)

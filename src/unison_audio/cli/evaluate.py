@@ -13,7 +13,7 @@ from unison_audio.files import require_folders
 from unison_audio.training.configs import at_least_one
 
 if TYPE_CHECKING:
-    from unison_audio.evaluation.suite import EvaluationConfig, MetricOptions
+    from unison_audio.evaluation.set_plans import EvaluationConfig, MetricOptions
     from unison_audio.evaluation.systems import ModelChoice
     from unison_audio.sampling_params import SamplingParams
 
@@ -134,7 +134,7 @@ class MetricFlags:
 
     def options(self, device: str) -> "MetricOptions":
         """The options as the library takes them."""
-        from unison_audio.evaluation.suite import MetricOptions
+        from unison_audio.evaluation.set_plans import MetricOptions
 
         return MetricOptions(
             paths=self.files(),
@@ -201,7 +201,7 @@ def evaluate_nano(
     run.check()
     _check_model(variant)
     require_nano_corpus(corpus, "Measuring nano")
-    from unison_audio.evaluation.suite import MetricOptions
+    from unison_audio.evaluation.set_plans import MetricOptions
     from unison_audio.nano import evaluation as nano
 
     choice = _choice(variant, run.seed, sampling, MachineFlags())
@@ -242,7 +242,7 @@ def evaluate_paper(
     counts = test_sets.item_counts()
     require_folders(data, machine.codec_files, machine.text_files)
     _check_model(variant)
-    from unison_audio.evaluation import suite
+    from unison_audio.evaluation import set_plans, suite
 
     config = _config(
         _choice(variant, run.seed, sampling, machine),
@@ -250,7 +250,7 @@ def evaluate_paper(
         run,
         outputs={folder.name: folder for folder in test_sets.outputs or ()},
         counts=counts,
-        stages=tuple(test_sets.stages or suite.STAGES),
+        stages=tuple(test_sets.stages or set_plans.STAGES),
         metrics=metric.metrics,
         metric_options=metric.options(machine.device),
     )
@@ -260,7 +260,7 @@ def evaluate_paper(
 
 
 def _config(choice: "ModelChoice", out: Path, run: RunFlags, **settings: Any) -> "EvaluationConfig":
-    from unison_audio.evaluation.suite import EvaluationConfig
+    from unison_audio.evaluation.set_plans import EvaluationConfig
     from unison_audio.evaluation.systems import DEFAULT_SYSTEMS
 
     return EvaluationConfig(

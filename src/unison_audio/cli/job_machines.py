@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from unison_audio.checkpoint_files import OpenCheckpoint, content_hash, open_checkpoint
-from unison_audio.cli.jobs import BatchRun, GenerationJob, at_line, check_job, make_job
+from unison_audio.cli.job_file import GenerationJob, at_line
+from unison_audio.cli.jobs import BatchRun, check_job, make_job
 from unison_audio.cli.options import ClusterFlags, MachineFlags
 from unison_audio.cluster import MOST_LOSSES, LostJob, Workers, workers_of
 from unison_audio.errors import InputError
@@ -36,7 +37,7 @@ class JobMachine(Protocol):
 
         Args:
             path: The file that the jobs are from.
-            jobs: Result of `jobs.read_jobs`.
+            jobs: Result of `read_jobs`.
 
         Raises:
             InputError: If one cannot be used; the message begins with the file and the line.

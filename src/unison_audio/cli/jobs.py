@@ -1,83 +1,27 @@
-"""Runs many jobs from a file: checks all lines before the first job, and resumes on a rerun."""
+"""Runs many jobs: checks their outputs before the first one, logs each, and resumes on a rerun."""
 
-import contextlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unison_audio.checks import FileInputs
-from unison_audio.cli.any_length import SoundPlan, SoundRequest, plan_sound
+from unison_audio.cli.any_length import plan_sound
+from unison_audio.cli.job_file import PATHS, GenerationJob, at_line
 from unison_audio.cli.job_results import RESULTS, Identity, ResultLog, refuse_foreign
-from unison_audio.cli.options import LengthFlags
 from unison_audio.errors import InputError
 from unison_audio.files import (
     check_part_name,
     check_sound_file,
     file_hash,
-    read_rows,
     require_other_file,
     resolved,
 )
-from unison_audio.output_format import OUTPUT_OPTIONS, OutputFormat, merge_output
-from unison_audio.sampling_params import OPTIONS, RENAMED, SamplingParams, merge_options
-from unison_audio.values import require_path, require_text, shown
+from unison_audio.values import require_path
 
 if TYPE_CHECKING:
     from unison_audio.pipeline import Unison
-    from unison_audio.variants import Variant
-
-INPUTS: tuple[str, ...] = tuple(field.name for field in fields(FileInputs))
-
-LENGTHS = (
-    "region",
-    "inpaint",
-    "extend_after",
-    "extend_before",
-    "extract",
-    "text_file",
-    "subtitles",
-)
-
-KEYS = ("instruction", *INPUTS, *LENGTHS, *OPTIONS, "output", *OUTPUT_OPTIONS)
-"""Keys of a job."""
-
-_PATHS = ("source", "reference", "text_file")
-
-_TEXTS = ("instruction", *_PATHS, "reference_text", "task", "asr", "subtitles", "output")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationJob:
-    """One line of a jobs file, checked."""
-
-    line: int
-    """Line number, from 1."""
-    output: str
-    """Name of the file to write."""
-    asked: dict[str, Any]
-    """The line's values with absolute paths; equal values give equal sounds."""
-    inputs: FileInputs
-    """Inputs besides the instruction."""
-    length: LengthFlags
-    """Regions, a long text, subtitles."""
-    sampling: SamplingParams
-    """Sampling options."""
-    form: OutputFormat
-    """Format of the output."""
-
-    @property
-    def instruction(self) -> str:
-        """The instruction."""
-        return str(self.asked["instruction"])
-
-    @property
-    def files(self) -> list[str]:
-        """Names of the files that it writes."""
-        subtitles = self.length.subtitles
-        return [self.output, *([] if subtitles is None else [str(subtitles)])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +37,7 @@ class BatchRun:
 
     def identity(self, job: GenerationJob) -> Identity:
         """What a job's result depends on; files are hashed once until they change."""
-        paths = {key: Path(job.asked[key]) for key in _PATHS if key in job.asked}
+        paths = {key: Path(job.asked[key]) for key in PATHS if key in job.asked}
         return Identity(
             job=job.asked,
             inputs={key: file_hash(file) for key, file in paths.items() if file.is_file()},
@@ -110,40 +54,6 @@ MakeJobs = Callable[
 each before it begins. Gives each job with its entry for the log."""
 
 
-def read_jobs(
-    path: Path, variant: "Variant", form: OutputFormat | None = None
-) -> list[GenerationJob]:
-    """Read and check a jobs file: one JSON object a line, empty lines aside.
-
-    Recordings are checked by their headers only; `check_recordings` does the rest.
-
-    Args:
-        path: The file; paths in it are relative to its folder.
-        variant: The variant that will run the jobs.
-        form: Options of the outputs where a job does not set them.
-
-    Returns:
-        The jobs in order.
-
-    Raises:
-        InputError: If a line cannot be run; the message begins with the line's number.
-    """
-    names: dict[str, int] = {}
-
-    def read(number: int, values: dict[str, Any]) -> GenerationJob:
-        job = _read_job(number, values, path.parent.resolve(), form)
-        if job.output in names:
-            raise InputError(
-                f"The output {job.output!r} is also that of line {names[job.output]}; "
-                "give each its own."
-            )
-        _plan(job, variant, Path(job.output))
-        names[job.output] = number
-        return job
-
-    return read_rows(path, KEYS, "jobs", read, hidden=tuple(RENAMED))
-
-
 def check_outputs(path: Path, jobs: list[GenerationJob], folder: Path) -> None:
     """Check the names of all outputs: possible, inside the folder, and no file that is read.
 
@@ -156,7 +66,7 @@ def check_outputs(path: Path, jobs: list[GenerationJob], folder: Path) -> None:
         InputError: If one would; the message begins with the file and the line.
     """
     read = [path, folder / RESULTS]
-    read += [Path(job.asked[key]) for job in jobs for key in _PATHS if key in job.asked]
+    read += [Path(job.asked[key]) for job in jobs for key in PATHS if key in job.asked]
     places: dict[Path, int] = {}
     for job in jobs:
         with at_line(path, job):
@@ -204,8 +114,8 @@ def check_job(unison: "Unison", job: GenerationJob) -> None:
         InputError: If one cannot be used.
     """
     # A long one is checked by its header: hours of sound are not decoded twice.
-    if not _plan(job, unison.variant, Path(job.output)).windows:
-        unison.check(job.instruction, **vars(job.inputs))
+    if not plan_sound(unison.variant, job.request).windows:
+        unison.check(job.request.instruction, **vars(job.request.inputs))
 
 
 def run_jobs(
@@ -261,80 +171,6 @@ def run_jobs(
     return failed
 
 
-def _read_job(
-    number: int, values: dict[str, Any], folder: Path, base: OutputFormat | None
-) -> GenerationJob:
-    if "instruction" not in values:
-        raise InputError("There is no instruction; add one.")
-    for key in _TEXTS:
-        if key in values:
-            require_text(values[key], key)
-    form = merge_output(base, {key: values[key] for key in OUTPUT_OPTIONS if key in values})
-    output = values.pop("output", f"{number:04d}.{form.format or 'wav'}")
-    for name in filter(None, (output, values.get("subtitles", ""))):
-        require_path(name, "The output")
-        # A jobs file may come from someone else; it must not overwrite files elsewhere.
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise InputError(f"The output {name!r} leads out of the folder; give a file's name.")
-    for key in _PATHS:
-        if key in values:
-            values[key] = str(require_path(folder / values[key], key))
-    options = {key: value for key, value in values.items() if key in (*OPTIONS, *RENAMED)}
-    inputs = {key: value for key, value in values.items() if key in INPUTS}
-    for key in ("source", "reference"):
-        if key in inputs:
-            inputs[key] = Path(inputs[key])
-    return GenerationJob(
-        line=number,
-        output=str(Path(output)),
-        asked=values,
-        inputs=FileInputs(**inputs),
-        length=_read_length(values),
-        sampling=merge_options(None, options),
-        form=form,
-    )
-
-
-def _read_length(values: dict[str, Any]) -> LengthFlags:
-    """The keys of `LENGTHS`; a single region may stand without a list."""
-    spans: dict[str, Any] = {}
-    for key in ("region", "inpaint"):
-        given = values.get(key)
-        spans[key] = [given] if isinstance(given, str) else given
-        if spans[key] is not None and not (
-            isinstance(spans[key], list) and all(isinstance(text, str) for text in spans[key])
-        ):
-            raise InputError(
-                f"{key} is {shown(given)}; give a text such as 3.2-7.5, or a list of them."
-            )
-    for key in ("extend_after", "extend_before"):
-        given = values.get(key)
-        if given is not None:
-            if isinstance(given, bool) or not isinstance(given, str | int | float):
-                raise InputError(f"{key} is {shown(given)}; give seconds, such as 3 or 0:03.")
-            spans[key] = str(given)
-    paths: dict[str, Any] = {
-        key: Path(values[key]) for key in ("text_file", "subtitles") if key in values
-    }
-    extract = values.get("extract", False)
-    if not isinstance(extract, bool):
-        raise InputError(f"extract is {shown(extract)}; give true or false.")
-    return LengthFlags(extract=extract, **spans, **paths)
-
-
-def _plan(job: GenerationJob, variant: "Variant", output: Path) -> SoundPlan:
-    """Check all that needs no model."""
-    asked = SoundRequest(
-        instruction=job.instruction,
-        output=output,
-        form=job.form,
-        inputs=job.inputs,
-        length=job.length,
-        sampling=job.sampling,
-    )
-    return plan_sound(variant, asked)
-
-
 def make_job(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
     """Run one job and return its entry for the log, with its warnings.
 
@@ -355,29 +191,13 @@ def make_job(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, An
 
 def _entry(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]:
     try:
-        output = check_sound_file(folder / job.output, job.form)
-        if job.length.subtitles is not None:
-            length = replace(job.length, subtitles=folder / job.length.subtitles)
-            job = replace(job, length=length)
-        made = _plan(job, unison.variant, output).run(unison, lambda done, total: None)
+        request = job.inside(folder)
+        check_sound_file(request.output, request.form)
+        made = plan_sound(unison.variant, request).run(unison, lambda done, total: None)
     except Exception as error:  # one failure must not stop the other jobs
         reason = " ".join(str(error).split())
         return {"error": reason if isinstance(error, InputError) else f"{error!r}"}
     return {"task": made.task, "seconds": round(made.seconds, 4)}
-
-
-@contextlib.contextmanager
-def at_line(path: Path, job: GenerationJob) -> Iterator[None]:
-    """Put the file and the line in front of an error.
-
-    Args:
-        path: The file that the job is from.
-        job: The job.
-    """
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{path}, line {job.line}: {error}") from error
 
 
 def _place_inside(output: Path, folder: Path) -> Path:

@@ -30,7 +30,7 @@ from unison_audio.cli.endings import (
     terminated_as_error,
 )
 from unison_audio.cli.evaluate import evaluate
-from unison_audio.cli.jobs import KEYS
+from unison_audio.cli.job_file import KEYS
 from unison_audio.cli.mcp_server import mcp
 from unison_audio.cli.options import (
     ClusterFlags,
@@ -141,9 +141,10 @@ def batch(
         cluster: A cluster that shares the work; each option has its own flag.
     """
     from unison_audio.checkpoint_files import content_hash, open_checkpoint
+    from unison_audio.cli.job_file import read_jobs
     from unison_audio.cli.job_machines import job_machine
     from unison_audio.cli.job_results import RESULTS, ResultLog
-    from unison_audio.cli.jobs import BatchRun, check_outputs, check_results, read_jobs, run_jobs
+    from unison_audio.cli.jobs import BatchRun, check_outputs, check_results, run_jobs
     from unison_audio.cli.progress import progress
     from unison_audio.files import make_folder
     from unison_audio.locks import only_writer

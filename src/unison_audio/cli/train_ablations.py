@@ -167,7 +167,7 @@ def _nano_evaluator(corpus: Path) -> "Evaluator":
     """Nano's test sets and the metric models that packages contain."""
 
     def evaluate(name: str, weights: Path, out: Path) -> list[dict[str, Any]]:
-        from unison_audio.evaluation.suite import EvaluationConfig
+        from unison_audio.evaluation.set_plans import EvaluationConfig
         from unison_audio.nano.evaluation import evaluate_nano
 
         config = EvaluationConfig(choice=_choice(weights), out=out, **_wanted())
@@ -181,7 +181,8 @@ def _paper_evaluator(data: Path, device: str, files: Mapping[str, Path | None]) 
     given = {name: None if path is None else str(path) for name, path in files.items()}
 
     def evaluate(name: str, weights: Path, out: Path) -> list[dict[str, Any]]:
-        from unison_audio.evaluation.suite import EvaluationConfig, MetricOptions, evaluate_paper
+        from unison_audio.evaluation.set_plans import EvaluationConfig, MetricOptions
+        from unison_audio.evaluation.suite import evaluate_paper
 
         config = EvaluationConfig(
             choice=_choice(weights, device=device, **given),

@@ -7,6 +7,8 @@ filters, as depthwise convolutions of (B, C, L). oneDNN computes them ten times 
 `benchmarks/vocoder.py` measures both.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -46,21 +48,21 @@ def vocode(vocoder: MMAudioVocoder, mel: Tensor, dtype: torch.dtype = torch.floa
         Waveform in [-1, 1], (B, samples).
     """
     exact = vocoder.conv_pre.weight.dtype
+    stages: Any = vocoder.ups  # diffusers' modules state no types of their parts
+    blocks: Any = vocoder.resblocks
     x = mel[:, :, None].contiguous(memory_format=torch.channels_last)  # (B, mels, 1, frames)
     x = _convolve(x.to(dtype), vocoder.conv_pre)
-    for stage, (up,) in enumerate(vocoder.ups):
+    for stage, (up,) in enumerate(stages):
         x = _upsample(x.to(dtype), up).to(exact)
-        first = stage * vocoder.num_kernels
-        blocks = vocoder.resblocks[first : first + vocoder.num_kernels]
-        total = None
-        for block in blocks:
+        first, total = stage * vocoder.num_kernels, torch.zeros_like(x)
+        for block in blocks[first : first + vocoder.num_kernels]:
             y = x
             layers = zip(block.convs1, block.convs2, strict=True)
             for k, (wide, narrow) in enumerate(layers):
                 z = _convolve(activate(y, block.activations[2 * k], dtype), wide)
                 z = _convolve(activate(z, block.activations[2 * k + 1], dtype), narrow)
                 y = z.add_(y) if z.dtype == y.dtype else y + z
-            total = y if total is None else total.add_(y)
+            total += y
         x = total.div_(vocoder.num_kernels)
     # The last layer has one output channel and, in one codec, a tanh of its own.
     last = activate(x, vocoder.activation_post, exact)[:, :, 0]  # (B, C, samples)
@@ -79,9 +81,10 @@ def activate(x: Tensor, layer: MMAudioActivation1d, dtype: torch.dtype) -> Tenso
         (B, C, 1, L), channels last.
     """
     channels, length = x.shape[1], x.shape[3]
+    filters: Any = layer.upsample.filter, layer.downsample.lowpass.filter
     snake = _Snake(layer, channels)
-    up = 2 * layer.upsample.filter[:, :, None].expand(channels, -1, -1, -1)
-    down = layer.downsample.lowpass.filter[:, :, None].expand(channels, -1, -1, -1)
+    up, down = (each[:, :, None].expand(channels, -1, -1, -1) for each in filters)
+    up = 2 * up
     out = torch.empty_like(x, dtype=dtype, memory_format=torch.channels_last)
     step = max(1, CHUNK // channels)
     for rows, target in zip(_as_rows(x), _as_rows(out), strict=True):
@@ -138,7 +141,7 @@ def _convolve(x: Tensor, layer: nn.Conv1d) -> Tensor:
     return F.conv2d(
         x,
         layer.weight.to(x.dtype)[:, :, None],
-        layer.bias.to(x.dtype),
+        None if layer.bias is None else layer.bias.to(x.dtype),
         padding=(0, *layer.padding),
         dilation=(1, *layer.dilation),
     )
@@ -149,7 +152,7 @@ def _upsample(x: Tensor, layer: nn.ConvTranspose1d) -> Tensor:
     y = F.conv_transpose2d(
         x,
         layer.weight.to(x.dtype)[:, :, None],
-        layer.bias.to(x.dtype),
+        None if layer.bias is None else layer.bias.to(x.dtype),
         stride=(1, *layer.stride),
         padding=(0, *layer.padding),
     )

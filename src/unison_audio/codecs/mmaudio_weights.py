@@ -21,9 +21,13 @@ from torch import Tensor
 from unison_audio.codecs.mmaudio import CONFIGS, MMAudioCodec
 from unison_audio.errors import InputError
 from unison_audio.hub import OnProgress, UnreachableError, cache_folder, check, fetch, making
+from unison_audio.key_checks import require_same_keys
 from unison_audio.tensor_files import write_tensors
 
 RELEASE = "https://github.com/hkchengrex/MMAudio/releases/download/v0.1"
+
+NOT_ITS_OWN = "are not those of the codec"
+"""How a message about wrong keys goes on."""
 
 MP_EPS = 1e-4
 """Added by MMAudio to the root mean square of a filter before dividing by it."""
@@ -104,7 +108,7 @@ def load_mmaudio(
         raise InputError(
             f"{path} is damaged ({error}); delete it, and the next run converts it again."
         ) from error
-    _require_same(str(path), expected, state)
+    require_same_keys(f"The weights in {path} {NOT_ITS_OWN}", expected, state)
     codec.load_state_dict(state, assign=True)
     return codec.eval().requires_grad_(False)
 
@@ -135,7 +139,7 @@ def import_originals(
         InputError: Keys are missing, unknown or of another shape; the message names each.
     """
     shapes = {key: tuple(value.shape) for key, value in codec.vae.state_dict().items()}
-    _require_same("the file of the VAE", shapes, vae)
+    require_same_keys(f"The weights in the file of the VAE {NOT_ITS_OWN}", shapes, vae)
     state = {
         f"vae.{key}": _normalized(key, vae[key].to(torch.float32, copy=True)) for key in shapes
     }
@@ -147,7 +151,7 @@ def import_originals(
         for (key, shape), parts in zip(shapes.items(), sources.values(), strict=True)
         for source in parts
     }
-    _require_same("the file of the vocoder", expected, vocoder)
+    require_same_keys(f"The weights in the file of the vocoder {NOT_ITS_OWN}", expected, vocoder)
     for key, parts in sources.items():
         *norm, weight = (vocoder[part].to(torch.float32, copy=True) for part in parts)
         # Weight norm stores a direction v and a length g per filter: w = g v / |v|. It only serves
@@ -273,22 +277,3 @@ def _unpickled(path: Path) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
         raise InputError(f"{path} holds a {type(found).__name__} where weights by name belong.")
     return found
-
-
-def _require_same(
-    where: str, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, Any]
-) -> None:
-    """Refuse tensors other than the expected ones, with a message that names every wrong key."""
-    shapes = {key: tuple(value.shape) for key, value in found.items() if isinstance(value, Tensor)}
-    wrong = {
-        "missing": [key for key in expected if key not in shapes],
-        "unknown": [key for key in found if key not in expected or key not in shapes],
-        "misshapen": [
-            f"{key} {shapes[key]} (should be {shape})"
-            for key, shape in expected.items()
-            if key in shapes and shapes[key] != shape
-        ],
-    }
-    lists = [f"{kind}: {', '.join(keys)}" for kind, keys in wrong.items() if keys]
-    if lists:
-        raise InputError(f"The weights in {where} are not those of the codec; {'; '.join(lists)}.")

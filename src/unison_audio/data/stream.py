@@ -248,18 +248,17 @@ class ClipStream:
             ],
         }
 
-    def load_state_dict(self, states: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+    def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Resumes from a state.
 
         Args:
-            states: The `state_dict` of this process, or a list with that of every process. The
-                list is needed if the number of processes or workers has changed.
+            states: The `state_dict` of this process, or where the number of processes or workers
+                has changed, that of every process.
 
         Raises:
             InputError: If the states are of other corpora or of another seed, or one is missing.
         """
         self.close()
-        states = [states] if isinstance(states, Mapping) else list(states)
         for state in states:
             for name, now in (("corpora", self._corpora()), ("seed", self.config.seed)):
                 if state[name] != now:

@@ -190,13 +190,8 @@ class StreamPools:
 
     Each clip is a target once per epoch. The reference of a pair is any other clip of the speaker
     in the window. A sound is drawn by label first, among the labels that still have undrawn
-    sounds, so that rare events are drawn as often as the window allows.
-
-    Args:
-        streams: `speech` and `sound` -> the stream of such clips, of one sample rate; one of the
-            two may be missing.
-        held_seconds: Most seconds of sound in each window.
-        pair_seconds: Shortest utterance of a pair (paper, appendix C).
+    sounds, so that rare events are drawn as often as the window allows. `open_pools` makes it from
+    the streams of `speech` and of `sound`, of which one may be missing.
     """
 
     def __init__(
@@ -318,25 +313,21 @@ class StreamPools:
         """Positions in the streams and the drawn clips, in plain values for a checkpoint."""
         return {name: window.state_dict() for name, window in self.windows.items()}
 
-    def load_state_dict(self, states: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-        """Resumes from a state: exactly, with the same numbers of processes and workers.
+    def load_state_dict(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Resumes from the states of all processes, as `ClipStream.load_state_dict`.
 
-        With other numbers the windows are filled anew from the rest of the epoch.
-
-        Args:
-            states: The `state_dict` of this process, or a list with that of every process.
+        With other numbers of them the windows are filled anew from the rest of the epoch.
 
         Raises:
             InputError: If a state is of other corpora.
         """
-        every = [states] if isinstance(states, Mapping) else list(states)
         for name, window in self.windows.items():
-            if any(name not in state for state in every):
+            if any(name not in state for state in states):
                 raise InputError(
                     f"The state has none of the stream of {name}; give the corpora it was saved "
                     "with, or start without the state"
                 )
-            window.load_state_dict([state[name] for state in every])
+            window.load_state_dict([state[name] for state in states])
 
     def close(self) -> None:
         """Ends the worker processes."""
@@ -370,14 +361,14 @@ def open_pools(
         corpora: Folders or URLs, as in `ClipStream`.
         config: Config of both streams. Speech and sounds share its workers; speech gets the odd
             one. A stream without workers decodes on demand.
-        held_seconds: As in `StreamPools`.
-        pair_seconds: As in `StreamPools`.
+        held_seconds: Most seconds of sound in each window.
+        pair_seconds: Shortest utterance of a pair (paper, appendix C).
 
     Raises:
         InputError: If an index cannot be read, or there is neither speech nor sound.
     """
+    # Asked before the streams are opened, since a kind without clips gets no workers.
     kinds = [
-        # Asked before the streams are opened, since a kind without clips gets no workers.
         kind
         for kind in ("speech", "sound")
         if any(read_index(path, kind=kind, split=config.split).clips.sum() for path in corpora)

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from unison_audio import audio
+from unison_audio.audio_files import is_whole
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.measure import Score, measure
 from unison_audio.evaluation.metrics.metric import Metric, MetricContext
@@ -91,7 +92,7 @@ class Made:
     def missing(self) -> int:
         """Number of items with neither an output nor a reason."""
         return sum(
-            item.id not in self.failed and not output_path(self.folder, item).is_file()
+            item.id not in self.failed and not is_whole(output_path(self.folder, item))
             for item in self.items
         )
 
@@ -148,6 +149,7 @@ def prepare_outputs(system: System, test_set: TestSet, out: Path, *, batch: int)
     if path.is_file():
         before = json.loads(path.read_text("utf-8"))
         for key, value in about.items():
+            # Compared as JSON, in which tuples have become lists.
             if value_hash(before.get(key)) != value_hash(value):
                 raise InputError(
                     f"{folder} holds outputs of another {key.replace('_', ' ')} "
@@ -169,7 +171,8 @@ def generate_set(
 ) -> Made:
     """Make a system's outputs, except those that exist already.
 
-    Files are written atomically. A failed item is logged with its reason. The next run retries it.
+    Files are written atomically; one that was emptied or cut since is made again. A failed item is
+    logged with its reason. The next run retries it.
 
     Args:
         system: The system.
@@ -188,7 +191,8 @@ def generate_set(
     items = look_up(folder, test_set).items
     first, step = shard
     for subset in batches(items, batch)[first::step]:
-        if not all(output_path(folder, item).is_file() for item in subset):
+        # A batch is made again as a whole: the last bits of an output may depend on its neighbors.
+        if not all(is_whole(output_path(folder, item)) for item in subset):
             _answer(system, test_set, subset, folder)
     return look_up(folder, test_set)
 
@@ -347,6 +351,7 @@ def fingerprint(model: PretrainedModels) -> str:
     for part in (model.backbone, model.codec):
         digest.update(type(part).__name__.encode())
         if isinstance(part, nn.Module):
+            # The values, not the file: the same weights in another folder are the same system.
             for name, value in sorted(part.state_dict().items()):
                 digest.update(name.encode())
                 digest.update(value.detach().cpu().contiguous().numpy().tobytes())

@@ -69,6 +69,7 @@ class UnisonSystem(System):
             source=list(paths["source"]),
             reference=list(paths["reference"]),
             reference_text=[item.reference_text or None for item in items],
+            # An edit takes its length from its source: one sample less would be refused.
             duration=[None if item.source else item.seconds for item in items],
             seed=[derived_seed(self._seed, item.id) for item in items],
             task=[item.task for item in items],
@@ -125,6 +126,7 @@ class ThroughCodec(GroundTruth):
     @torch.no_grad()
     def changed(self, waveform: Tensor) -> Tensor:
         """The recording through the codec, in whole frames, cut to its length."""
+        # Whole frames: some codecs drop an incomplete one at the end.
         whole = -(-len(waveform) // self._codec.hop) * self._codec.hop
         padded = torch.nn.functional.pad(waveform, (0, whole - len(waveform)))[None]
         z = self._codec.encode(padded.to(self._device))
@@ -230,6 +232,7 @@ class ModelChoice:
         return _opened(self)
 
 
+# One: beside a full-size model a second one would not fit into most devices.
 @lru_cache(maxsize=1)
 def _opened(choice: ModelChoice) -> Unison:
     return Unison.from_pretrained(

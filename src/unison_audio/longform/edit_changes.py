@@ -5,9 +5,9 @@ to the recording's rate and channels, and sets it to exactly 0 where nothing cha
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +16,10 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.audio_files import SILENCE_RMS, require_finite
-from unison_audio.longform.edit_windows import EditWindow, derive_seed
+from unison_audio.longform.edit_windows import EditWindow, WindowModel, derive_seed
 from unison_audio.longform.native_audio import NativeAudio
 from unison_audio.sample_codings import to_float
 from unison_audio.tasks.table import Task
-from unison_audio.variants import Variant
 
 FADE_SECONDS = 0.02
 """The cross-fade at a region's edges, inside it."""
@@ -44,17 +43,6 @@ _FRAME_SECONDS, _LEVEL_SECONDS = 0.01, 0.05
 
 class UneditedWarning(UserWarning):
     """A stretch of a recording is left as it is, because it holds no sound."""
-
-
-class Editor(Protocol):
-    """The part of `pipeline.Unison` that edits need."""
-
-    variant: Variant
-
-    @property
-    def generate(self) -> Callable[..., Any]:
-        """`Unison.generate`, called with a list of instructions."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +73,7 @@ def half_join(recording: NativeAudio) -> int:
 
 
 def window_changes(
-    unison: Editor,
+    unison: WindowModel,
     edit: RegionEdit,
     first: int,
     windows: Sequence[EditWindow],

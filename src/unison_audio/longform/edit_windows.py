@@ -4,6 +4,9 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any, Protocol
+
+from unison_audio.variants import Variant
 
 OVERLAP = 0.25
 """Share of a window that the next one covers too. The join is looked for inside it."""
@@ -29,6 +32,17 @@ class EditWindow:
     """Whether `begin` is the start of a region, where the fade lies inside the region."""
     closes: bool
     """Whether `end` is the end of a region."""
+
+
+class WindowModel(Protocol):
+    """The part of `pipeline.Unison` that makes windows, of edits, speech and timelines."""
+
+    variant: Variant
+
+    @property
+    def generate(self) -> Callable[..., Any]:
+        """`Unison.generate`, called with a list of instructions."""
+        ...
 
 
 def derive_seed(seed: int, index: int) -> int:

@@ -1,6 +1,6 @@
 """Extraction of a sound, or of speech, from a recording by the paper's tasks that remove them."""
 
-from unison_audio.tasks.instructions import mentions
+from unison_audio.tasks.mentions import mentions
 from unison_audio.tasks.table import TASKS
 
 

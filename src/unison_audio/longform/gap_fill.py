@@ -17,8 +17,8 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.errors import InputError
-from unison_audio.longform.edit_changes import FADE_SECONDS, Editor
-from unison_audio.longform.edit_windows import derive_seed
+from unison_audio.longform.edit_changes import FADE_SECONDS
+from unison_audio.longform.edit_windows import WindowModel, derive_seed
 from unison_audio.longform.gap_plan import (
     CONTEXT_SHARE,
     GapFilling,
@@ -37,7 +37,7 @@ _BLOCK = 1 << 18
 
 
 def fill_blocks(
-    unison: Editor,
+    unison: WindowModel,
     filling: GapFilling,
     on_window: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -71,7 +71,7 @@ def fill_blocks(
 
 
 def fill_recording(
-    unison: Editor,
+    unison: WindowModel,
     filling: GapFilling,
     on_window: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -92,7 +92,7 @@ def fill_recording(
 
 
 def fill_file(
-    unison: Editor,
+    unison: WindowModel,
     filling: GapFilling,
     output: Path,
     on_window: Callable[[int, int], None] | None = None,
@@ -142,12 +142,12 @@ def _sides(filling: GapFilling, gap: tuple[int, int], reach: int) -> tuple[int, 
     return min(reach, max(0, gap[0] - start)), min(reach, max(0, stop - gap[1]))
 
 
-def _reach(unison: Editor, filling: GapFilling) -> int:
+def _reach(unison: WindowModel, filling: GapFilling) -> int:
     """Samples of a recording that a window knows on one side at most."""
     return int(CONTEXT_SHARE * unison.variant.max_seconds * filling.recording.sample_rate)
 
 
-def _windows(unison: Editor, filling: GapFilling, gap: tuple[int, int]) -> list[GapWindow]:
+def _windows(unison: WindowModel, filling: GapFilling, gap: tuple[int, int]) -> list[GapWindow]:
     """The windows of one gap, at the model's rate; position 0 is the first known sample."""
     variant, rate = unison.variant, filling.recording.sample_rate
     before, after = _sides(filling, gap, _reach(unison, filling))
@@ -159,7 +159,7 @@ def _windows(unison: Editor, filling: GapFilling, gap: tuple[int, int]) -> list[
 
 
 def _fill(
-    unison: Editor,
+    unison: WindowModel,
     filling: GapFilling,
     gap: tuple[int, int],
     windows: list[tuple[GapWindow, int]],

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from unison_audio.checks import check_reference_text
 from unison_audio.errors import InputError
 from unison_audio.frame_layout import MAX_REFERENCE_SECONDS, PEAK, REFERENCE_SECONDS
 from unison_audio.input_audio import Sound, read_sound
-from unison_audio.longform.edit_windows import derive_seed
+from unison_audio.longform.edit_windows import WindowModel, derive_seed
 from unison_audio.longform.text_windows import (
     LENGTH_MARGIN,
     SpeechPace,
@@ -52,17 +52,6 @@ _FADE_IN_SECONDS, _FADE_OUT_SECONDS = 0.01, 0.03
 
 _REFERENCE_SILENCE_SECONDS = 0.1 + 0.1
 """Silence that `prepare_reference` appends, and up to one latent frame of any codec."""
-
-
-class Speaker(Protocol):
-    """The part of `pipeline.Unison` that speech needs."""
-
-    variant: Variant
-
-    @property
-    def generate(self) -> Callable[..., Any]:
-        """`Unison.generate`, called with a list of instructions."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +88,12 @@ class LongSpeech:
     @property
     def longest(self) -> float:
         """Maximum duration of a window in seconds."""
-        cloned = self.clones
-        wanted = longest_window(self.variant, cloned) * LENGTH_MARGIN
-        if not cloned:
+        wanted = longest_window(self.variant, self.clones) * LENGTH_MARGIN
+        if not self.clones:
             return wanted
-        rate = self.variant.sample_rate
         known = REFERENCE_SECONDS
         if self.reference is not None:
-            known = min(known, len(self.reference) / rate)
+            known = min(known, len(self.reference) / self.variant.sample_rate)
         return min(wanted, self.variant.max_seconds - known - _REFERENCE_SILENCE_SECONDS)
 
     def windows(self) -> Iterator[TextWindow]:
@@ -238,7 +225,7 @@ def plan_speech(
 
 
 def speak(
-    unison: Speaker,
+    unison: WindowModel,
     speech: LongSpeech,
     on_window: Callable[[int], None] | None = None,
     **options: Any,
@@ -303,7 +290,7 @@ def pieces(spoken: Iterator[SpokenWindow], speech: LongSpeech) -> Iterator[Audio
 
 
 def _sample(
-    unison: Speaker,
+    unison: WindowModel,
     speech: LongSpeech,
     windows: list[TextWindow],
     first: _FirstWindow | None,
@@ -337,7 +324,7 @@ def _away(speech: LongSpeech, waveform: Tensor, first: _FirstWindow | None) -> f
 
 
 def _generate(
-    unison: Speaker,
+    unison: WindowModel,
     speech: LongSpeech,
     windows: list[TextWindow],
     seeds: list[int],
@@ -357,7 +344,7 @@ def _generate(
 
 
 def _batch(
-    unison: Speaker,
+    unison: WindowModel,
     speech: LongSpeech,
     windows: list[TextWindow],
     first: _FirstWindow | None,

@@ -5,7 +5,7 @@ from typing import Any
 
 from unison_audio.audio import Audio
 from unison_audio.input_audio import Sound
-from unison_audio.longform.edit_changes import Editor
+from unison_audio.longform.edit_windows import WindowModel
 from unison_audio.longform.gap_fill import fill_recording
 from unison_audio.longform.gap_plan import Extension, plan_extension, plan_inpainting
 from unison_audio.longform.long_speech import pieces, plan_speech, speak
@@ -20,7 +20,7 @@ class AnyLength:
     """Methods that call `generate` for one window after the other."""
 
     def edit(
-        self: Editor,
+        self: WindowModel,
         instruction: str,
         source: Source,
         *,
@@ -56,7 +56,7 @@ class AnyLength:
         return edit_recording(self, edit, on_window, **options)
 
     def inpaint(
-        self: Editor,
+        self: WindowModel,
         instruction: str,
         source: Source,
         regions: Sequence[Region],
@@ -88,7 +88,7 @@ class AnyLength:
         return fill_recording(self, filling, on_window, **options)
 
     def extend(
-        self: Editor,
+        self: WindowModel,
         instruction: str,
         source: Source,
         *,
@@ -123,7 +123,7 @@ class AnyLength:
         return fill_recording(self, filling, on_window, **options)
 
     def extract(
-        self: Editor,
+        self: WindowModel,
         instruction: str,
         source: Source,
         *,
@@ -154,7 +154,7 @@ class AnyLength:
         return edit_recording(self, edit, on_window, **options)
 
     def stream(
-        self: Editor,
+        self: WindowModel,
         instruction: str,
         *,
         text: str | None = None,

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from unison_audio import audio
 from unison_audio.errors import InputError
-from unison_audio.longform.edit_changes import Editor, RegionEdit, half_join, window_changes
-from unison_audio.longform.edit_windows import plan_windows
+from unison_audio.longform.edit_changes import RegionEdit, half_join, window_changes
+from unison_audio.longform.edit_windows import WindowModel, plan_windows
 from unison_audio.longform.extraction import removal_of
 from unison_audio.longform.native_audio import (
     NativeAudio,
@@ -124,7 +124,7 @@ def plan_edit(
 
 
 def edit_blocks(
-    unison: Editor,
+    unison: WindowModel,
     edit: RegionEdit,
     on_window: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -164,7 +164,7 @@ def edit_blocks(
 
 
 def edit_recording(
-    unison: Editor,
+    unison: WindowModel,
     edit: RegionEdit,
     on_window: Callable[[int, int], None] | None = None,
     **options: Any,
@@ -199,7 +199,7 @@ def edit_recording(
 
 
 def edit_file(
-    unison: Editor,
+    unison: WindowModel,
     edit: RegionEdit,
     output: Path,
     on_window: Callable[[int, int], None] | None = None,
@@ -224,7 +224,7 @@ def edit_file(
     write_recording(output, blocks, like, output_format)
 
 
-def _origin(unison: Editor, edit: RegionEdit) -> Origin:
+def _origin(unison: WindowModel, edit: RegionEdit) -> Origin:
     source = edit.recording.file or edit.recording  # in memory it has no file
     return Origin.of_edit(edit.task.name, unison.variant.name, source)
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
-from unison_audio.longform.edit_changes import Editor
-from unison_audio.longform.edit_windows import derive_seed
+from unison_audio.longform.edit_windows import WindowModel, derive_seed
 from unison_audio.longform.subtitles import Cue, event_cues
 from unison_audio.provenance.origin import Origin
 from unison_audio.values import check_seed
@@ -107,7 +106,7 @@ def plan_timeline(
 
 
 def compose(
-    unison: Editor,
+    unison: WindowModel,
     windows: Sequence[TimelineWindow],
     seed: int = 0,
     on_window: Callable[[int, int], None] | None = None,
@@ -159,7 +158,10 @@ def compose(
 
 
 def _sample(
-    unison: Editor, windows: Sequence[TimelineWindow], seeds: list[int], options: dict[str, Any]
+    unison: WindowModel,
+    windows: Sequence[TimelineWindow],
+    seeds: list[int],
+    options: dict[str, Any],
 ) -> list[Tensor]:
     """The windows' sounds; silence where nothing happens."""
     sounding = [i for i, window in enumerate(windows) if window.events]

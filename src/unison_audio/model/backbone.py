@@ -269,6 +269,8 @@ class UnisonBackbone(nn.Module):
         # Activation checkpointing: the backward pass recomputes each block, which trades about a
         # third more computation for the memory of all blocks but one.
         self.recompute = False
+        # Sampling replays its step as a CUDA graph (`graphed.py`).
+        self.graphed = False
         fusion = FUSIONS[config.fusion]
         self.embed = LatentEmbedder(config.latent_channels, config.dim, config.embed_kernel)
         self.time = TimeEmbedder(config.dim)

@@ -70,7 +70,8 @@ class Int8Linear(nn.Module):
         and the state dict has the original layout.
         """
         if self.weight is not None and has_vnni():
-            self.packed = torch.ops.onednn.qlinear_prepack(self.weight, None)
+            # oneDNN takes the numbers as they lie, whatever the strides.
+            self.packed = torch.ops.onednn.qlinear_prepack(self.weight.contiguous(), None)
             self.weight = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -109,12 +110,12 @@ class Int8Linear(nn.Module):
             destination[f"{prefix}weight"] = self.packed.to_dense().t().contiguous()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        packed = self.packed is not None
-        if packed:  # back to the layout of the state dict, and from there again
-            shape = (len(self.bias), self.packed.shape[0])
+        packed = self.packed
+        if packed is not None:  # back to the layout of the state dict, and from there again
+            shape = tuple(reversed(packed.shape))
             self.weight, self.packed = torch.empty(shape, dtype=torch.int8), None
         super()._load_from_state_dict(state_dict, prefix, *rest)
-        if packed:
+        if packed is not None:
             self.pack()
 
 

@@ -61,6 +61,8 @@ class PreparedRun:
         # Rows of equal lengths become adjacent, so that they share one attention call.
         self.order = sorted(range(batch), key=lambda row: (counts[row], tokens[row]))
         self.frames = [counts[row] for row in self.order]
+        # On the device, since a CUDA graph cannot record a copy from the CPU.
+        self.rows = torch.tensor(self.order, device=z_s.device)
         self.backbone, self.dtype = backbone, backbone.dtype
         # Everything but z_t is the same at all steps.
         self.context = torch.cat((z_s, m.to(z_s.dtype)), dim=1)[self.order].to(self.dtype)
@@ -112,7 +114,7 @@ class PreparedRun:
         Each row must end where its convolutions see zeros, as in a batch of its own; frames beyond
         its end would leak in.
         """
-        x = torch.cat((z_t[self.order].to(self.dtype), self.context), dim=1)  # (B, 2C+1, T')
+        x = torch.cat((z_t[self.rows].to(self.dtype), self.context), dim=1)  # (B, 2C+1, T')
         parts, first = [], 0
         for length, same in groupby(self.frames):
             rows = len(list(same))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
+from unison_audio.model.graphed import GraphedRun
 from unison_audio.model.guidance import Guidance
 from unison_audio.model.prepared import PreparedRun
 from unison_audio.model.solvers import Solver
@@ -158,8 +159,9 @@ def sample(
         )
     schedule = Solver(solver, steps)
     counted = inputs.counted()
+    run = inputs.prepare(backbone, schedule.times)
     z = integrate(
-        inputs.prepare(backbone, schedule.times),
+        GraphedRun(run) if backbone.graphed else run,
         noise,
         schedule,
         guidance or Guidance(),

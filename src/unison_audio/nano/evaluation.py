@@ -14,16 +14,9 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.engine import fingerprint, real_time_factor
 from unison_audio.evaluation.metrics.measure import Score
 from unison_audio.evaluation.models.weights import require_packages
+from unison_audio.evaluation.set_plans import EvaluationConfig, Results, SetPlan, run_plans
 from unison_audio.evaluation.subsets import Subset
-from unison_audio.evaluation.suite import (
-    EvaluationConfig,
-    Results,
-    SetPlan,
-    plan_sets,
-    run_plans,
-    write_results,
-    write_set_report,
-)
+from unison_audio.evaluation.suite import plan_sets, write_results, write_set_report
 from unison_audio.evaluation.systems import ModelChoice, choose_systems
 from unison_audio.evaluation.test_sets.build import build_once, check_counts
 from unison_audio.evaluation.test_sets.manifest import (

@@ -306,7 +306,11 @@ class WindowContrast(_NanoMetric):
     def extract_features(self, samples: Sequence[EvaluationSample]) -> list[np.ndarray]:
         """The contrast of each window, (windows,); none where there are no pauses."""
         return [
-            np.array(window_contrasts(_wave(sample), sample.item.details["windows"], RATE))
+            np.array(
+                signal.window_contrasts(
+                    _wave(sample), sample.item.details["windows"], RATE, FLOOR_DBFS
+                )
+            )
             for sample in samples
         ]
 
@@ -352,32 +356,6 @@ def nearest_is_own(own: np.ndarray, others: Sequence[np.ndarray], voice: np.ndar
         voice: The output's embedding, (D,).
     """
     return all(float(voice @ own) > float((other @ voice).mean()) for other in others)
-
-
-def window_contrasts(
-    waveform: Tensor, windows: Sequence[tuple[float, float]], rate: int
-) -> list[float]:
-    """Measures the level of each window over that outside all windows, in dB.
-
-    The items' noise floor is added to both, so that digital silence is no lower than a recording's.
-
-    Args:
-        waveform: (samples,).
-        windows: Seconds from and to; they may overlap.
-        rate: Sample rate in Hz.
-
-    Returns:
-        One figure a window; none where the windows leave less than a tenth of a second.
-    """
-    power = waveform.double().square() + 10 ** (FLOOR_DBFS / 10)
-    outside = torch.ones_like(power, dtype=torch.bool)
-    spans = [(round(start * rate), round(end * rate)) for start, end in windows]
-    for start, end in spans:
-        outside[start:end] = False
-    if int(outside.sum()) < rate // 10:
-        return []
-    ground = power[outside].mean()
-    return [float(10 * (power[a:b].mean() / ground).log10()) for a, b in spans]
 
 
 def _words(text: str) -> set[str]:

@@ -63,6 +63,25 @@ class Desk:
     pool: ThreadPoolExecutor
     """A thread for each admitted request."""
 
+    def admit(self, name: str) -> Ticket:
+        """Take a request in.
+
+        Args:
+            name: Its id.
+
+        Raises:
+            ApiError: There are as many as the server takes.
+        """
+        try:
+            return self.scheduler.admit(name)
+        except BusyError as error:
+            raise ApiError(
+                429,
+                "The server has as many requests as it takes; try again later.",
+                code="queue_full",
+                retry_after=error.retry_after,
+            ) from error
+
     async def answer(
         self,
         request: Request,
@@ -85,15 +104,7 @@ class Desk:
             ApiError: The request fails before its first byte.
         """
         deadline = self._deadline(request)
-        try:
-            ticket = self.scheduler.admit(request.state.request_id)
-        except BusyError as error:
-            raise ApiError(
-                429,
-                "The server has as many requests as it takes; try again later.",
-                code="queue_full",
-                retry_after=error.retry_after,
-            ) from error
+        ticket = self.admit(request.state.request_id)
         for note in notes:
             ticket.warn(note)
         run = SoundRun(
@@ -104,6 +115,7 @@ class Desk:
             route=request.scope["route"].path,
         )
         request.state.ticket = ticket
+        # The status line goes out with the first byte, so a failure before it has its own status.
         first = await run.first(request)
         told = warning_header(ticket.warnings)
         return SoundResponse(run, first, media_type, {**(headers or {}), **told})
@@ -251,6 +263,7 @@ class SoundResponse(StreamingResponse):
             part: bytes | None = self._first
             while part is not None:
                 body = {"type": "http.response.body", "body": part, "more_body": True}
+                # A reader that stands still would hold the request's place forever.
                 await asyncio.wait_for(send(body), SEND_SECONDS)
                 if gone.done():
                     raise CancelledError

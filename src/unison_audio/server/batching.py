@@ -85,6 +85,7 @@ def choose_batch(queue: Sequence[QueuedCall], max_batch: int) -> list[QueuedCall
     Returns:
         The call whose turn it is, and those that fit together with it.
     """
+    # Sorted at each choice: penalties mix the order of arrival, and the queue is short.
     ordered = sorted(queue, key=lambda one: one.turn)
     head = ordered[0]
     if head.lost:  # it may be what killed the worker, so others must not be with it

@@ -1,6 +1,5 @@
 """Routes of recorded consents, which OpenAI's clients upload before a voice."""
 
-import time
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -88,15 +87,7 @@ async def delete_consent(consent_id: str, state: State) -> dict[str, Any]:
 
 def _store(state: ServerState, data: bytes, name: str, language: str) -> StoredConsent:
     waveform, rate = state.read_reference(data, "recording")
-    consent = StoredConsent(
-        id=state.consents.new_id(),
-        name=name,
-        created_at=int(time.time()),
-        language=language,
-        sample_rate=rate,
-        seconds=round(len(waveform) / rate, 3),
-    )
-    return state.consents.add(consent, waveform)
+    return state.consents.add(waveform, rate, name=name, language=language)
 
 
 def _official(consent: StoredConsent) -> dict[str, Any]:

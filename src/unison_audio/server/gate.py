@@ -57,6 +57,7 @@ class Gate:
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
+        # A client's own id goes into the log and into a header, so it may hold no line break.
         given = headers.get("x-request-id", "")
         name = given if _ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         state = scope.setdefault("state", {})

@@ -84,6 +84,7 @@ def run_worker(connection: Connection, config: WorkerConfig) -> None:
     # the work is done, and then closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # They travel with the answers; on stderr they would quote what a client sent.
     warnings.simplefilter("ignore")
     try:
         unison = _load(config)
@@ -120,6 +121,7 @@ def _load(config: WorkerConfig) -> Any:
     from unison_audio.pipeline import Unison
 
     try:
+        # Tried before the weights are read: a missing driver is reported at once.
         torch.empty(0, device=config.device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -159,6 +161,7 @@ def _answer(
         return _generate(unison, sampling, calls, on_step)
     except _Aborted:
         return [ModelAnswer(failed="aborted") for _ in calls]
+    # The server is gone, and no call alone would find it again.
     except (EOFError, BrokenPipeError):
         raise
     except Exception as error:
@@ -166,6 +169,7 @@ def _answer(
             if isinstance(error, InputError):
                 return [ModelAnswer(refused=" ".join(str(error).split()))]
             return [ModelAnswer(failed=_place(error))]
+        # One by one, so that the message belongs to the call that caused it.
         return [_answer(unison, connection, number, sampling, [call])[0] for call in calls]
 
 

@@ -72,6 +72,7 @@ def streamed(
         return
     encoder: AudioEncoder | None = None
     for sound in sounds:
+        # Made with the first sound, whose origin the tags at the beginning state.
         if encoder is None:
             encoder = AudioEncoder(output, rate, origin=sound.origin)
         ticket.audio_seconds += sound.seconds

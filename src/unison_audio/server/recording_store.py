@@ -5,6 +5,7 @@ import logging
 import re
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -84,10 +85,6 @@ class RecordingStore(Generic[T]):
         self._lock = threading.Lock()
         self._clean()
 
-    def new_id(self) -> str:
-        """An id that nobody can guess."""
-        return f"{self.prefix}_{secrets.token_hex(12)}"
-
     def all(self) -> list[T]:
         """The recordings, oldest first."""
         found = [self._read(path) for path in sorted(self.folder.glob(f"{self.prefix}_*.json"))]
@@ -113,18 +110,26 @@ class RecordingStore(Generic[T]):
                 404, f"{recording.id} is gone or damaged; upload it again.", param="voice"
             ) from error
 
-    def add(self, recording: T, waveform: NDArray[np.float32]) -> T:
-        """Store a recording.
+    def add(self, waveform: NDArray[np.float32], sample_rate: int, **facts: str) -> T:
+        """Store a recording under a new id, which nobody can guess.
 
         Args:
-            recording: The facts, with an id from `new_id`.
             waveform: (samples,).
+            sample_rate: Samples per second.
+            **facts: The other fields of its kind.
 
         Raises:
             ApiError: The name is taken, there are too many, or the disk is full.
         """
         from safetensors.numpy import save
 
+        recording = self.kind(
+            id=f"{self.prefix}_{secrets.token_hex(12)}",
+            created_at=int(time.time()),
+            sample_rate=sample_rate,
+            seconds=round(len(waveform) / sample_rate, 3),
+            **facts,
+        )
         data = save({"waveform": np.ascontiguousarray(waveform, np.float32)}, {"format": "pt"})
         with self._lock:
             stored = self.all()

@@ -81,6 +81,7 @@ class Scheduler:
             self._stopping = True
             waiting, self._queue = self._queue, []
             self._changed.notify_all()
+        # Outside the lock: whoever waits for a future wakes up and calls `release`, which takes it.
         for one in waiting:
             one.future.set_exception(WorkerLostError("the server stops"))
         for thread in self._threads:
@@ -144,6 +145,8 @@ class Scheduler:
         self.cancel(ticket)
         with self._changed:
             self._tickets.discard(ticket)
+            # A moving average over about ten requests, so that the wait that `admit` states follows
+            # the load.
             self._seconds_a_request += 0.1 * (seconds - self._seconds_a_request)
             self.telemetry.active_requests.set(len(self._tickets))
 
@@ -165,6 +168,8 @@ class Scheduler:
             WorkerLostError: The server stops.
         """
         with self._changed:
+            # Asked under the lock: `cancel` and `stop` empty the queue once, and a call that came
+            # later would wait forever.
             if any(one.ticket.cancelled.is_set() for one in calls):
                 raise CancelledError
             if self._stopping:
@@ -186,6 +191,8 @@ class Scheduler:
                 failures += 1
                 self.failure = str(error)
                 log.error("worker not started", extra={"fields": {"reason": self.failure}})
+                # One failure may pass, such as memory that the lost worker has not given back yet.
+                # Two in a row hardly do, so nobody waits through the longer pauses.
                 if failures > 1:
                     self._fail_waiting(self.failure)
                 if isinstance(error, InputError) and not started:
@@ -219,6 +226,7 @@ class Scheduler:
     def _fail_waiting(self, reason: str) -> None:
         """Answer all that waits, where no worker is left that could."""
         with self._changed:
+            # Another device still answers.
             if self._ready:
                 return
             waiting, self._queue = self._queue, []
@@ -229,6 +237,8 @@ class Scheduler:
         """Wait for calls and choose the next batch; nothing once the server stops."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._stopping)
+            # The windows of one request come together, but those of two clients that begin at once
+            # do not: a lone call waits a moment for company.
             if len(self._queue) == 1 and not self._stopping:
                 self._changed.wait_for(
                     lambda: len(self._queue) != 1 or self._stopping, GATHER_SECONDS

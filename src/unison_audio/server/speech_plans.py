@@ -54,6 +54,7 @@ class SpeechPlan:
     @property
     def instruction(self) -> str:
         """The whole as one instruction, for the check of the domain."""
+        # A quotation mark inside would end the text early, and the rest would count as no words.
         words = self.text.replace('"', " ")
         if self.voice.reference is not None:
             return f"{self.voice.template} {words}"
@@ -98,6 +99,7 @@ class SpeechPlan:
             reference_text=self.voice.reference_text,
             seed=self.voice.seed,
         )
+        # Two windows are enough to know: to cut a whole book would delay its first sound.
         single = len(list(islice(speech.windows(), 2))) == 1
         return pieces(speak(model, speech, sampling=self.sampling), speech), single
 

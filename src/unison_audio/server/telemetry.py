@@ -20,6 +20,7 @@ class Telemetry:
     """The server's figures; `/metrics` shows them."""
 
     def __init__(self) -> None:
+        # Its own: the library's global one refuses a name that a second server registers.
         self.registry = registry = CollectorRegistry()
         prefix = "unison_audio"
         self.active_requests = Gauge(

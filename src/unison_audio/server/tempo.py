@@ -39,6 +39,7 @@ def at_speed(sounds: Iterable[Audio], speed: float) -> Iterator[Audio]:
         graph.push(frame)
         last = sound
         yield replace(sound, waveform=_pull(graph))
+    # The filter holds back up to a window of samples until its input ends.
     if last is not None:
         graph.push(None)
         yield replace(last, waveform=_pull(graph))
@@ -78,5 +79,6 @@ def _pull(graph: Any) -> torch.Tensor:
             found.append(graph.pull().to_ndarray()[0])
         except (av.BlockingIOError, av.EOFError):
             break
+    # Where the filter overlaps stretches, their sum can exceed full scale.
     joined = np.concatenate(found) if found else np.zeros(0, np.float32)
     return torch.from_numpy(joined.copy()).clamp(-1, 1)

@@ -8,17 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import soundfile
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from unison_audio.audio import resample
 from unison_audio.audio_files import require_finite
+from unison_audio.av_audio import decode_blocks
 from unison_audio.errors import InputError
 from unison_audio.longform.native_audio import NativeAudio, open_recording
-from unison_audio.output_format import require_av
 from unison_audio.sample_codings import to_float
 from unison_audio.server.limits import Limits
 
@@ -97,39 +95,25 @@ def _decode(path: Path, what: str, limits: Limits, seconds: float) -> Path:
         )
     decoded = path.with_name("decoded.wav")
     count = 0
-    with ExitStack() as stack:
-        out: soundfile.SoundFile | None = None
-        for samples, rate in _blocks(path, what, demuxer):
-            if out is None:
-                opened = soundfile.SoundFile(decoded, "w", rate, samples.shape[1], "PCM_16")
-                out = stack.enter_context(opened)
-            if (rate, samples.shape[1]) != (out.samplerate, out.channels):
-                raise InputError(f"{what} changes its format inside; convert it to wav.")
-            count += len(samples)
-            _check(what, limits, seconds, (count, rate, samples.shape[1]))
-            out.write(samples)
-    if count == 0:
-        raise InputError(f"{what} holds no sound; send a recording.")
-    return decoded
-
-
-def _blocks(path: Path, what: str, demuxer: str) -> Iterator[tuple[NDArray[np.float32], int]]:
-    """Decoded samples, (samples, channels), and their rate."""
-    av = require_av(f"{what} ({demuxer})")
-    # A file object and one named demuxer: FFmpeg's playlists would otherwise open any path or
-    # address that the upload names.
-    how = {"format": demuxer, "options": {"protocol_whitelist": "none"}}
     try:
-        with path.open("rb") as file, av.open(file, **how) as container:
-            planar = av.AudioResampler(format="fltp")
-            for stream in container.streams.audio[:1]:
-                for frame in container.decode(stream):
-                    for block in planar.resample(frame):
-                        yield block.to_ndarray().T, int(block.sample_rate)
-    except (av.FFmpegError, ValueError) as error:
+        with path.open("rb") as file, ExitStack() as stack:
+            out: soundfile.SoundFile | None = None
+            for samples, rate in decode_blocks(file, f"{what} ({demuxer})", demuxer):
+                if out is None:
+                    opened = soundfile.SoundFile(decoded, "w", rate, samples.shape[1], "PCM_16")
+                    out = stack.enter_context(opened)
+                if (rate, samples.shape[1]) != (out.samplerate, out.channels):
+                    raise InputError(f"{what} changes its format inside; convert it to wav.")
+                count += len(samples)
+                _check(what, limits, seconds, (count, rate, samples.shape[1]))
+                out.write(samples)
+    except ValueError as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{what} is damaged and cannot be decoded; send it again.") from error
+    if count == 0:
+        raise InputError(f"{what} holds no sound; send a recording.")
+    return decoded
 
 
 def _demuxer(path: Path) -> str | None:

@@ -1,6 +1,5 @@
 """Routes of stored voices: list, upload, get, delete."""
 
-import time
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -136,14 +135,7 @@ def _store(state: ServerState, data: bytes, **facts: str) -> StoredVoice:
     if consent.startswith("cons_") and state.consents.find(consent) is None:
         raise ApiError(404, f"There is no stored consent {consent!r:.60}.", param="consent")
     waveform, rate = state.read_reference(data, "audio_sample")
-    voice = StoredVoice(
-        id=state.voices.new_id(),
-        created_at=int(time.time()),
-        sample_rate=rate,
-        seconds=round(len(waveform) / rate, 3),
-        **facts,
-    )
-    return state.voices.add(voice, waveform)
+    return state.voices.add(waveform, rate, **facts)
 
 
 def _official(voice: StoredVoice) -> dict[str, Any]:

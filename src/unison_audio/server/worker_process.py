@@ -54,11 +54,13 @@ class ModelProcess:
             target=run_worker, args=(theirs, self.config), daemon=True, name="unison-model"
         )
         self._process.start()
+        # Only the child holds that end now, so its death closes the pipe.
         theirs.close()
         try:
             while not self._connection.poll(_TICK):
                 if stopping():
                     raise WorkerLostError("the server stops")
+                # Asked again: a process that has just ended may have left its reason in the pipe.
                 if not self._process.is_alive() and not self._connection.poll():
                     raise WorkerLostError("the worker died while it loaded the model")
             kind, reason = self._connection.recv()

@@ -10,10 +10,8 @@ from collections.abc import AsyncGenerator
 from unison_audio.longform.text_windows import SENTENCE_PAUSE, split_sentences
 from unison_audio.output_format import OutputFormat
 from unison_audio.server.answers import Parts, SoundRun, explained
-from unison_audio.server.api_errors import ApiError
 from unison_audio.server.output_encoding import speech_format, streamed
 from unison_audio.server.remote_model import RemoteModel
-from unison_audio.server.scheduler import BusyError
 from unison_audio.server.server_state import ServerState
 from unison_audio.server.speech_plans import ChosenVoice, SpeechPlan, choose_voice
 from unison_audio.server.spoken_text import spoken_text
@@ -110,15 +108,7 @@ class WyomingSpeech:
 
     def _admitted(self) -> SoundRun:
         desk = self._state.desk
-        try:
-            ticket = desk.scheduler.admit(self._name)
-        except BusyError as error:
-            raise ApiError(
-                429,
-                "The server has as many requests as it takes; try again later.",
-                code="queue_full",
-                retry_after=error.retry_after,
-            ) from error
+        ticket = desk.admit(self._name)
         ticket.told = True
         return SoundRun(
             desk=desk,

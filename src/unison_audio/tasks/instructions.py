@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from unison_audio.errors import InputError, UnplacedError
 from unison_audio.tasks.clauses import EMPTY_QUOTE, TAG, Clause, check_size, respell, split_clauses
+from unison_audio.tasks.mentions import mentions
 from unison_audio.tasks.quotes import shorten
 from unison_audio.tasks.reference_text import new_text_span
 from unison_audio.tasks.table import TASKS
@@ -24,7 +25,7 @@ from unison_audio.tasks.timings import (
     timeline_text,
 )
 from unison_audio.tasks.voice_words import read_voice
-from unison_audio.tasks.wishes import EDITS, read_edit, sound_phrases
+from unison_audio.tasks.wishes import EDITS, read_edit
 
 SHOWN = 120
 """Characters of an instruction that an error quotes."""
@@ -379,41 +380,3 @@ def _listing(has_source: bool, has_reference: bool, tags: tuple[str, ...] = ()) 
 def _shown(instruction: str) -> str:
     """The instruction as an error quotes it: a long one's beginning is enough to find it."""
     return repr(instruction if len(instruction) <= SHOWN else f"{instruction[:SHOWN]}...")
-
-
-@dataclass(frozen=True)
-class Mentions:
-    """The texts and the sounds that an instruction names."""
-
-    texts: tuple[str, ...]
-    """Texts to speak."""
-    sounds: tuple[str, ...]
-    """Descriptions of sounds, one for each clause; a description may name several sounds."""
-
-
-def mentions(instruction: str) -> Mentions:
-    """Find the texts and the sounds that an instruction names, in whatever wording.
-
-    Args:
-        instruction: Instruction with the tags of the task table.
-    """
-    clauses = split_clauses(instruction)
-    if clauses and clauses[0].tags == "speech with voice":
-        start, end = new_text_span(instruction)
-        return Mentions((instruction[start:end],), ())
-    texts = [text for clause in clauses for text in clause.texts]
-    sounds: list[str] = []
-    for clause in clauses:
-        if clause.tags == "audio":
-            sounds.append(_without_times(clause.words.replace(EMPTY_QUOTE, " ")))
-        elif clause.tags.startswith("edit"):
-            phrases = sound_phrases(clause)
-            sounds += [", ".join(phrases)] if phrases else []
-    return Mentions(tuple(texts), tuple(sounds))
-
-
-def _without_times(words: str) -> str:
-    try:
-        return read_timing(words).without_times()
-    except UnplacedError:
-        return words

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 from unison_audio.errors import UnplacedError
 from unison_audio.tasks.chinese import read_chinese
 from unison_audio.tasks.clauses import EMPTY_QUOTE
-from unison_audio.tasks.objects import is_pointed_at, is_said, kind_of, name_objects, strip_tail
+from unison_audio.tasks.edit_steps import Step, named, quoted, step_of, unknown_voice
+from unison_audio.tasks.objects import is_pointed_at, kind_of, name_objects, strip_tail
 from unison_audio.tasks.quotes import shorten
 from unison_audio.tasks.verbs import Wish, check_whole, read_english
-from unison_audio.tasks.voice_words import read_voice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from unison_audio.tasks.clauses import Clause
-    from unison_audio.tasks.objects import Kind
 
 EDITS: dict[tuple[str, ...], str] = {
     ("add audio",): "edit_add",
@@ -41,8 +40,6 @@ EDITS: dict[tuple[str, ...], str] = {
 
 _CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
-_WHOLE_TEXT = 'write the whole new text, as in [Edit][Speech] Change speech to "..."'
-
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
@@ -56,18 +53,6 @@ class Edit:
     """What the task cannot follow to the letter."""
     text: str | None = None
     """The instruction as two clauses with tags, where it was written as one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Step:
-    """A wish with what it does."""
-
-    does: str
-    """A part of a key of `EDITS`."""
-    wish: Wish
-    """The wish."""
-    notes: tuple[str, ...] = ()
-    """What the task cannot follow to the letter."""
 
 
 def read_wishes(words: str) -> list[Wish]:
@@ -103,9 +88,9 @@ def read_edit(clauses: Sequence[Clause]) -> Edit:
         raise UnplacedError("there is no verb such as add or remove", forms=True)
     one_clause_each = len(own) == len(clauses)
     if one_clause_each:
-        steps = [_step(wish, clause.tags) for clause, wish in own]
+        steps = [step_of(wish, clause.tags) for clause, wish in own]
     elif len(own) == 2:
-        steps = [_step(wish, _tags_of(wish)) for _, wish in own]
+        steps = [step_of(wish, _tags_of(wish)) for _, wish in own]
     else:
         raise UnplacedError(f"{_listed(own)} are {len(own)} wishes; make one edit after the other")
     task = EDITS.get(tuple(step.does for step in steps))
@@ -152,140 +137,7 @@ def _tags_of(wish: Wish) -> str:
     return "edit speech" if spoken or kinds == {"noise"} else "edit audio"
 
 
-def _step(wish: Wish, tags: str) -> _Step:
-    if tags == "edit speech":
-        return _speech_step(wish)
-    if tags == "edit audio":
-        return _audio_step(wish)
-    raise UnplacedError(f"[{tags}] is no tag of an edit; write [Edit][Audio] or [Edit][Speech]")
-
-
-def _speech_step(wish: Wish) -> _Step:
-    if wish.action == "add":
-        return _insert(wish)
-    if wish.action in ("change", "replace"):
-        return _rewrite(wish)
-    if EMPTY_QUOTE in wish.words:
-        raise UnplacedError(f"{_quoted(wish.words)} concerns some of the words only; {_WHOLE_TEXT}")
-    items = name_objects(strip_tail(wish.old))
-    kinds = [kind_of(item) for item in items]
-    if wish.action == "clean":
-        for item, kind in zip(items, kinds, strict=True):
-            if kind not in ("speech", "noise", "all", "nothing"):
-                raise UnplacedError(_no_denoising(item, kind))
-        return _Step(does="denoise", wish=wish)
-    if not items or set(kinds) & {"all", "nothing"}:
-        raise UnplacedError(
-            f"{_quoted(wish.words)} does not say what is to go; name it, as in "
-            "[Edit][Speech] Remove the noise"
-        )
-    if set(kinds) == {"noise"}:
-        return _Step(does="denoise", wish=wish)
-    if set(kinds) == {"speech"} and wish.action == "remove":
-        return _Step(does="remove speech", wish=wish, notes=_all_speech(items))
-    if len(set(kinds)) > 1:
-        sound = next((i for i, k in zip(items, kinds, strict=True) if k == "sound"), "the rain")
-        raise UnplacedError(
-            f"{_named(items)} are of two kinds, and a task removes one; write "
-            "[Edit][Speech] Remove the speech, [Edit][Audio] Remove "
-            f"{shorten(sound)}, or "
-            "[Edit][Speech] Denoise the recording, one after the other"
-        )
-    if kinds[0] == "speech":
-        raise UnplacedError(
-            f"{_quoted(wish.words)} asks for a part of an edit; write [Edit][Speech] Remove the "
-            "speech"
-        )
-    raise UnplacedError(_no_denoising(items[0], kinds[0]))
-
-
-def _insert(wish: Wish) -> _Step:
-    texts = wish.new.count(EMPTY_QUOTE)
-    if texts > 1:
-        raise UnplacedError(f"{_quoted(wish.words)} has {texts} texts; write one")
-    if texts == 0:
-        kinds = {kind_of(item) for item in name_objects(wish.new)}
-        cure = (
-            f"write [Edit][Audio] Add {shorten(wish.new)}"
-            if kinds == {"sound"} and not re.search(r"voice|say|speak|人声|说", wish.new)
-            else 'write them in quotes, as in [Edit][Speech] Add a voice saying "..."'
-        )
-        raise UnplacedError(f"{_quoted(wish.words)} has no words to speak; {cure}")
-    voice = read_voice(wish.new)
-    said = [voice.gender] if voice.gender else []
-    return _Step(does="add speech", wish=wish, notes=_unknown_voice([*said, *voice.qualities]))
-
-
-def _rewrite(wish: Wish) -> _Step:
-    texts = wish.words.count(EMPTY_QUOTE)
-    old = strip_tail(wish.old)
-    if texts > 1 or EMPTY_QUOTE in old or kind_of(old) == "word":
-        raise UnplacedError(
-            f"{_quoted(wish.words)} concerns some of the words only, and the whole text is always "
-            f"made anew; {_WHOLE_TEXT}"
-        )
-    items = name_objects(old)
-    if texts == 1 and is_said(old):
-        voice = read_voice(wish.new)
-        said = [voice.gender] if voice.gender else []
-        return _Step(
-            does="change speech", wish=wish, notes=_unknown_voice([*said, *voice.qualities])
-        )
-    spoken = [kind_of(item) == "speech" for item in items]
-    replaces_sound = wish.action == "replace" and texts == 1 and items and not any(spoken)
-    replaces_speech = wish.new and texts == 0 and spoken and all(spoken)
-    if replaces_sound or (replaces_speech and kind_of(wish.new) == "sound"):
-        return _Step(does="replace audio", wish=wish)
-    raise UnplacedError(
-        f"{_quoted(wish.words)} is no change that a task makes; {_WHOLE_TEXT}"
-        if texts == 0
-        else f"{_quoted(old)} is no speech; {_WHOLE_TEXT}"
-    )
-
-
-def _audio_step(wish: Wish) -> _Step:
-    if wish.action in ("clean", "reduce"):
-        raise UnplacedError(
-            f"{_quoted(wish.words)} concerns speech; write [Edit][Speech] Denoise the recording, "
-            "or [Edit][Audio] Remove ..."
-        )
-    if wish.action in ("replace", "change"):
-        if not wish.old or not wish.new:
-            raise UnplacedError(
-                f"{_quoted(wish.words)} is no change that a task makes; write [Edit][Audio] "
-                "Replace ... with ..."
-            )
-        if EMPTY_QUOTE not in wish.old and (EMPTY_QUOTE not in wish.new or not is_said(wish.old)):
-            return _Step(does="replace audio", wish=wish)
-        raise UnplacedError(f"{_quoted(wish.words)} concerns speech; {_WHOLE_TEXT}")
-    phrase = wish.new if wish.action == "add" else wish.old
-    if EMPTY_QUOTE in phrase:
-        verb = 'Add a voice saying "..."' if wish.action == "add" else "Remove the speech"
-        raise UnplacedError(f"{_quoted(wish.words)} concerns speech; write [Edit][Speech] {verb}")
-    items = name_objects(strip_tail(phrase))
-    kinds = [kind_of(item) for item in items]
-    if set(kinds) <= {"all", "nothing"}:
-        raise UnplacedError(f"{_quoted(wish.words)} names no sound; name it", forms=True)
-    if wish.action == "add":
-        return _Step(does="add audio", wish=wish, notes=_several(items, "add"))
-    pointed = [is_pointed_at(item) for item in items]
-    spoken = [kind == "speech" and the for kind, the in zip(kinds, pointed, strict=True)]
-    if any(spoken) and len(items) > 1:
-        raise UnplacedError(
-            f"{_named(items)} are of two kinds, and a task removes one; write "
-            "[Edit][Speech] Remove the speech for the words, and [Edit][Audio] Remove ... for a "
-            "sound"
-        )
-    if any(spoken):
-        raise UnplacedError(
-            f"{_quoted(items[0])} is speech; write [Edit][Speech] Remove the speech"
-        )
-    if kinds[0] == "echo" and pointed[0]:
-        raise UnplacedError(_no_denoising(items[0], "echo"))
-    return _Step(does="remove audio", wish=wish, notes=_several(items, "remove"))
-
-
-def _exchanged(step: _Step, clause: Clause) -> Edit | None:
+def _exchanged(step: Step, clause: Clause) -> Edit | None:
     """The edit of a lone "replace" between speech and a sound; None for any other wish."""
     wish = step.wish
     if step.does != "replace audio":
@@ -295,13 +147,11 @@ def _exchanged(step: _Step, clause: Clause) -> Edit | None:
     remove, add = ("去掉", "加上") if chinese else ("Remove ", "add ")
     if EMPTY_QUOTE in wish.new:
         voice = wish.new if wish.new != EMPTY_QUOTE else f"a voice saying {wish.new}"
-        read = read_voice(voice)
-        said = [read.gender] if read.gender else []
         text = f"[Edit][Audio] {remove}{wish.old} [Edit][Speech] {add}{voice}"
         return Edit(
             task="audio_to_speech",
             objects=objects,
-            notes=_unknown_voice([*said, *read.qualities]),
+            notes=unknown_voice(voice),
             text=_filled(text, clause),
         )
     items = name_objects(strip_tail(wish.old))
@@ -310,11 +160,11 @@ def _exchanged(step: _Step, clause: Clause) -> Edit | None:
         text = f"[Edit][Speech] {remove}{wish.old} [Edit][Audio] {add}{wish.new}"
         return Edit(task="speech_to_audio", objects=objects, text=_filled(text, clause))
     if any(spoken):
-        raise UnplacedError(f"{_named(items)} are of two kinds; replace one after the other")
+        raise UnplacedError(f"{named(items)} are of two kinds; replace one after the other")
     return None
 
 
-def _as_clauses(task: str, steps: Sequence[_Step], clause: Clause) -> str:
+def _as_clauses(task: str, steps: Sequence[Step], clause: Clause) -> str:
     """Two wishes of one clause in the form of the training: two clauses, the removal first."""
     if task == "speech_rewrite":
         return _filled('[Edit][Speech] Change speech to ""', clause)
@@ -335,48 +185,6 @@ def _filled(text: str, clause: Clause) -> str:
     )
 
 
-def _no_denoising(item: str, kind: Kind) -> str:
-    if kind == "echo":
-        return (
-            f"{_quoted(item)} stays: no task was trained on echo; [Edit][Speech] Denoise the "
-            "recording removes noise"
-        )
-    name = shorten(item)
-    return (
-        f"{_quoted(item)} is neither speech nor noise; write [Edit][Audio] Remove {name} for "
-        "one sound, or [Edit][Speech] Denoise the recording for all that is not speech"
-    )
-
-
-def _all_speech(items: Sequence[str]) -> tuple[str, ...]:
-    """A note where one of several voices seems to be meant."""
-    which = re.compile(
-        r"\b(?:male|female|man|woman|men|women|boy|girl|child|background|second|first|other|his|her)"
-        r"(?:['’]s)?\b|男|女|背景",
-        re.IGNORECASE,
-    )
-    meant = [item for item in items if which.search(item)]
-    if not meant:
-        return ()
-    return (f"{_quoted(meant[0])} cannot be told from other voices: all speech is removed",)
-
-
-def _unknown_voice(qualities: Sequence[str]) -> tuple[str, ...]:
-    if not qualities:
-        return ()
-    listed = _named(qualities)
-    return (f"no edit was trained on how the new voice sounds, so {listed} may have no effect",)
-
-
-def _several(items: Sequence[str], verb: str) -> tuple[str, ...]:
-    if len(items) < 2:
-        return ()
-    done = "added" if verb == "add" else "removed"
-    return (
-        f"edits were trained on one sound at a time, and {_named(items)} may not all be {done}",
-    )
-
-
 _KEEP = re.compile(
     r"(?:keep|isolate|extract|separate|preserve|retain|leave)\s+(?:only\s+)?(?P<en>.+)"
     r"|只?(?:保留|留下|留|要|提取|分离出?)(?P<zh>.+)",
@@ -388,28 +196,19 @@ def _unknown_verb(words: str, alone: bool) -> UnplacedError:
     kept = _KEEP.match(words)
     phrase = strip_tail(kept["en"] or kept["zh"]) if kept else ""
     if kept and not alone:
-        return UnplacedError(f"{_quoted(words)} is no edit: what is not named stays; leave it out")
+        return UnplacedError(f"{quoted(words)} is no edit: what is not named stays; leave it out")
     if kept and kind_of(phrase) == "speech":
-        return UnplacedError(f"{_quoted(words)}: write [Edit][Speech] Denoise the recording")
+        return UnplacedError(f"{quoted(words)}: write [Edit][Speech] Denoise the recording")
     if kept:
         return UnplacedError(
-            f"{_quoted(words)}: write [Edit][Audio] Remove {shorten(phrase)} with --extract, which "
+            f"{quoted(words)}: write [Edit][Audio] Remove {shorten(phrase)} with --extract, which "
             "gives what is removed"
         )
     return UnplacedError(
-        f"{_quoted(words)} has no verb that an edit has: add, remove, replace, change or denoise",
+        f"{quoted(words)} has no verb that an edit has: add, remove, replace, change or denoise",
         forms=True,
     )
 
 
 def _listed(own: Sequence[tuple[Clause, Wish]]) -> str:
-    return _named([wish.words for _, wish in own[:4]])
-
-
-def _named(items: Sequence[str]) -> str:
-    quoted = [_quoted(item) for item in items[:4]]
-    return " and ".join(quoted)
-
-
-def _quoted(part: str) -> str:
-    return f'"{shorten(part.strip(" .,;!").replace(EMPTY_QUOTE, "..."))}"'
+    return named([wish.words for _, wish in own[:4]])

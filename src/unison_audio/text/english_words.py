@@ -9,123 +9,15 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 
-_UNITS: dict[str, tuple[str, str]] = {
-    "km/h": ("kilometer per hour", "kilometers per hour"),
-    "kph": ("kilometer per hour", "kilometers per hour"),
-    "mph": ("mile per hour", "miles per hour"),
-    "m/s": ("meter per second", "meters per second"),
-    "km²": ("square kilometer", "square kilometers"),
-    "m²": ("square meter", "square meters"),
-    "m³": ("cubic meter", "cubic meters"),
-    "km": ("kilometer", "kilometers"),
-    "cm": ("centimeter", "centimeters"),
-    "mm": ("millimeter", "millimeters"),
-    "m": ("meter", "meters"),
-    "mi": ("mile", "miles"),
-    "ft": ("foot", "feet"),
-    "yd": ("yard", "yards"),
-    "kg": ("kilogram", "kilograms"),
-    "mg": ("milligram", "milligrams"),
-    "g": ("gram", "grams"),
-    "lb": ("pound", "pounds"),
-    "lbs": ("pound", "pounds"),
-    "oz": ("ounce", "ounces"),
-    "ml": ("milliliter", "milliliters"),
-    "mL": ("milliliter", "milliliters"),
-    "l": ("liter", "liters"),
-    "L": ("liter", "liters"),
-    "ms": ("millisecond", "milliseconds"),
-    "s": ("second", "seconds"),
-    "sec": ("second", "seconds"),
-    "min": ("minute", "minutes"),
-    "mins": ("minute", "minutes"),
-    "h": ("hour", "hours"),
-    "hr": ("hour", "hours"),
-    "hrs": ("hour", "hours"),
-    "Hz": ("hertz", "hertz"),
-    "kHz": ("kilohertz", "kilohertz"),
-    "MHz": ("megahertz", "megahertz"),
-    "GHz": ("gigahertz", "gigahertz"),
-    "KB": ("kilobyte", "kilobytes"),
-    "kB": ("kilobyte", "kilobytes"),
-    "MB": ("megabyte", "megabytes"),
-    "GB": ("gigabyte", "gigabytes"),
-    "TB": ("terabyte", "terabytes"),
-    "kW": ("kilowatt", "kilowatts"),
-    "kWh": ("kilowatt hour", "kilowatt hours"),
-    "W": ("watt", "watts"),
-    "V": ("volt", "volts"),
-    "dB": ("decibel", "decibels"),
-    "%": ("percent", "percent"),
-    "‰": ("per mille", "per mille"),
-    "°C": ("degree Celsius", "degrees Celsius"),
-    "℃": ("degree Celsius", "degrees Celsius"),
-    "°F": ("degree Fahrenheit", "degrees Fahrenheit"),
-    "℉": ("degree Fahrenheit", "degrees Fahrenheit"),
-    "°": ("degree", "degrees"),
-    "x": ("time", "times"),
-}
-"""Unit after a number -> its words for one and for several."""
-
-_MONEY: dict[str, tuple[str, str, str, str]] = {
-    "$": ("dollar", "dollars", "cent", "cents"),
-    "€": ("euro", "euros", "cent", "cents"),
-    "£": ("pound", "pounds", "penny", "pence"),
-    "¥": ("yen", "yen", "sen", "sen"),
-}
-"""Sign -> its money, one and several, and its hundredths."""
-
-_MONEY_CODES = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
-
-_MONTHS = [
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-]
-
-_MONTH_SHORT = {name[:3].lower(): name for name in _MONTHS} | {"sept": "September"}
-
-_SCALES = {"k": "thousand", "m": "million", "b": "billion", "bn": "billion", "t": "trillion"}
-
-_ABBREVIATIONS: tuple[tuple[str, str], ...] = (
-    (r"Dr\.(?=\s+[A-Z])", "Doctor"),
-    (r"Mr\.", "Mister"),
-    (r"Mrs\.", "Missus"),
-    (r"Ms\.", "Miz"),
-    (r"Prof\.", "Professor"),
-    (r"St\.(?=\s+[A-Z])", "Saint"),
-    (r"(?<=\w )St\.", "Street"),
-    (r"(?<=\w )Ave\.?(?!\w)", "Avenue"),
-    (r"(?<=\w )Rd\.", "Road"),
-    (r"(?<=\w )Blvd\.?(?!\w)", "Boulevard"),
-    (r"Mt\.(?=\s+[A-Z])", "Mount"),
-    (r"Jr\.", "Junior"),
-    (r"Sr\.", "Senior"),
-    (r"Gen\.(?=\s+[A-Z])", "General"),
-    (r"Capt\.(?=\s+[A-Z])", "Captain"),
-    (r"Lt\.(?=\s+[A-Z])", "Lieutenant"),
-    (r"Sgt\.(?=\s+[A-Z])", "Sergeant"),
-    (r"Gov\.(?=\s+[A-Z])", "Governor"),
-    (r"Inc\.", "Incorporated"),
-    (r"Ltd\.?(?!\w)", "Limited"),
-    (r"Co\.(?=\s|$)", "Company"),
-    (r"Corp\.", "Corporation"),
-    (r"[Dd]ept\.", "department"),
-    (r"[Aa]pprox\.", "approximately"),
-    (r"[Vv]s\.?(?!\w)", "versus"),
-    (r"[Ee]tc\.(?=\s+[A-Z]|\s*$)", "et cetera."),
-    (r"[Ee]tc\.?(?!\w)", "et cetera"),
-    (r"e\.\s?g\.,?", "for example,"),
-    (r"i\.\s?e\.,?", "that is,"),
-    (r"[Nn]os?\.\s*(?=\d)", "number "),
-    (r"[Pp]p\.\s*(?=\d)", "pages "),
-    (r"[Pp]\.\s*(?=\d)", "page "),
-    (r"[Ff]ig\.\s*(?=\d)", "figure "),
-    (r"[Cc]h\.\s*(?=\d)", "chapter "),
-    (r"([ap])\.\s?m\.", r"\1 m"),
-    (r"w/o\b", "without"),
-    (r"w/(?=\s|\w)", "with "),
+from unison_audio.text.english_names import (
+    ABBREVIATIONS,
+    MONEY,
+    MONEY_CODES,
+    MONTH_SHORT,
+    MONTHS,
+    SCALES,
+    UNITS,
 )
-"""Pattern -> words. Each begins at a word's beginning."""
 
 _ROMAN_AFTER = (
     r"(?:[Cc]hapter|[Pp]art|[Vv]olume|[Bb]ook|[Aa]ct|[Ss]cene|[Ss]ection|[Aa]ppendix|[Ww]ar)"
@@ -140,7 +32,7 @@ _NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
 _LONGEST = 40
 """Characters of a number; the digits of longer ones are read one by one."""
 
-_unit_names = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
+_unit_names = "|".join(sorted(map(re.escape, UNITS), key=len, reverse=True))
 
 
 def english_words(text: str) -> str:
@@ -201,7 +93,7 @@ def _one(number: str) -> bool:
 
 
 def _date(month: int, day: int, year: str | None) -> str:
-    said = f"{_MONTHS[month - 1]} {_ordinal(day)}"
+    said = f"{MONTHS[month - 1]} {_ordinal(day)}"
     return f"{said}, {_year(year)}" if year else said
 
 
@@ -223,13 +115,13 @@ def _slash_date(found: re.Match[str]) -> str:
 
 
 def _month_day(found: re.Match[str]) -> str:
-    month = _MONTH_SHORT[found[1][:3].lower()]
+    month = MONTH_SHORT[found[1][:3].lower()]
     year = f", {_year(found[3])}" if found[3] else ""
     return f"{month} {_ordinal(found[2])}{year}"
 
 
 def _day_month(found: re.Match[str]) -> str:
-    month = _MONTH_SHORT[found[2][:3].lower()]
+    month = MONTH_SHORT[found[2][:3].lower()]
     year = f", {_year(found[3])}" if found[3] else ""
     return f"the {_ordinal(found[1])} of {month}{year}"
 
@@ -261,9 +153,9 @@ def _hour(found: re.Match[str]) -> str:
 
 
 def _money(sign: str, number: str, scale: str | None) -> str:
-    one, several, cent, cents = _MONEY[sign]
+    one, several, cent, cents = MONEY[sign]
     if scale:
-        return f"{_say(number)} {_SCALES.get(scale.lower(), scale)} {several}"
+        return f"{_say(number)} {SCALES.get(scale.lower(), scale)} {several}"
     whole, point, rest = number.replace(",", "").partition(".")
     if len(rest) != 2 or not point:
         return f"{_say(number)} {one if _one(number) else several}"
@@ -282,7 +174,7 @@ def _sign_money(found: re.Match[str]) -> str:
 
 def _unit(found: re.Match[str]) -> str:
     minus = "minus " if found[1] else ""
-    return f"{minus}{_say(found[2])} {_UNITS[found[3]][0 if _one(found[2]) else 1]}"
+    return f"{minus}{_say(found[2])} {UNITS[found[3]][0 if _one(found[2]) else 1]}"
 
 
 def _fraction(found: re.Match[str]) -> str:
@@ -338,12 +230,12 @@ def _plain_number(found: re.Match[str]) -> str:
     return minus + _say(number)
 
 
-_month_names = "|".join(_MONTHS) + r"|(?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)\b\.?"
+_month_names = "|".join(MONTHS) + r"|(?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)\b\.?"
 
 _HALF = r"\s?(?:[ap]\.m\.|[ap]m\b|[AP]M\b|[AP]\.M\.)"
 
 _ABBREVIATION_RULES = [
-    (re.compile(rf"(?<![\w.]){pattern}"), words) for pattern, words in _ABBREVIATIONS
+    (re.compile(rf"(?<![\w.]){pattern}"), words) for pattern, words in ABBREVIATIONS
 ]
 
 _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
@@ -378,8 +270,8 @@ _RULES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]] = [
         _sign_money,
     ),
     (
-        re.compile(rf"(?<![\w.,])({_NUMBER})\s?({'|'.join(_MONEY_CODES)})\b"),
-        lambda found: _money(_MONEY_CODES[found[2]], found[1], None),
+        re.compile(rf"(?<![\w.,])({_NUMBER})\s?({'|'.join(MONEY_CODES)})\b"),
+        lambda found: _money(MONEY_CODES[found[2]], found[1], None),
     ),
     (
         re.compile(r"(?<![\w-])(?:\+\d{1,3}[ -])?(?:\(\d{3}\) ?|\d{3}-)?\d{3}-\d{4}(?![\w-])"),

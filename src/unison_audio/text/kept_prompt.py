@@ -88,3 +88,10 @@ def read_prompt(
     return KeptPrompt(
         keys=tensors["keys"].unbind(), values=tensors["values"].unbind(), end=states_of(tensors)
     )
+
+
+def copy_end(states: TextStates, row: int, end: TextStates, count: int) -> None:
+    """Copies the prompt's last states to the beginning of a row."""
+    states.hidden_states[row, :, :count] = end.hidden_states[0, :, -count:]
+    if states.penultimate is not None and end.penultimate is not None:
+        states.penultimate[row, :count] = end.penultimate[0, -count:]

@@ -19,7 +19,14 @@ from unison_audio.errors import InputError
 from unison_audio.text.cache import StateCache
 from unison_audio.text.hub_names import CONFIG_FILE
 from unison_audio.text.int8_linear import use_int8
-from unison_audio.text.kept_prompt import Behind, KeptPrompt, Recorder, read_prompt, write_prompt
+from unison_audio.text.kept_prompt import (
+    Behind,
+    KeptPrompt,
+    Recorder,
+    copy_end,
+    read_prompt,
+    write_prompt,
+)
 from unison_audio.text.offload import Layers, Shards, check_shapes, fill
 from unison_audio.text.packing import Pack, pack
 from unison_audio.text.prompt import ChatPrompt, load_tokenizer
@@ -31,7 +38,14 @@ from unison_audio.text.qwen_folder import (
     text_model,
 )
 from unison_audio.text.spelling import spelled
-from unison_audio.text.states import MAX_TOKENS, TextSetup, TextStates, split, stack
+from unison_audio.text.states import (
+    MAX_TOKENS,
+    TextSetup,
+    TextStates,
+    last_tokens,
+    split,
+    stack,
+)
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -150,7 +164,7 @@ class QwenEncoder:
             parts = dict(zip(new, split(states), strict=True))
             if self.cache:
                 for text, part in parts.items():
-                    own = _last(part, min(len(text), self._length(text)))
+                    own = last_tokens(part, min(len(text), self._length(text)))
                     self.cache.keep(self._key(text), own.to("cpu", self.dtype))
             if new == texts:  # a copy of all states would double the memory
                 return states
@@ -220,7 +234,7 @@ class QwenEncoder:
         for row, text in enumerate(texts):
             if count := self._from_prompt(text):
                 assert prompt is not None
-                _copy_end(states, row, prompt.end, count)
+                copy_end(states, row, prompt.end, count)
         return states, prompt
 
     def _length(self, text: Sequence[int]) -> int:
@@ -239,13 +253,9 @@ class QwenEncoder:
 
     def _find_prompt(self) -> KeptPrompt | None:
         """The kept prompt, from memory or from the disk."""
-        if (
-            self._kept is None
-            and self.cache
-            and self.setup.keep_prompt
-            and self.prompt.system_tokens
-        ):
-            self._kept = read_prompt(self.cache, self._prompt_key, self._like, self.device)
+        cache = self.cache if self.setup.keep_prompt and self.prompt.system_tokens else None
+        if self._kept is None and cache:
+            self._kept = read_prompt(cache, self._prompt_key, self._like, self.device)
         return self._kept
 
     def _keep_prompt(self, prompt: KeptPrompt) -> None:
@@ -281,7 +291,7 @@ class QwenEncoder:
         states.hidden_states[:, :, count:] = own.hidden_states
         if states.penultimate is not None and own.penultimate is not None:
             states.penultimate[:, count:] = own.penultimate
-        _copy_end(states, 0, prompt.end, count)
+        copy_end(states, 0, prompt.end, count)
         return states
 
     def _embed(self, tokens: Sequence[int]) -> Tensor:
@@ -378,23 +388,6 @@ def _places(item: Pack, lengths: Sequence[int]) -> list[tuple[int, slice, slice]
         source = slice(span.stop - count, span.stop)
         places.append((row, source, slice(lengths[row] - count, lengths[row])))
     return places
-
-
-def _last(states: TextStates, count: int) -> TextStates:
-    """States of the last tokens of one text."""
-    penultimate = states.penultimate
-    return TextStates(
-        hidden_states=states.hidden_states[:, :, -count:],
-        mask=states.mask[:, -count:],
-        penultimate=None if penultimate is None else penultimate[:, -count:],
-    )
-
-
-def _copy_end(states: TextStates, row: int, end: TextStates, count: int) -> None:
-    """Copies the prompt's last states to the beginning of a row."""
-    states.hidden_states[row, :, :count] = end.hidden_states[0, :, -count:]
-    if states.penultimate is not None and end.penultimate is not None:
-        states.penultimate[row, :count] = end.penultimate[0, -count:]
 
 
 def _states(output: Tensor | tuple[Tensor, ...]) -> Tensor:

@@ -121,3 +121,13 @@ def split(states: TextStates) -> list[TextStates]:
             )
         )
     return parts
+
+
+def last_tokens(states: TextStates, count: int) -> TextStates:
+    """States of the last tokens of texts without padding."""
+    penultimate = states.penultimate
+    return TextStates(
+        hidden_states=states.hidden_states[:, :, -count:],
+        mask=states.mask[:, -count:],
+        penultimate=None if penultimate is None else penultimate[:, -count:],
+    )

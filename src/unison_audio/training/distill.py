@@ -13,10 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from unison_audio.checkpoint import require_unquantized
-from unison_audio.checkpoint_files import content_hash, open_checkpoint
+from unison_audio.checkpoint_files import content_hash
 from unison_audio.data.shards import read_corpus
-from unison_audio.loading import LoadOptions, open_models
 from unison_audio.model import flow
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.guidance import Guidance
@@ -30,7 +28,14 @@ from unison_audio.training.configs import DistillConfig
 from unison_audio.training.objective import SampleConfig
 from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipes import BackboneRecipe
-from unison_audio.training.run import ModelInit, RunConfig, RunData, RunOutput, run
+from unison_audio.training.run import (
+    ModelInit,
+    RunConfig,
+    RunData,
+    RunOutput,
+    open_for_training,
+    run,
+)
 from unison_audio.training.run_settings import corpus_hash
 from unison_audio.variants import Variant
 
@@ -218,9 +223,7 @@ def distill(
     config = config or DistillConfig()
     config.check()
     parallel = parallel or Parallel(cpu=True)
-    opened = open_checkpoint(name_or_path)
-    require_unquantized(opened.variant, str(opened.folder))
-    parts = open_models(opened, LoadOptions(device=parallel.device, low_memory=False))
+    opened, parts = open_for_training(name_or_path, parallel)
     variant, codec = parts.variant, parts.codec.get()
     clips = read_corpus(corpus, variant.sample_rate, split="train")
     recipe = distillation_recipe(variant, codec.frames, config, parallel.world)

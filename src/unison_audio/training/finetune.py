@@ -3,19 +3,25 @@
 import dataclasses
 from pathlib import Path
 
-from unison_audio.checkpoint import require_unquantized
-from unison_audio.checkpoint_files import content_hash, open_checkpoint
+from unison_audio.checkpoint_files import content_hash
 from unison_audio.data.records import Clip, label_of
 from unison_audio.data.shards import read_corpus
 from unison_audio.domain import extend_domain
-from unison_audio.loading import LoadOptions, VariantModels, open_models
+from unison_audio.loading import VariantModels
 from unison_audio.tasks.table import TASKS
 from unison_audio.training.batches import buildable_shares
 from unison_audio.training.clip_list import OwnClips, read_own_clips
 from unison_audio.training.configs import FinetuneConfig
 from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipes import BackboneRecipe, Phase
-from unison_audio.training.run import ModelInit, RunConfig, RunData, RunOutput, run
+from unison_audio.training.run import (
+    ModelInit,
+    RunConfig,
+    RunData,
+    RunOutput,
+    open_for_training,
+    run,
+)
 from unison_audio.training.run_settings import corpus_hash, examples_hash
 
 RATES = {"lora": 1e-3, "full": 1e-4}
@@ -49,9 +55,7 @@ def finetune(
     config = config or FinetuneConfig()
     config.check()
     parallel = parallel or Parallel(cpu=True)
-    opened = open_checkpoint(name_or_path)
-    require_unquantized(opened.variant, str(opened.folder))
-    parts = open_models(opened, LoadOptions(device=parallel.device, low_memory=False))
+    opened, parts = open_for_training(name_or_path, parallel)
     own = read_own_clips(examples, parts.variant, parts.codec.get().hop)
     data, shares = _data(own, examples, config, parts.variant.sample_rate)
     domain = extend_domain(

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 from unison_audio import checkpoint
+from unison_audio.checkpoint_files import OpenCheckpoint, open_checkpoint
 from unison_audio.codecs.nano import NanoCodec
 from unison_audio.codecs.table import AudioCodec, save_nano_codec
 from unison_audio.data.records import Clip
 from unison_audio.data.stream import StreamConfig
 from unison_audio.data.stream_pools import StreamPools, open_pools
+from unison_audio.loading import LoadOptions, VariantModels, open_models
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.text.states import TextEncoder
 from unison_audio.training.adapters import add_adapters, merge_adapters
@@ -115,6 +117,23 @@ class RunConfig:
     """The loss."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What the user chose, see `run_settings.own_run`; a resumed run must have the same."""
+
+
+def open_for_training(
+    name_or_path: str, parallel: Parallel
+) -> tuple[OpenCheckpoint, VariantModels]:
+    """Open what a run starts from: its folder, and its models on the device of this process.
+
+    Args:
+        name_or_path: A variant's name, a checkpoint's folder, or `owner/name` on the hub.
+        parallel: The processes of the run.
+
+    Raises:
+        InputError: There is no such checkpoint, or its weights are int8, which have no gradients.
+    """
+    opened = open_checkpoint(name_or_path)
+    checkpoint.require_unquantized(opened.variant, str(opened.folder))
+    return opened, open_models(opened, LoadOptions(device=parallel.device, low_memory=False))
 
 
 def run(config: RunConfig) -> UnisonBackbone:

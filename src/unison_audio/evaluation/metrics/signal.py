@@ -71,6 +71,7 @@ def distance_where_equal(
         (_power(wave, LSD_N_FFT, sample_rate // 100) + eps).log10()
         for wave in (one, other, estimate)
     )
+    # Half a decibel, in log10 of power.
     alike = ((a - b).abs() < 0.05).to(a.dtype)
     return (((a - c).square() * alike).sum(dim=(1, 2)) / alike.sum(dim=(1, 2))).sqrt()
 
@@ -166,13 +167,17 @@ def median_f0(waveform: Tensor, sample_rate: int) -> float:
     size = 1 << (window + 2 * longest - 1).bit_length()
     spectrum = torch.fft.rfft(frames, size)
     head = torch.fft.rfft(frames[:, :window], size)
+    # YIN's difference is d(lag) = r(0) + r_lag(0) - 2 r(lag), its equation 7; one FFT gives r of
+    # all lags.
     products = torch.fft.irfft(head.conj() * spectrum, size)[:, : longest + 1]  # (T, lags)
     energy = F.pad(frames.square().cumsum(dim=1), (1, 0))
     energies = energy[:, window : window + longest + 1] - energy[:, : longest + 1]
     difference = (energies[:, :1] + energies - 2 * products).clamp_min(0)  # (T, lags)
+    # Equation 8: divided by the mean over all shorter lags, a dip has the same depth anywhere.
     mean = difference[:, 1:].cumsum(dim=1) / torch.arange(1, longest + 1)
     normal = difference[:, 1:] / mean.clamp_min(1e-12)  # (T, lags from 1 on)
     shortest = math.floor(sample_rate / highest)
+    # 30 dB below the loudest frame there are breath and pauses, whose pitch is chance.
     loud = energies[:, 0] > 1e-3 * energies[:, 0].max()
     pitches = []
     for row in normal[loud].tolist():
@@ -193,6 +198,7 @@ def _first_dip(
         periodic: A dip below this is deep.
         noisy: Where no dip is deep, the deepest one counts if it is below this.
     """
+    # The first deep dip, not the deepest: twice the period fits as well, an octave too low.
     k = shortest - 1
     while k < len(row) - 1 and row[k] >= periodic:
         k += 1
@@ -227,6 +233,33 @@ def energy_inside(waveform: Tensor, windows: Sequence[tuple[float, float]], rate
         inside[round(start * rate) : round(end * rate)] = True
     energy = waveform.double().square()
     return float(energy[inside].sum() / energy.sum().clamp_min(1e-12))
+
+
+def window_contrasts(
+    waveform: Tensor, windows: Sequence[tuple[float, float]], rate: int, floor_dbfs: float
+) -> list[float]:
+    """Measures the level of each window over that outside all windows, in dB.
+
+    A noise floor is added to both, so that digital silence is no lower than a recording's.
+
+    Args:
+        waveform: (samples,).
+        windows: Seconds from and to; they may overlap.
+        rate: Sample rate in Hz.
+        floor_dbfs: Level of the noise floor.
+
+    Returns:
+        One figure a window; none where the windows leave less than a tenth of a second.
+    """
+    power = waveform.double().square() + 10 ** (floor_dbfs / 10)
+    outside = torch.ones_like(power, dtype=torch.bool)
+    spans = [(round(start * rate), round(end * rate)) for start, end in windows]
+    for start, end in spans:
+        outside[start:end] = False
+    if int(outside.sum()) < rate // 10:
+        return []
+    ground = power[outside].mean()
+    return [float(10 * (power[a:b].mean() / ground).log10()) for a, b in spans]
 
 
 def _power(waveform: Tensor, n_fft: int, hop: int) -> Tensor:

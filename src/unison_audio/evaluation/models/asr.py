@@ -176,6 +176,8 @@ class FasterWhisper(Asr):
                 wave,
                 language=LANGUAGE,
                 beam_size=1,
+                # With a list of temperatures, doubtful texts are sampled again at random, and the
+                # figure would change from run to run.
                 temperature=0.0,
                 condition_on_previous_text=False,
                 without_timestamps=True,

@@ -218,8 +218,10 @@ class Resemblyzer:
         wave = trim_silence(waveform, SAMPLE_RATE)
         if len(wave) == 0:
             return torch.zeros(256)
+        # As the package does: soft recordings are raised, loud ones are left.
         wave = wave * max(1.0, self.least_rms / float(rms(wave)))
         mel = _voice_mel(wave)  # (T, 40)
+        # As the package cuts: a last window that is less than three quarters full is dropped.
         count = 1 + max(0, math.ceil((len(mel) - 0.75 * self.frames) / self.step) - 1)
         needed = (count - 1) * self.step + self.frames
         mel = F.pad(mel, (0, 0, 0, max(0, needed - len(mel))))

@@ -68,6 +68,7 @@ class SileroVad:
         net = self._net
         from silero_vad import get_speech_timestamps
 
+        # At one level: speech that is merely softer must not count as removed.
         wave = normalize_rms(resample(waveform.cpu().float(), sample_rate, SAMPLE_RATE))
         spans = get_speech_timestamps(wave, net, sampling_rate=SAMPLE_RATE)
         return sum(span["end"] - span["start"] for span in spans) / SAMPLE_RATE

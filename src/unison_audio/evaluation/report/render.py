@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from unison_audio.evaluation.report.figures import Drawn
+from unison_audio.evaluation.report.filled_table import HERE, Cell, Line, Table
 from unison_audio.evaluation.report.layouts import Column, shown
-from unison_audio.evaluation.report.tables import HERE, Cell, Line, Table, fill_tables
+from unison_audio.evaluation.report.tables import fill_tables
 from unison_audio.files import write_whole
 
 ARROWS = {"higher": "↑", "lower": "↓"}

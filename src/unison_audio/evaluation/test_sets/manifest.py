@@ -157,6 +157,7 @@ def write_test_set(folder: Path, about: TestSetAbout, rendered: Iterable[Rendere
         InputError: There is no item, an id appears twice, or a sound cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # First: a build that is killed must not leave an old manifest beside new files.
     (folder / MANIFEST).unlink(missing_ok=True)
     items: list[TestItem] = []
     files: dict[str, str] = {}
