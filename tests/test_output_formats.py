@@ -337,7 +337,7 @@ def test_an_edit_keeps_the_depth_and_tells_what_it_does_not_keep(
     told = r"in\.wav has 2 channels at 48000 Hz; the result has one .* the region 0-1\."
     with pytest.warns(SourceFormWarning, match=told):
         edited = tiny.generate("[Edit][Audio] Remove rain", source=tmp_path / "in.wav", steps=1)
-    assert len(edited.warnings) == 1
+    assert len([said for said in edited.warnings if "channels" in said]) == 1
     soundfile.write(tmp_path / "mono.wav", noise[:16_000, 0], tiny.variant.sample_rate, "FLOAT")
     with warnings.catch_warnings():
         warnings.simplefilter("error", SourceFormWarning)
