@@ -1,6 +1,6 @@
 """Work on a Ray cluster: the same files as here, also after a worker has been killed.
 
-Slow, since Ray takes its time to start.
+Slow, since Ray takes its time to start. A stand-in of Ray tests the order of work without it.
 """
 
 import json
@@ -10,13 +10,23 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from published import folder_of
 from ray_processes import one_killed_when
 
 from unison_audio.cli import main as cli
-from unison_audio.cluster import LOCAL, MOST_LOSSES, Cluster, LostJob, workers_of
+from unison_audio.cluster import (
+    LOCAL,
+    MOST_LOSSES,
+    Cluster,
+    LostJob,
+    Workers,
+    start_ray,
+    workers_of,
+)
 from unison_audio.errors import InputError
 from unison_audio.nano import corpus as nano_corpus
 from unison_audio.nano.voices import VOICES
@@ -53,6 +63,116 @@ def die(state: str) -> None:
 
 def refuse(state: str) -> None:
     raise InputError("This cannot be.")
+
+
+class StandIn:
+    """What `Workers` uses of Ray, at once and in this process; `Dead` stands for a lost process."""
+
+    class Dead(Exception):
+        pass
+
+    def __init__(self) -> None:
+        self.exceptions = SimpleNamespace(
+            RayTaskError=type("No", (Exception,), {}), RayError=self.Dead
+        )
+        self.started = 0
+        self.ended: list[Any] = []
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 2.0}
+
+    def remote(self, kind: Any) -> Any:
+        def make(*words: Any) -> Any:
+            self.started += 1
+            return Handle(kind(*words))
+
+        return SimpleNamespace(options=lambda **options: SimpleNamespace(remote=make))
+
+    def wait(self, references: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+        return references[:1], references[1:]
+
+    def get(self, reference: Any) -> Any:
+        if isinstance(reference.found, Exception):
+            raise reference.found
+        return reference.found
+
+    def kill(self, worker: Any) -> None:
+        self.ended.append(worker)
+
+
+class Handle:
+    """A worker of the stand-in."""
+
+    def __init__(self, worker: Any) -> None:
+        self.worker = worker
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.worker, name)
+        return SimpleNamespace(remote=lambda *words: Reference(method, words))
+
+
+class Reference:
+    """A call of the stand-in, with its result or its error."""
+
+    def __init__(self, method: Any, words: tuple[Any, ...]) -> None:
+        try:
+            self.found = method(*words)
+        except Exception as error:
+            self.found = error
+
+
+def test_jobs_of_a_dead_worker_go_to_another_one() -> None:
+    ray, tries = StandIn(), list[int]()
+
+    def job(number: int, often: int, state: str) -> tuple[str, int]:
+        tries.append(number)
+        if tries.count(number) <= often:
+            raise ray.Dead("the process died\nmore")
+        return state, number
+
+    workers = Workers(ray, lambda: "state", Cluster(address=LOCAL))
+    begun: list[int] = []
+    calls = [partial(job, number, often) for number, often in enumerate((0, 2, 9, 0))]
+    done = dict(workers.run(calls, begun.append))
+    assert done == {
+        0: ("state", 0),
+        1: ("state", 1),
+        2: LostJob("the process died"),
+        3: ("state", 3),
+    }
+    assert sorted(begun) == [0, 1, 2, 3]
+    assert [tries.count(number) for number in range(4)] == [1, 3, MOST_LOSSES, 1]
+    assert len(ray.ended) == 2 + MOST_LOSSES  # each dead one is ended for sure
+    workers.close()
+    assert len(ray.ended) == ray.started
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (LOCAL, r"Ray cannot be started on this machine \(The node timed out\); try again"),
+        ("auto", r"No Ray cluster can be reached at 'auto' \(The node timed out\)"),
+        ("127.0.0.1:1", r"No Ray cluster can be reached at '127\.0\.0\.1:1' \(\[Errno"),
+    ],
+)
+def test_a_cluster_that_cannot_be_had_is_named(address: str, said: str) -> None:
+    def init(**options: Any) -> None:
+        raise Exception("The node timed out\nduring startup")  # as Ray does
+
+    with pytest.raises(InputError, match=said):
+        start_ray(SimpleNamespace(init=init), address)
+
+
+def test_workers_that_die_at_their_start_are_no_endless_loop() -> None:
+    ray = StandIn()
+
+    def die() -> None:
+        raise ray.Dead
+
+    with pytest.raises(InputError, match=f"{MOST_LOSSES} workers died at their start"):
+        list(Workers(ray, die, Cluster(address=LOCAL)).run([refuse]))
+    with pytest.raises(InputError, match="takes 1 GPU and the cluster has 0"):
+        Workers(ray, die, Cluster(address=LOCAL, gpus=1))
 
 
 @pytest.mark.slow

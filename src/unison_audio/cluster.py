@@ -289,16 +289,35 @@ def _through(ray: Any, jobs: Sequence[Callable[[], R]], workers: int, gpus: floa
 
 def _connect(ray: Any, address: str, workers: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options: dict[str, Any] = {"address": address, "log_to_driver": False}
+    options: dict[str, Any] = {"log_to_driver": False}
     if address == LOCAL:
         options |= {"num_cpus": workers, "include_dashboard": False}
+    start_ray(ray, address, **options)
+
+
+def start_ray(ray: Any, address: str | None, **options: Any) -> None:
+    """Connect to a cluster, or start one on this machine.
+
+    Args:
+        ray: The package.
+        address: Address of the cluster; "local" or None for one on this machine.
+        **options: Further arguments of `ray.init`.
+
+    Raises:
+        InputError: The cluster cannot be reached or started.
+    """
     try:
-        host, _, port = address.removeprefix("ray://").rpartition(":")
+        host, _, port = (address or "").removeprefix("ray://").rpartition(":")
         if host and port.isdigit():  # Ray itself retries for minutes
             socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
-        ray.init(**options)
-    except (OSError, ValueError, RuntimeError) as error:
+        ray.init(address=address, **options)
+    except Exception as error:  # Ray raises a plain one where its processes start too slowly
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if address in (None, LOCAL):
+            raise InputError(
+                f"Ray cannot be started on this machine ({reason}); try again when it is less "
+                "busy, or leave Ray out."
+            ) from error
         raise InputError(
             f"No Ray cluster can be reached at {address!r} ({reason}); check the address, or leave "
             "it out to do everything here."

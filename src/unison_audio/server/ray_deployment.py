@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp
 
+from unison_audio.cluster import start_ray
 from unison_audio.errors import InputError
 from unison_audio.server.app import ServerConfig, create_app
 from unison_audio.server.telemetry import set_up_logging
@@ -55,7 +56,8 @@ def deploy(
     import ray
     from ray import serve
 
-    ray.init(address=address, include_dashboard=False, logging_level=logging.WARNING)
+    options = {} if address else {"include_dashboard": False}
+    start_ray(ray, address, logging_level=logging.WARNING, **options)
     host, port = at
     serve.start(http_options={"host": host, "port": port})
 
