@@ -253,9 +253,12 @@ class QwenEncoder:
 
     def _find_prompt(self) -> KeptPrompt | None:
         """The kept prompt, from memory or from the disk."""
-        cache = self.cache if self.setup.keep_prompt and self.prompt.system_tokens else None
-        if self._kept is None and cache:
-            self._kept = read_prompt(cache, self._prompt_key, self._like, self.device)
+        kept = self._kept
+        if kept is not None and kept.end.mask.shape[1] == self._prompt_end:
+            return kept
+        if not (self.cache and self.setup.keep_prompt and self.prompt.system_tokens):
+            return None
+        self._kept = read_prompt(self.cache, self._prompt_key, self._like, self.device)
         return self._kept
 
     def _keep_prompt(self, prompt: KeptPrompt) -> None:
