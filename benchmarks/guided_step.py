@@ -35,6 +35,7 @@ from torch.nn import functional
 
 from unison_audio.model.config import BackboneConfig
 from unison_audio.model.guidance import Guidance
+from unison_audio.model.linear import apply_linear
 from unison_audio.model.prepared import PreparedRun
 from unison_audio.model.solvers import Solver
 from unison_audio.variants import VARIANTS
@@ -67,7 +68,7 @@ class AsReleased(Network):
         self.turn = torch.polar(torch.ones_like(angle), angle).to(torch.complex64)
 
     def linear(self, name: str, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weights(f"{name}.weight"), self.weights(f"{name}.bias"))
+        return apply_linear(x, self.weights(f"{name}.weight"), self.weights(f"{name}.bias"))
 
     def layer_norm(self, x: Tensor) -> Tensor:
         return functional.layer_norm(x, x.shape[-1:], eps=1e-6)

@@ -4,7 +4,7 @@ python benchmarks/kept_prompt.py FOLDER [--model 7b] [--window 126] [--layers 8]
     [--earlier SRC] [--repetitions 3] [--keep]
 
 Writes random weights of true size into FOLDER as `text_encoder.py` does, and int8 ones beside them.
-Each row is a process of its own that encodes two instructions, one after the other; the rows run
+Each row is a process of its own that encodes five instructions, one after the other; the rows run
 by turns. Before a process starts, the system is asked to forget the weights, so that its first
 instruction reads the disk; the second finds the pages in memory. Caches are those of the command
 line: an earlier process has kept the prompt where the version does that, and has cached no state
@@ -13,8 +13,8 @@ of these instructions. `--earlier` is the `src` folder of another checkout, meas
 `--layers` runs that many layers from the first on, where the memory does not hold the pages of all:
 the layers are equal, so the ratios are those of all of them.
 
-Times are wall-clock, in brackets those of the processor in the program and in the kernel: where
-other programs run, only the latter can be compared.
+Times are wall-clock, in brackets those of the processor: where other programs run, only the latter
+can be compared.
 """
 
 import json
@@ -33,8 +33,10 @@ import cyclopts
 from machine import describe
 from text_encoder import BLOCKS_OF_BACKBONE, SYSTEM_PROMPT, TEXT, forget, write_model
 
-FIRST = ("[Audio] a train far away on a windy day", "[Audio] a violin far away on a windy day")
-LATER = ("[Audio] a crowd far away on a windy day", "[Audio] a kettle far away on a windy day")
+FIRST, LATER = (
+    tuple(f"[Audio] {one} {where}" for one in ("a dog", "a door", "a train", "a crowd", "a gull"))
+    for where in ("far away on a windy day", "close by in a small room")
+)
 """Instructions of the rows without a kept prompt, and of those with one."""
 
 app = cyclopts.App(help=__doc__)
@@ -63,17 +65,16 @@ def encode(
         cache=cache,
     )
     encoder = QwenEncoder(setup, model)
-    wall, user, kernel = [], [], []
+    wall, cpu = [], []
     for text in texts:
-        start, busy = time.perf_counter(), os.times()
+        start, busy = time.perf_counter(), time.process_time()
         states = encoder.encode([text])
         wall.append(time.perf_counter() - start)
-        user.append(os.times().user - busy.user)
-        kernel.append(os.times().system - busy.system)
+        cpu.append(time.process_time() - busy)
         assert torch.isfinite(states.hidden_states.sum())
         if text == FIRST[0]:
             torch.save(states.hidden_states[0], out)  # (K, N, text_dim)
-    print(json.dumps({"wall": wall, "user": user, "kernel": kernel}))
+    print(json.dumps({"wall": wall, "cpu": cpu}))
 
 
 @app.default
@@ -176,24 +177,20 @@ def _errors(found: Path, exact: Path) -> tuple[float, float]:
 def _print_table(
     taken: dict[str, list[dict[str, list[float]]]], errors: dict[str, tuple[float, float]]
 ) -> None:
-    def middle(name: str, kind: str, call: int) -> float:
-        return median(one[kind][call] for one in taken[name])
+    def middle(name: str, kind: str, later: int) -> float:
+        """Median of the repetitions: of the first call, or of the shortest later one."""
+        return median(min(one[kind][1:]) if later else one[kind][0] for one in taken[name])
 
     print(f"{describe()}\n")
-    print(
-        "| | first instruction, s | of the first row | second instruction, s | of the first row |"
-    )
-    print("|---|---|---|---|---|")
+    columns = ("first instruction, s", "of the first row", "a later one, s", "of the first row")
+    print(f"| | {' | '.join(columns)} | error of the states |\n|{'---|' * 6}")
     first = next(iter(taken))
     for name in taken:
         cells = []
-        for call in (0, 1):
-            wall, user, kernel = (middle(name, kind, call) for kind in ("wall", "user", "kernel"))
-            base = middle(first, "user", call) + middle(first, "kernel", call)
-            cells += [
-                f"{wall:.1f} ({user:.1f} + {kernel:.1f})",
-                f"{wall / middle(first, 'wall', call):.2f} ({(user + kernel) / base:.2f})",
-            ]
+        for later in (0, 1):
+            wall, cpu = (middle(name, kind, later) for kind in ("wall", "cpu"))
+            shares = [middle(name, k, later) / middle(first, k, later) for k in ("wall", "cpu")]
+            cells += [f"{wall:.1f} ({cpu:.1f})", f"{shares[0]:.2f} ({shares[1]:.2f})"]
         error = "{:.2%}, at most {:.2%}".format(*errors[name]) if name in errors else ""
         print(f"| {name} | {' | '.join(cells)} | {error} |")
 

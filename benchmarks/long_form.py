@@ -12,7 +12,8 @@ judged by Whisper tiny.en, voices by Resemblyzer: the similarity of each window 
 beside that of utterances that flite makes in one of nano's voices, where flite is installed. Steps
 and spectral flux at the joins stand beside those inside windows. Processor time counts.
 
-With `--only-times`, nothing is judged. With `--folder` every window is kept there, and the same
+`--steer-above 0.5` steers in flow times above that alone; 1 is no steering. With `--only-times`,
+nothing is judged. With `--folder` every window is kept there, and the same
 command goes on where it was stopped; times are then not reported.
 
 `batches` speaks the same eight windows in batches of one, two, four and eight, in turns, and a text
@@ -27,6 +28,7 @@ the samples outside that stay as they are.
 
 `recording` removes a bark every ten seconds from five minutes of wind, and from clips of 5.12 s
 around each bark by themselves. The LSD is to the wind alone; wind and barks are nano's own.
+`--threshold` sets how many dB below the loudest a change is left out.
 
 `timeline` lays 20 events of 2 s into two minutes, and compares the level inside the events with the
 level outside, beside the same events two by two in timelines of 5.12 s. With `--corpus`, the folder
@@ -53,10 +55,11 @@ from torch import Tensor
 
 from unison_audio import Unison, audio
 from unison_audio.evaluation.metrics.signal import lsd, word_error_rate
-from unison_audio.longform import long_speech
+from unison_audio.longform import edit_changes, long_speech
 from unison_audio.longform.edit_windows import derive_seed
 from unison_audio.longform.long_speech import plan_speech, speak
 from unison_audio.longform.timeline import compose, plan_timeline
+from unison_audio.model import voice_target
 
 RATE = 16_000
 MALE = "[Speech] A male voice"
@@ -131,9 +134,15 @@ class Kept:
 
 @app.command
 def speech(
-    *, sentences: int = 100, seed: int = 0, folder: Path | None = None, only_times: bool = False
+    *,
+    sentences: int = 100,
+    seed: int = 0,
+    folder: Path | None = None,
+    only_times: bool = False,
+    steer_above: float = voice_target.STEER_ABOVE,
 ) -> None:
     """Words, voice, joins, first sound and time of a long text."""
+    voice_target.STEER_ABOVE = steer_above
     from unison_audio.evaluation.models.speaker import Resemblyzer
     from unison_audio.nano.vocabulary import held_out_texts
     from unison_audio.nano.vocabulary_asr import SentenceAsr
@@ -239,17 +248,18 @@ def batches(*, windows: int = 8, rounds: int = 2) -> None:
     from unison_audio.nano.vocabulary import held_out_texts
 
     torch.set_num_threads(1)
+    spent = dict.fromkeys((1, 2, 4, 8), 0.0)
+    # Before a model is loaded here: Linux counts the peak of a process from its parent's size on.
+    peaks = {size: spoken_apart(1, "--batch", str(size))["peak"] for size in spent}
     unison = Unison.from_pretrained("nano")
     said = [f'{MALE} saying "{text}"' for text in held_out_texts(sequences=0)[:windows]]
     unison.generate(said[:1], duration=2.56)  # the first call loads models
-    spent = dict.fromkeys((1, 2, 4, 8), 0.0)
     for _ in range(rounds):
         for size in spent:
             started = time.process_time()
             for start in range(0, windows, size):
                 unison.generate(said[start : start + size], duration=2.56)
             spent[size] += time.process_time() - started
-    peaks = {size: spoken_apart(1, "--batch", str(size))["peak"] for size in spent}
     for size, total in spent.items():
         report(
             {
@@ -305,8 +315,9 @@ def regions() -> None:
 
 
 @app.command
-def recording(*, minutes: float = 5.0) -> None:
+def recording(*, minutes: float = 5.0, threshold: float = edit_changes.CHANGE_RANGE_DB) -> None:
     """A removal in a long recording beside the same in short clips."""
+    edit_changes.CHANGE_RANGE_DB = threshold
     unison = Unison.from_pretrained("nano")
     length = round(minutes * 60 * RATE)
     winds = unison.generate(["[Audio] wind blowing"] * 8, duration=5.12, seed=list(range(8)))

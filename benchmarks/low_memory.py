@@ -1,13 +1,14 @@
 """Peak memory of a whole generation at true size, one model in memory at a time.
 
 python benchmarks/low_memory.py FOLDER [--variant d24-16k] [--seconds 10] [--steps 4] [--released]
-    [--keep]
+    [--int8] [--keep]
 
 Writes random weights of true size in the true layouts: the checkpoint, the codec's converted file
 and the language model's shards. Then runs the command line as a user would, with --low-memory, in
 a process of its own, and prints that process's largest resident memory. The weights need about
 18 GB of disk for d24-16k. The number of steps changes the time, not the peak.
 
+With --int8 the backbone and the language model are int8 files, made by `unison-audio quantize`.
 With --released the checkpoint's config is that of imported weights: a system prompt of 130 tokens,
 a text window of 126, one length of 10 s, and the release's level and dither.
 """
@@ -30,10 +31,11 @@ from transformers import AutoTokenizer
 from true_size import random_model
 
 from unison_audio import checkpoint
-from unison_audio.checkpoint_files import CONFIG_FILE, config_text
+from unison_audio.checkpoint_files import CONFIG_FILE, config_text, open_checkpoint
 from unison_audio.codecs.mmaudio import CONFIGS, MMAudioCodec
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.release import RELEASE_WINDOW, input_fields
+from unison_audio.text.offload import INDEX_FILE
 from unison_audio.variants import Variant, find_variant
 
 BAR_GB = 6.0
@@ -59,6 +61,17 @@ def write_weights(folder: Path, name: str) -> None:
     if not (text / "tokenizer_config.json").is_file():
         text.mkdir(parents=True, exist_ok=True)
         write_model(text, variant.text_encoder.rsplit("-", 1)[-1])
+
+
+def quantize(folder: Path) -> None:
+    """The same weights in int8, beside them."""
+    from unison_audio.text.quantize_qwen import quantize_language_model
+
+    if not (folder / "checkpoint-int8" / CONFIG_FILE).is_file():
+        opened = open_checkpoint(folder / "checkpoint")
+        checkpoint.quantize_checkpoint(opened, folder / "checkpoint-int8")
+    if not (folder / "text-int8" / INDEX_FILE).is_file():
+        quantize_language_model(str(folder / "text"), folder / "text-int8")
 
 
 def as_imported(variant: Variant, tokenizer: Path) -> Variant:
@@ -97,6 +110,7 @@ def main(
     seconds: float = 10.0,
     steps: int = 4,
     released: bool = False,
+    int8: bool = False,
     keep: bool = False,
 ) -> None:
     """Measure; fails above the bar.
@@ -107,8 +121,10 @@ def main(
         seconds: Length of the sound.
         steps: Euler steps.
         released: Whether the config is that of imported weights.
+        int8: Whether backbone and language model are int8.
         keep: Whether to leave the weights there.
     """
+    parts = {part: part for part in ("checkpoint", "codec", "text")}
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -116,16 +132,20 @@ def main(
         config = find_variant(variant)
         if released:
             config = as_imported(config, folder / "text")
-        (folder / "checkpoint" / CONFIG_FILE).write_text(config_text(config), "utf-8")
+        if int8:
+            quantize(folder)
+            parts |= {part: f"{part}-int8" for part in ("checkpoint", "text")}
+            config = dataclasses.replace(config, quantization="int8")
+        (folder / parts["checkpoint"] / CONFIG_FILE).write_text(config_text(config), "utf-8")
         cache = folder / "cache"  # empty: text states of an earlier call would save the work
         shutil.rmtree(cache, ignore_errors=True)
-        for part in ("checkpoint", "codec", "text"):
+        for part in parts.values():
             forget(folder / part)
         out = folder / "sound.wav"
         command = [
             *(sys.executable, "-m", "unison_audio.cli.main", "generate", INSTRUCTION),
-            *("-o", str(out), "--variant", str(folder / "checkpoint"), "--low-memory"),
-            *("--codec-files", str(folder / "codec"), "--text-files", str(folder / "text")),
+            *("-o", str(out), "--variant", str(folder / parts["checkpoint"]), "--low-memory"),
+            *("--codec-files", str(folder / "codec"), "--text-files", str(folder / parts["text"])),
             *("--duration", str(seconds), "--steps", str(steps)),
         ]
         start = time.perf_counter()
@@ -145,12 +165,13 @@ def main(
         raise SystemExit(f"The generation failed with exit code {code}.")
     print(f"{describe()}\n")
     print(
-        "| variant | text window | sound, s | steps | peak RssAnon, GB | peak RssFile, GB "
-        "| stored states, MB | whole command, s |"
+        "| variant | weights | text window | sound, s | steps | peak RssAnon, GB "
+        "| peak RssFile, GB | stored states, MB | whole command, s |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     print(
-        f"| {variant} | {config.text_window} | {seconds:g} | {steps} "
+        f"| {variant} | {'int8' if int8 else 'float32, bfloat16'} | {config.text_window} "
+        f"| {seconds:g} | {steps} "
         f"| {peaks['RssAnon'] / 1e9:.2f} | {peaks['RssFile'] / 1e9:.2f} | {stored / 1e6:.1f} "
         f"| {spent:.0f} |"
     )

@@ -24,6 +24,7 @@ from unison_audio.best_of_n import LatentBatch, sample_batch
 from unison_audio.data.shards import read_corpus
 from unison_audio.evaluation.metrics.signal import word_error_rate
 from unison_audio.model import solvers
+from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.unipc import UniPC
 from unison_audio.nano.items import build_items
 from unison_audio.nano.vocabulary_asr import SentenceAsr, fold
@@ -76,9 +77,14 @@ SETTINGS = (
 
 
 def word_errors(
-    unison: Unison, asr: SentenceAsr, chunk: TaskBatch, setting: Setting, seed: int
+    unison: Unison,
+    asr: SentenceAsr,
+    chunk: TaskBatch,
+    setting: Setting,
+    seed: int,
+    backbone: UnisonBackbone | None = None,
 ) -> list[float]:
-    """Word error rate of each sentence of a chunk."""
+    """Word error rate of each sentence of a chunk; `backbone` replaces that of `unison`."""
     count, samples = chunk.target.shape
     task = TASKS["tts"]
     frames = unison.codec.frames(samples / unison.codec.sample_rate)
@@ -96,7 +102,7 @@ def word_errors(
         seeds=[100 * seed + row for row in range(count)],
         settings=settings,
     )
-    z = sample_batch(unison.backbone, unison.variant, batch, torch.device("cpu"))
+    z = sample_batch(backbone or unison.backbone, unison.variant, batch, torch.device("cpu"))
     with torch.no_grad():
         waves = unison.codec.decode(z)
     heard = asr.transcribe([wave.numpy() for wave in waves])

@@ -61,7 +61,7 @@ ORDER = (
         "speech_protection",
         "pipeline",
     },
-    {"diffusers_pipeline", "diffusers_export"},
+    {"diffusers_pipeline", "diffusers_export", "machine"},
     {"training", "nano", "evaluation"},
     {"demo"},
     {"server"},

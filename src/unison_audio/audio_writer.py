@@ -24,7 +24,8 @@ from unison_audio.provenance.file_tags import write_tags
 from unison_audio.provenance.manifests import sign
 from unison_audio.provenance.marks import Marks, choose_marks
 from unison_audio.provenance.origin import Origin
-from unison_audio.provenance.watermark import WatermarkStream, mark_blocks
+from unison_audio.provenance.payload import PayloadStream
+from unison_audio.provenance.watermark import MarkStream, WatermarkStream, mark_blocks
 from unison_audio.sample_codings import Samples, from_float, to_float
 from unison_audio.values import require_path
 
@@ -109,12 +110,10 @@ def write_audio(
                 blocks = _at_level(again, gain, layout.coding)
                 if note:
                     say(note)
-            # 2. The watermark.
-            stream = (
-                WatermarkStream(layout.sample_rate, layout.channels) if marks.watermark else None
-            )
+            # 2. The mark in the samples.
+            stream = _open_mark(marks, layout)
             if stream is not None:
-                blocks = _watermarked(blocks, stream, layout.coding)
+                blocks = _with_mark(blocks, stream, layout.coding)
             # 3. The samples, behind the tags.
             if output.info.lossy:
                 again = stack.enter_context(_repeatable(blocks, part.parent, layout.channels))
@@ -148,8 +147,14 @@ def _at_level(blocks: Iterable[Samples], gain: float, coding: str | None) -> Ite
         yield scaled.astype(np.float32) if coding is None else from_float(scaled, coding)
 
 
-def _watermarked(
-    blocks: Iterable[Samples], stream: WatermarkStream, coding: str | None
+def _open_mark(marks: Marks, layout: SampleLayout) -> MarkStream | None:
+    if marks.payload is not None:
+        return PayloadStream(layout.sample_rate, layout.channels, marks.payload)
+    return WatermarkStream(layout.sample_rate, layout.channels) if marks.watermark else None
+
+
+def _with_mark(
+    blocks: Iterable[Samples], stream: MarkStream, coding: str | None
 ) -> Iterator[Samples]:
     for block in mark_blocks((to_float(block) for block in blocks), stream):
         yield block if coding is None else from_float(block.astype(np.float64), coding)

@@ -102,7 +102,8 @@ class LoadOptions:
     device: torch.device | str = "cpu"
     """Device of the backbone, the codec and a resident language model."""
     dtype: torch.dtype | None = None
-    """Computing type of the backbone; None takes that of `computing_dtype`."""
+    """Computing type of the backbone; None takes that of `computing_dtype`. bfloat16 is also that
+    of a vocoder's convolutions on a CPU."""
     quantize: str | None = None
     """int8 for int8 layers in the backbone; None leaves the checkpoint as it is."""
     low_memory: bool | None = None

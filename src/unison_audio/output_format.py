@@ -102,6 +102,9 @@ LOWEST_LOUDNESS, HIGHEST_LOUDNESS = -70.0, -5.0
 MARKS_VARIABLE = "UNISON_AUDIO_MARKS"
 """Environment variable with the layers of marks that are on by default."""
 
+MOST_PAYLOAD = (1 << 16) - 1
+"""Highest number that can be hidden in a sound."""
+
 MISSING_AV = "pip install 'unison-audio[formats]'"
 
 
@@ -126,6 +129,8 @@ class OutputFormat:
     """Say in the file's tags that the sound is generated, and by what; by default yes."""
     watermark: bool | None = None
     """Hide a watermark in the sound; by default no."""
+    payload: int | None = None
+    """Hide this number, 0 to 65535, in the sound; by default none."""
     sign_cert: Path | None = None
     """Certificate chain (PEM) to sign a C2PA manifest with; needs --sign-key."""
     sign_key: Path | None = None
@@ -156,6 +161,18 @@ class OutputFormat:
         for name in ("metadata", "watermark"):
             if not isinstance(getattr(self, name), bool | None):
                 raise InputError(f"{name} is {getattr(self, name)!r}; give true or false.")
+        if self.payload is not None and (
+            not isinstance(self.payload, int)
+            or isinstance(self.payload, bool)
+            or not 0 <= self.payload <= MOST_PAYLOAD
+        ):
+            raise InputError(
+                f"payload is {self.payload!r}; give a whole number from 0 to {MOST_PAYLOAD}."
+            )
+        if self.payload is not None and self.watermark:
+            raise InputError(
+                "payload and watermark are two marks in the same sound; leave one of them out."
+            )
         for name in ("sign_cert", "sign_key"):
             if not isinstance(getattr(self, name), str | Path | None):
                 raise InputError(f"{name} is {getattr(self, name)!r}; give a path.")

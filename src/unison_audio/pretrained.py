@@ -91,14 +91,16 @@ class PretrainedModels:
                 `owner/name` of a repository on the Hugging Face hub, or an open checkpoint.
             device: Device to run on.
             dtype: Computing type of the backbone. By default bfloat16 where a GPU has it, or where
-                a CPU multiplies it fast and the model is large; else float32.
+                a CPU multiplies it fast and the model is large; else float32. If bfloat16 is given,
+                a full-size model's vocoder computes its convolutions in it on a CPU as well.
             quantize: "int8" runs the blocks' linear layers in int8, on a CPU; None leaves the
                 checkpoint as it is.
             low_memory: Hold one model in memory at a time, and read a large language model layer
                 by layer from the disk. By default only where the models do not fit together.
             codec_files: Folder of the codec's files; None downloads them.
             text_files: Folder of the language model; None downloads it.
-            compiled: Whether the backbone's blocks are compiled by torch.compile.
+            compiled: Whether the backbone's blocks are compiled by torch.compile, and a GPU replays
+                a sampling step as a CUDA graph.
 
         Raises:
             InputError: If there is no such checkpoint, it is damaged, its codec or text encoder is

@@ -82,7 +82,8 @@ def ranges() -> list[Row]:
         ("variant", ""), ("variant", LONG), ("variant", "/"), ("variant", "x\0y"),
         ("text-file", "nothing.txt"), ("subtitles", "x.doc"), ("format", "doc"),
         ("bit-rate", "-1"), ("bit-depth", "12"), ("loudness", "0"), ("loudness", "-4.99"),
-        ("loudness", "-80"), ("loudness", "16"),
+        ("loudness", "-80"), ("loudness", "16"), ("payload", "-1"), ("payload", "65536"),
+        ("payload", "1.5"), ("payload", "x"),
     ]  # fmt: skip
     says = {
         "guidance-scale": "guidance scale",
@@ -104,6 +105,8 @@ def ranges() -> list[Row]:
         for low, high in (("0.5", "0.2"), ("nan", "1"), ("0", "2"), ("-1", "1"), ("x", "y"))
     ]
     rows += [
+        row("generate", RAIN, *OUT, "--payload=1", "--watermark", says="leave one of them out"),
+        row("generate", RAIN, "-o", "-", "--payload=1", says="stream cannot carry a payload"),
         row("generate", RAIN, *OUT, "--steps=1000", "--num-candidates=64", says="64,000"),
         row("finetune", "x.jsonl", "--run=r", "--rank=100000", says="rank"),
         row("finetune", "x.jsonl", "--run=r", "--rank=0", says="rank"),

@@ -115,7 +115,7 @@ def estimate_table(estimate: "Estimate", tflops: float, steps: int) -> str:
 
 def inspection_table(found: "Sequence[Inspection]") -> str:
     """What files say of their origin, a line for each, and the notes below."""
-    rows: list[tuple[str, ...]] = [("file", "tags", "manifest", "watermark")]
+    rows: list[tuple[str, ...]] = [("file", "tags", "manifest", "watermark", "payload")]
     for one in found:
         if one.manifest is None:
             manifest = "not checked"
@@ -125,7 +125,12 @@ def inspection_table(found: "Sequence[Inspection]") -> str:
             if one.manifest.issuer:
                 manifest += f", signed by {one.manifest.issuer}"
         score = "" if one.score is None else f" ({one.score:.2f})"
-        rows.append((one.file, one.source_type or "none", manifest, f"{one.watermark}{score}"))
+        payload = one.payload_verdict if one.payload is None else str(one.payload)
+        if one.payload_score is not None:
+            payload += f" ({one.payload_score:.1f})"
+        rows.append(
+            (one.file, one.source_type or "none", manifest, f"{one.watermark}{score}", payload)
+        )
     notes = [f"{one.file}: {note}" for one in found for note in one.notes]
     return "\n".join([_aligned(rows, right=()), *([""] if notes else []), *notes])
 

@@ -216,7 +216,7 @@ def inspect(
     trust: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Report what sound files say of their origin: tags, signed manifest, watermark.
+    """Report what sound files say of their origin: tags, signed manifest, watermark, payload.
 
     The network is not used. No layer proves that a sound was made by a human.
 

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from unison_audio.cli.options import MachineFlags, SamplingFlags, Weights
 from unison_audio.errors import InputError
+from unison_audio.machine import MachineSettings
 from unison_audio.server.limits import Limits
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def _serve_on_ray(config: "ServerConfig", access: AccessFlags, cluster: ReplicaF
 
     least = cluster.min_replicas
     most = least if cluster.max_replicas is None else cluster.max_replicas
-    gpus = float(config.workers[0].device.startswith("cuda"))
+    gpus = float(config.workers[0].machine.device.startswith("cuda"))
     replicas = Replicas(least=least, most=most, gpus=gpus)
     if access.port:
         _listen(access.host, access.port).close()  # a port in use is refused before Ray starts
@@ -213,15 +214,9 @@ def _workers(variant: str, machine: MachineFlags) -> "list[WorkerConfig]":
     if not devices:
         raise InputError(f"The device is {machine.device!r}; give cpu, cuda, or several.")
     return [
+        # Not the flags themselves: a worker that reads them would import the command line.
         WorkerConfig(
-            checkpoint=variant,
-            device=device,
-            dtype=machine.dtype,
-            quantize=machine.quantize,
-            low_memory=machine.low_memory,
-            codec_files=machine.codec_files,
-            text_files=machine.text_files,
-            compiled=machine.compile,
+            checkpoint=variant, machine=MachineSettings(**(vars(machine) | {"device": device}))
         )
         for device in devices
     ]

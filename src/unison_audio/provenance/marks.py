@@ -24,6 +24,8 @@ class Marks:
     """What the tags and the manifest state; None for no tags."""
     watermark: bool
     """Whether the watermark is set."""
+    payload: int | None
+    """The number that is hidden in the sound; None for none."""
     signature: Signature | None
     """Certificate and key of the manifest; None for none."""
 
@@ -44,7 +46,8 @@ def check_marks(output: OutputFormat, *, streamed: bool = False) -> None:
         if find_spec("c2pa") is None:
             raise InputError(MISSING_C2PA)
         check_signature(signature)
-    if output.marks("watermark"):
+    _require_whole(output, streamed=streamed)
+    if output.marks("watermark") and output.payload is None:
         perth_file()
 
 
@@ -67,9 +70,23 @@ def choose_marks(output: OutputFormat, origin: Origin | None, *, streamed: bool 
             raise InputError("Only sounds that this program made can be signed; see Audio.origin.")
         require_signable(f".{output.format}", streamed=streamed)
         signature = Signature.read(Path(output.sign_cert), Path(output.sign_key))
+    _require_whole(output, streamed=streamed)
     marked = origin is not None
+    wanted = bool(output.watermark) or (marked and output.marks("watermark"))
     return Marks(
         origin=origin if output.marks("metadata") else None,
-        watermark=bool(output.watermark) or (marked and output.marks("watermark")),
+        # One mark in the samples: a number that is asked for precedes the environment's default.
+        watermark=wanted and output.payload is None,
+        payload=output.payload,
         signature=signature,
     )
+
+
+def _require_whole(output: OutputFormat, *, streamed: bool) -> None:
+    """Refuse a payload in a stream: it is set ten seconds behind.
+
+    Raises:
+        InputError: If one is asked for.
+    """
+    if streamed and output.payload is not None:
+        raise InputError("A stream cannot carry a payload; write a file, or leave the payload out.")

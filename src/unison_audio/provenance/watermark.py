@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import soxr
@@ -27,7 +27,7 @@ _CONTEXT = 24
 """Hops on both sides that a sample's mark depends on: 15 frames of convolutions, 7 of STFT."""
 _FIRST_HOPS = 50
 """Hops that are marked at once at least, so that a stream does not wait for long."""
-_SILENCE_RMS = 1e-7
+SILENCE_RMS = 1e-7
 _HIGHEST = 0.99
 _TRUSTED_SECONDS = 1.0
 _BAND_LIMITED = 1e-6
@@ -48,6 +48,23 @@ class WatermarkResult:
     """The detector's score, 0 to 1; None where there is none."""
     reason: str = ""
     """Why the verdict is unknown."""
+
+
+class MarkStream(Protocol):
+    """A mark in the samples of a sound that comes piece by piece."""
+
+    @property
+    def note(self) -> str:
+        """Why the sound carries no mark; "" where it does."""
+        ...
+
+    def write(self, samples: NDArray[np.floating], /) -> NDArray[np.float32]:
+        """Take (samples, channels), and return what is ready."""
+        ...
+
+    def finish(self) -> NDArray[np.float32]:
+        """The rest of the sound."""
+        ...
 
 
 class WatermarkStream:
@@ -82,7 +99,7 @@ class WatermarkStream:
         """Why the sound as a whole carries no mark; "" where it does."""
         if self._total < SHORTEST_SECONDS * self._rate:
             return f"Sounds under {SHORTEST_SECONDS} s are too short for a watermark."
-        if self._loudest < _SILENCE_RMS:
+        if self._loudest < SILENCE_RMS:
             return "The sound is silent and carries no watermark."
         return ""
 
@@ -150,9 +167,9 @@ def limited(samples: NDArray[np.float32], sample_rate: int) -> NDArray[np.float3
 
 
 def mark_blocks(
-    blocks: Iterable[NDArray[np.floating]], stream: WatermarkStream
+    blocks: Iterable[NDArray[np.floating]], stream: MarkStream
 ) -> Iterator[NDArray[np.float32]]:
-    """Set the watermark in blocks (samples, channels), in as much memory as ten seconds take."""
+    """Set a mark in blocks (samples, channels), in as much memory as ten seconds take."""
     for block in blocks:
         yield stream.write(block)
     yield stream.finish()
@@ -176,7 +193,7 @@ def find_watermark(waveform: Tensor, sample_rate: int) -> WatermarkResult:
     mono = waveform.detach().to("cpu", torch.float32)
     mono = mono if mono.ndim == 1 else mono.mean(dim=0)
     seconds = mono.shape[-1] / sample_rate
-    if mono.numel() == 0 or float(mono.abs().max()) < _SILENCE_RMS:
+    if mono.numel() == 0 or float(mono.abs().max()) < SILENCE_RMS:
         return WatermarkResult(verdict="unknown", score=None, reason="it is silent")
     inside = torch.from_numpy(soxr.resample(mono.numpy(), sample_rate, PERTH_RATE))
     with torch.inference_mode():

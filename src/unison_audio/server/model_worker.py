@@ -8,12 +8,13 @@ import signal
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from unison_audio.errors import InputError
+from unison_audio.machine import MachineSettings
 from unison_audio.sampling_params import SamplingParams
 
 
@@ -23,20 +24,8 @@ class WorkerConfig:
 
     checkpoint: str
     """A variant's name, a checkpoint's folder, or owner/name on the hub."""
-    device: str = "cpu"
-    """Device of the models."""
-    dtype: str | None = None
-    """Computing type of the backbone; None lets the device decide."""
-    quantize: str | None = None
-    """int8 for int8 layers in the backbone."""
-    low_memory: bool | None = None
-    """Whether one model is in memory at a time."""
-    codec_files: Path | None = None
-    """Folder of the codec's files."""
-    text_files: Path | None = None
-    """Folder of the language model."""
-    compiled: bool = False
-    """Whether the backbone is compiled."""
+    machine: MachineSettings = field(default_factory=MachineSettings)
+    """Where and how it runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +76,7 @@ def run_worker(connection: Connection, config: WorkerConfig) -> None:
     # They travel with the answers; on stderr they would quote what a client sent.
     warnings.simplefilter("ignore")
     try:
-        unison = _load(config)
+        unison = config.machine.open(config.checkpoint)
     except Exception as error:
         reason = str(error) if isinstance(error, InputError) else repr(error)
         connection.send(("failed", " ".join(reason.split())))
@@ -113,32 +102,6 @@ def resident_bytes(pid: str = "self") -> int:
     import resource
 
     return int(text.split()[1]) * resource.getpagesize()
-
-
-def _load(config: WorkerConfig) -> Any:
-    import torch
-
-    from unison_audio.pipeline import Unison
-
-    try:
-        # Tried before the weights are read: a missing driver is reported at once.
-        torch.empty(0, device=config.device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"The device {config.device!r} cannot be used ({reason}); use cpu, or install the "
-            "torch build of your device."
-        ) from error
-    return Unison.from_pretrained(
-        config.checkpoint,
-        config.device,
-        dtype=None if config.dtype is None else getattr(torch, config.dtype),
-        quantize=config.quantize,
-        low_memory=config.low_memory,
-        codec_files=config.codec_files,
-        text_files=config.text_files,
-        compiled=config.compiled,
-    )
 
 
 def _answer(
