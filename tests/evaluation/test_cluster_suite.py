@@ -37,7 +37,9 @@ def ray(monkeypatch: pytest.MonkeyPatch):
     # Ray makes its workers nicer than all others: where others compute, they wait for minutes.
     monkeypatch.setenv("RAY_worker_niceness", "0")
     here = Path(__file__).parent
-    monkeypatch.setenv("PYTHONPATH", f"{here}{os.pathsep}{here.parent}")
+    # What is there stays: Ray itself may have been found through it, and its processes need it too.
+    found = filter(None, (str(here), str(here.parent), os.environ.get("PYTHONPATH")))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(found))
     found = pytest.importorskip("ray")
     yield found
     found.shutdown()
