@@ -16,11 +16,13 @@ from unison_audio.errors import InputError
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.config import FUSIONS, BackboneConfig
 from unison_audio.pipeline import Unison
+from unison_audio.tasks.clips import ClipLimits
 from unison_audio.tasks.table import TASKS
 from unison_audio.training.adapters import add_adapters, merge_adapters
+from unison_audio.training.clip_lengths import TaskPlan, plan_tasks
 from unison_audio.training.clip_list import OwnClips, read_own_clips
 from unison_audio.training.configs import FinetuneConfig
-from unison_audio.training.finetune import finetune
+from unison_audio.training.finetune import finetune, item_lengths, prepare_data
 from unison_audio.training.run import RunOutput
 
 
@@ -221,3 +223,95 @@ def test_invalid_settings_are_refused(own: Path, tiny_checkpoint: Path, stub_tex
             finetune(str(tiny_checkpoint), own, run, config=FinetuneConfig(**wrong))
     with pytest.raises(InputError, match="type is 'int8'; use one of float32"):
         RunOutput(folder=own.parent, dtype="int8")
+
+
+def utterance(folder: Path, name: str, seconds: float) -> dict[str, str]:
+    audio = tone(folder, name, 200, seconds)
+    return {"audio": audio, "text": "red dog", "gender": "male", "speaker": "me"}
+
+
+def planned(path: Path) -> TaskPlan:
+    clips = read_own_clips(path, tiny_variant(), 1024)
+    lengths = item_lengths(clips, tiny_variant(), 1024)
+    return prepare_data(clips, path, FinetuneConfig(), lengths)[1]
+
+
+def build_all(path: Path, plan: TaskPlan) -> set[str]:
+    """Builds every task of a plan; returns their names."""
+    clips = read_own_clips(path, tiny_variant(), 1024).clips
+    pools = MemoryPools(clips, RATE)
+    for task in plan.shares:
+        (seconds,) = plan.seconds.get(task, plan.seconds[""])
+        for seed in range(3):
+            TASKS[task].build(pools, 4, seconds, RATE, torch.Generator().manual_seed(seed))
+    return set(plan.shares)
+
+
+def test_one_sentence_as_long_as_an_item_trains(tmp_path: Path) -> None:
+    sound = {"audio": tone(tmp_path, "a.wav", 440), "label": "a kazoo"}
+    path = write_list(tmp_path, [sound, utterance(tmp_path, "b.wav", 2.56)])
+    plan = planned(path)
+    assert {"tts", "t2as", "denoise", "t2a"} <= build_all(path, plan)
+    # The onset of up to 0.15 s comes before the sentence.
+    assert plan.seconds == {"": (2.56,), "tts": (2.71,), "t2as": (2.71,)}
+
+
+def test_a_pair_gets_items_in_which_both_utterances_fit(tmp_path: Path) -> None:
+    rows = [utterance(tmp_path, "a.wav", 1.5), utterance(tmp_path, "b.wav", 2.0)]
+    path = write_list(tmp_path, [{"audio": tone(tmp_path, "c.wav", 440), "label": "bell"}, *rows])
+    plan = planned(path)
+    assert {"zero_shot_tts", "speech_rewrite"} <= build_all(path, plan)
+    # Both of 2 s, the silence of 0.1 s, and a latent frame of slack.
+    (seconds,) = plan.seconds["zero_shot_tts"]
+    assert seconds == pytest.approx(2 * 2.0 + 0.1 + 1024 / RATE, abs=0.011)
+    assert plan.seconds.keys() == {"", "zero_shot_tts"}
+
+
+@pytest.mark.usefixtures("stub_text")
+def test_sentences_too_long_for_cloning_train_the_rest(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    path = write_list(tmp_path, [utterance(tmp_path, f"{i}.wav", 4.0) for i in range(4)])
+    run = RunOutput(folder=tmp_path / "run")
+    said = r'of at most 2\.48 s, as zero_shot_tts needs, .*two shorter ones.*leave out "speaker"\.$'
+    with pytest.warns(UserWarning, match=said):
+        finetune(str(tiny_checkpoint), path, run, config=FinetuneConfig(steps=2, items=1, rank=2))
+    samples = {sample.name for sample in (run.folder / "samples").glob("*.wav")}
+    assert samples == {"00000002-tts.wav", "00000002-denoise.wav"}
+    with pytest.warns(UserWarning, match="No speaker"):
+        plan = planned(path)
+    assert plan.shares == {"tts": pytest.approx(0.15 / 0.19), "denoise": pytest.approx(0.04 / 0.19)}
+
+
+def test_clips_that_fit_no_task_are_refused(tmp_path: Path) -> None:
+    path = write_list(tmp_path, [utterance(tmp_path, f"{i}.wav", 5.1) for i in range(2)])
+    clips = read_own_clips(path, tiny_variant(), 1024)
+    lengths = item_lengths(clips, tiny_variant(), 1024)
+    said = r"No task is left to train\. No utterance in it is at most 4\.97 s long, as tts needs"
+    with pytest.raises(InputError, match=said):
+        plan_tasks({"tts": 1.0}, clips.clips, [], lengths, "it")
+
+
+def test_a_corpus_serves_where_the_own_clips_are_too_long(tmp_path: Path) -> None:
+    own = [utterance(tmp_path, f"{i}.wav", 4.0) for i in range(2)]
+    others = [utterance(tmp_path, f"other{i}.wav", 0.5) for i in range(2)]
+    mine = read_own_clips(write_list(tmp_path, own), tiny_variant(), 1024)
+    theirs = read_own_clips(write_list(tmp_path, others), tiny_variant(), 1024)
+    lengths = item_lengths(mine, tiny_variant(), 1024)
+    shares = {"tts": 0.5, "zero_shot_tts": 0.5}
+    plan = plan_tasks(shares, mine.clips, theirs.clips, lengths, "it")
+    assert plan.shares == shares
+    assert plan.seconds == {"": (4.0,), "tts": (4.15,)}
+
+
+def test_utterances_of_unknown_speakers_are_no_pair(own: Path) -> None:
+    clips = read_own_clips(own, tiny_variant(), 1024).clips
+    unnamed = [
+        dataclasses.replace(clip, record=dataclasses.replace(clip.record, speaker=""))
+        for clip in clips
+        if clip.record.kind == "speech"
+    ]
+    pools = MemoryPools(unnamed + clips, RATE)
+    where = ClipLimits(max_seconds=1.0)
+    drawn = pools.draw("speaker_pair", 50, where, torch.Generator().manual_seed(0))
+    assert {clip.record.speaker for clip in drawn} == {"me"}

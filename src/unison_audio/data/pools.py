@@ -74,7 +74,8 @@ class MemoryPools:
         # Pairs need the words of both clips: one is the prompt, the other the target.
         self.speakers: defaultdict[str, list[Clip]] = defaultdict(list)
         for clip in spoken:
-            self.speakers[clip.record.speaker].append(clip)
+            if clip.record.speaker:  # two clips of unknown speakers are no pair
+                self.speakers[clip.record.speaker].append(clip)
         self.by_label: defaultdict[str, list[Clip]] = defaultdict(list)
         for clip in clips:
             if clip.record.kind == "sound":
@@ -82,7 +83,7 @@ class MemoryPools:
         self.labels = sorted(self.by_label)
         self.label_weights = label_weights
         if not speech and not self.labels:
-            raise InputError("There is neither speech nor sound among the clips; build them again")
+            raise InputError("There is neither speech nor sound among the clips; build them again.")
 
     def draw(
         self, kind: ClipKind, count: int, where: ClipLimits, generator: torch.Generator
@@ -105,8 +106,8 @@ class MemoryPools:
         size = _within(pool, samples)
         if size == 0:
             raise InputError(
-                f"The corpus has no utterance of at most {where.max_seconds:.2f} s; "
-                "take longer clips"
+                f"The clips have no utterance of at most {where.max_seconds:.2f} s; "
+                "add shorter ones."
             )
         chosen = torch.randint(size, (count,), generator=generator)
         return [pool[index] for index in chosen.tolist()]
@@ -121,7 +122,7 @@ class MemoryPools:
         if not labels:
             raise InputError(
                 f"The clips have sounds of {len(self.labels)} kinds, and another kind is needed; "
-                "add some, or leave out tasks that need more than one"
+                "add some, or leave out tasks that need more than one."
             )
         if self.label_weights is None:
             return choose(labels, generator)
@@ -134,7 +135,7 @@ class MemoryPools:
         if not names:
             raise InputError(
                 f"No speaker has two utterances of at most {samples / self.sample_rate:.2f} s; "
-                "take longer clips"
+                "add two shorter ones of one speaker."
             )
         # The square root lies between drawing speakers evenly, which repeats the few utterances
         # of a rare one, and by their number of utterances, which hardly ever draws it.

@@ -130,7 +130,8 @@ def buildable_shares(
             "sounds with labels."
         )
     warnings.warn(
-        f"{corpus} has no clips for {', '.join(missing)}; these tasks are left out of the training",
+        f"{corpus} has no clips for {', '.join(missing)}; these tasks are left out of the "
+        "training.",
         stacklevel=2,
     )
     return {name: share / math.fsum(kept.values()) for name, share in kept.items()}

@@ -27,7 +27,7 @@ from unison_audio.release_inputs import leveling_gain
 from unison_audio.tasks.clauses import respell
 from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.table import TASKS, TaskBatch
-from unison_audio.training.batches import REDRAW_SEEDS, BatchStream, CorpusInMemory, buildable_tasks
+from unison_audio.training.batches import REDRAW_SEEDS, BatchStream, buildable_tasks
 from unison_audio.training.checkpoints import step_generator
 from unison_audio.training.clip_rows import KEYS, check_row
 from unison_audio.variants import Variant
@@ -64,6 +64,10 @@ class OwnClips:
         shares = {name: TASKS[name].stage2_probability for name in TASKS if name in can}
         total = sum(shares.values())
         return {name: share / total for name, share in shares.items()}
+
+    def waveforms(self) -> list[Tensor]:
+        """The clips and the results of the pairs, (samples,) each."""
+        return [clip.waveform for clip in self.clips] + [pair.target for pair in self.pairs]
 
 
 def read_own_clips(path: Path, variant: Variant, hop: int) -> OwnClips:
@@ -128,11 +132,10 @@ class OwnClipStream(BatchStream):
     def sample_batch(
         self, task: str, count: int, seconds: float, generator: torch.Generator
     ) -> TaskBatch:
-        """Builds items for samples, of pairs where the clips do not suffice."""
-        clips = self.source.clips if isinstance(self.source, CorpusInMemory) else None
-        if clips is None or task in buildable_tasks(clips):
+        """Builds items for samples: of pairs if the task has any, as in `build`."""
+        pairs = self.by_task.get(task)
+        if not pairs:
             return super().sample_batch(task, count, seconds, generator)
-        pairs = self.by_task[task]
         alike = [pair for pair in pairs if len(pair.target) == len(pairs[0].target)]
         return self._batch(task, alike[:count])
 

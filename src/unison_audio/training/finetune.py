@@ -10,6 +10,7 @@ from unison_audio.domain import extend_domain
 from unison_audio.loading import VariantModels
 from unison_audio.tasks.table import TASKS
 from unison_audio.training.batches import buildable_shares
+from unison_audio.training.clip_lengths import ItemLengths, TaskPlan, plan_tasks
 from unison_audio.training.clip_list import OwnClips, read_own_clips
 from unison_audio.training.configs import FinetuneConfig
 from unison_audio.training.parallel import Parallel
@@ -23,6 +24,7 @@ from unison_audio.training.run import (
     run,
 )
 from unison_audio.training.run_settings import corpus_hash, examples_hash
+from unison_audio.variants import Variant
 
 RATES = {"lora": 1e-3, "full": 1e-4}
 """Method -> default peak learning rate."""
@@ -57,7 +59,8 @@ def finetune(
     parallel = parallel or Parallel(cpu=True)
     opened, parts = open_for_training(name_or_path, parallel)
     own = read_own_clips(examples, parts.variant, parts.codec.get().hop)
-    data, shares = _data(own, examples, config, parts.variant.sample_rate)
+    lengths = item_lengths(own, parts.variant, parts.codec.get().hop)
+    data, plan = prepare_data(own, examples, config, lengths)
     domain = extend_domain(
         parts.variant.domain,
         [clip.record for clip in own.clips],
@@ -83,7 +86,7 @@ def finetune(
                 lora_rank=config.rank if config.method == "lora" else None,
             ),
             data=data,
-            recipe=_recipe(config, own, shares, parts, parallel.world),
+            recipe=_recipe(config, plan, parts, parallel.world),
             output=output,
             parallel=parallel,
             settings=settings,
@@ -92,34 +95,59 @@ def finetune(
     return output.weights
 
 
-def _data(
-    own: OwnClips, examples: Path, config: FinetuneConfig, sample_rate: int
-) -> tuple[RunData, dict[str, float]]:
-    """The clips, and the share of each task that they allow."""
+def item_lengths(own: OwnClips, variant: Variant, hop: int) -> ItemLengths:
+    """Lengths of the items: the longest own clip, and at least the variant's default duration.
+
+    Args:
+        own: The clips.
+        variant: The variant to fine-tune.
+        hop: Samples in a latent frame.
+    """
+    rate, fixed = variant.sample_rate, variant.sample_seconds
+    longest = max(len(wave) for wave in own.waveforms()) / rate
+    least = fixed or max(variant.default_seconds, longest)
+    # Resampling may make a clip of the longest duration a sample longer.
+    most = fixed or max(variant.max_seconds, least)
+    return ItemLengths(least=least, most=most, sample_rate=rate, hop=hop)
+
+
+def prepare_data(
+    own: OwnClips, examples: Path, config: FinetuneConfig, lengths: ItemLengths
+) -> tuple[RunData, TaskPlan]:
+    """The clips, and the tasks that they allow with their shares and lengths.
+
+    Args:
+        own: The user's clips.
+        examples: Their list.
+        config: How to fine-tune.
+        lengths: Lengths that items can have.
+
+    Raises:
+        InputError: If the clips allow no task.
+    """
+    given = {pair.task for pair in own.pairs}
     if config.corpus is None:
-        return RunData(clips=own.clips, pairs=own.pairs), own.tasks()
-    others = read_corpus(config.corpus, sample_rate, split="train")
-    clips = own.clips + others
+        plan = plan_tasks(own.tasks(), own.clips, [], lengths, examples, given)
+        return RunData(clips=own.clips, pairs=own.pairs), plan
+    others = read_corpus(config.corpus, lengths.sample_rate, split="train")
+    clips, name = own.clips + others, f"{examples} with {config.corpus}"
     known = {name: task.stage2_probability for name, task in TASKS.items()}
-    shares = buildable_shares(known, clips, f"{examples} with {config.corpus}")
+    shares = buildable_shares(known, clips, name)
+    plan = plan_tasks(shares, own.clips, others, lengths, name, given)
     weights = _label_weights(own.clips, others, config.own_share)
-    return RunData(clips=clips, label_weights=weights, pairs=own.pairs), shares
+    return RunData(clips=clips, label_weights=weights, pairs=own.pairs), plan
 
 
 def _recipe(
-    config: FinetuneConfig,
-    own: OwnClips,
-    shares: dict[str, float],
-    parts: VariantModels,
-    processes: int,
+    config: FinetuneConfig, plan: TaskPlan, parts: VariantModels, processes: int
 ) -> BackboneRecipe:
     """A short run: a brief warm-up, and a linear decay over the last third."""
-    variant, rate = parts.variant, config.learning_rate
-    longest = _longest(own, variant.default_seconds, variant.sample_rate)
-    seconds = variant.sample_seconds or longest
+    rate = config.learning_rate
+    (usual,) = plan.seconds[""]
     return BackboneRecipe(
-        phases=(Phase(until_step=None, probabilities=shares, seconds={"": (seconds,)}),),
-        frames_per_batch=config.items * parts.codec.get().frames(seconds),
+        phases=(Phase(until_step=None, probabilities=plan.shares, seconds=plan.seconds),),
+        # Batches of longer items have fewer of them, and so the same memory and time.
+        frames_per_batch=config.items * parts.codec.get().frames(usual),
         batches_per_step=processes,
         steps=config.steps,
         peak_lr=RATES[config.method] if rate is None else rate,
@@ -132,13 +160,8 @@ def _recipe(
         checkpoint_every=100,
         # No samples on the way: the run is short.
         sample_every=config.steps + 1,
+        sample_seconds={task: max(choices) for task, choices in plan.seconds.items()},
     )
-
-
-def _longest(own: OwnClips, least: float, sample_rate: int) -> float:
-    """Seconds of the longest own clip, and at least the variant's default duration."""
-    lengths = [len(clip.waveform) for clip in own.clips] + [len(one.target) for one in own.pairs]
-    return max(least, max(lengths) / sample_rate)
 
 
 def _label_weights(own: list[Clip], others: list[Clip], share: float) -> dict[str, float]:

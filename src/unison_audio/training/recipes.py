@@ -82,6 +82,8 @@ class BackboneRecipe(Schedule):
     """Steps between two updates of the average."""
     text_dropout: float = 0.1
     """Probability of training an item without its text."""
+    sample_seconds: Mapping[str, float] = field(default_factory=dict)
+    """Least length of samples by task, where clips need room; the key `""` is for all others."""
     first_template_probability: float = 0.5
     """Probability of the paper's own template."""
     noise_floor_dbfs: tuple[float, float] | None = None

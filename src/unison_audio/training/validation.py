@@ -108,7 +108,10 @@ def write_samples(
     generator = step_generator(stream.recipe.seed + 2, 0)
     rate = stream.codec.sample_rate
     for task in [name for name, p in stream.recipe.phase(step).probabilities.items() if p > 0]:
-        seconds = stream.variant.sample_seconds or SAMPLE_SECONDS * stream.variant.max_seconds
+        least = stream.recipe.sample_seconds
+        seconds = stream.variant.sample_seconds or max(
+            SAMPLE_SECONDS * stream.variant.max_seconds, least.get(task, least.get("", 0.0))
+        )
         batch = stream.sample_batch(task, SAMPLES_PER_TASK, seconds, generator)
         encoded = stream.encode(batch)
         if folder is None:
