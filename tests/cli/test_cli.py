@@ -17,8 +17,10 @@ from tiny_unison import RATE, tone_file
 
 from unison_audio import audio, audio_files, checkpoint, checkpoint_files
 from unison_audio.cli import main as cli
+from unison_audio.cli import start
 from unison_audio.cli.job_file import KEYS
 from unison_audio.cli.options import rename_flags
+from unison_audio.cli.start import WAIT_POLICY
 from unison_audio.pipeline import Unison
 from unison_audio.sampling_params import OPTIONS
 from unison_audio.tasks.table import TASKS
@@ -564,3 +566,13 @@ def test_a_rate_that_trains_nothing_is_refused(rate: str, tmp_path: Path, capsys
     words = ["finetune", str(tmp_path / "no.jsonl"), "--run", str(tmp_path / "run")]
     assert cli.main([*words, f"--learning-rate={rate}"]) == cli.BAD_INPUT
     assert "learning_rate" in capsys.readouterr().err.replace("-", "_")
+
+
+def test_threads_wait_asleep_unless_told_otherwise(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["unison-audio", "--version"])
+    monkeypatch.setenv(WAIT_POLICY, "active")
+    assert start.main() == 0
+    assert os.environ[WAIT_POLICY] == "active"
+    monkeypatch.delenv(WAIT_POLICY)
+    assert start.main() == 0
+    assert os.environ[WAIT_POLICY] == "passive"
