@@ -56,7 +56,7 @@ class BlockCodec:
 class Leading(nn.Module):
     """A flow that leads exactly to a goal: z_s itself, or a constant. Notes what it was given."""
 
-    config, dtype = tiny_variant().backbone, torch.float32
+    config, dtype, graphed = tiny_variant().backbone, torch.float32, False
 
     def __init__(self, goal: float | None = None) -> None:
         super().__init__()

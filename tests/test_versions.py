@@ -18,7 +18,7 @@ INTERNALS = {
     "diffusers.models.autoencoders.autoencoder_mmaudio": {
         *("ACTIVATION_CLIP", "MMAudioAttnBlock1D", "MMAudioVAE", "mp_silu", "normalize"),
     },
-    "diffusers.models.autoencoders.mmaudio_vocoder": {"MMAudioVocoder"},
+    "diffusers.models.autoencoders.mmaudio_vocoder": {"MMAudioActivation1d", "MMAudioVocoder"},
     "diffusers.pipelines.pipeline_utils": {"AudioPipelineOutput", "DiffusionPipeline"},
     "diffusers.schedulers.scheduling_dpmsolver_multistep": {"DPMSolverMultistepScheduler"},
     "diffusers.schedulers.scheduling_flow_match_euler_discrete": {
