@@ -352,6 +352,7 @@ def test_the_nearest_sounds_are_near(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (0, f"{out}: t2a, 2.56 s, seed 0\n")
     assert done.stderr.startswith("unison-audio: note: nano was not trained on the sound 'a cat me")
+    assert done.stderr.endswith("('unison-audio variants nano' lists what it knows).\n")
     assert done.stderr.count("\n") == 1
     assert "(nearest: a sheep bleating, a wolf howling, a lion roaring)" in done.stderr
     assert out.is_file()
@@ -377,7 +378,7 @@ def test_the_command_line_notes_or_refuses(
     note = capsys.readouterr().err
     assert note == (
         "unison-audio: note: nano was not trained on the words peter, how, friend; expect a poor "
-        "result.\n"
+        "result ('unison-audio variants nano' lists what it knows).\n"
     )
     assert run("generate", RED_DOG, *weights, "--strict") == 0
     assert capsys.readouterr().err == ""

@@ -283,6 +283,16 @@ def domain_message(
     return f"{variant.name} was not trained on {' and '.join(parts)}"
 
 
+def domain_warning(
+    variant: Variant, outside: Outside, nearest: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """The warning about parts outside a domain; arguments are those of `domain_message`."""
+    return (
+        f"{domain_message(variant, outside, nearest)}; expect a poor result "
+        f"('unison-audio variants {variant.name}' lists what it knows)."
+    )
+
+
 def check_length(seconds: float, longest: float, name: str) -> None:
     """Check the length of a recording.
 

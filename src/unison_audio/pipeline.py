@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unison_audio.audio import Audio
 from unison_audio.best_of_n import LatentBatch, OnStep, sample_batch
-from unison_audio.checks import domain_message, require_domain
+from unison_audio.checks import domain_warning, require_domain
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.device import own_settings
 from unison_audio.edit_check import EditWarning
@@ -328,8 +328,7 @@ class Unison(AnyLength, PretrainedModels):
         if request.outside:
             sounds = request.outside.sounds
             nearest = {sound: self._known_sounds.find(encoder, sound) for sound in sounds}
-            message = domain_message(self.variant, request.outside, nearest)
-            found.append(DomainWarning(f"{message}; expect a poor result."))
+            found.append(DomainWarning(domain_warning(self.variant, request.outside, nearest)))
         found += [DomainWarning(f"{note[:1].upper()}{note[1:]}.") for note in request.notes]
         return found
 

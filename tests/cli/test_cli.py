@@ -199,7 +199,7 @@ def test_bad_sources_are_refused(
     ("arguments", "message"),
     [
         ((), "requires an argument|required"),
-        ((TTS,), "output"),
+        ((TTS,), "generate needs a file to write; add -o FILE"),
         ((TTS, "-o", "x.txt"), "suffix must be one of .wav"),
         ((TTS, "-o", "."), "suffix|folder"),
         ((TTS, "-o", "x.wav", "--steps", "many"), "--steps"),

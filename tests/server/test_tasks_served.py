@@ -9,6 +9,8 @@ from server_process import SPEECH, RunningServer, read_sound, speech, wav_bytes
 
 from unison_audio.loudness import measure
 from unison_audio.provenance.file_tags import read_tags
+from unison_audio.server.api_errors import ApiError
+from unison_audio.server.served_tasks import served_task
 from unison_audio.server.spoken_text import spoken_text
 from unison_audio.tasks.table import TASKS
 
@@ -53,6 +55,53 @@ def test_task(client: httpx2.Client, task: str) -> None:
     assert answer.status_code == 200, answer.text
     samples, rate = read_sound(answer.content)
     assert (rate, len(samples) > 0.2 * rate) == (16_000, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "says"),
+    [
+        (GENERATE, {"input": "[Adio] rain"}, "input", "did you mean [Audio]?"),
+        (GENERATE, {"input": "[Edit][Audio] Add rain"}, "input", "to /v1/audio/edits."),
+        (GENERATE, {"input": "[Speech] no"}, "input", "; name its task with the field task, or"),
+        (EDITS, {"instruction": "no rain"}, "instruction", "write [Edit][Audio] no rain for a"),
+        (EDITS, {"instruction": "[Edit][Audio] Add rain at 1s"}, "instruction", "field regions"),
+        (
+            "/v1/sound-generation",
+            {"text": "[Speech] no"},
+            "text",
+            "understood; without a recording",
+        ),
+        (
+            "/v1/sound-generation",
+            {"text": "[laugh] ha"},
+            "text",
+            "[Edit][Audio] or [Edit][Speech].",
+        ),
+    ],
+)
+def test_a_refused_instruction_names_the_field(
+    client: httpx2.Client, path: str, body: dict[str, str], param: str, says: str
+) -> None:
+    if path == EDITS:
+        answer = client.post(path, data=body, files={"audio": ("a.wav", wav_bytes(1.5))})
+    else:
+        answer = client.post(path, json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param)
+    assert says in error["message"]
+    assert "--" not in error["message"]
+
+
+def test_no_refusal_of_the_table_names_a_flag_over_http() -> None:
+    table = Path(__file__).parents[1] / "tasks" / "instructions.tsv"
+    rows = [line.split("\t") for line in table.read_text("utf-8").splitlines()[1:]]
+    refused = [row for row in rows if row[2] == "refused"]
+    assert len(refused) > 100
+    for instruction, inputs, *_ in refused:
+        given = ("source" in inputs, "reference" in inputs)
+        with pytest.raises(ApiError) as caught:
+            served_task(instruction, *given, None, "input")
+        assert "--" not in caught.value.message, caught.value.message
 
 
 def test_a_stored_voice_speaks_and_generates(client: httpx2.Client, server: RunningServer) -> None:

@@ -15,6 +15,12 @@ from unison_audio.values import require_path, shown
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 
+_OUTPUTS = {
+    "generate": "generate needs a file to write; add -o FILE, such as -o rain.wav.",
+    "batch": "batch needs a folder to write to; add -o FOLDER, such as -o sounds.",
+}
+"""Command -> what is said where its output is not named."""
+
 MOST_DIGITS = 40
 """Digits of a number that is still read: a seed has at most 19."""
 
@@ -53,6 +59,10 @@ def message_of(error: cyclopts.CycloptsError) -> str:
     if isinstance(error, cyclopts.UnusedCliTokensError):
         extra = " ".join(map(shown, error.unused_tokens or ()))
         return f"Nothing takes {extra}; leave it out, or see --help."
+    if isinstance(error, cyclopts.MissingArgumentError) and error.argument is not None:
+        chain = " ".join(error.command_chain or ())
+        if error.argument.name == "--output" and chain in _OUTPUTS:
+            return _OUTPUTS[chain]
     return str(error)
 
 

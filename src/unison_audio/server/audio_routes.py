@@ -20,11 +20,11 @@ from unison_audio.server.request_models import (
     SoundGenerationRequest,
     TimelineRequest,
 )
+from unison_audio.server.served_tasks import served_task
 from unison_audio.server.server_state import ServerState
 from unison_audio.server.speech_plans import choose_voice, require_text
 from unison_audio.server.warning_header import unknown_fields
 from unison_audio.tasks.clauses import with_tags
-from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.tasks.table import TASKS
 
 router = APIRouter(tags=["sound"])
@@ -63,7 +63,7 @@ async def generate_audio(request: Request, body: GenerateRequest, state: State) 
             notes.append("voice is ignored: the instruction names the speaker.")
         else:
             inputs |= {"reference": voice.reference, "reference_text": voice.reference_text}
-    name = parse_instruction(instruction, False, "reference" in inputs, task)
+    name = served_task(instruction, False, "reference" in inputs, task, "input")
     if TASKS[name].needs == ("source",):
         raise InputError(f"The task {name} edits a recording; send it to /v1/audio/edits.")
     length = body.audio_length
@@ -105,7 +105,7 @@ async def sound_generation(
     if body.loop:
         notes.append("loop is ignored: the sound does not repeat without a seam.")
     instruction, _ = _instruction(body.text, "t2a")
-    if TASKS[parse_instruction(instruction, False, False)].group != "sound":
+    if TASKS[served_task(instruction, False, False, None, "text")].group != "sound":
         raise ApiError(
             400, "This route makes sounds; for speech use /v1/audio/speech.", param="text"
         )

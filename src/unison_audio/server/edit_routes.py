@@ -17,10 +17,10 @@ from unison_audio.server.openai_routes import State, require_model
 from unison_audio.server.output_encoding import SPEECH_FORMATS, as_file, speech_format
 from unison_audio.server.remote_model import RemoteModel
 from unison_audio.server.request_models import SAMPLING_FIELDS, read_sampling
+from unison_audio.server.served_tasks import served_task
 from unison_audio.server.speech_plans import require_text
 from unison_audio.server.uploads import kept_upload, open_upload
 from unison_audio.server.warning_header import unknown_fields
-from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.tasks.table import TASKS
 from unison_audio.tasks.times import Region, parse_region
 
@@ -74,7 +74,7 @@ async def edit_audio(
     seed = _number(fields, "seed", 0)
     extract = _switch(fields, "extract")
     task = fields.get("task")
-    name = parse_instruction(instruction, True, False, task)
+    name = served_task(instruction, True, False, task, "instruction")
     output = speech_format(
         response_format,
         _number(fields, "sample_rate", 0) or None,

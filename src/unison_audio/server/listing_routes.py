@@ -9,6 +9,7 @@ from unison_audio.checks import domain_message, outside_domain
 from unison_audio.errors import InputError
 from unison_audio.server.open_api import ERRORS
 from unison_audio.server.openai_routes import State
+from unison_audio.server.served_tasks import in_fields
 from unison_audio.tasks.clauses import respell, with_tags
 from unison_audio.tasks.instructions import read_instruction
 from unison_audio.tasks.table import TASKS
@@ -77,7 +78,7 @@ async def check_instruction(body: CheckRequest, state: State) -> dict[str, Any]:
     try:
         reading = read_instruction(instruction, body.source, body.reference, body.task or None)
     except InputError as error:
-        return {"object": "audio.check", "task": None, "error": str(error)} | _nothing()
+        return {"object": "audio.check", "task": None, "error": in_fields(str(error))} | _nothing()
     if body.task:
         instruction = with_tags(instruction, reading.task)
     outside = outside_domain(state.variant, instruction)

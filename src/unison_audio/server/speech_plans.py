@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from unison_audio.checks import domain_message, outside_domain
+from unison_audio.checks import domain_warning, outside_domain
 from unison_audio.sampling_params import SamplingParams
 from unison_audio.server.api_errors import ApiError
 from unison_audio.server.builtin_voices import BUILTIN_VOICES
@@ -67,7 +67,7 @@ class SpeechPlan:
         outside = replace(outside_domain(self.variant, self.instruction), text_words=0)
         if not outside:
             return []
-        return [f"{domain_message(self.variant, outside)}; expect a poor result."]
+        return [domain_warning(self.variant, outside)]
 
     def sounds(self, model: RemoteModel) -> tuple[Iterator[Any], bool]:
         """Start to speak.

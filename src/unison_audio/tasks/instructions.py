@@ -11,11 +11,19 @@ import re
 from dataclasses import dataclass
 
 from unison_audio.errors import InputError, UnplacedError
-from unison_audio.tasks.clauses import EMPTY_QUOTE, TAG, Clause, check_size, respell, split_clauses
+from unison_audio.tasks.clauses import (
+    EMPTY_QUOTE,
+    TAG,
+    Clause,
+    check_size,
+    respell,
+    split_clauses,
+)
 from unison_audio.tasks.mentions import mentions
 from unison_audio.tasks.quotes import shorten
 from unison_audio.tasks.reference_text import new_text_span
 from unison_audio.tasks.table import TASKS
+from unison_audio.tasks.tag_hints import first_tag, no_tag
 from unison_audio.tasks.timings import (
     TimedEvent,
     Timing,
@@ -143,19 +151,20 @@ def _read(instruction: str, has_source: bool, has_reference: bool) -> Reading:
         return Reading(task=name, instruction=instruction, texts=found.texts, objects=found.sounds)
     clauses = split_clauses(instruction)
     if not clauses:
-        raise InputError(
-            f"The instruction {_shown(instruction)} does not begin with a tag; name its task with "
-            f"--task, or {_listing(has_source, has_reference)}."
-        )
+        fault = first_tag(instruction, has_source, has_reference)
+        raise InputError(f"The instruction {_shown(instruction)} {_with_task(fault)}")
     tags = tuple(clause.tags for clause in clauses)
-    forms = _listing(has_source, has_reference, tags)
+    given = (has_source, has_reference)
+    if not any(given):  # the words are what is wrong, and the forms those of its tags
+        given = (tags[0].startswith("edit"), tags[0] == "speech with voice")
+    forms = _listing(*given, tags)
     try:
         reading = _read_clauses(instruction, clauses)
     except UnplacedError as error:
         way = f"; {forms}" if error.forms else ""
         raise InputError(
-            f"The instruction {_shown(instruction)} is not understood: {error}{way}; or name its "
-            "task with --task, which passes the words on as they are."
+            f"The instruction {_shown(instruction)} is not understood: "
+            + _with_task(f"{error}{way}")
         ) from error
     if reading is None:
         raise InputError(
@@ -163,6 +172,13 @@ def _read(instruction: str, has_source: bool, has_reference: bool) -> Reading:
             f"or {forms}."
         )
     return reading
+
+
+def _with_task(fault: str) -> str:
+    """What is wrong, with the way that is always open, unless it ends in a question."""
+    if fault.endswith("?"):
+        return fault
+    return f"{fault}; or name its task with --task, which passes the words on as they are."
 
 
 def _read_clauses(instruction: str, clauses: list[Clause]) -> Reading | None:
@@ -200,10 +216,7 @@ def _check_clause(clause: Clause) -> None:
     """Refuse quotes that are not closed, and tags that do not exist."""
     strange = _STRANGE_TAG.search(clause.words)
     if strange:
-        raise UnplacedError(
-            f'"{strange[0]}" is no tag; write [Speech], [Audio], [Speech with voice], '
-            "[Edit][Audio] or [Edit][Speech]"
-        )
+        raise UnplacedError(no_tag(strange[0]))
     if clause.tags == "audio":  # a caption may hold inches
         return
     lone = re.search(r'["“”„「」『』]', clause.words.replace(EMPTY_QUOTE, ""))
@@ -322,13 +335,14 @@ def _require_inputs(name: str, instruction: str, has_source: bool, has_reference
     """Refuse inputs that the task does not need, and missing ones."""
     given = {"source": has_source, "reference": has_reference}
     for kind, present in given.items():
-        if (kind in TASKS[name].needs) != present:
-            what = "takes no" if present else "needs a"
-            how = f"leave --{kind} out" if present else f"give it with --{kind}"
-            raise InputError(
-                f"The instruction {_shown(instruction)} ({name}) {what} {kind}; {how}, or "
-                f"{_listing(has_source, has_reference)}."
-            )
+        if (kind in TASKS[name].needs) == present:
+            continue
+        said = f"The instruction {_shown(instruction)} ({name})"
+        if not present:
+            raise InputError(f"{said} needs a {kind}; give it with --{kind} FILE.")
+        raise InputError(
+            f"{said} takes no {kind}; leave --{kind} out, or {_listing(has_source, has_reference)}."
+        )
 
 
 def _read_template(instruction: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The table of metrics by name; a new metric is a class and a row here."""
+"""The table of metrics by name, made of the tuples SOUND and SPEECH of their files."""
 
 from unison_audio.evaluation.metrics.metric import Metric
 from unison_audio.evaluation.metrics.sound import SOUND
