@@ -208,6 +208,29 @@ def test_a_deadline_answers_504(server: RunningServer, client: httpx2.Client) ->
     error_of(client.post(SPEECH, json=speech(), headers={"X-Unison-Deadline": "soon"}), 400)
 
 
+def test_a_slow_reader_holds_up_nobody_and_loses_nothing(
+    server: RunningServer, client: httpx2.Client
+) -> None:
+    # Some 20 s of sound, a megabyte: more than the buffers of a connection hold.
+    text = "the red bird is on the water. my dog has the blue ball. " * 6
+    body = speech(input=text, response_format="pcm", steps=2, seed=3)
+    whole = client.post(SPEECH, json=body).content
+    assert len(whole) > 700_000
+    with client.stream("POST", SPEECH, json=body) as slow:
+        pieces = slow.iter_raw(20_000)
+        read = [next(pieces)]
+        started = time.monotonic()
+        with server.client() as other:
+            for _ in range(3):
+                assert other.post(SPEECH, json=speech(steps=2)).status_code == 200
+                read.append(next(pieces))
+                time.sleep(0.2)
+        assert time.monotonic() - started < 20
+        read += pieces
+    assert b"".join(read) == whole
+    server.wait_idle()
+
+
 def worker_pid(server: RunningServer) -> int:
     return int(server.entries("worker ready")[-1]["pid"])
 
