@@ -99,7 +99,7 @@ def test_webm_and_m4a_are_read(tmp_path: Path) -> None:
     ("fields", "param"),
     [
         ({"instruction": ""}, "instruction"),
-        ({"instruction": "[Audio] rain"}, None),
+        ({"instruction": "[Audio] rain"}, "instruction"),
         ({"response_format": "wma"}, "response_format"),
         ({"response_format": "pcm"}, "response_format"),
         ({"regions": "9-10"}, None),
@@ -110,7 +110,7 @@ def test_webm_and_m4a_are_read(tmp_path: Path) -> None:
         ({"seed": "٣"}, "seed"),
         ({"extract": "maybe"}, "extract"),
         ({"extract": "true"}, None),
-        ({"task": "cook"}, None),
+        ({"task": "cook"}, "task"),
         ({"model": "none"}, "model"),
         ({"steps": "many"}, None),
         ({"guidance_scale": "NaN"}, None),

@@ -5,6 +5,7 @@ import re
 from unison_audio.errors import InputError
 from unison_audio.server.api_errors import ApiError
 from unison_audio.tasks.instructions import parse_instruction
+from unison_audio.tasks.table import TASKS
 
 _WAYS = (
     ("give it with --source FILE", "send it with the recording to /v1/audio/edits"),
@@ -43,6 +44,10 @@ def served_task(
     Raises:
         ApiError: It fits no task.
     """
+    if task is not None and task not in TASKS:
+        raise ApiError(
+            400, f"There is no task {task!r}; use one of {', '.join(TASKS)}.", param="task"
+        )
     try:
         return parse_instruction(instruction, has_source, has_reference, task)
     except InputError as error:

@@ -185,7 +185,7 @@ def train_family(
 def _recipe_settings(recipe: BackboneRecipe) -> dict[str, Any]:
     """The recipe under the keys of existing folders, so that their runs can be resumed."""
     settings = dataclasses.asdict(recipe)
-    for name in ("edit_speech_probability", "absent_target_probability"):
+    for name in ("edit_speech_probability", "absent_target_probability", "sample_seconds"):
         if not settings[name]:  # as in all folders from before these options
             del settings[name]
     return settings | {"floor_dbfs": settings.pop("noise_floor_dbfs")}
