@@ -175,16 +175,24 @@ def edit(
     return results
 
 
+def protected(results: list[Audio]) -> int:
+    """Number of results whose source was found to hold speech."""
+    return sum(
+        any(said.startswith("There is speech") for said in sound.warnings) for sound in results
+    )
+
+
 def main() -> None:
     """Print one row for each set."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--model", default="nano")
+    parser.add_argument("--seed", type=int, default=7, help="of the draw of the mixes")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     unison, whisper = Unison.from_pretrained(given.model), PackagedWhisper()
-    items = draw_items(given.corpus, given.count)
+    items = draw_items(given.corpus, given.count, given.seed)
 
     def errors(waves: list[Tensor]) -> list[float]:
         heard = whisper.transcribe([wave.numpy() for wave in waves])
@@ -203,6 +211,7 @@ def main() -> None:
         not said and (words or not fell) for said, words, fell in zip(told, lost, gone, strict=True)
     ]
     share = 100 / len(items)
+    print(f"speech found in {protected(results)} of {len(items)} mixes of speech and a sound")
     print(f"WER {sum(before) / len(items):.2f} before, {sum(after) / len(items):.2f} after")
     print(
         f"mix: words lost {sum(lost) * share:.0f} %, sound 6 dB down {sum(gone) * share:.0f} %, "
@@ -226,8 +235,12 @@ def main() -> None:
             words = errors([sound.waveform for sound in results])
             print(f"  WER {sum(words) / len(items):.2f} after")
     sources = [item.sound + item.other for item in items]
-    told = [bool(sound.warnings) for sound in edit(unison, items, sources)]
-    print(f"two sounds, one removed: warned {sum(told) * share:.0f} %")
+    results = edit(unison, items, sources)
+    told = [bool(sound.warnings) for sound in results]
+    print(
+        f"two sounds, one removed: warned {sum(told) * share:.0f} %, speech found in "
+        f"{protected(results)} of {len(items)}"
+    )
     print_replaced(unison, items)
 
 
