@@ -225,6 +225,11 @@ def rms(waveform: Tensor) -> Tensor:
     return waveform.square().mean(dim=-1).sqrt()
 
 
+def level_db(waveform: Tensor, other: Tensor) -> float:
+    """Level of a sound relative to another in dB, each (samples,); silence counts as -180 dBFS."""
+    return float(20 * (rms(waveform).clamp_min(1e-9) / rms(other).clamp_min(1e-9)).log10())
+
+
 def normalize_rms(waveform: Tensor, target: float = 0.1) -> Tensor:
     """Scale to an RMS of `target` (paper §3.6); silence stays silence.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from unison_audio import audio
+from unison_audio.audio import level_db, rms
 from unison_audio.speech_activity import speech_probability
 from unison_audio.tasks.table import Task
 
@@ -59,17 +59,23 @@ class EditOutcome:
     @property
     def speech_removed(self) -> bool:
         """Whether speech went with the rest, or in its place."""
-        likely = (
-            self.source_speech >= SPEECH_IN_SOURCE
-            and self.removed_speech >= SPEECH_IN_REMOVED
-            and self.fall_db >= LEAST_FALL_DB
+        return lost_speech(
+            self.source_speech, self.removed_speech, self.fall_db, (LEAST_FALL_DB, SURE_FALL_DB)
         )
-        covered = (
-            self.source_speech >= COVERED_SPEECH
-            and self.removed_speech >= SURELY_SPEECH
-            and self.fall_db >= SURE_FALL_DB
-        )
-        return likely or covered
+
+
+def lost_speech(source: float, removed: float, fall_db: float, least: tuple[float, float]) -> bool:
+    """Whether an edit took the speech of its source.
+
+    Args:
+        source: Probability that there is speech in the source.
+        removed: Probability that there is speech in what was taken away.
+        fall_db: Fall of the level of what is left.
+        least: Falls from which it counts: where speech was likely, and where it was covered.
+    """
+    likely = source >= SPEECH_IN_SOURCE and removed >= SPEECH_IN_REMOVED
+    covered = source >= COVERED_SPEECH and removed >= SURELY_SPEECH
+    return (likely and fall_db >= least[0]) or (covered and fall_db >= least[1])
 
 
 def compare(source: Tensor, result: Tensor, sample_rate: int) -> EditOutcome:
@@ -83,10 +89,10 @@ def compare(source: Tensor, result: Tensor, sample_rate: int) -> EditOutcome:
     length = len(source)
     after = F.pad(result[:length], (0, max(0, length - len(result))))
     removed = source - after
-    change_db = _db(removed, source)
+    change_db = level_db(removed, source)
     return EditOutcome(
         change_db=change_db,
-        fall_db=-_db(after, source),
+        fall_db=-level_db(after, source),
         most_change_db=_most_change_db(source, removed, sample_rate),
         source_speech=speech_probability(source, sample_rate),
         removed_speech=(
@@ -137,17 +143,6 @@ def removal_notes(task: Task, instruction: str, outcome: EditOutcome) -> list[st
 def _most_change_db(source: Tensor, removed: Tensor, sample_rate: int) -> float:
     """The greatest level of a change, over stretches of about `STRETCH_SECONDS`."""
     count = max(1, round(len(source) / (STRETCH_SECONDS * sample_rate)))
-    parts = [
-        (audio.rms(own), audio.rms(gone))
-        for own, gone in zip(source.chunk(count), removed.chunk(count), strict=True)
-    ]
-    least = max(float(own) for own, _ in parts) * 10 ** (-AUDIBLE_DB / 20)
-    return max(_ratio_db(gone, own) for own, gone in parts if float(own) >= least)
-
-
-def _db(one: Tensor, other: Tensor) -> float:
-    return _ratio_db(audio.rms(one), audio.rms(other))
-
-
-def _ratio_db(one: Tensor, other: Tensor) -> float:
-    return float(20 * (one.clamp_min(1e-9) / other.clamp_min(1e-9)).log10())
+    parts = list(zip(source.chunk(count), removed.chunk(count), strict=True))
+    least = max(float(rms(own)) for own, _ in parts) * 10 ** (-AUDIBLE_DB / 20)
+    return max(level_db(gone, own) for own, gone in parts if float(rms(own)) >= least)

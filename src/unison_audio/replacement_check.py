@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from unison_audio.audio import level_db
+from unison_audio.edit_check import SPEECH_IN_SOURCE, UNCHANGED_DB, lost_speech
 from unison_audio.spectrogram import istft, stft
 from unison_audio.speech_activity import speech_probability
 from unison_audio.tasks.table import Task
@@ -27,15 +29,9 @@ LITTLE_DB = -1.5
 than 4 dB below the rest. Not said of a source with speech, which a sound usually lies further
 below."""
 
-SPEECH_IN_SOURCE, SPEECH_IN_REMOVED, LOST_DB = 0.3, 0.5, -3.0
-"""Speech counts as removed where it was likely there, what went sounds like it, and so little is
-left of the source."""
-
-COVERED_SPEECH, SURELY_SPEECH, SURELY_LOST_DB = 0.05, 0.8, -5.0
-"""The same for a source whose speech is covered by a sound."""
-
-UNCHANGED_DB = -25.0
-"""Level of the change relative to the source, below which it is inaudible."""
+LOST_DB = (3.0, 5.0)
+"""Falls of what is left of a source from which its speech counts as removed: where speech was
+likely there, and where a sound covered it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +50,7 @@ class ReplacementOutcome:
     @property
     def speech_removed(self) -> bool:
         """Whether speech went with the old sound, or in its place."""
-        likely = (
-            self.source_speech >= SPEECH_IN_SOURCE
-            and self.removed_speech >= SPEECH_IN_REMOVED
-            and self.kept_db <= LOST_DB
-        )
-        covered = (
-            self.source_speech >= COVERED_SPEECH
-            and self.removed_speech >= SURELY_SPEECH
-            and self.kept_db <= SURELY_LOST_DB
-        )
-        return likely or covered
+        return lost_speech(self.source_speech, self.removed_speech, -self.kept_db, LOST_DB)
 
 
 def compare_replacement(source: Tensor, result: Tensor, sample_rate: int) -> ReplacementOutcome:
@@ -82,10 +68,10 @@ def compare_replacement(source: Tensor, result: Tensor, sample_rate: int) -> Rep
     # Averaged, since the phase of one bin alone agrees by chance.
     in_phase = _smooth((before.conj() * now).real) / _smooth(power).clamp_min(1e-12)
     left = istft(in_phase.clamp(0, 1) * before, HOP, length)
-    change_db = _db(after - source, source)
+    change_db = level_db(after - source, source)
     return ReplacementOutcome(
         change_db=change_db,
-        kept_db=_db(left, source),
+        kept_db=level_db(left, source),
         source_speech=speech_probability(source, sample_rate),
         removed_speech=(
             0.0 if change_db < UNCHANGED_DB else speech_probability(source - left, sample_rate)
@@ -133,8 +119,3 @@ def replaces(task: Task) -> bool:
 
 def _smooth(bins: Tensor) -> Tensor:
     return F.avg_pool2d(bins[None, None], SMOOTHED, 1, SMOOTHED // 2)[0, 0]
-
-
-def _db(one: Tensor, other: Tensor) -> float:
-    ratio = one.square().mean().clamp_min(1e-18) / other.square().mean().clamp_min(1e-18)
-    return float(10 * ratio.log10())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unison_audio import audio
+from unison_audio.audio import level_db
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.inputs import Request
 from unison_audio.loading import LazyModel
@@ -127,9 +127,3 @@ def protect_speech(
             else:
                 found[row] = replace(requests[row], holds_no_speech=True)
     return found
-
-
-def level_db(wave: Tensor, other: Tensor) -> float:
-    """Level of a sound above another."""
-    ratio = audio.rms(wave).clamp_min(1e-9) / audio.rms(other).clamp_min(1e-9)
-    return float(20 * ratio.log10())

@@ -20,7 +20,7 @@ from unison_audio.server.request_models import (
     SoundGenerationRequest,
     TimelineRequest,
 )
-from unison_audio.server.served_tasks import served_task
+from unison_audio.server.served_tasks import require_task, served_task
 from unison_audio.server.server_state import ServerState
 from unison_audio.server.speech_plans import choose_voice, require_text
 from unison_audio.server.warning_header import unknown_fields
@@ -169,10 +169,8 @@ def _instruction(text: str, task: str) -> tuple[str, str | None]:
     A text without a tag is the description of a sound.
     """
     text = text.strip()
-    if task and task not in TASKS:
-        raise ApiError(
-            400, f"There is no task {task!r}; use one of {', '.join(TASKS)}.", param="task"
-        )
+    if task:
+        require_task(task)
     if task == "t2a" or (not task and not text.startswith("[")):
         return (text if text.startswith("[") else f"[Audio] {text}"), None
     return (with_tags(text, task), task) if task else (text, None)

@@ -29,6 +29,14 @@ def in_fields(message: str) -> str:
     return re.sub(r"--([a-z]+)", r"the field \1", message)
 
 
+def require_task(task: str) -> None:
+    """Refuse a task that is not in the task table."""
+    if task not in TASKS:
+        raise ApiError(
+            400, f"There is no task {task!r}; use one of {', '.join(TASKS)}.", param="task"
+        )
+
+
 def served_task(
     instruction: str, has_source: bool, has_reference: bool, task: str | None, field: str
 ) -> str:
@@ -44,10 +52,8 @@ def served_task(
     Raises:
         ApiError: It fits no task.
     """
-    if task is not None and task not in TASKS:
-        raise ApiError(
-            400, f"There is no task {task!r}; use one of {', '.join(TASKS)}.", param="task"
-        )
+    if task is not None:
+        require_task(task)
     try:
         return parse_instruction(instruction, has_source, has_reference, task)
     except InputError as error:
