@@ -56,7 +56,7 @@ _HOPEFUL = 40
 """Hypotheses whose numbers are all tried."""
 _TRUSTED_SECONDS = 1.0
 _SURE = 0.999
-"""Least probability of a number that is told."""
+"""Least probability with which a number is reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ def find_payload(
     best = max(_search(chosen, piece) for piece in inside.chunk(count))
     score = round(best.z, 2)
     if best.z >= math.sqrt(FOUND_Z**2 + 2 * math.log(count)):
-        # A weak mark may be found and its number still be misread: it is told where it is sure.
+        # A weak mark may be found and its number misread, so only a sure number is reported.
         sure = best.chance >= _SURE
         return PayloadResult(
             verdict="found",
