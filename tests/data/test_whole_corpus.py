@@ -10,7 +10,7 @@ from unison_audio import device
 from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.data.shards import read_corpus, read_shard
 from unison_audio.data.stream import StreamConfig
-from unison_audio.data.stream_pools import open_pools
+from unison_audio.data.stream_pools import StreamPools
 from unison_audio.errors import InputError
 from unison_audio.nano import corpus as nano_corpus
 from unison_audio.nano.corpus_name import require_nano_corpus
@@ -49,7 +49,7 @@ def test_a_nano_corpus_is_streamed_as_any_other(tmp_path):
     clips = [clip(f"sound-{number}") for number in range(6)]
     write_nano(tmp_path, {"a.tar": clips})
     config = StreamConfig(sample_rate=16_000, max_seconds=1.0)
-    pools = open_pools([tmp_path], config, held_seconds=10.0)
+    pools = StreamPools([tmp_path], config, held_seconds=10.0)
     drawn = pools.draw("sound", 4, ClipLimits(max_seconds=1.0), torch.Generator().manual_seed(0))
     assert {sound.record.label for sound in drawn} == {"a beep"}
 

@@ -12,14 +12,7 @@ from typing import Any
 
 import torch
 
-from unison_audio.data.pools import (
-    NOISY_LABELS,
-    choose,
-    described,
-    draw_noise,
-    grouped,
-    has_words,
-)
+from unison_audio.data.pools import NOISY_LABELS, choose, described, draw_noise, grouped, has_words
 from unison_audio.data.records import ZERO_SHOT_SECONDS, Clip, label_of
 from unison_audio.data.shards import read_index
 from unison_audio.data.stream import ClipStream, StreamConfig, StreamPosition
@@ -155,21 +148,49 @@ class Window:
 
 
 class StreamPools:
-    """Draws from windows on streams; implements the builders' `Pools`.
+    """Draws from windows on streams of speech and of sounds; implements the builders' `Pools`.
 
     Each clip is a target once per epoch. The reference of a pair is any other clip of the speaker
     in the window. A sound is drawn by label first, among the labels that still have undrawn
-    sounds, so that rare events are drawn as often as the window allows. `open_pools` makes it from
-    the streams of `speech` and of `sound`, of which one may be missing.
+    sounds, so that rare events are drawn as often as the window allows.
+
+    Args:
+        corpora: Folders or URLs, as in `ClipStream`.
+        config: Config of both streams. Speech and sounds share its workers; speech gets the odd
+            one. A stream without workers decodes on demand.
+        held_seconds: Most seconds of sound in each window.
+        pair_seconds: Shortest utterance of a pair (paper, appendix C).
+
+    Raises:
+        InputError: If an index cannot be read, or there is neither speech nor sound.
     """
 
     def __init__(
-        self, streams: Mapping[str, ClipStream], held_seconds: float, pair_seconds: float
+        self,
+        corpora: Sequence[str | Path],
+        config: StreamConfig,
+        *,
+        held_seconds: float = HELD_SECONDS,
+        pair_seconds: float = ZERO_SHOT_SECONDS,
     ) -> None:
-        (self.sample_rate,) = {stream.config.sample_rate for stream in streams.values()}
-        self.pair_seconds = pair_seconds
+        self.sample_rate, self.pair_seconds = config.sample_rate, pair_seconds
         self.max_words: int | None = None
-        self.windows = {name: Window(stream, held_seconds) for name, stream in streams.items()}
+        # Asked before the streams are opened, since a kind without clips gets no workers.
+        kinds = [
+            kind
+            for kind in ("speech", "sound")
+            if any(read_index(path, kind=kind, split=config.split).clips.sum() for path in corpora)
+        ]
+        if not kinds:
+            raise InputError(
+                f"There is neither speech nor sound of the split {config.split!r} in "
+                f"{', '.join(map(str, corpora)) or 'no corpus'}; add a corpus that has some"
+            )
+        self.windows = {}
+        for number, kind in enumerate(kinds):
+            workers = len(range(number, config.workers, len(kinds)))
+            own = dataclasses.replace(config, kind=kind, workers=workers)
+            self.windows[kind] = Window(ClipStream(corpora, own), held_seconds)
 
     def pools(self, max_words: int | None) -> "StreamPools":
         """These pools, which from now on give only texts of at most `max_words` words."""
@@ -184,11 +205,11 @@ class StreamPools:
             # Noise may come again, and does not use up a sound: it is background, whatever it was
             # drawn for before.
             clips = [entry.clip for entry in self.windows.get("sound", ())]
-            recorded = grouped(clips, lambda clip: label_of(clip.record))
-            for label in [
-                one for one in recorded if not NOISES.issuperset(one.lower().split(", "))
-            ]:
-                del recorded[label]
+            recorded = {
+                label: group
+                for label, group in grouped(clips, lambda clip: label_of(clip.record)).items()
+                if NOISES.issuperset(label.lower().split(", "))
+            }
             return draw_noise(count, where.max_seconds, self.sample_rate, recorded, generator)
         name = "sound" if kind == "sound" else "speech"
         if name not in self.windows:
@@ -206,7 +227,7 @@ class StreamPools:
         window, pair = self.windows["speech"], kind == "speaker_pair"
         least = self.pair_seconds if pair else 0.0
         shortest, longest = int(least * self.sample_rate), int(most * self.sample_rate)
-        if longest < shortest:
+        if pair and longest < shortest:
             raise InputError(
                 f"Pairs of utterances of at least {least:.2f} s cannot be of at most {most:.2f} s; "
                 "make longer clips, or lower pair_seconds"
@@ -217,22 +238,23 @@ class StreamPools:
             "speaker_pair": "There are no two utterances of one speaker, with their words, of "
             f"{least:.2f} to {most:.2f} s each",
         }[kind]
-
-        def usable(entry: WindowEntry) -> bool:
-            return (
-                shortest <= len(entry.clip.waveform) <= longest
-                and (kind == "speech_any" or has_words(entry.clip, self.max_words))
-                and (not pair or bool(entry.clip.record.speaker))
-            )
-
         drawn: list[Clip] = []
+        groups: dict[str, list[WindowEntry]] = {}
         while count:
             # As many at a time as there are, since the window moves on between the rounds.
             for _ in window.search(missing):
-                entries = [entry for entry in window if usable(entry)]
-                groups = grouped(entries, lambda entry: entry.clip.record.speaker if pair else "")
-                several = [group for group in groups.values() if len(group) > pair]
-                free = [entry for group in several for entry in group if entry.state == FREE]
+                free = [
+                    entry
+                    for entry in window
+                    if (pair or entry.state == FREE)
+                    and shortest <= len(entry.clip.waveform) <= longest
+                    and (kind == "speech_any" or has_words(entry.clip, self.max_words))
+                ]
+                if pair:
+                    groups = grouped(free, lambda entry: entry.clip.record.speaker)
+                    groups.pop("", None)  # two clips of unknown speakers are no pair
+                    several = [group for group in groups.values() if len(group) > 1]
+                    free = [entry for group in several for entry in group if entry.state == FREE]
                 if free:
                     break
             order = torch.randperm(len(free), generator=generator)[:count].tolist()
@@ -251,14 +273,18 @@ class StreamPools:
 
     def _draw_sounds(self, count: int, where: ClipLimits, generator: torch.Generator) -> list[Clip]:
         window = self.windows["sound"]
-        groups = _free_by_label(window)
-        drawn = []
+
+        def by_label() -> dict[str, list[WindowEntry]]:
+            free = (entry for entry in window if entry.state == FREE)
+            return grouped(free, lambda entry: label_of(entry.clip.record))
+
+        groups, drawn = by_label(), []
         for item in range(count):
             excluded = where.excluded(item)
             search = window.search(f"There is no sound other than {sorted(excluded)}")
             while not (labels := [label for label in groups if label not in excluded]):
                 next(search)
-                groups = _free_by_label(window)
+                groups = by_label()
             label = choose(labels, generator)
             entry = choose(groups[label], generator)
             drawn.append(described(entry.clip, generator))
@@ -299,46 +325,3 @@ class StreamPools:
         """Ends the worker processes."""
         for window in self.windows.values():
             window.stream.close()
-
-
-def open_pools(
-    corpora: Sequence[str | Path],
-    config: StreamConfig,
-    *,
-    held_seconds: float = HELD_SECONDS,
-    pair_seconds: float = ZERO_SHOT_SECONDS,
-) -> StreamPools:
-    """Opens pools over corpora of speech and of sounds, each clip with equal probability.
-
-    Args:
-        corpora: Folders or URLs, as in `ClipStream`.
-        config: Config of both streams. Speech and sounds share its workers; speech gets the odd
-            one. A stream without workers decodes on demand.
-        held_seconds: Most seconds of sound in each window.
-        pair_seconds: Shortest utterance of a pair (paper, appendix C).
-
-    Raises:
-        InputError: If an index cannot be read, or there is neither speech nor sound.
-    """
-    # Asked before the streams are opened, since a kind without clips gets no workers.
-    kinds = [
-        kind
-        for kind in ("speech", "sound")
-        if any(read_index(path, kind=kind, split=config.split).clips.sum() for path in corpora)
-    ]
-    if not kinds:
-        raise InputError(
-            f"There is neither speech nor sound of the split {config.split!r} in "
-            f"{', '.join(map(str, corpora)) or 'no corpus'}; add a corpus that has some"
-        )
-    streams = {}
-    for number, kind in enumerate(kinds):
-        workers = len(range(number, config.workers, len(kinds)))
-        own = dataclasses.replace(config, kind=kind, workers=workers)
-        streams[kind] = ClipStream(corpora, own)
-    return StreamPools(streams, held_seconds, pair_seconds)
-
-
-def _free_by_label(window: Window) -> dict[str, list[WindowEntry]]:
-    free = (entry for entry in window if entry.state == FREE)
-    return grouped(free, lambda entry: label_of(entry.clip.record))
