@@ -18,10 +18,12 @@ from unison_audio.tasks.clips import ClipKind, ClipLimits, Pools
 
 T = TypeVar("T")
 
-NOISY_LABELS = (
-    *("wind blowing", "rain", "a flowing stream", "fire burning", "a machine running"),
-    *("hissing", "thunder", "rustling leaves", "crickets chirping", "a jet plane"),
+_NANO_NOISES = (
+    "wind blowing, rain, a flowing stream, fire burning, a machine running, hissing, thunder, "
+    "rustling leaves, crickets chirping, a jet plane"
 )
+
+NOISY_LABELS = tuple(_NANO_NOISES.split(", "))
 """Nano's labels whose sounds serve as noise, beside synthetic noise."""
 
 LABEL_AS_CAPTION = 0.6

@@ -14,7 +14,7 @@ import torch
 
 from unison_audio.data.pools import NOISY_LABELS, choose, described, draw_noise, grouped, has_words
 from unison_audio.data.records import ZERO_SHOT_SECONDS, Clip, label_of
-from unison_audio.data.shards import read_index
+from unison_audio.data.shards import find_corpora, read_index
 from unison_audio.data.stream import ClipStream, StreamConfig, StreamPosition
 from unison_audio.errors import InputError
 from unison_audio.tasks.clips import ClipKind, ClipLimits
@@ -182,10 +182,7 @@ class StreamPools:
             if any(read_index(path, kind=kind, split=config.split).clips.sum() for path in corpora)
         ]
         if not kinds:
-            raise InputError(
-                f"There is neither speech nor sound of the split {config.split!r} in "
-                f"{', '.join(map(str, corpora)) or 'no corpus'}; add a corpus that has some"
-            )
+            find_corpora(corpora, split=config.split)  # says so, unless there are other kinds
         self.windows = {}
         for number, kind in enumerate(kinds):
             workers = len(range(number, config.workers, len(kinds)))
