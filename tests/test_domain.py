@@ -20,7 +20,7 @@ from tiny_unison import RATE, StubEncoder, random_backbone, tiny_variant, tone_f
 
 from unison_audio import checkpoint
 from unison_audio.checkpoint_files import CONFIG_FILE, find_checkpoint, read_config
-from unison_audio.checks import domain_message
+from unison_audio.checks import check_item, domain_message, require_domain
 from unison_audio.cli import main as cli
 from unison_audio.codecs.table import load_nano_codec
 from unison_audio.data.records import ClipRecord
@@ -477,3 +477,14 @@ def test_a_domain_checks_itself() -> None:
     rates: dict[str, Any] = {"letters_per_second": 1, "max_letters_per_second": 2}
     with pytest.raises(InputError, match="domain's words"):
         Domain(words=["red"], sounds=(), max_words=1, **rates)  # type: ignore[arg-type]
+
+
+def test_nanos_labels_with_and_are_one_sound() -> None:
+    variant = dataclasses.replace(tiny_variant(), domain=NANO)
+    labels = [label for label in NANO.sounds if " and " in label]
+    assert "ducks and geese" in labels
+    given: Any = {"has_source": True, "has_reference": False, "reference_text": None}
+    for label, verb in itertools.product(labels, ("Remove", "Add")):
+        instruction = f"[Edit][Audio] {verb} {label}"
+        reading = check_item(variant, instruction, **given, duration=None, seed=0)
+        require_domain(variant, instruction, reading.notes)  # as --strict does

@@ -131,7 +131,8 @@ def check_item(
     require_text(instruction, "The instruction")
     if named_task is not None and not isinstance(named_task, str):
         raise InputError(f"The task is {named_task!r}; it must be one of {', '.join(TASKS)}.")
-    reading = read_instruction(instruction, has_source, has_reference, named_task)
+    labels = () if variant.domain is None else variant.domain.sounds
+    reading = read_instruction(instruction, has_source, has_reference, named_task, labels=labels)
     check_seed(seed)
     seconds = None if duration is None else check_duration(duration, variant)
     if reference_text is not None and not has_reference:

@@ -49,8 +49,9 @@ def require_device(device: object) -> torch.device:
         if found.type == "meta":  # torch takes it, but tensors there hold no values
             raise RuntimeError("it holds no values")
         torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except (RuntimeError, AssertionError, ValueError, ImportError) as error:
+        # torch lists its backends after the first sentence: several kB.
+        reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
         raise InputError(
             f"The device {shown(device)} cannot be used ({reason}); use cpu, or install the torch "
             "build of your device."

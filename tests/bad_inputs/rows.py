@@ -78,6 +78,7 @@ def ranges() -> list[Row]:
         ("temperature", "2.5"), ("temperature", "-0.1"),
         ("solver", "none"), ("solver", ""), ("preset", "slow"), ("dtype", "float8"),
         ("device", "meta"), ("device", "gpu"), ("device", "cuda:99"), ("device", ""),
+        ("device", "ipu"), ("device", "hpu"),
         ("task", "none"), ("task", "edit_add"), ("variant", "nothing"), ("variant", "a_file"),
         ("variant", ""), ("variant", LONG), ("variant", "/"), ("variant", "x\0y"),
         ("text-file", "nothing.txt"), ("subtitles", "x.doc"), ("format", "doc"),

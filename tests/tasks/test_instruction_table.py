@@ -66,3 +66,16 @@ def test_a_named_task_passes_the_words_on(row: list[str]) -> None:
     if row[0] and any(letter.isalnum() for letter in row[0].rsplit("]", 1)[-1]):
         reading = read_instruction(row[0], True, False, "edit_remove")
         assert (reading.task, reading.instruction) == ("edit_remove", row[0])
+
+
+def test_a_known_label_with_and_is_one_sound() -> None:
+    labels = ("ducks and geese", "eating and drinking", "rain")
+    for verb in ("Remove", "Add"):
+        for phrase in ("ducks and geese", "the Ducks and Geese", "Eating and drinking"):
+            text = f"[Edit][Audio] {verb} {phrase}"
+            assert not read_instruction(text, True, False, labels=labels).notes
+            assert read_instruction(text, True, False).notes
+        for phrase in ("ducks and geese and rain", "rain and a cat", "ducks and geeses"):
+            text = f"[Edit][Audio] {verb} {phrase}"
+            (note,) = read_instruction(text, True, False, labels=labels).notes
+            assert "one sound at a time" in note

@@ -76,7 +76,13 @@ async def check_instruction(body: CheckRequest, state: State) -> dict[str, Any]:
     """Tell what an instruction asks for, and what the variant does not know of it."""
     instruction = body.instruction
     try:
-        reading = read_instruction(instruction, body.source, body.reference, body.task or None)
+        reading = read_instruction(
+            instruction,
+            body.source,
+            body.reference,
+            body.task or None,
+            labels=() if state.variant.domain is None else state.variant.domain.sounds,
+        )
     except InputError as error:
         return {"object": "audio.check", "task": None, "error": in_fields(str(error))} | _nothing()
     if body.task:

@@ -13,7 +13,7 @@ from unison_audio.tasks.quotes import shorten
 from unison_audio.tasks.voice_words import read_voice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from unison_audio.tasks.objects import Kind
     from unison_audio.tasks.verbs import Wish
@@ -33,12 +33,13 @@ class Step:
     """What the task cannot follow to the letter."""
 
 
-def step_of(wish: Wish, tags: str) -> Step:
+def step_of(wish: Wish, tags: str, labels: Collection[str] = ()) -> Step:
     """Find what a wish does.
 
     Args:
         wish: The wish; its verb is known.
         tags: "edit audio" or "edit speech".
+        labels: Names of single sounds; one with "and" inside is no list.
 
     Raises:
         UnplacedError: No task does it.
@@ -46,7 +47,7 @@ def step_of(wish: Wish, tags: str) -> Step:
     if tags == "edit speech":
         return _speech_step(wish)
     if tags == "edit audio":
-        return _audio_step(wish)
+        return _audio_step(wish, labels)
     raise UnplacedError(f"[{tags}] is no tag of an edit; write [Edit][Audio] or [Edit][Speech]")
 
 
@@ -127,7 +128,7 @@ def _rewrite(wish: Wish) -> Step:
     )
 
 
-def _audio_step(wish: Wish) -> Step:
+def _audio_step(wish: Wish, labels: Collection[str]) -> Step:
     if wish.action in ("clean", "reduce"):
         raise UnplacedError(
             f"{quoted(wish.words)} concerns speech; write [Edit][Speech] Denoise the recording, "
@@ -146,7 +147,7 @@ def _audio_step(wish: Wish) -> Step:
     if EMPTY_QUOTE in phrase:
         verb = 'Add a voice saying "..."' if wish.action == "add" else "Remove the speech"
         raise UnplacedError(f"{quoted(wish.words)} concerns speech; write [Edit][Speech] {verb}")
-    items = name_objects(strip_tail(phrase))
+    items = name_objects(strip_tail(phrase), labels)
     kinds = [kind_of(item) for item in items]
     if set(kinds) <= {"all", "nothing"}:
         raise UnplacedError(f"{quoted(wish.words)} names no sound; name it", forms=True)

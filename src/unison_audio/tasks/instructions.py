@@ -8,6 +8,7 @@ task is refused by its part; where the task is named, the words are passed on as
 
 import functools
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from unison_audio.errors import InputError, UnplacedError
@@ -93,7 +94,12 @@ def parse_instruction(
 
 
 def read_instruction(
-    instruction: str, has_source: bool, has_reference: bool, task: str | None = None
+    instruction: str,
+    has_source: bool,
+    has_reference: bool,
+    task: str | None = None,
+    *,
+    labels: Collection[str] = (),
 ) -> Reading:
     """Read an instruction.
 
@@ -106,6 +112,7 @@ def read_instruction(
         has_source: Whether a recording to edit is given.
         has_reference: Whether a recording of a voice is given.
         task: The task, where the user names it; then the words are passed on as they are.
+        labels: Sounds that the model knows; one such as "ducks and geese" counts as one sound.
 
     Returns:
         Its task and all that it names.
@@ -123,7 +130,7 @@ def read_instruction(
             raise InputError(f"The instruction {_shown(instruction)} has no words; say what to do.")
         reading = _read_named(instruction, task)
     else:
-        reading = _read(instruction, has_source, has_reference)
+        reading = _read(instruction, has_source, has_reference, labels)
     _require_inputs(reading.task, instruction, has_source, has_reference)
     return reading
 
@@ -142,7 +149,9 @@ def _read_named(instruction: str, task: str) -> Reading:
     return Reading(task=task, instruction=instruction, texts=found.texts, events=events)
 
 
-def _read(instruction: str, has_source: bool, has_reference: bool) -> Reading:
+def _read(
+    instruction: str, has_source: bool, has_reference: bool, labels: Collection[str]
+) -> Reading:
     """The reading of an instruction with tags."""
     # Templates of other tasks come first: the verbs below might claim a part of their text.
     name = _read_template(instruction)
@@ -159,7 +168,7 @@ def _read(instruction: str, has_source: bool, has_reference: bool) -> Reading:
         given = (tags[0].startswith("edit"), tags[0] == "speech with voice")
     forms = _listing(*given, tags)
     try:
-        reading = _read_clauses(instruction, clauses)
+        reading = _read_clauses(instruction, clauses, labels)
     except UnplacedError as error:
         way = f"; {forms}" if error.forms else ""
         raise InputError(
@@ -181,7 +190,9 @@ def _with_task(fault: str) -> str:
     return f"{fault}; or name its task with --task, which passes the words on as they are."
 
 
-def _read_clauses(instruction: str, clauses: list[Clause]) -> Reading | None:
+def _read_clauses(
+    instruction: str, clauses: list[Clause], labels: Collection[str]
+) -> Reading | None:
     """The reading of clauses, whatever the inputs; None if there is no such form."""
     tags = tuple(clause.tags for clause in clauses)
     if tags == ("speech with voice",):
@@ -194,6 +205,9 @@ def _read_clauses(instruction: str, clauses: list[Clause]) -> Reading | None:
         return None
     for clause in clauses:
         _check_clause(clause)
+        for text in clause.texts:
+            if clause.tags != "audio" and not re.search(r"\w", text):
+                raise UnplacedError(f'"{text}" has no word to speak; write words in the quotes')
     if tags in (("speech",), ("speech", "audio")):
         return _read_speech(instruction, clauses)
     if tags == ("audio",):
@@ -202,7 +216,7 @@ def _read_clauses(instruction: str, clauses: list[Clause]) -> Reading | None:
         return None
     for clause in clauses:
         _check_untimed(clause)
-    edit = read_edit(clauses)
+    edit = read_edit(clauses, labels)
     return Reading(
         task=edit.task,
         instruction=edit.text or instruction,

@@ -1,6 +1,7 @@
 """Tells what an edit's words name: speech, noise, an echo, everything, or some other sound."""
 
 import re
+from collections.abc import Iterable
 from typing import Literal
 
 Kind = Literal["speech", "word", "noise", "echo", "all", "nothing", "sound"]
@@ -94,14 +95,29 @@ _CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 _THE = re.compile(r"(?:the|all|all the|any|his|her|their|everyone's)\s", re.IGNORECASE)
 
 
-def name_objects(phrase: str) -> tuple[str, ...]:
+def name_objects(phrase: str, labels: Iterable[str] = ()) -> tuple[str, ...]:
     """The things that a phrase names, one for each item of a list.
 
     What belongs to the item before, as in "a car and its horn", stays with it.
+
+    Args:
+        phrase: The phrase.
+        labels: Names of single sounds; one such as "ducks and geese" is one item.
     """
+    whole = [
+        found.span()
+        for label in labels
+        if _LIST.search(label)
+        for found in re.finditer(rf"\b{re.escape(label)}\b", phrase, re.IGNORECASE)
+    ]
+    cuts = [
+        cut.span()
+        for cut in _LIST.finditer(phrase)
+        if not any(first <= cut.start() and cut.end() <= last for first, last in whole)
+    ]
     spans: list[list[int]] = []
     start = 0
-    for end, following in [*(cut.span() for cut in _LIST.finditer(phrase)), (len(phrase), 0)]:
+    for end, following in [*cuts, (len(phrase), 0)]:
         item = phrase[start:end].strip()
         if spans and _OWNED.match(item):
             spans[-1][1] = end

@@ -15,7 +15,7 @@ from unison_audio.tasks.quotes import shorten
 from unison_audio.tasks.verbs import Wish, check_whole, read_english
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from unison_audio.tasks.clauses import Clause
 
@@ -68,11 +68,12 @@ def read_wishes(words: str) -> list[Wish]:
     return wishes
 
 
-def read_edit(clauses: Sequence[Clause]) -> Edit:
+def read_edit(clauses: Sequence[Clause], labels: Collection[str] = ()) -> Edit:
     """Find the task of an edit.
 
     Args:
         clauses: Clauses with the tags "edit audio" or "edit speech".
+        labels: Names of single sounds; one with "and" inside is no list.
 
     Raises:
         UnplacedError: They ask for something else than one task does.
@@ -88,9 +89,9 @@ def read_edit(clauses: Sequence[Clause]) -> Edit:
         raise UnplacedError("there is no verb such as add or remove", forms=True)
     one_clause_each = len(own) == len(clauses)
     if one_clause_each:
-        steps = [step_of(wish, clause.tags) for clause, wish in own]
+        steps = [step_of(wish, clause.tags, labels) for clause, wish in own]
     elif len(own) == 2:
-        steps = [step_of(wish, _tags_of(wish)) for _, wish in own]
+        steps = [step_of(wish, _tags_of(wish), labels) for _, wish in own]
     else:
         raise UnplacedError(f"{_listed(own)} are {len(own)} wishes; make one edit after the other")
     task = EDITS.get(tuple(step.does for step in steps))
