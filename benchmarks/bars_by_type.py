@@ -1,0 +1,224 @@
+"""Nano's bars in float32, bfloat16 and int8, item by item.
+
+unison-audio evaluate nano --tables bars --corpus CORPUS --out FOLDER
+python benchmarks/bars_by_type.py FOLDER --out OUT [--items 25] [--again edit_remove]
+
+FOLDER is a finished evaluation in float32; nothing is written there. Its test sets are answered
+again in the other types, with the same noise for each item, and measured by the same metrics. Of
+each set so many items are taken, spread evenly. `--again` names tasks whose float32 outputs are
+made anew, for those that the code has changed since. Prints every bar by type, and the mean
+difference to float32 with the half width of its 95 % interval over the items. What exists in OUT is
+used again, so a killed run resumes. A Markdown table, after the last set.
+"""
+
+import dataclasses
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cyclopts
+import torch
+from machine import describe
+
+from unison_audio.evaluation.engine import generate_set, score_set
+from unison_audio.evaluation.metrics.measure import Score
+from unison_audio.evaluation.metrics.metric import MetricContext
+from unison_audio.evaluation.systems import UnisonSystem
+from unison_audio.evaluation.test_sets.manifest import TestSet, read_test_set
+from unison_audio.nano.bars import THRESHOLDS, BarRow
+from unison_audio.nano.metrics import NANO_METRICS
+from unison_audio.nano.results import FIGURES, MODEL, TRUTH, FigureSpec, SetScores, set_of
+from unison_audio.nano.results import metrics_of as all_metrics_of
+from unison_audio.pipeline import Unison
+
+TYPES: dict[str, dict[str, Any]] = {
+    "float32": {"dtype": torch.float32},
+    "bfloat16": {"dtype": torch.bfloat16},
+    "int8": {"quantize": "int8"},
+}
+"""Type -> options of `Unison.from_pretrained`. Beside nano's int8 layers the rest is float32."""
+
+Scores = Mapping[str, Score]
+
+
+def spread(test_set: TestSet, count: int) -> TestSet:
+    """A test set with so many of its items, evenly spaced."""
+    items, kept = test_set.items, min(count, len(test_set.items))
+    chosen = tuple(items[k * len(items) // kept] for k in range(kept))
+    return dataclasses.replace(test_set, items=chosen)
+
+
+def only(score: Score, names: Sequence[str]) -> Score:
+    """A score of some items."""
+    found = {name: score.per_item[name] for name in names if name in (score.per_item or {})}
+    value = statistics.fmean(found.values()) if found else math.nan
+    return dataclasses.replace(score, per_item=found, value=value, count=len(found))
+
+
+def stored_scores(evaluation: Path, name: str) -> dict[str, Scores]:
+    """System -> metric -> score of a set, as the finished evaluation has it."""
+    rows = json.loads((evaluation / "results.json").read_text("utf-8"))["rows"]
+    return {
+        row["system"]: {metric: Score(**score) for metric, score in row["scores"].items()}
+        for row in rows
+        if row["set"] == name
+    }
+
+
+def figure(spec: FigureSpec, scores: Mapping[str, Scores], names: Sequence[str]) -> float:
+    """A row's figure over some items; NaN where there is none."""
+    chosen = {
+        system: {metric: only(score, names) for metric, score in own.items() if score.per_item}
+        for system, own in scores.items()
+    }
+    found = spec.figure(SetScores(scores=chosen, texts={}), MODEL)
+    return math.nan if found is None else found[0]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One bar in all types."""
+
+    task: str
+    spec: FigureSpec
+    truth: float
+    figures: dict[str, dict[str, float]]
+    """Type -> item -> figure; the same items for each type."""
+
+    def cells(self, kind: str) -> list[str]:
+        """The figure of a type, and its difference to float32."""
+        row, exact = self._row(kind), list(self.figures["float32"].values())
+        shown = row.show(row.value) + ("" if row.met else " (missed)")
+        if kind == "float32":
+            return [shown]
+        away = [a - b for a, b in zip(self.figures[kind].values(), exact, strict=True)]
+        half = 1.96 * statistics.stdev(away) / len(away) ** 0.5
+        scale, digits = (100, 1) if self.spec.percent else (1, 2)
+        lost = " **lost**" if self._row("float32").met and not row.met else ""
+        return [
+            f"{shown}{lost}",
+            f"{scale * statistics.fmean(away):+.{digits}f} ± {scale * half:.{digits}f}",
+        ]
+
+    def line(self) -> str:
+        """A line of the table."""
+        row = self._row("float32")
+        cells = [self.task, self.spec.measure, str(row.items), row.bar]
+        for kind in self.figures:
+            cells += self.cells(kind)
+        return f"| {' | '.join(cells)} |"
+
+    def _row(self, kind: str) -> BarRow:
+        own = self.figures[kind]
+        return BarRow(
+            task=self.task,
+            measure=self.spec.measure,
+            items=len(own),
+            value=statistics.fmean(own.values()),
+            truth=self.truth,
+            percent=self.spec.percent,
+            threshold=THRESHOLDS[self.task, self.spec.measure],
+        )
+
+
+def bars_of(
+    task: str, scores: Mapping[str, Mapping[str, Scores]], names: Sequence[str]
+) -> list[Bar]:
+    """The bars of a task over items that every type has a figure of.
+
+    Args:
+        task: The task.
+        scores: Type -> system -> metric -> score.
+        names: Items.
+    """
+    bars = []
+    for spec in FIGURES[task]:
+        if (task, spec.measure) not in THRESHOLDS:
+            continue
+        each = {
+            kind: {name: figure(spec, own, [name]) for name in names}
+            for kind, own in scores.items()
+        }
+        known = [n for n in names if not any(math.isnan(own[n]) for own in each.values())]
+        truth = {MODEL: scores["float32"][TRUTH]}
+        bars.append(
+            Bar(
+                task=task,
+                spec=spec,
+                truth=figure(spec, truth, known),
+                figures={kind: {n: own[n] for n in known} for kind, own in each.items()},
+            )
+        )
+    return bars
+
+
+def metrics_of(task: str) -> list[str]:
+    """The metrics that a task's bars need."""
+    needed = {
+        metric
+        for spec in FIGURES[task]
+        if (task, spec.measure) in THRESHOLDS
+        for metric in spec.metrics
+    }
+    return [name for name in all_metrics_of(task) if name in needed]
+
+
+def main(
+    evaluation: Path,
+    *,
+    out: Path,
+    types: tuple[str, ...] = ("bfloat16", "int8"),
+    items: int = 25,
+    tasks: tuple[str, ...] = tuple(name for name in FIGURES if name != "codec"),
+    again: tuple[str, ...] = (),
+) -> None:
+    """Print the table.
+
+    Args:
+        evaluation: Folder of the finished evaluation in float32.
+        out: Folder of the other types' outputs and features.
+        types: Types beside float32.
+        items: Items of each task.
+        tasks: Tasks in the order in which they are measured.
+        again: Tasks whose float32 outputs are made anew.
+    """
+    kinds = ("float32", *types)
+    systems = {
+        kind: UnisonSystem(Unison.from_pretrained("nano", **TYPES[kind]), name=kind)
+        for kind in kinds
+        if kind != "float32" or again
+    }
+    context = MetricContext(
+        paths={"classifier": evaluation / "classifier"}, cache=out / "features", offline=True
+    )
+    bars: list[Bar] = []
+    for task in tasks:
+        name = set_of(task)
+        test_set = spread(read_test_set(evaluation / "sets" / name, check_files=False), items)
+        stored = stored_scores(evaluation, name)
+        scores: dict[str, dict[str, Scores]] = {"float32": dict(stored)}
+        for kind in kinds:
+            if kind == "float32" and task not in again:
+                continue
+            made = generate_set(systems[kind], test_set, out / "outputs")
+            scores[kind] = {
+                **stored,
+                MODEL: {
+                    metric: score_set(test_set, made, NANO_METRICS[metric], context, bootstrap=0)
+                    for metric in metrics_of(task)
+                },
+            }
+        bars += bars_of(task, scores, [item.id for item in test_set.items])
+        print(*(bar.line() for bar in bars if bar.task == task), sep="\n", flush=True)
+
+    print(f"\n{describe()}\n\n| task | measure | items | bar | float32 |", end="")
+    print("".join(f" {kind} | difference |" for kind in types))
+    print("|---" * (5 + 2 * len(types)) + "|")
+    print(*(bar.line() for bar in bars), sep="\n")
+
+
+if __name__ == "__main__":
+    cyclopts.run(main)
