@@ -140,21 +140,21 @@ def rows(points: list[Point]) -> Iterator[str]:
 
 def draw(found: dict[str, list[Point]], path: Path) -> None:
     """A step's time and memory against length and batch."""
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), constrained_layout=True)
-    for name, points in found.items():
+    figure, axes = plt.subplots(2, 2, figsize=(9, 6.8))
+    for color, (name, points) in zip(("tab:blue", "tab:orange"), found.items(), strict=True):
         alone = [point for point in points if point.batch == 1]
         batched = [point for point in points if point.seconds == SECONDS[0]]
         for column, (chosen, where) in enumerate(
             ((alone, [p.seconds for p in alone]), (batched, [float(p.batch) for p in batched]))
         ):
             step = [point.time("step") for point in chosen]
-            axes[0, column].plot(where, step, "o-", label=name)
+            axes[0, column].plot(where, step, "o-", color=color, label=f"{name}: step")
             linear = [step[0] * at / where[0] for at in where]
-            axes[0, column].plot(where, linear, ":", color="gray")
+            axes[0, column].plot(where, linear, ":", color="gray", label="in proportion")
             peaks = [point.peaks["step"] / 1e6 for point in chosen]
-            axes[1, column].plot(where, peaks, "o-", label=f"{name}, step")
-        decoder = [point.peaks["decoder"] / 1e6 for point in alone]
-        axes[1, 0].plot([p.seconds for p in alone], decoder, "s--", label=f"{name}, decoder")
+            axes[1, column].plot(where, peaks, "o-", color=color)
+        decoder = [p.seconds for p in alone], [p.peaks["decoder"] / 1e6 for p in alone]
+        axes[1, 0].plot(*decoder, "s--", color=color, label=f"{name}: decoder")
     for column, (ticks, label) in enumerate(
         ((SECONDS, "seconds of sound"), (BATCHES, f"sounds of {SECONDS[0]:g} s in a batch"))
     ):
@@ -163,11 +163,15 @@ def draw(found: dict[str, list[Point]], path: Path) -> None:
             panel.set(xscale="log", yscale="log", xlabel=label, title=title)
             panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             panel.xaxis.minorticks_off()
-            panel.legend()
-    axes[0, 0].plot([], [], ":", color="gray", label="in proportion")
-    axes[0, 0].legend()
+    lines = {
+        label: line
+        for panel in axes.flat
+        for line, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(lines.values(), lines.keys(), loc="lower center", ncols=3)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)
 
 
 @torch.inference_mode()
