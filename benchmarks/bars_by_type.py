@@ -7,15 +7,16 @@ FOLDER is a finished evaluation in float32; nothing is written there. Its test s
 again in the other types, with the same noise for each item, and measured by the same metrics. Of
 each set so many items are taken, spread evenly. `--again` names tasks whose float32 outputs are
 made anew, for those that the code has changed since. Prints every bar by type, and the mean
-difference to float32 with the half width of its 95 % interval over the items. What exists in OUT is
-used again, so a killed run resumes. A Markdown table, after the last set.
+difference to float32 with the half width of its 95 % interval over the items. Figures that are no
+mean over items, such as the share of events, have the interval of the jackknife. What exists in OUT
+is used again, so a killed run resumes. A Markdown table, after the last set.
 """
 
 import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import cyclopts
 import torch
 from machine import describe
 
-from unison_audio.evaluation.engine import generate_set, score_set
+from unison_audio.evaluation.engine import Made, generate_set, score_set
 from unison_audio.evaluation.metrics.measure import Score
 from unison_audio.evaluation.metrics.metric import MetricContext
 from unison_audio.evaluation.systems import UnisonSystem
@@ -53,7 +54,8 @@ def spread(test_set: TestSet, count: int) -> TestSet:
 
 def only(score: Score, names: Sequence[str]) -> Score:
     """A score of some items."""
-    found = {name: score.per_item[name] for name in names if name in (score.per_item or {})}
+    each = score.per_item or {}
+    found = {name: each[name] for name in names if name in each}
     value = statistics.fmean(found.values()) if found else math.nan
     return dataclasses.replace(score, per_item=found, value=value, count=len(found))
 
@@ -79,77 +81,107 @@ def figure(spec: FigureSpec, scores: Mapping[str, Scores], names: Sequence[str])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Answers:
+    """The outputs of one type for a test set."""
+
+    test_set: TestSet
+    made: Made
+    context: MetricContext
+    scores: dict[str, Scores]
+    """System -> metric -> score."""
+
+    def score(self, metric: str, names: Collection[str]) -> Score:
+        """A metric over some items."""
+        return score_set(
+            self.test_set,
+            self.made,
+            NANO_METRICS[metric],
+            self.context,
+            keep=lambda item: item.id in names,
+            bootstrap=0,
+        )
+
+    def per_item(self, spec: FigureSpec, names: Sequence[str]) -> tuple[float, dict[str, float]]:
+        """A row's figure, and its value for each item."""
+        own = self.scores[MODEL]
+        if all(metric in own and own[metric].per_item for metric in spec.metrics):
+            each = {name: figure(spec, self.scores, [name]) for name in names}
+            return figure(spec, self.scores, names), each
+        # A figure of the set. The jackknife's pseudo-values stand for the items: their mean and
+        # spread are those of the items where a figure is a mean.
+        (metric,), count = spec.metrics, len(names)
+        whole = self.score(metric, names).value
+        without = {name: self.score(metric, {*names} - {name}).value for name in names}
+        return whole, {n: count * whole - (count - 1) * left for n, left in without.items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Bar:
     """One bar in all types."""
 
     task: str
     spec: FigureSpec
     truth: float
-    figures: dict[str, dict[str, float]]
-    """Type -> item -> figure; the same items for each type."""
+    values: dict[str, float]
+    """Type -> figure."""
+    each: dict[str, list[float]]
+    """Type -> its values for the items, in one order."""
 
     def cells(self, kind: str) -> list[str]:
         """The figure of a type, and its difference to float32."""
-        row, exact = self._row(kind), list(self.figures["float32"].values())
+        row, exact = self.row(kind), self.row("float32")
         shown = row.show(row.value) + ("" if row.met else " (missed)")
         if kind == "float32":
             return [shown]
-        away = [a - b for a, b in zip(self.figures[kind].values(), exact, strict=True)]
+        away = [a - b for a, b in zip(self.each[kind], self.each["float32"], strict=True)]
         half = 1.96 * statistics.stdev(away) / len(away) ** 0.5
         scale, digits = (100, 1) if self.spec.percent else (1, 2)
-        lost = " **lost**" if self._row("float32").met and not row.met else ""
-        return [
-            f"{shown}{lost}",
-            f"{scale * statistics.fmean(away):+.{digits}f} ± {scale * half:.{digits}f}",
-        ]
+        change = scale * (row.value - exact.value)
+        lost = " **lost**" if exact.met and not row.met else ""
+        return [f"{shown}{lost}", f"{change:+.{digits}f} ± {scale * half:.{digits}f}"]
 
     def line(self) -> str:
         """A line of the table."""
-        row = self._row("float32")
+        row = self.row("float32")
         cells = [self.task, self.spec.measure, str(row.items), row.bar]
-        for kind in self.figures:
+        for kind in self.values:
             cells += self.cells(kind)
         return f"| {' | '.join(cells)} |"
 
-    def _row(self, kind: str) -> BarRow:
-        own = self.figures[kind]
+    def row(self, kind: str) -> BarRow:
+        """The row of nano's table."""
         return BarRow(
             task=self.task,
             measure=self.spec.measure,
-            items=len(own),
-            value=statistics.fmean(own.values()),
+            items=len(self.each[kind]),
+            value=self.values[kind],
             truth=self.truth,
             percent=self.spec.percent,
             threshold=THRESHOLDS[self.task, self.spec.measure],
         )
 
 
-def bars_of(
-    task: str, scores: Mapping[str, Mapping[str, Scores]], names: Sequence[str]
-) -> list[Bar]:
-    """The bars of a task over items that every type has a figure of.
+def bars_of(task: str, answers: Mapping[str, Answers], names: Sequence[str]) -> list[Bar]:
+    """The bars of a task.
 
     Args:
         task: The task.
-        scores: Type -> system -> metric -> score.
+        answers: Type -> its outputs and scores.
         names: Items.
     """
     bars = []
     for spec in FIGURES[task]:
         if (task, spec.measure) not in THRESHOLDS:
             continue
-        each = {
-            kind: {name: figure(spec, own, [name]) for name in names}
-            for kind, own in scores.items()
-        }
-        known = [n for n in names if not any(math.isnan(own[n]) for own in each.values())]
-        truth = {MODEL: scores["float32"][TRUTH]}
+        found = {kind: own.per_item(spec, names) for kind, own in answers.items()}
+        truth = {MODEL: answers["float32"].scores[TRUTH]}
         bars.append(
             Bar(
                 task=task,
                 spec=spec,
-                truth=figure(spec, truth, known),
-                figures={kind: {n: own[n] for n in known} for kind, own in each.items()},
+                truth=figure(spec, truth, names),
+                values={kind: value for kind, (value, _) in found.items()},
+                each={kind: [each[n] for n in names] for kind, (_, each) in found.items()},
             )
         )
     return bars
@@ -198,20 +230,20 @@ def main(
     for task in tasks:
         name = set_of(task)
         test_set = spread(read_test_set(evaluation / "sets" / name, check_files=False), items)
+        names = [item.id for item in test_set.items]
         stored = stored_scores(evaluation, name)
-        scores: dict[str, dict[str, Scores]] = {"float32": dict(stored)}
+        answers = {}
         for kind in kinds:
             if kind == "float32" and task not in again:
-                continue
-            made = generate_set(systems[kind], test_set, out / "outputs")
-            scores[kind] = {
-                **stored,
-                MODEL: {
-                    metric: score_set(test_set, made, NANO_METRICS[metric], context, bootstrap=0)
-                    for metric in metrics_of(task)
-                },
-            }
-        bars += bars_of(task, scores, [item.id for item in test_set.items])
+                folder = evaluation / "outputs" / MODEL / name
+                made = Made(folder=folder, items=test_set.items, failed={})
+                own = Answers(test_set=test_set, made=made, context=context, scores=stored)
+            else:
+                made = generate_set(systems[kind], test_set, out / "outputs")
+                own = Answers(test_set=test_set, made=made, context=context, scores=dict(stored))
+                own.scores[MODEL] = {m: own.score(m, names) for m in metrics_of(task)}
+            answers[kind] = own
+        bars += bars_of(task, answers, names)
         print(*(bar.line() for bar in bars if bar.task == task), sep="\n", flush=True)
 
     print(f"\n{describe()}\n\n| task | measure | items | bar | float32 |", end="")
