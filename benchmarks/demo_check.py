@@ -1,6 +1,8 @@
 """The demo's examples, measured one by one: each against the bars of its task.
 
 python benchmarks/demo_check.py --corpus CORPUS --out FOLDER [--variant nano] [--classifier FOLDER]
+
+`demo_draws.py` measures several examples of each task.
 """
 
 import argparse
@@ -9,21 +11,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch.nn.functional as F
-from demo_inputs import draw_examples
+from demo_inputs import draw_again
 from torch import Tensor
 
 from unison_audio.audio import save
+from unison_audio.codecs.table import AudioCodec
 from unison_audio.demo.examples import DemoExample, packaged_inputs, read_examples
-from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.measure import measure
 from unison_audio.evaluation.metrics.metric import MetricContext
 from unison_audio.evaluation.models.weights import require_packages
+from unison_audio.evaluation.systems import ThroughCodec
 from unison_audio.evaluation.test_sets.manifest import EvaluationSample
-from unison_audio.nano.bars import OWN_VOICE, THRESHOLDS, BarRow, with_thresholds
+from unison_audio.nano.bars import OWN_VOICE, THRESHOLDS, BarRow, Threshold, with_thresholds
 from unison_audio.nano.event_model import classifier_folder, prepare_classifier
 from unison_audio.nano.items import render_items
 from unison_audio.nano.metrics import NANO_METRICS
-from unison_audio.nano.results import FIGURES, MODEL, SOURCE, TRUTH, SetScores, rows_of
+from unison_audio.nano.results import (
+    FIGURES,
+    MODEL,
+    SOURCE,
+    SOURCE_CODEC,
+    TRUTH,
+    SetScores,
+    rows_of,
+)
 from unison_audio.pipeline import Unison
 from unison_audio.tasks.table import TASKS, TaskBatch
 
@@ -48,11 +59,7 @@ class Verdict:
 def check_demo(
     unison: Unison, corpus: Path, out: Path, *, classifier: Path | None = None
 ) -> list[Verdict]:
-    """Generates the page's examples and measures each as `evaluate_nano` measures its task's items.
-
-    A rate over many items becomes that of one: every word counts, a class is there or not, and an
-    edit is nearer to its target or not. The voice of zero-shot speech is left out: it
-    takes the references of other items.
+    """Generates the page's examples and measures them.
 
     Args:
         unison: The model.
@@ -67,20 +74,56 @@ def check_demo(
     Raises:
         InputError: If the corpus gives other examples, or a metric model is missing.
     """
-    require_packages()
     inputs = packaged_inputs()
-    drawn = list(draw_examples(corpus))
-    examples = [example for example, _ in drawn]
-    if examples != read_examples(inputs):
-        raise InputError(
-            f"The corpus {corpus} does not give the demo's examples; build it with this version of "
-            "unison-audio data nano."
-        )
-    rate = unison.codec.sample_rate
+    drawn = draw_again(corpus, read_examples(inputs))
+    context = prepare(unison, corpus, out, classifier)
+    verdicts = judge(unison, drawn, inputs, out / "sounds", context)
+    (out / PAGE).write_text(table(verdicts))
+    return verdicts
+
+
+def prepare(
+    unison: Unison, corpus: Path, out: Path, classifier: Path | None = None
+) -> MetricContext:
+    """The metric models.
+
+    Args:
+        unison: The model that is to be measured.
+        corpus: What ``unison-audio data nano`` wrote; it trains the event classifier if need be.
+        out: Folder of the features and, without `classifier`, of the classifier.
+        classifier: Folder of the event classifier, as in `evaluate_nano`.
+
+    Raises:
+        InputError: If a metric model is missing.
+    """
+    require_packages()
     out.mkdir(parents=True, exist_ok=True)
     folder = classifier_folder(out, classifier)
-    prepare_classifier(corpus, rate, folder)
-    context = MetricContext(paths={"classifier": folder}, offline=True, cache=out / "features")
+    prepare_classifier(corpus, unison.codec.sample_rate, folder)
+    return MetricContext(paths={"classifier": folder}, offline=True, cache=out / "features")
+
+
+def judge(
+    unison: Unison,
+    drawn: Sequence[tuple[DemoExample, TaskBatch]],
+    inputs: Path,
+    out: Path,
+    context: MetricContext,
+) -> list[Verdict]:
+    """Generates examples and measures each as `evaluate_nano` measures its task's items.
+
+    A rate over many items becomes that of one: every word counts, a class is there or not, and an
+    edit is nearer to its target or not. The voice of zero-shot speech is left out: it
+    takes the references of other items.
+
+    Args:
+        unison: The model.
+        drawn: Each example and what was built for it.
+        inputs: Folder of the examples' recordings.
+        out: Folder for the sounds.
+        context: Where the metrics find their models.
+    """
+    examples = [example for example, _ in drawn]
     sounds = unison.generate(
         [example.instruction for example in examples],
         source=[example.source and inputs / example.source for example in examples],
@@ -89,19 +132,18 @@ def check_demo(
         duration=[example.duration for example in examples],
         seed=[example.seed for example in examples],
     )
-    verdicts = [
-        Verdict(
-            example=example,
-            rows=measure_one(context, batch, sound.waveform, rate, out / "sounds" / example.task),
-        )
+    measured = (
+        measure_one(context, batch, sound.waveform, unison.codec, out / example.task)
         for (example, batch), sound in zip(drawn, sounds, strict=True)
+    )
+    return [
+        Verdict(example=example, rows=rows)
+        for example, rows in zip(examples, measured, strict=True)
     ]
-    (out / PAGE).write_text(table(verdicts))
-    return verdicts
 
 
 def measure_one(
-    context: MetricContext, batch: TaskBatch, output: Tensor, rate: int, folder: Path
+    context: MetricContext, batch: TaskBatch, output: Tensor, codec: AudioCodec, folder: Path
 ) -> tuple[BarRow, ...]:
     """The figures of one example that its task has a bar for.
 
@@ -109,20 +151,24 @@ def measure_one(
         context: Where the metrics find their models.
         batch: The example, a batch of one.
         output: (samples,) what the model made; of zero-shot speech without the reference.
-        rate: Sample rate in Hz.
+        codec: The model's codec.
         folder: Where the sounds are written.
     """
+    rate = codec.sample_rate
     (rendered,) = render_items("demo", [batch], rate)
     length = len(rendered.sounds["target"])
     output = F.pad(output, (0, max(0, length - len(output))))[:length]
     folder.mkdir(parents=True, exist_ok=True)
     paths: dict[str, Path] = {}
-    for role, wave in {**rendered.sounds, "output": output}.items():
+    waves = {**rendered.sounds, "output": output}
+    if TASKS[batch.task].needs == ("source",):
+        waves[SOURCE_CODEC] = ThroughCodec(codec).changed(waves["source"]).clamp(-1, 1)
+    for role, wave in waves.items():
         paths[role] = folder / f"{role}.flac"
         save(paths[role], wave, rate)
     answers = {MODEL: paths["output"], TRUTH: paths["target"]}
     if TASKS[batch.task].needs == ("source",):
-        answers[SOURCE] = paths["source"]
+        answers |= {SOURCE: paths["source"], SOURCE_CODEC: paths[SOURCE_CODEC]}
     samples = {
         system: [
             EvaluationSample(
@@ -136,7 +182,12 @@ def measure_one(
         for system, path in answers.items()
     }
     rows = rows_of(batch.task, measure_samples(batch.task, samples, context))
-    thresholds = {key: bar for key, bar in THRESHOLDS.items() if key[1] != OWN_VOICE}
+    thresholds = {
+        # The recording of one item has all or nothing, and nothing would be no bar.
+        key: Threshold(at_least=1.0) if bar.below_truth is not None else bar
+        for key, bar in THRESHOLDS.items()
+        if key[1] != OWN_VOICE
+    }
     return tuple(row for row in with_thresholds(rows, thresholds) if row.met is not None)
 
 

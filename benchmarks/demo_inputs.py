@@ -2,12 +2,12 @@
 
 python benchmarks/demo_inputs.py --corpus CORPUS --out FOLDER [--seed 0]
 
-The result is kept in the package, in src/unison_audio/demo/inputs.
+`demo_draws.py` draws several and chooses; what it chose is kept in src/unison_audio/demo/inputs.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from unison_audio.data.pools import MemoryPools
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.data.shards import read_corpus
 from unison_audio.demo.examples import JOBS, DemoExample
+from unison_audio.errors import InputError
 from unison_audio.files import make_folder, write_whole
 from unison_audio.nano.corpus_name import require_nano_corpus
 from unison_audio.nano.event_classifier import is_ranked
@@ -64,7 +65,7 @@ the others are in the target alone."""
 
 
 def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[DemoExample]:
-    """Draw one example a task and write its input; run once, the result is kept in the package.
+    """Draw one example a task and write its input.
 
     Texts, sounds and voices are those that training never meets: the splits `heldout`, and
     `speakers` for the reference of zero-shot speech. Only recordings under CC0, CC-BY and CC-BY-SA
@@ -73,14 +74,27 @@ def make_inputs(corpus: Path, out: Path, seed: int = 0) -> list[DemoExample]:
     Args:
         corpus: What `unison-audio data nano` wrote.
         out: Where the FLAC files and `jobs.json` go.
-        seed: Of all draws.
+        seed: Of all draws and, later, of the noise.
+
+    Returns:
+        The examples.
+    """
+    return write_inputs(list(draw_examples(corpus, seed)), out)
+
+
+def write_inputs(drawn: Sequence[tuple[DemoExample, TaskBatch]], out: Path) -> list[DemoExample]:
+    """Write examples and their inputs.
+
+    Args:
+        drawn: What `draw_examples` gave, of one seed or of several.
+        out: Where the FLAC files and `jobs.json` go.
 
     Returns:
         The examples.
     """
     make_folder(out)
     examples = []
-    for example, built in draw_examples(corpus, seed):
+    for example, built in drawn:
         examples.append(example)
         name = example.reference or example.source
         if name is None or built.source is None:
@@ -99,7 +113,7 @@ def draw_examples(corpus: Path, seed: int = 0) -> Iterator[tuple[DemoExample, Ta
 
     Args:
         corpus: What `unison-audio data nano` wrote.
-        seed: Of all draws.
+        seed: Of all draws; an example keeps it as the seed of its noise.
 
     Yields:
         The example, and what was built for it: a batch of one.
@@ -123,7 +137,36 @@ def draw_examples(corpus: Path, seed: int = 0) -> Iterator[tuple[DemoExample, Ta
         drawn.drawn_speech.clear()
         seconds = OTHER_SECONDS.get(name, SECONDS)
         built = TASKS[name].build(drawn, 1, seconds, SAMPLE_RATE, generator, "cpu", CONFIG)
-        yield _describe(name, built, drawn), built
+        yield replace(_describe(name, built, drawn), seed=seed), built
+
+
+def draw_again(
+    corpus: Path, examples: Sequence[DemoExample]
+) -> list[tuple[DemoExample, TaskBatch]]:
+    """Draw each example with its own seed, to know its target.
+
+    Args:
+        corpus: What `unison-audio data nano` wrote.
+        examples: Examples of `draw_examples`, of one seed or of several.
+
+    Returns:
+        The example, and what was built for it, for each of `examples`.
+
+    Raises:
+        InputError: If the corpus gives other examples.
+    """
+    drawn = {
+        (found.task, found.seed): (found, built)
+        for seed in sorted({example.seed for example in examples})
+        for found, built in draw_examples(corpus, seed)
+    }
+    found = [drawn[example.task, example.seed] for example in examples]
+    if [example for example, _ in found] != [replace(given, passing="") for given in examples]:
+        raise InputError(
+            f"The corpus {corpus} does not give the demo's examples; build it with this version of "
+            "unison-audio data nano."
+        )
+    return [(given, built) for given, (_, built) in zip(examples, found, strict=True)]
 
 
 class TracedPools(MemoryPools):

@@ -3,7 +3,9 @@ import math
 
 import pytest
 
+from unison_audio.evaluation.metrics.measure import Score
 from unison_audio.evaluation.report.render import plain_html, plain_markdown
+from unison_audio.nano import bars
 from unison_audio.nano.bars import (
     EVERY_TASK,
     THRESHOLDS,
@@ -14,7 +16,16 @@ from unison_audio.nano.bars import (
     with_thresholds,
 )
 from unison_audio.nano.metrics import NANO_METRICS
-from unison_audio.nano.results import FIGURES, mean
+from unison_audio.nano.results import (
+    FIGURES,
+    MODEL,
+    SOURCE,
+    SOURCE_CODEC,
+    TRUTH,
+    SetScores,
+    mean,
+    rows_of,
+)
 from unison_audio.tasks.table import TASKS
 
 
@@ -31,6 +42,9 @@ def row(**about):
         ({"truth": 0.25}, Threshold(above_truth=0.25), "at most 50.0 %", True),
         ({"truth": 0.2}, Threshold(above_truth=0.25), "at most 45.0 %", False),
         ({}, Threshold(above_truth=0.25), "", None),
+        ({"truth": 0.6}, Threshold(below_truth=0.1), "at least 50.0 %", True),
+        ({"truth": 0.62}, Threshold(below_truth=0.1), "at least 52.0 %", False),
+        ({}, Threshold(below_truth=0.1), "", None),
         ({}, Threshold(at_most=0.5), "at most 50.0 %", True),
         ({}, Threshold(at_most=0.4), "at most 40.0 %", False),
         ({"value": math.nan}, Threshold(at_least=0.1), "at least 10.0 %", False),
@@ -67,6 +81,40 @@ def test_every_bar_is_one_threshold_over_a_figure():
         assert sum(limit is not None for limit in dataclasses.asdict(threshold).values()) == 1
     shown = {(task, spec.measure) for task, specs in FIGURES.items() for spec in specs}
     assert {key for key in THRESHOLDS if key[0] != EVERY_TASK} <= shown
+
+
+def test_what_is_added_counts_only_if_the_rest_is_kept():
+    """Of four items, one lacks the event and one is farther than the codec makes it."""
+
+    def score(values):
+        whole = {"value": 0.0, "low": 0.0, "high": 0.0, "count": len(values)}
+        return Score(metric="", model="", failed=(), per_item=values, **whole)
+
+    added = dict.fromkeys("abcd", 1.0)
+    distances = {"edit_distance": score({})}
+    scores = SetScores(
+        scores={
+            MODEL: distances
+            | {
+                "added_event_in_top": score(added | {"d": 0.0}),
+                "unedited_distance": score({"a": 0.89, "b": 0.91, "c": 0.1, "d": 0.1}),
+            },
+            TRUTH: distances
+            | {
+                "added_event_in_top": score(added),
+                "unedited_distance": score(dict.fromkeys("abcd", 0.0)),
+            },
+            SOURCE: distances
+            | {
+                "added_event_in_top": score(dict.fromkeys("abcd", 0.0)),
+                "unedited_distance": score(dict.fromkeys("abcd", 0.0)),
+            },
+            SOURCE_CODEC: distances | {"unedited_distance": score(dict.fromkeys("abcd", 0.6))},
+        },
+        texts={},
+    )
+    (found,) = (row for row in rows_of("edit_add", scores) if row.measure == bars.ADDED_AND_KEPT)
+    assert (found.value, found.truth, found.source, found.items) == (0.5, 1.0, 0.0, 4)
 
 
 def test_every_task_has_figures_of_known_metrics():

@@ -124,6 +124,8 @@ def _write_entry(example: DemoExample, sound: Audio, inputs: Path, folder: Path)
     settings = {"seed": str(example.seed), "length": f"{sound.seconds:.2f} s"}
     if example.reference_text:
         settings["words of the reference"] = f"“{example.reference_text}”"
+    if example.passing:
+        settings["draws that meet nano's targets"] = example.passing
     return Entry(
         task=example.task,
         instruction=example.instruction,

@@ -1,6 +1,6 @@
 """The demo's examples: one for each task, drawn by seed from held-out, freely licensed recordings.
 
-They are part of the package. `benchmarks/demo_inputs.py` made them from a corpus of
+They are part of the package. `benchmarks/demo_draws.py` chose them among draws from a corpus of
 `unison-audio data nano`.
 """
 
@@ -29,7 +29,9 @@ class DemoExample:
     duration: float | None = None
     """Seconds of the result."""
     seed: int = 0
-    """Seed of the noise."""
+    """Seed of the noise, and of the draw."""
+    passing: str = ""
+    """Of how many draws it was chosen, and how many of them pass nano's bars: "7 of 10"."""
     holds: str = ""
     """Contents of the source or the reference."""
     credits: tuple[str, ...] = ()

@@ -139,6 +139,37 @@ def _both(there: str) -> FigureSpec:
     return FigureSpec(measure=bars.BOTH, metrics=(there, "edit_distance"), figure=figure, model=" ")
 
 
+def _added_and_kept(there: str) -> FigureSpec:
+    """Share of items with the added content that leave the rest as the codec would.
+
+    Any recording of what is asked for meets it, wherever it begins; an untouched source does not,
+    since nothing is added.
+    """
+
+    def figure(of: SetScores, system: str) -> tuple[float, int] | None:
+        found = (
+            of.of(system, there),
+            of.of(system, "unedited_distance"),
+            of.of(SOURCE_CODEC, "unedited_distance"),
+        )
+        if any(score is None for score in found):
+            return None
+        added, rest, codec = (score.per_item or {} for score in found if score is not None)
+        pairs = [
+            added[k] > 0 and rest[k] <= bars.KEPT * codec[k]
+            for k in added
+            if k in rest and k in codec
+        ]
+        return mean(pairs), len(pairs)
+
+    return FigureSpec(
+        measure=bars.ADDED_AND_KEPT,
+        metrics=(there, "unedited_distance"),
+        figure=figure,
+        model=" ",
+    )
+
+
 _EDITED = (("value", MODEL), ("truth", TRUTH), ("codec", CODEC))
 
 _WORDS = (
@@ -165,10 +196,16 @@ _DISTANCES = (
     plain("edit_distance", "distance to the target", percent=False),
 )
 _REST = plain("unedited_distance", bars.REST, percent=False)
-_EVENT_ADDED = (plain("added_event_in_top", bars.ADDED), *_DISTANCES, _REST)
+_EVENT_ADDED = (
+    plain("added_event_in_top", bars.ADDED),
+    _added_and_kept("added_event_in_top"),
+    *_DISTANCES,
+    _REST,
+)
 _SPEECH_ADDED = (
     *_WORDS,
     plain("half_of_words", bars.HALF, model="either model"),
+    _added_and_kept("half_of_words"),
     *_DISTANCES,
     _REST,
 )
