@@ -164,6 +164,9 @@ def main() -> None:
     parser.add_argument(
         "--settings", type=int, default=len(SETTINGS), help="only the first so many"
     )
+    parser.add_argument(
+        "--part", type=int, nargs=2, metavar=("FROM", "TO"), help="only these, for runs in parallel"
+    )
     arguments = parser.parse_args()
     if not 2 <= arguments.settings <= len(SETTINGS):
         parser.error(f"--settings is {arguments.settings}; it must be 2 to {len(SETTINGS)}.")
@@ -182,7 +185,12 @@ def main() -> None:
     rates: dict[Setting, list[float]] = {setting: [] for setting in settings}
     seconds = dict.fromkeys(settings, 0.0)
     began = time.monotonic()
+    first, last = arguments.part or (0, arguments.texts)
+    before = 0
     for number, chunk in enumerate(chunks):
+        place, before = before, before + len(chunk.instructions)
+        if not first <= place < last:
+            continue
         if time.monotonic() - began > 60 * arguments.minutes:
             break
         for setting in settings:
