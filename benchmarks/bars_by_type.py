@@ -7,9 +7,9 @@ FOLDER is a finished evaluation in float32; nothing is written there. Its test s
 again in the other types, with the same noise for each item, and measured by the same metrics. Of
 each set so many items are taken, spread evenly. `--again` names tasks whose float32 outputs are
 made anew, for those that the code has changed since. Prints every bar by type, and the mean
-difference to float32 with the half width of its 95 % interval over the items. Figures that are no
-mean over items, such as the share of events, have the interval of the jackknife. What exists in OUT
-is used again, so a killed run resumes. A Markdown table, after the last set.
+difference to float32 with the half width of its 95 % interval over the items, by the jackknife,
+since some figures are no means over items. What exists in OUT is used again, so a killed run
+resumes. A Markdown table, after the last set.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ def spread(test_set: TestSet, count: int) -> TestSet:
     return dataclasses.replace(test_set, items=chosen)
 
 
-def only(score: Score, names: Sequence[str]) -> Score:
+def only(score: Score, names: Collection[str]) -> Score:
     """A score of some items."""
     each = score.per_item or {}
     found = {name: each[name] for name in names if name in each}
@@ -70,7 +70,7 @@ def stored_scores(evaluation: Path, name: str) -> dict[str, Scores]:
     }
 
 
-def figure(spec: FigureSpec, scores: Mapping[str, Scores], names: Sequence[str]) -> float:
+def figure(spec: FigureSpec, scores: Mapping[str, Scores], names: Collection[str]) -> float:
     """A row's figure over some items; NaN where there is none."""
     chosen = {
         system: {metric: only(score, names) for metric, score in own.items() if score.per_item}
@@ -88,7 +88,7 @@ class Answers:
     made: Made
     context: MetricContext
     scores: dict[str, Scores]
-    """System -> metric -> score."""
+    """System -> metric -> score; `MODEL` stands for these outputs."""
 
     def score(self, metric: str, names: Collection[str]) -> Score:
         """A metric over some items."""
@@ -101,18 +101,22 @@ class Answers:
             bootstrap=0,
         )
 
-    def per_item(self, spec: FigureSpec, names: Sequence[str]) -> tuple[float, dict[str, float]]:
-        """A row's figure, and its value for each item."""
+    def value(self, spec: FigureSpec, names: Collection[str]) -> float:
+        """A row's figure over some items."""
         own = self.scores[MODEL]
         if all(metric in own and own[metric].per_item for metric in spec.metrics):
-            each = {name: figure(spec, self.scores, [name]) for name in names}
-            return figure(spec, self.scores, names), each
-        # A figure of the set. The jackknife's pseudo-values stand for the items: their mean and
-        # spread are those of the items where a figure is a mean.
-        (metric,), count = spec.metrics, len(names)
-        whole = self.score(metric, names).value
-        without = {name: self.score(metric, {*names} - {name}).value for name in names}
-        return whole, {n: count * whole - (count - 1) * left for n, left in without.items()}
+            return figure(spec, self.scores, names)
+        (metric,) = spec.metrics  # a figure of the set
+        return self.score(metric, names).value
+
+    def per_item(self, spec: FigureSpec, names: Sequence[str]) -> list[float]:
+        """Values for the items: the jackknife's pseudo-values of the row's figure.
+
+        Their mean and spread are those of the items themselves where the figure is a mean.
+        """
+        count, whole = len(names), self.value(spec, names)
+        without = [self.value(spec, [n for n in names if n != name]) for name in names]
+        return [count * whole - (count - 1) * left for left in without]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,30 +165,28 @@ class Bar:
         )
 
 
-def bars_of(task: str, answers: Mapping[str, Answers], names: Sequence[str]) -> list[Bar]:
+def bars_of(
+    task: str, answers: Mapping[str, Answers], truth: Answers, names: Sequence[str]
+) -> list[Bar]:
     """The bars of a task.
 
     Args:
         task: The task.
         answers: Type -> its outputs and scores.
+        truth: Those of the ground truth, as if they were the model's.
         names: Items.
     """
-    bars = []
-    for spec in FIGURES[task]:
-        if (task, spec.measure) not in THRESHOLDS:
-            continue
-        found = {kind: own.per_item(spec, names) for kind, own in answers.items()}
-        truth = {MODEL: answers["float32"].scores[TRUTH]}
-        bars.append(
-            Bar(
-                task=task,
-                spec=spec,
-                truth=figure(spec, truth, names),
-                values={kind: value for kind, (value, _) in found.items()},
-                each={kind: [each[n] for n in names] for kind, (_, each) in found.items()},
-            )
+    return [
+        Bar(
+            task=task,
+            spec=spec,
+            truth=truth.value(spec, names),
+            values={kind: own.value(spec, names) for kind, own in answers.items()},
+            each={kind: own.per_item(spec, names) for kind, own in answers.items()},
         )
-    return bars
+        for spec in FIGURES[task]
+        if (task, spec.measure) in THRESHOLDS
+    ]
 
 
 def metrics_of(task: str) -> list[str]:
@@ -232,18 +234,27 @@ def main(
         test_set = spread(read_test_set(evaluation / "sets" / name, check_files=False), items)
         names = [item.id for item in test_set.items]
         stored = stored_scores(evaluation, name)
+        finished = {
+            system: Answers(
+                test_set=test_set,
+                made=Made(
+                    folder=evaluation / "outputs" / system / name, items=test_set.items, failed={}
+                ),
+                context=context,
+                scores={**stored, MODEL: stored[system]},
+            )
+            for system in (MODEL, TRUTH)
+        }
         answers = {}
         for kind in kinds:
             if kind == "float32" and task not in again:
-                folder = evaluation / "outputs" / MODEL / name
-                made = Made(folder=folder, items=test_set.items, failed={})
-                own = Answers(test_set=test_set, made=made, context=context, scores=stored)
-            else:
-                made = generate_set(systems[kind], test_set, out / "outputs")
-                own = Answers(test_set=test_set, made=made, context=context, scores=dict(stored))
-                own.scores[MODEL] = {m: own.score(m, names) for m in metrics_of(task)}
+                answers[kind] = finished[MODEL]
+                continue
+            made = generate_set(systems[kind], test_set, out / "outputs")
+            own = Answers(test_set=test_set, made=made, context=context, scores={**stored})
+            own.scores[MODEL] = {metric: own.score(metric, names) for metric in metrics_of(task)}
             answers[kind] = own
-        bars += bars_of(task, answers, names)
+        bars += bars_of(task, answers, finished[TRUTH], names)
         print(*(bar.line() for bar in bars if bar.task == task), sep="\n", flush=True)
 
     print(f"\n{describe()}\n\n| task | measure | items | bar | float32 |", end="")
