@@ -30,7 +30,6 @@ import webdataset
 from machine import describe
 
 from unison_audio.data.records import ClipRecord
-from unison_audio.data.shards import epoch_units
 from unison_audio.data.stream import ClipStream, StreamConfig
 
 RATE, SHARDS, CLIPS, WORLD = 16_000, 7200, 5000, 8
@@ -147,7 +146,7 @@ def main(fed: int = 400_000, fed_true_size: int = 20_000, tiny: int = 512) -> No
         show("opened", stream.clips, resident_mb() - base)
         most = 0.0
         for epoch in range(3):
-            units = epoch_units(stream.indexes[0], 0, 0, epoch, WORLD, {})
+            units = stream.corpora[0].units(epoch, WORLD)
             given = sum(len(units[rank::WORLD]) for rank in range(WORLD)) * CLIPS
             assert given == stream.clips == SHARDS * CLIPS
             most = max(most, resident_mb() - base)

@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from unison_audio import audio, audio_files
-from unison_audio.data.recording import Recording, UnreadableAudioError
+from unison_audio.data.records import Recording, UnreadableAudioError
 from unison_audio.errors import InputError
 from unison_audio.longform.native_audio import open_recording
 

@@ -293,7 +293,7 @@ def write_nano_corpus(folder: Path, **options: object) -> Path:
 
 
 @pytest.mark.usefixtures("stub_text")
-@pytest.mark.filterwarnings("ignore::unison_audio.data.shards.SkippedClipsWarning")
+@pytest.mark.filterwarnings("ignore::unison_audio.data.stream.SkippedClipsWarning")
 def test_every_command_of_the_guide_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

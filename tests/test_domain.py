@@ -20,6 +20,7 @@ from tiny_unison import RATE, StubEncoder, random_backbone, tiny_variant, tone_f
 
 from unison_audio import checkpoint
 from unison_audio.checkpoint_files import CONFIG_FILE, find_checkpoint, read_config
+from unison_audio.checks import domain_message
 from unison_audio.cli import main as cli
 from unison_audio.codecs.table import load_nano_codec
 from unison_audio.data.records import ClipRecord
@@ -319,6 +320,33 @@ def test_python_warns_once_and_carries_the_warning(limited: Unison) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert limited.generate(RED_DOG, **given).warnings == ()
+
+
+LONG_TEXT = "The red dog is at the door. Peter has a sloop. " * 3 + "Peter has a zither."
+
+
+def test_a_long_text_gives_one_warning_for_all_windows(limited: Unison) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pieces = list(limited.stream("[Speech] A male voice", text=LONG_TEXT, steps=1))
+    assert len(pieces) > 3
+    assert [str(one.message) for one in caught if one.category is DomainWarning] == [
+        "nano was not trained on the words peter, a, sloop, zither; expect a poor result "
+        "('unison-audio variants nano' lists what it knows)."
+    ]
+
+
+def test_a_long_text_is_refused_before_its_first_window(limited: Unison, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not trained on the words peter, a, sloop, zither; "):
+        limited.stream("[Speech] A male voice", text=LONG_TEXT, strict=True)
+
+
+def test_a_message_names_a_dozen_words_of_a_book(limited: Unison) -> None:
+    words = tuple(f"word{number}" for number in range(40))
+    found = domain_message(limited.variant, Outside(words=words))
+    assert found.endswith("word10, word11 and 28 others")
+    found = domain_message(limited.variant, Outside(words=words[:13]))
+    assert found.endswith("word10, word11 and 1 other")
 
 
 def test_a_warning_does_not_change_the_sound(limited: Unison, tiny: Unison) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from unison_audio.variants import Variant
 
+MOST_WORDS = 12
+"""Unknown words that a message names; a book may have thousands."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileInputs:
@@ -253,7 +256,15 @@ def require_domain(variant: Variant, instruction: str, notes: Sequence[str] = ()
         raise InputError(
             f"In the instruction {instruction!r}, {notes[0]}. Change it, or leave out --strict."
         )
-    outside = outside_domain(variant, instruction)
+    refuse_outside(variant, outside_domain(variant, instruction))
+
+
+def refuse_outside(variant: Variant, outside: Outside) -> None:
+    """Refuse what lies outside a variant's domain.
+
+    Raises:
+        InputError: If something does.
+    """
     if outside:
         raise InputError(
             f"{domain_message(variant, outside)}; 'unison-audio variants {variant.name}' lists its "
@@ -273,7 +284,9 @@ def domain_message(
     """
     parts = []
     if outside.words:
-        parts.append(f"the word{'s' * (len(outside.words) > 1)} {', '.join(outside.words)}")
+        named, others = outside.words[:MOST_WORDS], len(outside.words) - MOST_WORDS
+        more = f" and {others} other{'s' * (others > 1)}" if others > 0 else ""
+        parts.append(f"the word{'s' * (len(outside.words) > 1)} {', '.join(named)}{more}")
     for sound in outside.sounds:
         near = (nearest or {}).get(sound)
         parts.append(f"the sound {sound!r}" + (f" (nearest: {', '.join(near)})" if near else ""))

@@ -14,6 +14,7 @@ from unison_audio.best_of_n import LatentBatch, OnStep, sample_batch
 from unison_audio.checks import domain_warning, require_domain
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.device import own_settings
+from unison_audio.domain import Outside
 from unison_audio.edit_check import EditWarning
 from unison_audio.errors import InputError
 from unison_audio.input_audio import Sound
@@ -142,8 +143,9 @@ class Unison(AnyLength, PretrainedModels):
             **options: Fields of `SamplingParams`, such as `steps=20`, over those of `sampling`; and
                 `task`, the name of the task, or a list of names, for instructions in free wording
                 or without tags; `asr`, what transcribes a reference that has no text or is cut: a
-                Whisper's folder or name, an object with `transcribe`, or "none"; and `voice`,
-                speech whose mean latent the result is to have (`model.voice_target`).
+                Whisper's folder or name, an object with `transcribe`, or "none"; `voice`,
+                speech whose mean latent the result is to have (`model.voice_target`); and
+                `domain_told`, whether the caller has warned of unknown words.
 
         Returns:
             The sound, or a list of one sound for each instruction. An instruction outside the
@@ -154,8 +156,9 @@ class Unison(AnyLength, PretrainedModels):
                 is set and the instruction is outside the variant's domain.
         """
         # 1. Check the inputs: one set for each instruction, and the settings of every task group.
-        task, asr, surroundings, voice = (
-            options.pop(name, None) for name in ("task", "asr", "surroundings", "voice")
+        task, asr, surroundings, voice, domain_told = (
+            options.pop(name, None)
+            for name in ("task", "asr", "surroundings", "voice", "domain_told")
         )
         params = merge_options(sampling, options)
         settings = resolve_sampling(self.variant, params)
@@ -190,6 +193,8 @@ class Unison(AnyLength, PretrainedModels):
         # is what low memory relies on; so are sampling and decoding below.
         with self._text_encoder.use() as encoder:
             text = encoder.encode([request.instruction for request in requests])
+            if domain_told:  # of a whole text, whose windows would each say it again
+                requests = [replace(request, outside=Outside()) for request in requests]
             notes = [self._warnings(request, encoder) for request in requests]
         for note in {str(note): note for own in notes for note in own}.values():
             warnings.warn(note, stacklevel=3)  # past `own_settings`, to the caller's line

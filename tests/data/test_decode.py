@@ -6,8 +6,7 @@ import soundfile
 import torch
 from stream_files import encode, noise
 
-from unison_audio.data.recording import decode
-from unison_audio.data.records import BrokenClipError
+from unison_audio.data.records import BrokenClipError, decode
 
 
 def sine(frequency, rate, seconds=1.0, level=0.5):

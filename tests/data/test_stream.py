@@ -12,8 +12,8 @@ from file_server import serve
 from stream_files import RATE, encode, keys, noise, numbered, sample, write_corpus
 
 from unison_audio.data import shards as shard_reading
-from unison_audio.data.shards import SkippedClipsWarning
-from unison_audio.data.stream import ClipStream, StreamConfig
+from unison_audio.data import stream as stream_reading
+from unison_audio.data.stream import ClipStream, SkippedClipsWarning, StreamConfig
 from unison_audio.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     monkeypatch.setattr(shard_reading, "RETRY_SECONDS", (0.0, 0.0))
-    monkeypatch.setattr(shard_reading, "BLOCK_CLIPS", 4)
+    monkeypatch.setattr(stream_reading, "BLOCK_CLIPS", 4)
 
 
 def take(stream, count):
@@ -91,7 +91,7 @@ def broken_corpus(folder):
     return folder
 
 
-@pytest.mark.filterwarnings("ignore::unison_audio.data.shards.SkippedClipsWarning")
+@pytest.mark.filterwarnings("ignore::unison_audio.data.stream.SkippedClipsWarning")
 @pytest.mark.parametrize("before", [0, 1, 3, 4, 10, 29, 47])
 def test_a_resumed_stream_gives_the_same_clips(tmp_path, before):
     folder = broken_corpus(tmp_path / "a")
@@ -208,12 +208,12 @@ def test_held_out_speakers_are_held_out_too(tmp_path):
         (None, {"heard", "clip", "voice"}),
     ):
         stream = open_stream(tmp_path, split=split)
-        assert len(stream.indexes[0].names) == 1 + (split is None)
+        assert len(stream.corpora[0].index.names) == 1 + (split is None)
         assert set(take(stream, 12)) == expected
 
 
 def test_broken_clips_are_counted_and_warned_of_once_a_shard(tmp_path, monkeypatch):
-    monkeypatch.setattr(shard_reading, "BLOCK_CLIPS", 100)
+    monkeypatch.setattr(stream_reading, "BLOCK_CLIPS", 100)
     good = [sample(f"good-{i}") for i in range(3)]
     bad = [
         sample("mp3", "mp3", b"\xff\xfb" + bytes(range(256)) * 8),
@@ -247,7 +247,7 @@ def test_broken_clips_are_counted_and_warned_of_once_a_shard(tmp_path, monkeypat
 
 
 def test_a_truncated_shard_gives_its_whole_clips_and_counts_the_rest(tmp_path, monkeypatch):
-    monkeypatch.setattr(shard_reading, "BLOCK_CLIPS", 100)
+    monkeypatch.setattr(stream_reading, "BLOCK_CLIPS", 100)
     write_corpus(tmp_path, numbered(1, 8))
     path = tmp_path / "test-all-000000.tar"
     content = path.read_bytes()
@@ -280,9 +280,9 @@ def test_a_shard_that_vanishes_is_skipped_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.filterwarnings("ignore::unison_audio.data.shards.SkippedClipsWarning")
+@pytest.mark.filterwarnings("ignore::unison_audio.data.stream.SkippedClipsWarning")
 def test_nothing_but_broken_ends_with_a_message(tmp_path, workers, monkeypatch):
-    monkeypatch.setitem(shard_reading.MOST_IN_A_ROW, "clips", 200)
+    monkeypatch.setitem(stream_reading.MOST_IN_A_ROW, "clips", 200)
     for name in ("corrupt", "gone"):
         write_corpus(tmp_path / name, [[sample(f"clip-{i}", "mp3", b"nothing") for i in range(50)]])
     (tmp_path / "gone" / "test-all-000000.tar").unlink()

@@ -6,7 +6,7 @@ import torch
 from stream_files import RATE, keys, sample, write_corpus
 
 from unison_audio.data.stream import ClipStream, StreamConfig
-from unison_audio.data.stream_pools import Window, open_pools
+from unison_audio.data.stream_pools import StreamPools, Window
 from unison_audio.errors import InputError
 from unison_audio.tasks.clips import ClipLimits
 from unison_audio.tasks.draw import BuilderConfig
@@ -58,7 +58,7 @@ def make(corpora, **options):
     pools = {"pair_seconds": 0.5}
     pools |= {name: options.pop(name) for name in ("held_seconds",) if name in options}
     config = StreamConfig(sample_rate=RATE, max_seconds=1.0, **options)
-    return open_pools(corpora, config, **pools)
+    return StreamPools(corpora, config, **pools)
 
 
 def generator(seed=3):

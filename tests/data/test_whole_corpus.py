@@ -6,11 +6,11 @@ import torch
 from stream_files import encode, keys, sample, write_corpus
 from test_records import clip
 
-from unison_audio.data import shards
+from unison_audio import device
 from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.data.shards import read_corpus, read_shard
 from unison_audio.data.stream import StreamConfig
-from unison_audio.data.stream_pools import open_pools
+from unison_audio.data.stream_pools import StreamPools
 from unison_audio.errors import InputError
 from unison_audio.nano import corpus as nano_corpus
 from unison_audio.nano.corpus_name import require_nano_corpus
@@ -49,7 +49,7 @@ def test_a_nano_corpus_is_streamed_as_any_other(tmp_path):
     clips = [clip(f"sound-{number}") for number in range(6)]
     write_nano(tmp_path, {"a.tar": clips})
     config = StreamConfig(sample_rate=16_000, max_seconds=1.0)
-    pools = open_pools([tmp_path], config, held_seconds=10.0)
+    pools = StreamPools([tmp_path], config, held_seconds=10.0)
     drawn = pools.draw("sound", 4, ClipLimits(max_seconds=1.0), torch.Generator().manual_seed(0))
     assert {sound.record.label for sound in drawn} == {"a beep"}
 
@@ -101,7 +101,7 @@ def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(InputError, match=r"no index .*index\.json"):
         read_corpus(tmp_path, 16_000)
     write_nano(tmp_path, {"a.tar": [clip("one")]})
-    with pytest.raises(InputError, match="has no speech of the split 'train'"):
+    with pytest.raises(InputError, match="There is no speech of the split 'train'"):
         read_corpus(tmp_path, 16_000, kind="speech", split="train")
 
 
@@ -118,6 +118,6 @@ def test_a_corpus_of_the_earlier_format_says_what_to_run_and_is_replaced(tmp_pat
 
 def test_a_corpus_too_large_for_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
     write_nano(tmp_path, {"a.tar": [clip("one")]})
-    monkeypatch.setattr(shards, "available_memory", lambda: 1000)
+    monkeypatch.setattr(device, "available_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"GB of memory where 0\.0 GB are free.*data --limit"):
         read_corpus(tmp_path, 16_000)

@@ -325,10 +325,10 @@ def _memory_pools() -> Any:
 
 def _stream_pools() -> Any:
     from unison_audio.data.stream import StreamConfig
-    from unison_audio.data.stream_pools import open_pools
+    from unison_audio.data.stream_pools import StreamPools
 
     config = StreamConfig(sample_rate=RATE, max_seconds=1.0, seed=5)
-    return open_pools([_corpus()], config, pair_seconds=0.3, held_seconds=8.0)
+    return StreamPools([_corpus()], config, pair_seconds=0.3, held_seconds=8.0)
 
 
 def _built(batch: Any) -> Built:

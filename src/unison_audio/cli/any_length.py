@@ -259,7 +259,13 @@ def _plan_filling(variant: Variant, asked: SoundRequest) -> SoundPlan:
 
 def _plan_speech(variant: Variant, asked: SoundRequest, clean: bool) -> SoundPlan:
     """A text of any length; `clean` writes numbers and abbreviations in it as words."""
-    from unison_audio.longform.long_speech import pieces, plan_speech, speak
+    from unison_audio.longform.long_speech import (
+        pieces,
+        plan_speech,
+        require_known_words,
+        speak,
+        warn_of_unknown_words,
+    )
     from unison_audio.longform.subtitles import sentence_cues, write_subtitles
     from unison_audio.longform.text_windows import LENGTH_MARGIN, estimate_seconds
 
@@ -278,8 +284,11 @@ def _plan_speech(variant: Variant, asked: SoundRequest, clean: bool) -> SoundPla
         asr=inputs.asr,
         clean=clean,
     )
+    if asked.sampling is not None and asked.sampling.strict:
+        require_known_words(speech)
 
     def run(unison: Unison, show: Show) -> MadeSound:
+        warn_of_unknown_words(speech)
         timed: list[Any] = []
 
         def noted(parts: Iterator[SpokenWindow]) -> Iterator[SpokenWindow]:

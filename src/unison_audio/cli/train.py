@@ -50,10 +50,10 @@ def train_nano_codec(
     """
     # Here and in the commands below, bad input is refused first: importing torch takes seconds.
     from unison_audio.checkpoint_files import require_codec
-    from unison_audio.data.records import find_corpus
+    from unison_audio.data.shards import find_corpora
 
     at_least_one(steps=steps)
-    find_corpus(corpus, split="train")
+    find_corpora([corpus], split="train")
     if init is not None:
         require_codec(init)
     from unison_audio.nano import recipe as nano_recipe
@@ -92,11 +92,11 @@ def train_nano(
         dtype: Type of the stored weights: float16, bfloat16 or float32.
     """
     from unison_audio.checkpoint_files import open_checkpoint, require_codec
-    from unison_audio.data.records import find_corpus
+    from unison_audio.data.shards import find_corpora
 
     at_least_one(steps=steps)
     check_workers(workers)
-    find_corpus(corpus, split="train")
+    find_corpora([corpus], split="train")
     require_codec(codec)
     if init is not None:
         open_checkpoint(init)
@@ -213,13 +213,13 @@ def train_distill(
         dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
     from unison_audio.checkpoint_files import open_checkpoint
-    from unison_audio.data.records import find_corpus
+    from unison_audio.data.shards import find_corpora
 
     if config is not None:
         config.check()
     check_workers(workers)
     open_checkpoint(variant)
-    find_corpus(corpus, split="train")
+    find_corpora([corpus], split="train")
     from unison_audio.training.distill import distill
     from unison_audio.training.parallel import Parallel
     from unison_audio.training.run import RunOutput
@@ -266,14 +266,14 @@ def finetune(
         dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
     from unison_audio.checkpoint_files import open_checkpoint
-    from unison_audio.data.records import find_corpus
+    from unison_audio.data.shards import find_corpora
     from unison_audio.training.clip_rows import check_list
 
     config = config or FinetuneConfig()
     config.check()
     check_list(examples, open_checkpoint(variant).variant)
     if config.corpus is not None:
-        find_corpus(config.corpus, split="train")
+        find_corpora([config.corpus], split="train")
     from unison_audio.training.finetune import finetune as run_finetune
     from unison_audio.training.parallel import Parallel
     from unison_audio.training.run import RunOutput

@@ -85,12 +85,12 @@ def _train_nano(out: Path, which: AblationFlags, flags: NanoAblationFlags, worke
     if flags.corpus is None or flags.codec is None:
         raise InputError("Nano's ablations need a corpus and a codec; give --corpus, --codec.")
     from unison_audio.checkpoint_files import require_codec
-    from unison_audio.data.records import find_corpus
+    from unison_audio.data.shards import find_corpora
     from unison_audio.nano.corpus_name import require_nano_corpus
 
     _check_names(which)
     at_least_one(frames=flags.frames)
-    find_corpus(flags.corpus, split="train")
+    find_corpora([flags.corpus], split="train")
     if flags.evaluate or flags.judged:
         require_nano_corpus(flags.corpus, "Evaluating nano's ablations")
     require_codec(flags.codec)

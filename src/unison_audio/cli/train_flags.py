@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from unison_audio.errors import InputError
 from unison_audio.training.configs import (
     DistillConfig,
     EstimateConfig,
@@ -130,11 +129,7 @@ def check_corpora(corpora: Sequence[str], split: str) -> None:
         InputError: If an index cannot be read, or corpora are given of which none has clips of
             the split.
     """
-    from unison_audio.data.records import read_index
+    from unison_audio.data.shards import find_corpora
 
-    found = [read_index(path, split=split).clips.sum() for path in corpora]
-    if found and not any(found):
-        raise InputError(
-            f"There is neither speech nor sound of the split {split!r} in {', '.join(corpora)}; "
-            "add a corpus that has some"
-        )
+    if corpora:
+        find_corpora(corpora, split=split)

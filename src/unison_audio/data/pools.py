@@ -1,10 +1,9 @@
-"""Pools of clips in memory, from which the tasks' builders draw."""
+"""Pools of clips in memory, from which the tasks' builders draw, and what all pools share."""
 
 import bisect
 import dataclasses
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TypeVar
 
@@ -19,19 +18,13 @@ from unison_audio.tasks.clips import ClipKind, ClipLimits, Pools
 
 T = TypeVar("T")
 
-NOISY_LABELS = (
-    "wind blowing",
-    "rain",
-    "a flowing stream",
-    "fire burning",
-    "a machine running",
-    "hissing",
-    "thunder",
-    "rustling leaves",
-    "crickets chirping",
-    "a jet plane",
+_NANO_NOISES = (
+    "wind blowing, rain, a flowing stream, fire burning, a machine running, hissing, thunder, "
+    "rustling leaves, crickets chirping, a jet plane"
 )
-"""Labels whose sounds serve as noise, beside synthetic noise."""
+
+NOISY_LABELS = tuple(_NANO_NOISES.split(", "))
+"""Nano's labels whose sounds serve as noise, beside synthetic noise."""
 
 LABEL_AS_CAPTION = 0.6
 """Probability that a sound is described by its label instead of its own caption."""
@@ -41,7 +34,7 @@ MARGIN_SECONDS = 0.001
 
 
 class MemoryPools:
-    """Draws from a corpus in memory; implements the builders' `Pools`.
+    """Draws from a corpus in memory, with replacement; implements the builders' `Pools`.
 
     A sound is drawn by label first, so that rare events are drawn as often as common ones.
 
@@ -62,46 +55,38 @@ class MemoryPools:
         max_words: int | None = None,
         label_weights: Mapping[str, float] | None = None,
     ) -> None:
-        self.sample_rate = sample_rate
+        self.sample_rate, self.label_weights = sample_rate, label_weights
         # Sorted by length, so that the utterances within any length are the first ones.
         speech = sorted(
             (clip for clip in clips if clip.record.kind == "speech"),
             key=lambda clip: (len(clip.waveform), clip.record.key),
         )
-        most = math.inf if max_words is None else max_words
-        spoken = [c for c in speech if c.record.text and len(c.record.text.split()) <= most]
+        spoken = [clip for clip in speech if has_words(clip, max_words)]
         self.speech = {"speech": spoken, "speech_any": speech}
         # Pairs need the words of both clips: one is the prompt, the other the target.
-        self.speakers: defaultdict[str, list[Clip]] = defaultdict(list)
-        for clip in spoken:
-            if clip.record.speaker:  # two clips of unknown speakers are no pair
-                self.speakers[clip.record.speaker].append(clip)
-        self.by_label: defaultdict[str, list[Clip]] = defaultdict(list)
-        for clip in clips:
-            if clip.record.kind == "sound":
-                self.by_label[label_of(clip.record)].append(clip)
+        self.speakers = grouped(spoken, lambda clip: clip.record.speaker)
+        self.speakers.pop("", None)  # two clips of unknown speakers are no pair
+        sounds = [clip for clip in clips if clip.record.kind == "sound"]
+        self.by_label = grouped(sounds, lambda clip: label_of(clip.record))
         self.labels = sorted(self.by_label)
-        self.label_weights = label_weights
-        if not speech and not self.labels:
+        if not speech and not sounds:
             raise InputError("There is neither speech nor sound among the clips; build them again.")
 
     def draw(
         self, kind: ClipKind, count: int, where: ClipLimits, generator: torch.Generator
     ) -> list[Clip]:
-        """Draws clips as `Pools.draw` does, with replacement."""
+        """Draws clips as `Pools.draw` does."""
         if kind == "noise":
             noisy = [label for label in NOISY_LABELS if label in self.by_label]
             recorded = {label: self.by_label[label] for label in noisy}
             return draw_noise(count, where.max_seconds, self.sample_rate, recorded, generator)
         if kind == "sound":
-            sounds = []
-            for item in range(count):
-                label = self.draw_label(where.excluded(item), generator)
-                sounds.append(described(choose(self.by_label[label], generator), generator))
-            return sounds
+            labels = (self.draw_label(where.excluded(item), generator) for item in range(count))
+            sounds = (choose(self.by_label[label], generator) for label in labels)
+            return [described(sound, generator) for sound in sounds]
         samples = int(where.max_seconds * self.sample_rate)
         if kind == "speaker_pair":
-            return self._pairs(count, samples, generator)
+            return self._draw_pairs(count, samples, generator)
         pool = self.speech[kind]
         size = _within(pool, samples)
         if size == 0:
@@ -129,7 +114,7 @@ class MemoryPools:
         weights = torch.tensor([self.label_weights.get(name, 0.0) for name in labels])
         return labels[int(torch.multinomial(weights, 1, generator=generator))]
 
-    def _pairs(self, count: int, samples: int, generator: torch.Generator) -> list[Clip]:
+    def _draw_pairs(self, count: int, samples: int, generator: torch.Generator) -> list[Clip]:
         sizes = {name: _within(pool, samples) for name, pool in self.speakers.items()}
         names = [name for name, size in sizes.items() if size >= 2]
         if not names:
@@ -142,74 +127,10 @@ class MemoryPools:
         weights = torch.tensor([float(sizes[name]) for name in names]).sqrt()
         chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
         pairs = []
-        for index in chosen.tolist():
-            size, pool = sizes[names[index]], self.speakers[names[index]]
-            two = torch.randperm(size, generator=generator)[:2].tolist()
-            pairs += [pool[place] for place in two]
+        for name in map(names.__getitem__, chosen.tolist()):
+            two = torch.randperm(sizes[name], generator=generator)[:2].tolist()
+            pairs += [self.speakers[name][place] for place in two]
         return pairs
-
-
-def _within(pool: Sequence[Clip], samples: int) -> int:
-    """Number of utterances of at most `samples` samples, the first ones of a sorted pool."""
-    return bisect.bisect_right(pool, samples, key=lambda clip: len(clip.waveform))
-
-
-def draw_noise(
-    count: int,
-    seconds: float,
-    sample_rate: int,
-    recorded: Mapping[str, Sequence[Clip]],
-    generator: torch.Generator,
-) -> list[Clip]:
-    """Draws noise: half of it colored Gaussian noise, half recordings if there are any.
-
-    Args:
-        count: Number of clips.
-        seconds: Length of the Gaussian noise.
-        sample_rate: Sample rate in Hz.
-        recorded: Label -> recordings; each label has equal probability.
-        generator: Random generator.
-    """
-    labels = list(recorded)
-    record = ClipRecord(
-        key="colored-noise", kind="noise", split="", seconds=seconds, licence="", source="synthetic"
-    )
-    drawn = []
-    for _ in range(count):
-        share, slope = torch.rand(2, generator=generator).tolist()
-        if share < 0.5 and labels:
-            drawn.append(choose(recorded[choose(labels, generator)], generator))
-        else:
-            waveform = colored_noise(round(seconds * sample_rate), 2.0 * slope, generator)
-            drawn.append(Clip(record=record, waveform=waveform))
-    return drawn
-
-
-def colored_noise(samples: int, slope: float, generator: torch.Generator) -> Tensor:
-    """Makes Gaussian noise whose power falls as 1 / f^slope: 0 white, 1 pink, 2 brown.
-
-    Returns:
-        (samples,) at RMS 0.1.
-    """
-    spectrum = torch.fft.rfft(torch.randn(samples, generator=generator))
-    # Without the clamp, nearly all power of brown noise would lie below the range of hearing.
-    frequency = torch.arange(spectrum.shape[0]).clamp(min=8).float()
-    noise = torch.fft.irfft(spectrum * frequency ** (-slope / 2), samples)
-    return 0.1 * noise / noise.square().mean().sqrt()
-
-
-def choose(items: Sequence[T], generator: torch.Generator) -> T:
-    """Draws one of several items."""
-    return items[int(torch.randint(len(items), (1,), generator=generator))]
-
-
-def described(clip: Clip, generator: torch.Generator) -> Clip:
-    """A sound with its label; its caption is the label or its own caption, drawn at random."""
-    label = label_of(clip.record)
-    by_label = bool(torch.rand((), generator=generator) < LABEL_AS_CAPTION)
-    caption = label if by_label else plain_caption(clip.record.caption) or label
-    record = dataclasses.replace(clip.record, label=label, caption=caption)
-    return Clip(record=record, waveform=clip.waveform)
 
 
 class VariedPools:
@@ -247,15 +168,85 @@ class VariedPools:
         longest = (where.max_seconds - MARGIN_SECONDS) * min(1.0, self.speed[0])
         where = dataclasses.replace(where, max_seconds=longest)
         clips = self.pools.draw(kind, count, where, generator)
-        each = 2 if kind == "speaker_pair" else 1
-        speeds = [self._draw_speed(generator) for _ in clips[::each]]
-        return [self._play(clip, speeds[place // each]) for place, clip in enumerate(clips)]
-
-    def _draw_speed(self, generator: torch.Generator) -> float:
         low, high = (math.log(speed) for speed in self.speed)
-        return math.exp(low + (high - low) * float(torch.rand((), generator=generator)))
+        each = 2 if kind == "speaker_pair" else 1
+        varied = []
+        for place, clip in enumerate(clips):
+            if place % each == 0:
+                speed = math.exp(low + (high - low) * float(torch.rand((), generator=generator)))
+            rate = round(speed * self.sample_rate)
+            waveform = resample(clip.waveform, rate, self.sample_rate)
+            varied.append(Clip(record=clip.record, waveform=waveform))
+        return varied
 
-    def _play(self, clip: Clip, speed: float) -> Clip:
-        faster = round(speed * self.sample_rate)
-        waveform = resample(clip.waveform, faster, self.sample_rate)
-        return Clip(record=clip.record, waveform=waveform)
+
+def draw_noise(
+    count: int,
+    seconds: float,
+    sample_rate: int,
+    recorded: Mapping[str, Sequence[Clip]],
+    generator: torch.Generator,
+) -> list[Clip]:
+    """Draws noise: half of it colored and `seconds` long, half from `recorded`, label by label.
+
+    All of it is colored where no label has recordings.
+    """
+    labels = list(recorded)
+    record = ClipRecord(
+        key="colored-noise", kind="noise", split="", seconds=seconds, licence="", source="synthetic"
+    )
+    drawn = []
+    for _ in range(count):
+        share, slope = torch.rand(2, generator=generator).tolist()
+        if share < 0.5 and labels:
+            drawn.append(choose(recorded[choose(labels, generator)], generator))
+        else:
+            waveform = colored_noise(round(seconds * sample_rate), 2.0 * slope, generator)
+            drawn.append(Clip(record=record, waveform=waveform))
+    return drawn
+
+
+def colored_noise(samples: int, slope: float, generator: torch.Generator) -> Tensor:
+    """Makes Gaussian noise whose power falls as 1 / f^slope: 0 white, 1 pink, 2 brown.
+
+    Returns:
+        (samples,) at RMS 0.1.
+    """
+    spectrum = torch.fft.rfft(torch.randn(samples, generator=generator))
+    # Without the clamp, nearly all power of brown noise would lie below the range of hearing.
+    frequency = torch.arange(spectrum.shape[0]).clamp(min=8).float()
+    noise = torch.fft.irfft(spectrum * frequency ** (-slope / 2), samples)
+    return 0.1 * noise / noise.square().mean().sqrt()
+
+
+def described(clip: Clip, generator: torch.Generator) -> Clip:
+    """A sound with its label; its caption is the label or its own caption, drawn at random."""
+    label = label_of(clip.record)
+    by_label = bool(torch.rand((), generator=generator) < LABEL_AS_CAPTION)
+    caption = label if by_label else plain_caption(clip.record.caption) or label
+    record = dataclasses.replace(clip.record, label=label, caption=caption)
+    return Clip(record=record, waveform=clip.waveform)
+
+
+def choose(items: Sequence[T], generator: torch.Generator) -> T:
+    """Draws one of several items."""
+    return items[int(torch.randint(len(items), (1,), generator=generator))]
+
+
+def has_words(clip: Clip, most: int | None) -> bool:
+    """Whether the words of a clip are known and not too many."""
+    words = clip.record.text
+    return bool(words) and (most is None or len(words.split()) <= most)
+
+
+def _within(pool: Sequence[Clip], samples: int) -> int:
+    """Number of utterances of at most `samples` samples, the first ones of a sorted pool."""
+    return bisect.bisect_right(pool, samples, key=lambda clip: len(clip.waveform))
+
+
+def grouped(items: Iterable[T], name: Callable[[T], str]) -> dict[str, list[T]]:
+    """Groups items by a name, in the order in which the names come."""
+    groups: dict[str, list[T]] = {}
+    for item in items:
+        groups.setdefault(name(item), []).append(item)
+    return groups

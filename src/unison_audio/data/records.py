@@ -1,23 +1,20 @@
-"""What a corpus tells of itself: the index of its shards, and the records of its clips.
+"""One clip: its record, and its recording, which is opened, checked and decoded here."""
 
-A clip is a `shards.Sample` (bytes) in a shard, a `Clip` (waveform and record) in a pool, part of a
-`TaskBatch` after a builder, and of an `EncodedBatch` in the trainer. An index is read without
-torch, so that a wrong folder is refused at once.
-"""
-
+import io
 import json
-import shlex
-import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import soundfile
 
+from unison_audio.audio_files import MAX_HOURS, SILENCE_RMS, missing_wav_bytes
+from unison_audio.av_audio import decode_blocks
 from unison_audio.data.captions import plain_caption
-from unison_audio.errors import InputError
-from unison_audio.json_files import parse_json, read_bounded
-from unison_audio.values import as_whole, require_path, shown
+from unison_audio.output_format import require_av
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,25 +22,23 @@ if TYPE_CHECKING:
 ZERO_SHOT_SECONDS = 3.0
 """Speech at least this long can give a reference and a target (paper, appendix C)."""
 
-BROKEN_RECORD = "broken record"
+BROKEN_RECORD, NOT_FINITE = "broken record", "samples that are not finite"
 
 MAX_RECORD_BYTES = 1 << 20
 
-INDEX_FILE = "index.json"
+SUFFIXES = {"WAV": "wav", "WAVEX": "wav", "RF64": "wav", "FLAC": "flac", "MP3": "mp3", "OGG": "ogg"}
+"""libsndfile's name of a container that goes into a shard unchanged -> its suffix there."""
 
-OLD_INDEX_FILE = "manifest.json"
-"""Index that `unison-audio data nano` wrote before all corpora had one format."""
+FOREIGN = frozenset({".m4a", ".aac", ".mp4", ".webm", ".mkv", ".wma"})
+"""Suffixes of formats that PyAV (FFmpeg) reads and libsndfile does not."""
 
-FORMAT = 1
+SHORT_SECONDS, SHORT_SHARE = 0.1, 0.01
+"""Missing seconds, and share of the length, that are no damage: an MP3's length is an estimate."""
 
-MOST_INDEX_BYTES = 1 << 29
-"""Largest index: a million shards have 200 MB."""
+MP3_LEAD = 12 * 1152
+"""Frames decoded before a crop of MP3, since an MP3 packet uses bits of the packets before it."""
 
-MOST_CLIPS = 10_000_000
-"""Most clips and seconds of one shard; `unison-audio data` writes 5,000."""
-
-PROGRAMS = {"http": "curl", "https": "curl", "hf": "curl", "gs": "gsutil", "s3": "aws"}
-"""Scheme of a URL -> the program that webdataset fetches it with."""
+_FINE_SUBTYPES = frozenset({"PCM_24", "PCM_32", "FLOAT", "DOUBLE"})
 
 
 class BrokenClipError(Exception):
@@ -52,6 +47,13 @@ class BrokenClipError(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         self.reason = reason
         super().__init__(detail)
+
+
+class UnreadableAudioError(BrokenClipError):
+    """A damaged recording; the message says how."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("broken sound", detail)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,38 +100,12 @@ class Clip:
     """A decoded recording with its record."""
 
     record: ClipRecord
-    """Its metadata."""
     waveform: "Tensor"
     """(samples,) float32, mono."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CorpusIndex:
-    """The shards of a corpus, in arrays that take a few dozen bytes per shard."""
-
-    name: str
-    """Name of the corpus."""
-    base: str
-    """Folder or URL of the shards."""
-    names: np.ndarray
-    """(S,) file names of the shards, as bytes of one length."""
-    clips: np.ndarray
-    """(S,) int64, number of clips in each shard."""
-    seconds: float
-    """Total length of the shards; 0 if the index does not state it."""
-
-    def url(self, shard: int) -> str:
-        """Path or URL of a shard."""
-        return f"{self.base}/{self.names[shard].decode()}"
-
-
 def in_split(split: str, wanted: str | None) -> bool:
-    """Whether a selection includes the clips of a split.
-
-    Args:
-        split: Split of the clip.
-        wanted: The selection: a split, where `heldout` includes `speakers`; None for all.
-    """
+    """Whether a split is wanted: `heldout` includes `speakers`, None is every split."""
     return wanted in (None, split) or (wanted == "heldout" and split == "speakers")
 
 
@@ -138,11 +114,8 @@ def label_of(record: ClipRecord) -> str:
     return record.label or plain_caption(record.caption)
 
 
-_TYPES = {field.name: (str,) for field in fields(ClipRecord)} | {
-    "seconds": (float, int),
-    "sample_rate": (int,),
-    "channels": (int,),
-}
+_TYPES: dict[str, Any] = {field.name: field.type for field in fields(ClipRecord)}
+_TYPES["seconds"] = (float, int)  # JSON may state whole seconds as an integer
 
 
 def read_record(content: bytes) -> ClipRecord:
@@ -168,136 +141,143 @@ def read_record(content: bytes) -> ClipRecord:
     return record
 
 
-def is_url(location: str) -> bool:
-    """Whether a location is a URL, which is fetched."""
-    return "://" in location
-
-
-def open_url(url: str) -> IO[bytes]:
-    """Opens a local file or a URL.
-
-    curl fetches `http(s)://` and `hf://`, gsutil fetches `gs://`. `aws s3 cp URL -` fetches
-    `s3://`, for which webdataset has no opener, with the credentials of that program. A fetched
-    stream can only be read forwards. Closing it raises `OSError` if the program failed.
-
-    Raises:
-        OSError: If it cannot be opened.
-        InputError: If the scheme is unknown, or its program is missing.
-    """
-    if not is_url(url):
-        return Path(url).open("rb")
-    scheme = url.partition("://")[0]
-    if scheme not in PROGRAMS:
-        raise InputError(
-            f"{url} has the scheme {scheme!r}; use a path or one of {', '.join(PROGRAMS)}"
-        )
-    if shutil.which(PROGRAMS[scheme]) is None:
-        raise InputError(f"{url} is read with {PROGRAMS[scheme]}, which is missing; install it")
-    # Imported here, since webdataset imports torch and an index on disk needs neither.
-    from webdataset.gopen import gopen
-
-    # webdataset passes the command to a shell, hence the quotes.
-    if scheme == "s3":
-        url = f"pipe:aws s3 cp --only-show-errors {shlex.quote(url)} -"
-    return gopen(url)
-
-
-def read_index(
-    location: str | Path, *, kind: str | None = None, split: str | None = None
-) -> CorpusIndex:
-    """Reads the index of a corpus that ``unison-audio data`` wrote.
+class Recording:
+    """An open recording.
 
     Args:
-        location: The corpus' folder, its ``index.json``, or the URL of either.
-        kind: Only shards with ``speech`` or with ``sound``; all if None.
-        split: Only shards with clips of this split, as `in_split` takes it; all if None.
+        source: The file, or its bytes.
+        name: File name; its suffix selects PyAV for formats that libsndfile cannot read.
 
     Raises:
-        InputError: If there is no index that can be read.
+        UnreadableAudioError: If it cannot be decoded.
+        InputError: If PyAV is needed and missing.
     """
-    path = str(location).rstrip("/")
-    if not path.endswith(".json"):
-        path = f"{path}/{INDEX_FILE}"
-    try:
-        require_path(path, "The corpus")
-        with open_url(path) as file:
-            content = read_bounded(file, MOST_INDEX_BYTES)
-    except OSError as error:
-        if not is_url(path) and Path(path).with_name(OLD_INDEX_FILE).is_file():
-            raise InputError(
-                f"{location} holds a corpus in an earlier format (manifest.json); run "
-                f"unison-audio data nano --out {location} again, which keeps the finished shards"
-            ) from error
-        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        reason = "" if missing else f" that can be read ({error.strerror or error})"
-        raise InputError(
-            f"There is no index {path}{reason}; give the folder or the URL of a corpus that "
-            "unison-audio data wrote."
-        ) from error
-    if len(content) > MOST_INDEX_BYTES:
-        raise InputError(f"{path} holds more than {MOST_INDEX_BYTES:,} bytes, and is no index.")
-    index = parse_json(content, path, "build the corpus again")
-    try:
-        if index["format"] != FORMAT:
-            raise InputError(
-                f"{path} has the format {index['format']!r} where {FORMAT} is understood; build "
-                "the corpus again"
+
+    suffix: str = ""
+    """Suffix of its container in a shard; empty if it must be encoded again."""
+    subtype: str = "PCM_16"
+    """Type of FLAC samples that loses nothing of it."""
+    frames: int
+    """Samples per channel; for MP3 an estimate."""
+    sample_rate: int
+    channels: int
+
+    def __init__(self, source: Path | bytes, name: str) -> None:
+        self._decoded: np.ndarray | None = None
+        if Path(name).suffix.lower() in FOREIGN:
+            self._decoded, self.sample_rate = _decode_foreign(source, name)
+            self.frames, self.channels = self._decoded.shape
+            return
+        with _reasons():
+            with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+                missing = missing_wav_bytes(file, file.seek(0, io.SEEK_END))
+            # A path, since libsndfile reads a file of its own faster than one of Python's.
+            self._file = soundfile.SoundFile(
+                source if isinstance(source, Path) else io.BytesIO(source)
             )
-        wanted = [
-            (str(shard["name"]).encode(), _count(shard["clips"]), float(shard.get("seconds", 0.0)))
-            for shard in index["shards"]
-            # Indexes of other tools need not name kinds and splits; their shards are all read.
-            if kind in (None, *shard.get("kinds", [kind]))
-            and any(in_split(one, split) for one in shard.get("splits", [split or ""]))
-        ]
-        name = str(index["corpus"])
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is no index ({error!r}); build the corpus again") from error
-    for shard, clips, seconds in wanted:
-        if not 0 <= clips <= MOST_CLIPS or not 0 <= seconds <= MOST_CLIPS:
-            raise InputError(
-                f"{path} claims {clips:,} clips and {seconds:g} s in the shard {shard.decode()}, "
-                f"where at most {MOST_CLIPS:,} of either fit; build the corpus again."
-            )
-    # An index may come from anywhere: it must not make this machine read other files.
-    names = [shard for shard, _, _ in wanted]
-    if any(b"/" in shard or b"\\" in shard for shard in names):
-        raise InputError(f"{path} names shards in other folders; build the corpus again")
-    return CorpusIndex(
-        name=name,
-        base=path.rpartition("/")[0] or ".",
-        names=np.array(names, dtype=bytes),
-        clips=np.array([clips for _, clips, _ in wanted], dtype=np.int64),
-        seconds=sum(seconds for _, _, seconds in wanted),
-    )
+        self.suffix = SUFFIXES.get(self._file.format, "")
+        self.subtype = "PCM_24" if self._file.subtype in _FINE_SUBTYPES else "PCM_16"
+        self.frames, self.channels = self._file.frames, self._file.channels
+        self.sample_rate = self._file.samplerate
+        if not self.frames:
+            raise UnreadableAudioError("no samples")
+        if self.frames > MAX_HOURS * 3600 * self.sample_rate:
+            raise UnreadableAudioError("its header states no length, as of a stream")
+        # libsndfile reads a truncated WAV without an error; its transcript would have more words.
+        if missing:
+            raise UnreadableAudioError("ends before the length its header states")
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.sample_rate
+
+    def is_short(self, missing: int) -> bool:
+        """Whether so many missing frames are damage."""
+        return missing / self.sample_rate > max(SHORT_SECONDS, SHORT_SHARE * self.seconds)
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._decoded is None:
+            self._file.close()
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Decodes the samples from `start` to `stop`.
+
+        Returns:
+            (frames, channels) float32; fewer frames at the end of the file.
+        """
+        if self._decoded is not None:
+            return self._decoded[start:stop]
+        with _reasons():
+            # To seek in MP3 or Vorbis costs a search, even to the place where the file stands.
+            if self._file.tell() != start:
+                self._file.seek(start)
+            return self._file.read(stop - start, dtype="float32", always_2d=True)
 
 
-def find_corpus(
-    location: str | Path, *, kind: str | None = None, split: str | None = None
-) -> CorpusIndex:
-    """Reads the index of a corpus that must have clips of a kind and split.
+@contextmanager
+def _reasons() -> Iterator[None]:
+    try:
+        yield
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(getattr(error, "error_string", error)).strip()
+        raise UnreadableAudioError(f"cannot be decoded ({reason})") from error
+
+
+def _decode_foreign(source: Path | bytes, name: str) -> tuple[np.ndarray, int]:
+    require_av(name)  # outside of `_reasons`: that the package is missing is no fault of the file
+    with _reasons():
+        file = str(source) if isinstance(source, Path) else io.BytesIO(source)
+        blocks = list(decode_blocks(file, name))
+    if not blocks:
+        raise UnreadableAudioError("no samples")
+    return np.concatenate([block for block, _ in blocks]), blocks[0][1]
+
+
+def decode(
+    content: bytes,
+    suffix: str,
+    sample_rate: int,
+    *,
+    crop_seconds: float | None = None,
+    draw: Callable[[], float] = lambda: 0.0,
+) -> "Tensor":
+    """Decodes a clip of any format, rate and number of channels, which are averaged.
 
     Args:
-        location: As in `read_index`.
-        kind: As in `read_index`.
-        split: As in `read_index`.
+        content: The encoded recording.
+        suffix: Suffix of its file name.
+        sample_rate: Sample rate of the waveform in Hz.
+        crop_seconds: Length of the stretch that is decoded of a longer recording.
+        draw: Draws where the stretch begins, from 0 to 1; called only for a longer recording.
+
+    Returns:
+        (samples,) float32.
 
     Raises:
-        InputError: If there is no index that can be read, or it has no such clips.
+        BrokenClipError: If the recording cannot be decoded to its end, or the stretch has a sample
+            that is not finite, or is silent.
     """
-    index = read_index(location, kind=kind, split=split)
-    if not index.clips.sum():
-        raise InputError(
-            f"{location} has no {kind or 'clip'} of the split {split!r}; use a corpus that has some"
-        )
-    return index
+    import torch
 
+    from unison_audio.audio import resample
 
-def _count(value: object) -> int:
-    """A number of clips; 1.5 of them is no number."""
-    number = as_whole(value)
-    if number is None:
-        raise TypeError(f"clips is {shown(value)}")
-    return number
+    with closing(Recording(content, f"clip.{suffix}")) as recording:
+        frames, rate = recording.frames, recording.sample_rate
+        wanted = frames if crop_seconds is None else min(frames, round(crop_seconds * rate))
+        start = round(draw() * (frames - wanted)) if wanted < frames else 0
+        lead = min(start, MP3_LEAD) if suffix == "mp3" else 0
+        decoded = recording.read(start - lead, start + wanted)[lead:]
+    missing = wanted - len(decoded)
+    if recording.is_short(missing):
+        raise UnreadableAudioError(f"it ends {missing / rate:.2f} s early")
+    mono = decoded[:, 0] if decoded.shape[1] == 1 else decoded.mean(axis=1)
+    # One sum for both checks: any NaN or infinity makes the sum of squares NaN or infinite.
+    power = float(np.dot(mono, mono)) / max(1, len(mono))
+    if not np.isfinite(power):
+        raise BrokenClipError(NOT_FINITE, "it holds NaN or infinity")
+    if power < SILENCE_RMS**2:
+        raise BrokenClipError("silence", "it is digital silence")
+    waveform = resample(torch.from_numpy(np.ascontiguousarray(mono)), rate, sample_rate)
+    return waveform if crop_seconds is None else waveform[: int(crop_seconds * sample_rate)]

@@ -1,35 +1,52 @@
-"""Reads the shards of a corpus: in order, in the order of an epoch, or all into memory.
+"""A corpus on disk or behind a URL: its index, and the clips in its shards.
 
-An epoch of a corpus is a permutation of its shards, partitioned among the workers of all processes;
-if there are more workers than shards, several share one by sample number. Each worker shuffles in
-blocks: a block is read in order and ends at its size or with the epoch. A full shuffle needs random
-access to the shards, which object stores do not give, or a state as long as the corpus. With blocks
-a place is five numbers for each corpus and worker, and a resume reads one block again.
+A corpus is a folder with `index.json` and shards, tar files in the layout of webdataset. An index
+is read without torch, so that a wrong folder is refused at once.
 """
 
+import shlex
+import shutil
 import tarfile
 import time
-import warnings
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from unison_audio.data.records import (
+    BROKEN_RECORD,
     BrokenClipError,
     Clip,
-    CorpusIndex,
-    find_corpus,
-    is_url,
-    open_url,
+    ClipRecord,
+    decode,
+    in_split,
     read_record,
 )
-from unison_audio.device import available_memory
 from unison_audio.errors import InputError
+from unison_audio.json_files import parse_json, read_bounded
+from unison_audio.values import as_whole, require_path, shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INDEX_FILE = "index.json"
+
+OLD_INDEX_FILE = "manifest.json"
+"""Index that `unison-audio data nano` wrote before all corpora had one format."""
+
+FORMAT = 1
+
+MOST_INDEX_BYTES = 1 << 29
+"""Largest index: a million shards have 200 MB."""
+
+MOST_CLIPS = 10_000_000
+"""Most clips and seconds of one shard; `unison-audio data` writes 5,000."""
+
+PROGRAMS = {"http": "curl", "https": "curl", "hf": "curl", "gs": "gsutil", "s3": "aws"}
+"""Scheme of a URL -> the program that webdataset fetches it with."""
 
 UNREADABLE, CUT_SHORT = "shard cannot be read", "shard cut short"
 """Why clips of a shard are lost."""
@@ -39,24 +56,25 @@ RETRY_SECONDS = (0.5, 1.5)
 
 _READ_BYTES = 1 << 16
 
-BLOCK_CLIPS, BLOCK_BYTES = 1000, 64 << 20
-"""Most clips and encoded bytes of a block; they bound the memory per corpus and worker."""
 
-MOST_IN_A_ROW = {"shards": 32, "clips": 10_000}
-"""So many shards without a clip, or unusable clips, one after the other, end a run."""
+@dataclass(frozen=True, kw_only=True)
+class CorpusIndex:
+    """The shards of a corpus, in arrays that take a few dozen bytes per shard."""
 
-EPOCH, BLOCK, CORPUS, CROP = range(4)
-"""What random numbers are drawn for; each has a sequence of its own."""
+    name: str
+    """Name of the corpus."""
+    base: str
+    """Folder or URL of the shards."""
+    names: np.ndarray
+    """(S,) file names of the shards, as bytes of one length."""
+    clips: np.ndarray
+    """(S,) int64, number of clips in each shard."""
+    seconds: float
+    """Total length of the shards; 0 if the index does not state it."""
 
-Units = np.ndarray
-"""(U, 4) int64, the pieces of an epoch: shard, share i of n, first sample."""
-
-Leftover = Mapping[int, Units]
-"""Epoch -> the units that another number of workers left of it."""
-
-
-class SkippedClipsWarning(UserWarning):
-    """A shard with clips that cannot be used; one warning per shard."""
+    def url(self, shard: int) -> str:
+        """Path or URL of a shard."""
+        return f"{self.base}/{self.names[shard].decode()}"
 
 
 @dataclass(frozen=True)
@@ -68,10 +86,16 @@ class Sample:
     files: dict[str, bytes]
     """Suffix, such as `flac` or `json`, -> content; empty if the sample is not wanted."""
 
-    @property
-    def suffix(self) -> str:
-        """Suffix of the recording; empty if there is none."""
-        return next((name for name in self.files if name != "json"), "")
+    def record(self) -> ClipRecord:
+        """Reads the record, as `read_record`."""
+        return read_record(self.files.get("json", b""))
+
+    def decode(self, sample_rate: int, **crop: Any) -> "Tensor":
+        """Decodes the recording; the arguments are those of `records.decode`."""
+        suffix = next((name for name in self.files if name != "json"), None)
+        if suffix is None:
+            raise BrokenClipError(BROKEN_RECORD, "it has no sound")
+        return decode(self.files[suffix], suffix, sample_rate, **crop)
 
 
 class LostClipsError(Exception):
@@ -82,130 +106,131 @@ class LostClipsError(Exception):
         super().__init__(detail)
 
 
-class Place(NamedTuple):
-    """Where a block of a corpus begins, and how many of its clips were given."""
-
-    epoch: int = 0
-    unit: int = 0
-    """Number of the unit among the worker's units of the epoch."""
-    ordinal: int = 0
-    """Number of the next sample in the unit's shard."""
-    block: int = 0
-    """Number of blocks before this one."""
-    delivered: int = 0
-    """Clips of the block that were given."""
+def is_url(location: str) -> bool:
+    """Whether a location is a URL, which is fetched."""
+    return "://" in location
 
 
-@dataclass(kw_only=True)
-class CorpusReader:
-    """A worker's endless reading of one corpus."""
+def open_url(url: str) -> IO[bytes]:
+    """Opens a local file or a URL.
 
-    index: CorpusIndex
-    number: int
-    """The corpus's number in the stream."""
-    seed: int
-    worker: int
-    """Number of this worker among those of all processes."""
-    num_workers: int
-    leftover: Leftover
-    skipped: Counter[str]
-    """Unusable clips of the worker by reason; what is lost is added to it."""
-    lost: Counter[str] = field(default_factory=Counter)
-    """Clips lost while the current block was read."""
-    lost_shards: set[int] = field(default_factory=set)
-    warned: set[int] = field(default_factory=set)
-    in_a_row: Counter[str] = field(default_factory=Counter)
+    curl fetches `http(s)://` and `hf://`, gsutil fetches `gs://`. `aws s3 cp URL -` fetches
+    `s3://`, for which webdataset has no opener, with the credentials of that program. A fetched
+    stream can only be read forwards. Closing it raises `OSError` if the program failed.
 
-    def read(self, start: Place) -> Iterator[tuple[int, Sample, Place]]:
-        """Yields the shard, a sample, and the place after it."""
-        reads = self._read_in_order(start)
-        begin, given = start._replace(delivered=0), start.delivered
-        while True:
-            block: list[tuple[int, Sample]] = []
-            size = 0
-            while len(block) < BLOCK_CLIPS and size < BLOCK_BYTES:
-                end, shard, sample = next(reads)
-                if sample is None:
-                    break
-                block.append((shard, sample))
-                size += sum(map(len, sample.files.values()))
-            if not given:  # else they were counted before the resume
-                self.skipped.update(self.lost)
-            self.lost.clear()
-            generator = generator_of(self.seed, BLOCK, self.number, self.worker, begin.block)
-            for count, chosen in enumerate(generator.permutation(len(block)).tolist(), 1):
-                if count > given:
-                    yield *block[chosen], begin._replace(delivered=count)
-            begin, given = end._replace(block=begin.block + 1), 0
+    Raises:
+        OSError: If it cannot be opened.
+        InputError: If the scheme is unknown, or its program is missing.
+    """
+    if not is_url(url):
+        return Path(url).open("rb")
+    scheme = url.partition("://")[0]
+    if scheme not in PROGRAMS:
+        raise InputError(
+            f"{url} has the scheme {scheme!r}; use a path or one of {', '.join(PROGRAMS)}"
+        )
+    if shutil.which(PROGRAMS[scheme]) is None:
+        raise InputError(f"{url} is read with {PROGRAMS[scheme]}, which is missing; install it")
+    # Imported here, since webdataset imports torch, and an index on disk needs neither.
+    from webdataset.gopen import gopen
 
-    def _read_in_order(self, start: Place) -> Iterator[tuple[Place, int, Sample | None]]:
-        """Yields where the next sample is, the shard, and a sample; None at an epoch's end."""
-        epoch, first_unit, ordinal = start[:3]
-        while True:
-            every = epoch_units(
-                self.index, self.number, self.seed, epoch, self.num_workers, self.leftover
-            )
-            # A view would keep the units of all workers in memory for the whole epoch.
-            units = every[self.worker :: self.num_workers].copy()
-            del every
-            for unit in range(first_unit, len(units)):
-                shard, share, shares, first = units[unit].tolist()
-                clips = int(self.index.clips[shard])
-                try:
-                    for sample in read_samples(
-                        self.index.url(shard),
-                        clips,
-                        first=max(first, ordinal),
-                        share=(share, shares),
-                        # A shard that failed in an earlier epoch costs no more waits.
-                        patient=shard not in self.lost_shards,
-                    ):
-                        self.in_a_row["shards"] = 0
-                        yield Place(epoch, unit, sample.ordinal + 1), shard, sample
-                except LostClipsError as error:
-                    missing = sum(i % shares == share for i in range(error.first, clips))
-                    self.lost[error.reason] += missing
-                    self.lost_shards.add(shard)
-                    self.warn(shard, f"{error.reason} ({error})")
-                    self.count("shards", shard)
-                ordinal = 0
-            epoch, first_unit = epoch + 1, 0
-            yield Place(epoch), 0, None
+    # webdataset passes the command to a shell, hence the quotes.
+    if scheme == "s3":
+        url = f"pipe:aws s3 cp --only-show-errors {shlex.quote(url)} -"
+    return gopen(url)
 
-    def warn(self, shard: int, fault: str) -> None:
-        """Warns of a shard's first fault: a damaged corpus must not flood the log."""
-        if shard not in self.warned:
-            self.warned.add(shard)
-            text = f"{self.index.url(shard)}: {fault}; further skips there are only counted"
-            warnings.warn(text, SkippedClipsWarning, stacklevel=2)
 
-    def count(self, what: str, shard: int) -> None:
-        """Counts a shard or a clip that was of no use, and ends the run after many in a row."""
-        self.in_a_row[what] += 1
-        if self.in_a_row[what] >= MOST_IN_A_ROW[what]:
+def read_index(
+    location: str | Path, *, kind: str | None = None, split: str | None = None
+) -> CorpusIndex:
+    """Reads the index of a corpus that ``unison-audio data`` wrote.
+
+    Args:
+        location: The corpus' folder, its ``index.json``, or the URL of either.
+        kind: Only shards with ``speech`` or with ``sound``; all if None.
+        split: Only shards with clips of this split, as `in_split` takes it; all if None.
+
+    Raises:
+        InputError: If there is no index that can be read.
+    """
+    path = str(location).rstrip("/")
+    if not path.endswith(".json"):
+        path = f"{path}/{INDEX_FILE}"
+    try:
+        require_path(path, "The corpus")
+        with open_url(path) as file:
+            content = read_bounded(file, MOST_INDEX_BYTES)
+    except OSError as error:
+        if not is_url(path) and Path(path).with_name(OLD_INDEX_FILE).is_file():
             raise InputError(
-                f"{MOST_IN_A_ROW[what]} {what} of the corpus {self.index.name} in a row, the last "
-                f"in {self.index.url(shard)}, could not be used; see the warnings for the reasons, "
-                "and repair the corpus or leave it out"
+                f"{location} holds a corpus in an earlier format (manifest.json); run "
+                f"unison-audio data nano --out {location} again, which keeps the finished shards"
+            ) from error
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = "" if missing else f" that can be read ({error.strerror or error})"
+        raise InputError(
+            f"There is no index {path}{reason}; give the folder or the URL of a corpus that "
+            "unison-audio data wrote."
+        ) from error
+    if len(content) > MOST_INDEX_BYTES:
+        raise InputError(f"{path} holds more than {MOST_INDEX_BYTES:,} bytes, and is no index.")
+    cure = "build the corpus again"
+    index = parse_json(content, path, cure)
+    names, counts, length = [], [], 0.0
+    try:
+        if index["format"] != FORMAT:
+            raise InputError(
+                f"{path} has the format {index['format']!r} where {FORMAT} is understood; {cure}"
             )
+        for shard in index["shards"]:
+            # Indexes of other tools need not name kinds and splits; their shards are all read.
+            if kind not in (None, *shard.get("kinds", [kind])) or not any(
+                in_split(one, split) for one in shard.get("splits", [split or ""])
+            ):
+                continue
+            name, seconds = str(shard["name"]), float(shard.get("seconds", 0.0))
+            clips = as_whole(shard["clips"])
+            # An index may come from anywhere: it must not make this machine read other files.
+            if "/" in name or "\\" in name:
+                raise InputError(f"{path} names shards in other folders; {cure}")
+            if clips is None or not 0 <= clips <= MOST_CLIPS or not 0 <= seconds <= MOST_CLIPS:
+                raise InputError(
+                    f"{path} claims {shown(shard['clips'])} clips and {seconds:g} s in the shard "
+                    f"{name}, where whole clips and at most {MOST_CLIPS:,} of either fit; {cure}."
+                )
+            names.append(name.encode())
+            counts.append(clips)
+            length += seconds
+        corpus = str(index["corpus"])
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InputError(f"{path} is no index ({error!r}); {cure}") from error
+    return CorpusIndex(
+        name=corpus,
+        base=path.rpartition("/")[0] or ".",
+        names=np.array(names, dtype=bytes),
+        clips=np.array(counts, dtype=np.int64),
+        seconds=length,
+    )
 
 
-def generator_of(seed: int, purpose: int, *where: int) -> np.random.Generator:
-    """Makes the generator of one place: it has no state that a checkpoint would have to store."""
-    return np.random.default_rng((seed, purpose, *where))
+def find_corpora(
+    locations: Sequence[str | Path], *, kind: str | None = None, split: str | None = None
+) -> list[CorpusIndex]:
+    """Reads the indexes of corpora, and leaves out those without clips of a kind and split.
 
-
-def epoch_units(
-    index: CorpusIndex, number: int, seed: int, epoch: int, num_workers: int, leftover: Leftover
-) -> Units:
-    """Lists the units of an epoch; worker w reads units w, w + num_workers, ..."""
-    if epoch in leftover:
-        return leftover[epoch]
-    # At least one unit per worker, also where a small corpus has fewer shards than workers.
-    shares = -(-num_workers // len(index.names))
-    order = generator_of(seed, EPOCH, number, epoch).permutation(len(index.names) * shares)
-    share, zero = order % shares, np.zeros_like(order)
-    return np.stack([order // shares, share, np.full_like(order, shares), zero], axis=1)
+    Raises:
+        InputError: If an index cannot be read, or no corpus has such clips.
+    """
+    indexes = [read_index(location, kind=kind, split=split) for location in locations]
+    found = [index for index in indexes if index.clips.sum()]
+    if not found:
+        what = f"no {kind}" if kind else "neither speech nor sound"
+        of_split = "" if split is None else f" of the split {split!r}"
+        named = ", ".join(map(str, locations)) or "no corpus"
+        raise InputError(f"There is {what}{of_split} in {named}; add a corpus that has some")
+    return found
 
 
 def read_samples(
@@ -246,40 +271,38 @@ def read_samples(
 
 def _walk(url: str, clips: int, first: int, share: tuple[int, int]) -> Iterator[Sample]:
     """Reads a shard once; unwanted samples come without files."""
-    source = open_url(url)
+    source, damage = open_url(url), None
     try:
         # The mode with "|" never seeks in the stream, which a transfer cannot do.
         mode: Literal["r|", "r:"] = "r|" if is_url(url) else "r:"
-        with tarfile.open(fileobj=source, mode=mode, bufsize=_READ_BYTES) as archive:
-            yield from _group(archive, clips, first, share)
-        _end_transfer(url, source)
-    except tarfile.TarError:
-        _end_transfer(url, source)
-        raise
+        try:
+            with tarfile.open(fileobj=source, mode=mode, bufsize=_READ_BYTES) as archive:
+                yield from _group(archive, clips, first, share)
+        except tarfile.TarError as error:
+            damage = error
+        if is_url(url):
+            # Raises OSError if the transfer broke off: then it is not the shard that ends early.
+            while source.read(_READ_BYTES):
+                pass
+            source.close()
+        if damage is not None:
+            raise damage
     finally:
         with suppress(OSError):  # a fetching program fails if its output is not read to the end
             source.close()
-
-
-def _end_transfer(url: str, source: IO[bytes]) -> None:
-    """Raises OSError if a transfer broke off: then it is not the shard that ends early."""
-    if is_url(url):
-        while source.read(_READ_BYTES):
-            pass
-        source.close()
 
 
 def _group(
     archive: tarfile.TarFile, clips: int, first: int, share: tuple[int, int]
 ) -> Iterator[Sample]:
     """Groups the members of a shard into samples."""
-    ordinal, key, broken_off = -1, None, None
+    ordinal, key, damage = -1, None, None
     files: dict[str, bytes] = {}
     while True:
         try:
             member = archive.next()
         except tarfile.TarError as error:
-            broken_off, member = error, None
+            damage, member = error, None
         if member is None:
             break
         # It would keep every header: memory would grow with the shard.
@@ -302,8 +325,8 @@ def _group(
     whole = not files or ("json" in files and len(files) > 1) or ordinal + 1 >= clips
     if key is not None and whole:
         yield Sample(ordinal, files)
-    if broken_off is not None:
-        raise broken_off
+    if damage is not None:
+        raise damage
 
 
 def read_corpus(
@@ -321,7 +344,9 @@ def read_corpus(
         InputError: If the folder is no complete corpus or has no such clips, if they do not fit
             into memory, or if a shard is damaged.
     """
-    index = find_corpus(folder, kind=kind, split=split)
+    from unison_audio.device import available_memory  # imports torch
+
+    (index,) = find_corpora([folder], kind=kind, split=split)
     needed = int(index.seconds * sample_rate * 4)  # bytes, as float32
     free = available_memory()
     if free is not None and needed > free:
@@ -330,17 +355,11 @@ def read_corpus(
             f"memory where {free / 1e9:.1f} GB are free; build a smaller corpus with "
             "unison-audio data --limit"
         )
-    return [
-        clip
-        for shard in index.names.argsort().tolist()
-        for clip in read_shard(
-            Path(index.url(shard)),
-            sample_rate,
-            int(index.clips[shard]),
-            kind=kind,
-            split=split,
-        )
-    ]
+    found: list[Clip] = []
+    for shard in index.names.argsort().tolist():
+        path, clips = Path(index.url(shard)), int(index.clips[shard])
+        found += read_shard(path, sample_rate, clips, kind=kind, split=split)
+    return found
 
 
 def read_shard(
@@ -351,27 +370,17 @@ def read_shard(
     kind: str | None = None,
     split: str | None = None,
 ) -> Iterator[Clip]:
-    """Reads the clips of a shard in order.
-
-    Args:
-        path: The shard.
-        sample_rate: Sample rate of the waveforms in Hz; other clips are resampled.
-        clips: Number of clips that it must hold; 0 if unknown.
-        kind: `speech` or `sound`; None for both.
-        split: Split of the clips; None for all.
+    """Reads the clips of a shard in order, as `read_corpus`.
 
     Raises:
-        InputError: If the shard is damaged.
+        InputError: If the shard is damaged, or has fewer than `clips` clips.
     """
-    from unison_audio.data.recording import decode
-
     try:
         for sample in read_samples(str(path), clips, patient=False):
-            record = read_record(sample.files.get("json", b""))
+            record = sample.record()
             if kind in (None, record.kind) and split in (None, record.split):
-                content = sample.files.get(sample.suffix, b"")
                 try:
-                    waveform = decode(content, sample.suffix, sample_rate)
+                    waveform = sample.decode(sample_rate)
                 except BrokenClipError as error:
                     detail = f"its clip {record.key}: {error.reason}, {error}"
                     raise BrokenClipError(error.reason, detail) from error

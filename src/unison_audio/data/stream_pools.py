@@ -1,21 +1,20 @@
 """Pools of clips streamed from large corpora, from which the tasks' builders draw.
 
 Each stream has a window, its latest clips. For every clip drawn, the stream moves on by one clip,
-and the oldest clips are dropped while the window is too large. The window is a stretch of the
-stream, so its state is the position of its first clip and one number per clip; a resume reads that
-stretch again. To save the waveforms would add hundreds of megabytes to every checkpoint.
+and the oldest clips are dropped while the window is too large.
 """
 
 import dataclasses
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from unison_audio.data.pools import NOISY_LABELS, choose, described, draw_noise
-from unison_audio.data.records import ZERO_SHOT_SECONDS, Clip, label_of, read_index
+from unison_audio.data.pools import NOISY_LABELS, choose, described, draw_noise, grouped, has_words
+from unison_audio.data.records import ZERO_SHOT_SECONDS, Clip, label_of
+from unison_audio.data.shards import find_corpora, read_index
 from unison_audio.data.stream import ClipStream, StreamConfig, StreamPosition
 from unison_audio.errors import InputError
 from unison_audio.tasks.clips import ClipKind, ClipLimits
@@ -32,17 +31,14 @@ _AUDIOSET_NOISES = (
 )
 
 NOISES = frozenset(NOISY_LABELS) | frozenset(_AUDIOSET_NOISES.split(", "))
-"""Labels whose sounds serve as noise: nano's and AudioSet's, in lower case."""
+"""Labels whose sounds serve as noise in streams: nano's and AudioSet's, in lower case."""
 
 FREE, DRAWN, GONE = range(3)
 """States of a place in the stream: its clip can be drawn, was drawn, or came again since. The
 numbers are those of existing checkpoints."""
 
-STEP = 4
-"""Clips read at a time while no clip in the window can be used."""
-
-MAX_FAILED = 5000
-"""This many unusable clips in a row end a search."""
+STEP, MAX_FAILED = 4, 5000
+"""Clips read at a time while none in the window can be used, and how many end the search."""
 
 
 @dataclasses.dataclass
@@ -59,14 +55,12 @@ class WindowEntry:
 
 
 class Window:
-    """The latest clips of a stream.
+    """The latest clips of a stream, at most so many seconds; the oldest ones are dropped.
 
-    If a corpus fits into the window, each clip is kept once: a clip that comes again replaces
-    itself and may be drawn again.
-
-    Args:
-        stream: The stream.
-        held_seconds: Most seconds of sound in the window.
+    The window is a stretch of the stream, so its state is the position of its first clip and one
+    number per clip; a resume reads that stretch again. To save the waveforms would add hundreds of
+    megabytes to every checkpoint. If a corpus fits into the window, each clip is kept once: a clip
+    that comes again replaces itself and may be drawn again.
     """
 
     def __init__(self, stream: ClipStream, held_seconds: float) -> None:
@@ -94,54 +88,22 @@ class Window:
             self._read(FREE)
             self._shrink()
 
-    def rounds(
-        self,
-        count: int,
-        candidates: Callable[[], Sequence[WindowEntry]],
-        generator: torch.Generator,
-        missing: str,
-    ) -> Iterator[list[WindowEntry]]:
-        """Draws clips with equal probability, as many at a time as there are candidates.
-
-        The stream moves on between the rounds, so use the result of one before the next.
-
-        Args:
-            count: Number of clips.
-            candidates: Lists the entries that can be drawn now.
-            generator: Random generator.
-            missing: Start of the message if there is no candidate.
+    def search(self, missing: str) -> Iterator[None]:
+        """Yields at once, and again whenever a few more clips were read.
 
         Raises:
-            InputError: If no clip could be used among very many.
-        """
-        failed = 0
-        while count:
-            found = candidates()
-            order = torch.randperm(len(found), generator=generator)[:count].tolist()
-            drawn = [found[index] for index in order]
-            for entry in drawn:
-                entry.state = DRAWN
-            if drawn:
-                yield drawn
-            count -= len(drawn)
-            failed = 0 if drawn else self.search_on(failed, missing)
-            self.advance(len(drawn))
-
-    def search_on(self, failed: int, missing: str) -> int:
-        """Reads on after `failed` clips of no use, and returns how many they are then.
-
-        Raises:
-            InputError: If they are too many, or a small corpus several times over.
+            InputError: Begins with `missing`, after many clips, or a small corpus several times.
         """
         # Four times a small corpus: each clip has had its chance. Without this limit, a corpus
         # without usable clips would be read forever.
         most = max(64, min(MAX_FAILED, 4 * self.stream.clips))
-        if failed + STEP > most:
-            raise InputError(
-                f"{missing} among {most} clips that were read; give corpora that have some"
-            )
-        self.advance(STEP)
-        return failed + STEP
+        yield
+        for _ in range(most // STEP):
+            self.advance(STEP)
+            yield
+        raise InputError(
+            f"{missing} among {most} clips that were read; give corpora that have some"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
@@ -186,21 +148,46 @@ class Window:
 
 
 class StreamPools:
-    """Draws from streams of clips; implements the builders' `Pools`.
+    """Draws from windows on streams of speech and of sounds; implements the builders' `Pools`.
 
     Each clip is a target once per epoch. The reference of a pair is any other clip of the speaker
     in the window. A sound is drawn by label first, among the labels that still have undrawn
-    sounds, so that rare events are drawn as often as the window allows. `open_pools` makes it from
-    the streams of `speech` and of `sound`, of which one may be missing.
+    sounds, so that rare events are drawn as often as the window allows.
+
+    Args:
+        corpora: Folders or URLs, as in `ClipStream`.
+        config: Config of both streams. Speech and sounds share its workers; speech gets the odd
+            one. A stream without workers decodes on demand.
+        held_seconds: Most seconds of sound in each window.
+        pair_seconds: Shortest utterance of a pair (paper, appendix C).
+
+    Raises:
+        InputError: If an index cannot be read, or there is neither speech nor sound.
     """
 
     def __init__(
-        self, streams: Mapping[str, ClipStream], held_seconds: float, pair_seconds: float
+        self,
+        corpora: Sequence[str | Path],
+        config: StreamConfig,
+        *,
+        held_seconds: float = HELD_SECONDS,
+        pair_seconds: float = ZERO_SHOT_SECONDS,
     ) -> None:
-        (self.sample_rate,) = {stream.config.sample_rate for stream in streams.values()}
-        self.pair_seconds = pair_seconds
+        self.sample_rate, self.pair_seconds = config.sample_rate, pair_seconds
         self.max_words: int | None = None
-        self.windows = {name: Window(stream, held_seconds) for name, stream in streams.items()}
+        # Asked before the streams are opened, since a kind without clips gets no workers.
+        kinds = [
+            kind
+            for kind in ("speech", "sound")
+            if any(read_index(path, kind=kind, split=config.split).clips.sum() for path in corpora)
+        ]
+        if not kinds:
+            find_corpora(corpora, split=config.split)  # says so, unless there are other kinds
+        self.windows = {}
+        for number, kind in enumerate(kinds):
+            workers = len(range(number, config.workers, len(kinds)))
+            own = dataclasses.replace(config, kind=kind, workers=workers)
+            self.windows[kind] = Window(ClipStream(corpora, own), held_seconds)
 
     def pools(self, max_words: int | None) -> "StreamPools":
         """These pools, which from now on give only texts of at most `max_words` words."""
@@ -210,78 +197,91 @@ class StreamPools:
     def draw(
         self, kind: ClipKind, count: int, where: ClipLimits, generator: torch.Generator
     ) -> list[Clip]:
-        """Draws clips as `Pools.draw` does, and moves the streams on."""
+        """Draws clips as `Pools.draw` does; the streams move on by as many clips."""
         if kind == "noise":
-            return self._draw_noise(count, where.max_seconds, generator)
+            # Noise may come again, and does not use up a sound: it is background, whatever it was
+            # drawn for before.
+            clips = [entry.clip for entry in self.windows.get("sound", ())]
+            recorded = {
+                label: group
+                for label, group in grouped(clips, lambda clip: label_of(clip.record)).items()
+                if NOISES.issuperset(label.lower().split(", "))
+            }
+            return draw_noise(count, where.max_seconds, self.sample_rate, recorded, generator)
+        name = "sound" if kind == "sound" else "speech"
+        if name not in self.windows:
+            raise InputError(
+                f"The corpora hold no {name}, which the task needs; add a corpus that does, or "
+                "leave the task out"
+            )
         if kind == "sound":
             return self._draw_sounds(count, where, generator)
-        if kind == "speaker_pair":
-            return self._draw_pairs(count, where.max_seconds, generator)
-        with_text = kind == "speech"
-        window, longest = self._window("speech"), int(where.max_seconds * self.sample_rate)
+        return self._draw_speech(kind, count, where.max_seconds, generator)
 
-        def candidates() -> list[WindowEntry]:
-            return [
-                entry
-                for entry in window
-                if entry.state == FREE
-                and len(entry.clip.waveform) <= longest
-                and (self._is_spoken(entry.clip) or not with_text)
-            ]
-
-        missing = (
-            f"There is no utterance{' with its words' if with_text else ''} of at most "
-            f"{where.max_seconds:.2f} s"
-        )
-        rounds = window.rounds(count, candidates, generator, missing)
-        return [entry.clip for drawn in rounds for entry in drawn]
-
-    def _draw_pairs(self, count: int, max_seconds: float, generator: torch.Generator) -> list[Clip]:
-        window = self._window("speech")
-        shortest, longest = (
-            int(seconds * self.sample_rate) for seconds in (self.pair_seconds, max_seconds)
-        )
-        if longest < shortest:
+    def _draw_speech(
+        self, kind: ClipKind, count: int, most: float, generator: torch.Generator
+    ) -> list[Clip]:
+        window, pair = self.windows["speech"], kind == "speaker_pair"
+        least = self.pair_seconds if pair else 0.0
+        shortest, longest = int(least * self.sample_rate), int(most * self.sample_rate)
+        if pair and longest < shortest:
             raise InputError(
-                f"Pairs of utterances of at least {self.pair_seconds:.2f} s cannot be of at most "
-                f"{max_seconds:.2f} s; make longer clips, or lower pair_seconds"
+                f"Pairs of utterances of at least {least:.2f} s cannot be of at most {most:.2f} s; "
+                "make longer clips, or lower pair_seconds"
             )
-        groups: defaultdict[str, list[WindowEntry]] = defaultdict(list)
-
-        def candidates() -> list[WindowEntry]:
-            groups.clear()
-            for entry in window:
-                clip = entry.clip
-                known = clip.record.speaker and self._is_spoken(clip)
-                if known and shortest <= len(clip.waveform) <= longest:
-                    groups[clip.record.speaker].append(entry)
-            several = (group for group in groups.values() if len(group) > 1)
-            return [entry for group in several for entry in group if entry.state == FREE]
-
-        missing = (
-            "There are no two utterances of one speaker, with their words, of "
-            f"{self.pair_seconds:.2f} to {max_seconds:.2f} s each"
-        )
-        pairs = []
-        for targets in window.rounds(count, candidates, generator, missing):
-            for target in targets:
-                # The reference may be a clip that was drawn before: few speakers have several
-                # undrawn utterances in a window at once.
-                same = groups[target.clip.record.speaker]
-                reference = choose([one for one in same if one is not target], generator)
-                pairs += [reference.clip, target.clip]
-        return pairs
+        missing = {
+            "speech": f"There is no utterance with its words of at most {most:.2f} s",
+            "speech_any": f"There is no utterance of at most {most:.2f} s",
+            "speaker_pair": "There are no two utterances of one speaker, with their words, of "
+            f"{least:.2f} to {most:.2f} s each",
+        }[kind]
+        drawn: list[Clip] = []
+        groups: dict[str, list[WindowEntry]] = {}
+        while count:
+            # As many at a time as there are, since the window moves on between the rounds.
+            for _ in window.search(missing):
+                free = [
+                    entry
+                    for entry in window
+                    if (pair or entry.state == FREE)
+                    and shortest <= len(entry.clip.waveform) <= longest
+                    and (kind == "speech_any" or has_words(entry.clip, self.max_words))
+                ]
+                if pair:
+                    groups = grouped(free, lambda entry: entry.clip.record.speaker)
+                    groups.pop("", None)  # two clips of unknown speakers are no pair
+                    several = [group for group in groups.values() if len(group) > 1]
+                    free = [entry for group in several for entry in group if entry.state == FREE]
+                if free:
+                    break
+            order = torch.randperm(len(free), generator=generator)[:count].tolist()
+            for target in map(free.__getitem__, order):
+                target.state = DRAWN
+                if pair:
+                    # The reference may be a clip that was drawn before: few speakers have several
+                    # undrawn utterances in a window at once.
+                    same = groups[target.clip.record.speaker]
+                    others = [entry for entry in same if entry is not target]
+                    drawn.append(choose(others, generator).clip)
+                drawn.append(target.clip)
+            count -= len(order)
+            window.advance(len(order))
+        return drawn
 
     def _draw_sounds(self, count: int, where: ClipLimits, generator: torch.Generator) -> list[Clip]:
-        window = self._window("sound")
-        groups = _by_label(window, drawn=False)
-        drawn = []
+        window = self.windows["sound"]
+
+        def by_label() -> dict[str, list[WindowEntry]]:
+            free = (entry for entry in window if entry.state == FREE)
+            return grouped(free, lambda entry: label_of(entry.clip.record))
+
+        groups, drawn = by_label(), []
         for item in range(count):
-            excluded, failed = where.excluded(item), 0
+            excluded = where.excluded(item)
+            search = window.search(f"There is no sound other than {sorted(excluded)}")
             while not (labels := [label for label in groups if label not in excluded]):
-                missing = f"There is no sound other than {sorted(excluded)}"
-                failed = window.search_on(failed, missing)
-                groups = _by_label(window, drawn=False)
+                next(search)
+                groups = by_label()
             label = choose(labels, generator)
             entry = choose(groups[label], generator)
             drawn.append(described(entry.clip, generator))
@@ -292,17 +292,6 @@ class StreamPools:
                 del groups[label]
         window.advance(count)
         return drawn
-
-    def _draw_noise(self, count: int, seconds: float, generator: torch.Generator) -> list[Clip]:
-        # Noise may come again, and does not use up a sound: it is background, whatever it was drawn
-        # for before.
-        groups = _by_label(self.windows["sound"], drawn=True) if "sound" in self.windows else {}
-        recorded = {
-            label: [entry.clip for entry in group]
-            for label, group in groups.items()
-            if NOISES.issuperset(label.lower().split(", "))
-        }
-        return draw_noise(count, seconds, self.sample_rate, recorded, generator)
 
     @property
     def skipped(self) -> Counter[str]:
@@ -333,63 +322,3 @@ class StreamPools:
         """Ends the worker processes."""
         for window in self.windows.values():
             window.stream.close()
-
-    def _window(self, name: str) -> Window:
-        if name not in self.windows:
-            raise InputError(
-                f"The corpora hold no {name}, which the task needs; add a corpus that does, or "
-                "leave the task out"
-            )
-        return self.windows[name]
-
-    def _is_spoken(self, clip: Clip) -> bool:
-        """Whether the words of a clip are known and not too many."""
-        words = clip.record.text
-        return bool(words) and (self.max_words is None or len(words.split()) <= self.max_words)
-
-
-def open_pools(
-    corpora: Sequence[str | Path],
-    config: StreamConfig,
-    *,
-    held_seconds: float = HELD_SECONDS,
-    pair_seconds: float = ZERO_SHOT_SECONDS,
-) -> StreamPools:
-    """Opens pools over corpora of speech and of sounds, each clip with equal probability.
-
-    Args:
-        corpora: Folders or URLs, as in `ClipStream`.
-        config: Config of both streams. Speech and sounds share its workers; speech gets the odd
-            one. A stream without workers decodes on demand.
-        held_seconds: Most seconds of sound in each window.
-        pair_seconds: Shortest utterance of a pair (paper, appendix C).
-
-    Raises:
-        InputError: If an index cannot be read, or there is neither speech nor sound.
-    """
-    # Asked before the streams are opened, since a kind without clips gets no workers.
-    kinds = [
-        kind
-        for kind in ("speech", "sound")
-        if any(read_index(path, kind=kind, split=config.split).clips.sum() for path in corpora)
-    ]
-    if not kinds:
-        raise InputError(
-            f"There is neither speech nor sound of the split {config.split!r} in "
-            f"{', '.join(map(str, corpora)) or 'no corpus'}; add a corpus that has some"
-        )
-    streams = {}
-    for number, kind in enumerate(kinds):
-        workers = len(range(number, config.workers, len(kinds)))
-        own = dataclasses.replace(config, kind=kind, workers=workers)
-        streams[kind] = ClipStream(corpora, own)
-    return StreamPools(streams, held_seconds, pair_seconds)
-
-
-def _by_label(window: Window, *, drawn: bool) -> dict[str, list[WindowEntry]]:
-    """Groups the window's entries by label, with the drawn ones or without."""
-    groups: defaultdict[str, list[WindowEntry]] = defaultdict(list)
-    for entry in window:
-        if drawn or entry.state == FREE:
-            groups[label_of(entry.clip.record)].append(entry)
-    return dict(groups)

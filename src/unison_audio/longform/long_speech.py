@@ -5,8 +5,10 @@ bounds the memory. Every window has a seed of its own, derived from the one that
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -15,10 +17,17 @@ from torch import Tensor
 
 from unison_audio import audio
 from unison_audio.audio import Audio
-from unison_audio.checks import check_reference_text
+from unison_audio.checks import (
+    check_reference_text,
+    domain_warning,
+    outside_domain,
+    refuse_outside,
+)
+from unison_audio.domain import Outside
 from unison_audio.errors import InputError
 from unison_audio.frame_layout import MAX_REFERENCE_SECONDS, PEAK, REFERENCE_SECONDS
 from unison_audio.input_audio import Sound, read_sound
+from unison_audio.inputs import DomainWarning
 from unison_audio.longform.edit_windows import WindowModel, derive_seed
 from unison_audio.longform.text_windows import (
     LENGTH_MARGIN,
@@ -74,6 +83,15 @@ class LongSpeech:
     """The variant that speaks."""
     clean: bool
     """Whether numbers and abbreviations become words."""
+
+    @cached_property
+    def outside(self) -> Outside:
+        """The words that the variant does not know, of all windows."""
+        if self.variant.domain is None:
+            return Outside()
+        instructions = (self.template.replace("{text}", own.text) for own in self.windows())
+        found = (outside_domain(self.variant, own).words for own in instructions)
+        return Outside(words=tuple(dict.fromkeys(word for words in found for word in words)))
 
     @property
     def pace(self) -> SpeechPace:
@@ -224,6 +242,25 @@ def plan_speech(
     return speech
 
 
+def require_known_words(speech: LongSpeech) -> None:
+    """Refuse a text with words that the variant does not know, before the first window.
+
+    Raises:
+        InputError: There are such words.
+    """
+    refuse_outside(speech.variant, speech.outside)
+
+
+def warn_of_unknown_words(speech: LongSpeech) -> None:
+    """Give one warning for all windows, where each would give its own.
+
+    Warns:
+        DomainWarning: There are words that the variant does not know.
+    """
+    if speech.outside:
+        warnings.warn(DomainWarning(domain_warning(speech.variant, speech.outside)), stacklevel=3)
+
+
 def speak(
     unison: WindowModel,
     speech: LongSpeech,
@@ -239,8 +276,10 @@ def speak(
         **options: Sampling options, as for `Unison.generate`.
 
     Yields:
-        The windows in order, as soon as they are finished.
+        The windows in order, as soon as they are finished. Unknown words give no warning; see
+        `warn_of_unknown_words`.
     """
+    options["domain_told"] = True
     rate = speech.variant.sample_rate
     windows = speech.windows()
     first: _FirstWindow | None = None

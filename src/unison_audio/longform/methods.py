@@ -8,7 +8,13 @@ from unison_audio.input_audio import Sound
 from unison_audio.longform.edit_windows import WindowModel
 from unison_audio.longform.gap_fill import fill_recording
 from unison_audio.longform.gap_plan import Extension, plan_extension, plan_inpainting
-from unison_audio.longform.long_speech import pieces, plan_speech, speak
+from unison_audio.longform.long_speech import (
+    pieces,
+    plan_speech,
+    require_known_words,
+    speak,
+    warn_of_unknown_words,
+)
 from unison_audio.longform.native_audio import NativeAudio, Source
 from unison_audio.longform.regions import edit_recording, plan_edit
 from unison_audio.sampling_params import cleans_text, merge_options
@@ -192,4 +198,7 @@ class AnyLength:
             asr=asr,
             clean=cleans_text(self.variant, params),
         )
+        if params.strict:
+            require_known_words(speech)
+        warn_of_unknown_words(speech)
         return pieces(speak(self, speech, sampling=params), speech)

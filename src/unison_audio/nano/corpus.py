@@ -32,8 +32,8 @@ from unison_audio.data.prepare.shard_writer import (
     shard_entry,
     write_shard,
 )
-from unison_audio.data.records import INDEX_FILE, OLD_INDEX_FILE, Clip, ClipRecord
-from unison_audio.data.shards import read_shard
+from unison_audio.data.records import Clip, ClipRecord
+from unison_audio.data.shards import INDEX_FILE, OLD_INDEX_FILE, read_shard
 from unison_audio.errors import InputError
 from unison_audio.files import write_whole
 from unison_audio.nano.corpus_name import NAME, require_own_folder

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from unison_audio.data.records import INDEX_FILE, read_index
+from unison_audio.data.shards import INDEX_FILE, read_index
 from unison_audio.errors import InputError
 
 NAME = "nano"

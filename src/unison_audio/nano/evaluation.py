@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import torch
 
-from unison_audio.data.records import Clip, read_index
-from unison_audio.data.shards import read_corpus
+from unison_audio.data.records import Clip
+from unison_audio.data.shards import read_corpus, read_index
 from unison_audio.errors import InputError
 from unison_audio.evaluation.engine import fingerprint, real_time_factor
 from unison_audio.evaluation.metrics.measure import Score

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unison_audio.data.captions import plain_caption
-from unison_audio.data.records import Clip, read_index
-from unison_audio.data.shards import read_corpus
+from unison_audio.data.records import Clip
+from unison_audio.data.shards import read_corpus, read_index
 from unison_audio.evaluation.test_sets.recordings import Recordings, Sound, Utterance
 from unison_audio.nano.vocabulary import IsSentence
 

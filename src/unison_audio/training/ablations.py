@@ -16,6 +16,7 @@ from unison_audio.codecs.table import load_nano_codec
 from unison_audio.data.records import Clip
 from unison_audio.data.shards import read_corpus
 from unison_audio.errors import InputError
+from unison_audio.files import write_whole
 from unison_audio.nano.recipe import NANO
 from unison_audio.tasks.curriculum import default_stages
 from unison_audio.text.states import TextSetup
@@ -302,7 +303,4 @@ def _listing(folder: Path) -> str:
 
 
 def _write(path: Path, value: Any) -> None:
-    """Writes JSON atomically."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    partial.replace(path)
+    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")

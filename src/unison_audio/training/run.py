@@ -16,7 +16,7 @@ from unison_audio.codecs.nano import NanoCodec
 from unison_audio.codecs.table import AudioCodec, save_nano_codec
 from unison_audio.data.records import Clip
 from unison_audio.data.stream import StreamConfig
-from unison_audio.data.stream_pools import StreamPools, open_pools
+from unison_audio.data.stream_pools import StreamPools
 from unison_audio.loading import LoadOptions, VariantModels, open_models
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.text.states import TextEncoder
@@ -213,7 +213,7 @@ def _open_corpora(config: RunConfig, corpora: Sequence[str | Path], split: str) 
         workers=config.data.workers if training else 0,
         seed=config.recipe.seed if training else 0,
     )
-    return open_pools(corpora, stream, pair_seconds=PAIR_SHARE * longest)
+    return StreamPools(corpora, stream, pair_seconds=PAIR_SHARE * longest)
 
 
 def make_stream(config: RunConfig, source: PoolSource) -> BatchStream:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unison_audio.data.records import INDEX_FILE, is_url
+from unison_audio.data.shards import INDEX_FILE, is_url
 from unison_audio.errors import InputError
 from unison_audio.files import file_hash, make_folder, write_whole
 from unison_audio.json_files import read_json

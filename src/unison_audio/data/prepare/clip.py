@@ -20,8 +20,7 @@ from unison_audio.data.captions import (
 )
 from unison_audio.data.corpora.source import Skipped, SourceClip
 from unison_audio.data.corpora.source_files import ARCHIVE_ERRORS
-from unison_audio.data.recording import NOT_FINITE, Recording, UnreadableAudioError
-from unison_audio.data.records import ClipRecord
+from unison_audio.data.records import NOT_FINITE, ClipRecord, Recording, UnreadableAudioError
 
 MIN_SECONDS = 0.5
 """Shorter clips are left out."""
@@ -108,9 +107,8 @@ class ClipReader:
         content = None if isinstance(clip.audio, Path) else clip.audio()
         recording = self._recording(clip, content)
         try:
-            header = recording.header
-            span = _span(clip, header.seconds)
-            length = header.seconds if span is None else span[1] - span[0]
+            span = _span(clip, recording.seconds)
+            length = recording.seconds if span is None else span[1] - span[0]
             if length < MIN_SECONDS:
                 return Skipped(file=clip.file, reason=TOO_SHORT)
             if length > MAX_SECONDS and clip.kind == "speech":
@@ -121,7 +119,10 @@ class ClipReader:
                 return self._whole(clip, recording, content)
             encoded = []
             for i, (start, end) in enumerate(filter(None, spans)):
-                first, last = round(start * header.sample_rate), round(end * header.sample_rate)
+                first, last = (
+                    round(start * recording.sample_rate),
+                    round(end * recording.sample_rate),
+                )
                 flac, frames, silent = cut(recording, first, last)
                 if silent:
                     continue
@@ -148,12 +149,12 @@ class ClipReader:
     ) -> list[EncodedClip] | Skipped:
         # Decoded to its end although the bytes are kept: damage must not reach the training.
         frames, silent = examine(recording)
-        seconds = frames / recording.header.sample_rate
+        seconds = frames / recording.sample_rate
         if clip.seconds is not None and seconds < _STATED_SHARE * clip.seconds - _END_TOLERANCE:
             raise UnreadableAudioError(f"{seconds:.2f} s long where {clip.seconds:.2f} are stated")
         if silent:
             return Skipped(file=clip.file, reason=SILENT)
-        suffix = recording.header.suffix
+        suffix = recording.suffix
         if not suffix:
             suffix, (content, frames, _) = "flac", cut(recording, 0, frames)
         elif content is None:
@@ -163,14 +164,13 @@ class ClipReader:
         return [EncodedClip(record=record, suffix=suffix, content=content)]
 
     def _record(self, clip: SourceClip, key: str, recording: Recording, frames: int) -> ClipRecord:
-        header = recording.header
         caption = " ".join(clip.caption.split())
         label = " ".join(clip.label.split())
         return ClipRecord(
             key=safe_key(key),
             kind=clip.kind,
             split=clip.split,
-            seconds=round(frames / header.sample_rate, 6),
+            seconds=round(frames / recording.sample_rate, 6),
             licence=clip.licence or self.licence,
             # A file name need not be UTF-8; JSON in a shard must be.
             source=f"{self.corpus}:{clip.file}".encode("utf-8", "replace").decode(),
@@ -180,8 +180,8 @@ class ClipReader:
             label=label or (plain_caption(caption) if clip.kind == "sound" else ""),
             caption=caption,
             language=clip.language,
-            sample_rate=header.sample_rate,
-            channels=header.channels,
+            sample_rate=recording.sample_rate,
+            channels=recording.channels,
         )
 
 
@@ -195,7 +195,7 @@ def examine(recording: Recording) -> tuple[int, bool]:
         UnreadableAudioError: If it cannot be decoded to its end, or has a sample that is not
             finite.
     """
-    header, frames, silent = recording.header, 0, True
+    frames, silent = 0, True
     while len(block := recording.read(frames, frames + _BLOCK)):
         # NaN goes through min and max, so that no mask of the samples is needed.
         low, high = float(block.min()), float(block.max())
@@ -203,9 +203,9 @@ def examine(recording: Recording) -> tuple[int, bool]:
             raise UnreadableAudioError(NOT_FINITE)
         silent = silent and max(-low, high) < SILENCE_RMS
         frames += len(block)
-    if header.is_short(header.frames - frames):
+    if recording.is_short(recording.frames - frames):
         raise UnreadableAudioError(
-            f"ends after {frames / header.sample_rate:.2f} of {header.seconds:.2f} s"
+            f"ends after {frames / recording.sample_rate:.2f} of {recording.seconds:.2f} s"
         )
     return frames, silent
 
@@ -219,14 +219,14 @@ def cut(recording: Recording, start: int, stop: int) -> tuple[bytes, int, bool]:
     Raises:
         UnreadableAudioError: As in `examine`.
     """
-    samples, header = recording.read(start, stop), recording.header
+    samples = recording.read(start, stop)
     peak = float(np.abs(samples).max(initial=0.0))
     if not np.isfinite(peak):
         raise UnreadableAudioError(NOT_FINITE)
     if peak > 1.0:  # lossy codecs overshoot, and FLAC would clip
         samples = samples / peak
     encoded = io.BytesIO()
-    soundfile.write(encoded, samples, header.sample_rate, header.subtype, format="FLAC")
+    soundfile.write(encoded, samples, recording.sample_rate, recording.subtype, format="FLAC")
     return encoded.getvalue(), len(samples), peak < SILENCE_RMS
 
 

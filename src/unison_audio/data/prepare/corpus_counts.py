@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from unison_audio.data.corpora.source import Skipped
-from unison_audio.data.records import FORMAT, ClipRecord
+from unison_audio.data.records import ClipRecord
+from unison_audio.data.shards import FORMAT
 
 GROUPS: dict[str, Callable[[ClipRecord], str]] = {
     "language": lambda record: record.language,

@@ -38,7 +38,7 @@ from unison_audio.data.prepare.worker import (
     run_chunk,
     stopped,
 )
-from unison_audio.data.records import INDEX_FILE
+from unison_audio.data.shards import INDEX_FILE
 from unison_audio.errors import InputError
 from unison_audio.files import file_hash
 from unison_audio.json_files import read_json

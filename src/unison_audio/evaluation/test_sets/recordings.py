@@ -27,7 +27,7 @@ from unison_audio.data.captions import mentions_speech, plain_caption
 from unison_audio.data.corpora import youtube
 from unison_audio.data.corpora.source import Skipped, SourceClip
 from unison_audio.data.corpora.source_files import find, named_rows
-from unison_audio.data.recording import Recording, UnreadableAudioError
+from unison_audio.data.records import Recording, UnreadableAudioError
 from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.signal import gender_of, median_f0
 from unison_audio.files import file_hash
@@ -203,13 +203,12 @@ def _decoded(source: SourceClip, rate: int) -> Tensor:
     try:
         recording = Recording(content, source.file)
         try:
-            header = recording.header
-            first, last = 0, header.frames
+            first, last = 0, recording.frames
             # A longer file is the whole video; the clip is cut out of it.
-            if source.start is not None and header.seconds > source.cut_over:
+            if source.start is not None and recording.seconds > source.cut_over:
                 assert source.end is not None
-                first = round(source.start * header.sample_rate)
-                last = min(last, round(source.end * header.sample_rate))
+                first = round(source.start * recording.sample_rate)
+                last = min(last, round(source.end * recording.sample_rate))
             samples = recording.read(first, last)
         finally:
             recording.close()
@@ -217,10 +216,10 @@ def _decoded(source: SourceClip, rate: int) -> Tensor:
         raise InputError(f"{source.file} {error}; fetch it again, or delete it.") from error
     waveform = torch.from_numpy(samples).mean(dim=1)
     audio_files.require_finite(
-        waveform.numpy(), header.sample_rate, source.file, advice="fetch it again"
+        waveform.numpy(), recording.sample_rate, source.file, advice="fetch it again"
     )
     audio.require_sound(waveform, source.file)
-    return audio.resample(waveform, header.sample_rate, rate)
+    return audio.resample(waveform, recording.sample_rate, rate)
 
 
 class _MemoryRows:
