@@ -1,27 +1,8 @@
-"""Long texts, long recordings and regions, measured on nano.
+"""Long recordings, regions and timelines, measured on nano; `long_text.py` measures long texts.
 
-    python benchmarks/long_form.py speech --sentences 100
-    python benchmarks/long_form.py batches
-    python benchmarks/long_form.py memory
     python benchmarks/long_form.py regions
     python benchmarks/long_form.py recording
     python benchmarks/long_form.py timeline --corpus CORPUS
-
-`speech` speaks held-out sentences as one long text and each by itself, with its own seed. Words are
-judged by Whisper tiny.en, voices by Resemblyzer: the similarity of each window to the first stands
-beside that of utterances that flite makes in one of nano's voices, where flite is installed. Steps
-and spectral flux at the joins stand beside those inside windows. Processor time counts.
-
-`--steer-above 0.5` steers in flow times above that alone; 1 is no steering. With `--only-times`,
-nothing is judged. With `--folder` every window is kept there, and the same
-command goes on where it was stopped; times are then not reported.
-
-`batches` speaks the same eight windows in batches of one, two, four and eight, in turns, and a text
-of a minute with each in a process of its own for the memory.
-
-`memory` speaks texts of a minute and of an hour, each in a process of its own, with one step, on
-which memory does not depend. `--default-steps` takes the preset's steps; `--minutes 1 --minutes 4`
-speaks texts of other lengths.
 
 `regions` removes a sound in one region of recordings of many rates, channels and depths, and counts
 the samples outside that stay as they are.
@@ -36,261 +17,26 @@ that `unison-audio data nano` wrote, each event is classified by the nearest mea
 recordings in the features of aiSFX.
 """
 
-import hashlib
-import json
-import random
-import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import cyclopts
 import numpy as np
 import soundfile
 import torch
-from machine import describe, peak_memory_gib
+from machine import report
 from torch import Tensor
 
 from unison_audio import Unison, audio
-from unison_audio.evaluation.metrics.signal import lsd, word_error_rate
-from unison_audio.longform import edit_changes, long_speech
+from unison_audio.evaluation.metrics.signal import lsd
+from unison_audio.longform import edit_changes
 from unison_audio.longform.edit_windows import derive_seed
-from unison_audio.longform.long_speech import plan_speech, speak
 from unison_audio.longform.timeline import compose, plan_timeline
-from unison_audio.model import voice_target
 
 RATE = 16_000
-MALE = "[Speech] A male voice"
 REMOVE = "[Edit][Audio] Remove a dog barking"
 
 app = cyclopts.App(help=__doc__)
-
-
-def report(rows: dict[str, object]) -> None:
-    for name, value in rows.items():
-        if isinstance(value, list):
-            value = ", ".join(f"{number:.3f}" for number in value)
-        print(f"{name:58} {value:.4g}" if isinstance(value, float) else f"{name:58} {value}")
-    print(f"machine: {describe()}")
-
-
-def step_and_flux(wave: Tensor, places: list[int]) -> tuple[float, float]:
-    """The largest step between samples, and the largest spectral flux, within 10 ms of places."""
-    steps = wave.diff().abs()
-    window = torch.hann_window(320)
-    power = torch.stft(wave, 320, 80, window=window, return_complex=True).abs()
-    flux = power.diff(dim=1).clamp_min(0).sum(dim=0)
-    reach = 160
-    near = [steps[max(0, p - reach) : p + reach].max() for p in places]
-    rise = [flux[max(0, p // 80 - 2) : p // 80 + 2].max() for p in places]
-    return float(max(near)), float(max(rise))
-
-
-FLITE_VOICES = ("rms", "awb", "kal16")
-"""The voices of flite among nano's male ones."""
-
-
-def flite_similarity(embed, voice: str, texts: list[str]) -> float | None:
-    """Mean similarity of utterances to the first of a voice of flite."""
-    program = shutil.which("flite")
-    if program is None:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "x.wav"
-        vectors = []
-        for text in texts:
-            subprocess.run([program, "-voice", voice, "-t", text, "-o", str(path)], check=True)
-            vectors += embed([audio.load(path, sample_rate=RATE).numpy()])
-    return float(torch.stack([vectors[0] @ vector for vector in vectors[1:]]).mean())
-
-
-class Kept:
-    """A model whose sounds are kept in a folder, so that a stopped run goes on.
-
-    Args:
-        unison: The model.
-        folder: Where to keep sounds; None keeps none.
-    """
-
-    def __init__(self, unison: Unison, folder: Path | None) -> None:
-        self.unison, self.folder, self.variant = unison, folder, unison.variant
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-
-    def generate(self, instructions, **inputs):
-        if self.folder is None:
-            return self.unison.generate(instructions, **inputs)
-        asked = hashlib.sha256(repr((instructions, sorted(inputs.items()))).encode()).hexdigest()
-        path = self.folder / f"{asked[:16]}.pt"
-        if not path.is_file():
-            made = self.unison.generate(instructions, **inputs)
-            part = path.with_suffix(".part")
-            torch.save([sound.waveform for sound in made], part)
-            part.replace(path)
-        return [audio.Audio(wave, RATE) for wave in torch.load(path)]
-
-
-@app.command
-def speech(
-    *,
-    sentences: int = 100,
-    seed: int = 0,
-    folder: Path | None = None,
-    only_times: bool = False,
-    steer_above: float = voice_target.STEER_ABOVE,
-) -> None:
-    """Words, voice, joins, first sound and time of a long text."""
-    voice_target.STEER_ABOVE = steer_above
-    from unison_audio.evaluation.models.speaker import Resemblyzer
-    from unison_audio.nano.vocabulary import held_out_texts
-    from unison_audio.nano.vocabulary_asr import SentenceAsr
-
-    torch.set_num_threads(1)
-    texts = held_out_texts(sequences=0)[:sentences]
-    text = "\n".join(f"{line[0].upper()}{line[1:]}." for line in texts)
-    unison = Kept(Unison.from_pretrained("nano"), folder)
-    unison.generate([f'{MALE} saying "{texts[0]}"'], duration=1.92)  # the first call loads models
-
-    # In turns, so that a change in the machine's speed concerns both ways alike.
-    spoken, alone = [], []
-    together = singly = first = 0.0
-    started = time.process_time()
-    plan = plan_speech(unison.variant, MALE, text=text, seed=seed)
-    for part in speak(unison, plan):
-        stopped = time.process_time()
-        together += stopped - started
-        first = first or together
-        instruction = f'{MALE} saying "{part.window.text}"'
-        alone += unison.generate(
-            [instruction],
-            seed=derive_seed(seed, part.window.index),
-            duration=plan.seconds(part.window),
-        )
-        spoken.append(part)
-        started = time.process_time()
-        singly += started - stopped
-
-    if folder is None:
-        report(
-            {
-                "windows": len(spoken),
-                "first sound after windows' times": first / (singly / len(spoken)),
-                "time of the whole by that of windows one by one": together / singly,
-                "processor seconds for a second of sound": together
-                / sum(len(part.speech) / RATE for part in spoken),
-            }
-        )
-    if only_times:
-        return
-    asr, voices = SentenceAsr(), Resemblyzer()
-
-    def wer(waves: list[Tensor]) -> float:
-        spelled = [part.window.text for part in spoken]
-        pairs = asr.transcript_pairs([wave.numpy() for wave in waves], spelled)
-        return 100 * float(np.mean([word_error_rate(*pair) for pair in pairs]))
-
-    def likeness(waves: list[Tensor]) -> list[float]:
-        """Mean similarity to the first, and of all pairs."""
-        vectors = torch.stack(list(voices.embed([wave.numpy() for wave in waves])))
-        pairs = (vectors @ vectors.T)[~torch.eye(len(vectors), dtype=torch.bool)]
-        return [float((vectors[1:] @ vectors[0]).mean()), float(pairs.mean())]
-
-    windows, clips = [part.speech for part in spoken], [sound.waveform for sound in alone]
-    whole = torch.cat([torch.cat([p.speech, p.speech.new_zeros(p.pause)]) for p in spoken])
-    edges, inside, position = [], [], 0
-    for part in spoken:
-        inside.append(position + len(part.speech) // 2)
-        inside.append(position + len(part.speech) // 3)
-        position += len(part.speech)
-        edges += [position, position + part.pause]
-        position += part.pause
-    join_step, join_flux = step_and_flux(whole, edges[:-2])
-    inner_step, inner_flux = step_and_flux(whole, inside)
-    resampled = sum(part.seed != derive_seed(seed, index) for index, part in enumerate(spoken))
-    flite = [flite_similarity(voices.embed, voice, texts[:20]) for voice in FLITE_VOICES]
-    report(
-        {
-            "seconds of sound": len(whole) / RATE,
-            "windows": len(spoken),
-            "windows kept from a second try": resampled,
-            "WER of the long text, %": wer(windows),
-            "WER of the same windows singly, %": wer(clips),
-            "similarity of windows to the first, of all pairs": likeness(windows),
-            "similarity of single utterances, the same": likeness(clips),
-            f"similarity of flite's utterances, {', '.join(FLITE_VOICES)}": (
-                "no flite" if None in flite else flite
-            ),
-            "largest step at joins": join_step,
-            "largest step inside windows": inner_step,
-            "largest flux at joins": join_flux,
-            "largest flux inside windows": inner_flux,
-        }
-    )
-
-
-def spoken_apart(minutes: int, *flags: str) -> dict[str, float]:
-    """Seconds and peak memory of a text that another process speaks."""
-    done = subprocess.run(
-        [sys.executable, __file__, "speak-minutes", str(minutes), *flags],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-@app.command
-def batches(*, windows: int = 8, rounds: int = 2) -> None:
-    """Processor time and peak memory of windows in batches of several sizes."""
-    from unison_audio.nano.vocabulary import held_out_texts
-
-    torch.set_num_threads(1)
-    spent = dict.fromkeys((1, 2, 4, 8), 0.0)
-    # Before a model is loaded here: Linux counts the peak of a process from its parent's size on.
-    peaks = {size: spoken_apart(1, "--batch", str(size))["peak"] for size in spent}
-    unison = Unison.from_pretrained("nano")
-    said = [f'{MALE} saying "{text}"' for text in held_out_texts(sequences=0)[:windows]]
-    unison.generate(said[:1], duration=2.56)  # the first call loads models
-    for _ in range(rounds):
-        for size in spent:
-            started = time.process_time()
-            for start in range(0, windows, size):
-                unison.generate(said[start : start + size], duration=2.56)
-            spent[size] += time.process_time() - started
-    for size, total in spent.items():
-        report(
-            {
-                f"batches of {size}, time by one by one": total / spent[1],
-                f"batches of {size}, peak memory in MB": peaks[size] * 1024,
-            }
-        )
-
-
-@app.command
-def memory(*, minutes: tuple[int, ...] = (1, 60), default_steps: bool = False) -> None:
-    """Peak memory of an hour of text beside that of a minute."""
-    flags = ["--default-steps"] if default_steps else []
-    for length in minutes:
-        row = spoken_apart(length, *flags)
-        report({f"peak memory in MB, {row['seconds']:.0f} s of sound": row["peak"] * 1024})
-
-
-@app.command
-def speak_minutes(minutes: int, *, default_steps: bool = False, batch: int | None = None) -> None:
-    """Speak a text of so many minutes, and say how much memory that took."""
-    torch.set_num_threads(1)
-    words = random.Random(0)
-    animals = ("dog", "cat", "bird", "fish", "horse", "tiger")
-    lines = [f"The {words.choice(animals)} is in the house." for _ in range(28 * minutes)]
-    long_speech.WINDOWS_AT_ONCE = batch or long_speech.WINDOWS_AT_ONCE
-    unison = Unison.from_pretrained("nano")
-    options = {} if default_steps else {"steps": 1}
-    stream = unison.stream(MALE, text="\n".join(lines), **options)
-    seconds = sum(piece.seconds for piece in stream)
-    print(json.dumps({"seconds": seconds, "peak": peak_memory_gib()}))
 
 
 @app.command

@@ -49,6 +49,15 @@ def _memory_gib() -> float:
         return 0.0
 
 
+def report(rows: dict[str, object]) -> None:
+    """Print figures with their names, and the machine."""
+    for name, value in rows.items():
+        if isinstance(value, list):
+            value = ", ".join(f"{number:.3f}" for number in value)
+        print(f"{name:58} {value:.4g}" if isinstance(value, float) else f"{name:58} {value}")
+    print(f"machine: {describe()}")
+
+
 def peak_memory_gib() -> float:
     """Largest resident memory that this process has had."""
     import resource

@@ -1,6 +1,7 @@
 """Words heard against solver, steps, temperature and candidates, on held-out sentences of nano.
 
 python benchmarks/speech_presets.py --corpus CORPUS [--variant nano] [--texts 300] [--minutes 60]
+python benchmarks/speech_presets.py --corpus CORPUS --settings 2   # one candidate against four
 python benchmarks/speech_presets.py   # the times of whole warm calls alone
 
 Natural held-out sentences are spoken with every setting from the same noise and read by Whisper
@@ -160,7 +161,16 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=300)
     parser.add_argument("--minutes", type=float, default=60, help="stop after the chunk then begun")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--settings", type=int, default=len(SETTINGS), help="only the first so many"
+    )
+    parser.add_argument(
+        "--part", type=int, nargs=2, metavar=("FROM", "TO"), help="only these, for runs in parallel"
+    )
     arguments = parser.parse_args()
+    if not 2 <= arguments.settings <= len(SETTINGS):
+        parser.error(f"--settings is {arguments.settings}; it must be 2 to {len(SETTINGS)}.")
+    settings = SETTINGS[: arguments.settings]
     solvers.SOLVERS["unipc-shifted"] = ShiftedUniPC
     unison = Unison.from_pretrained(arguments.variant)
     print(f"{describe()}\n", flush=True)
@@ -172,13 +182,18 @@ def main() -> None:
     # The first half of the items of tts are natural sentences, which Whisper reads well.
     chunks = build_items("tts", clips, unison.variant, 2 * arguments.texts, arguments.seed)
     chunks = chunks[: (len(chunks) + 1) // 2]
-    rates: dict[Setting, list[float]] = {setting: [] for setting in SETTINGS}
-    seconds = dict.fromkeys(SETTINGS, 0.0)
+    rates: dict[Setting, list[float]] = {setting: [] for setting in settings}
+    seconds = dict.fromkeys(settings, 0.0)
     began = time.monotonic()
+    first, last = arguments.part or (0, arguments.texts)
+    before = 0
     for number, chunk in enumerate(chunks):
+        place, before = before, before + len(chunk.instructions)
+        if not first <= place < last:
+            continue
         if time.monotonic() - began > 60 * arguments.minutes:
             break
-        for setting in SETTINGS:
+        for setting in settings:
             start = time.process_time()
             rates[setting] += word_errors(unison, asr, chunk, setting, number)
             seconds[setting] += time.process_time() - start

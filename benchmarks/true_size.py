@@ -6,12 +6,12 @@ Sizes are those of the configurations published with the weights: `transformer`,
 those of the models' pipelines, one item with both halves of guidance.
 """
 
+import time
 from collections.abc import Callable
 from statistics import median
 from typing import TypeVar
 
 import torch
-from machine import seconds
 from parity import draw_inputs
 from torch import Tensor, nn
 
@@ -47,7 +47,7 @@ def random_model(make: Callable[[], Model]) -> Model:
             tensor.normal_(std=tensor[0].numel() ** -0.5, generator=generator)
         else:
             name = names.get(id(tensor), "")
-            tensor.fill_(float("norm" in name and name.endswith("weight")))
+            tensor.fill_(float("norm" in name and name.endswith(("weight", "gamma"))))
     return model
 
 
@@ -57,9 +57,15 @@ def parameters(model: nn.Module) -> int:
 
 
 def timed(call: Callable[[], Tensor], repetitions: int) -> float:
-    """Median time of a call that must give finite numbers."""
-    taken = [seconds(lambda: _finite(call())) for _ in range(repetitions)]
-    return median(taken)
+    """Median processor time of a call that must give finite numbers."""
+    return median(spent(lambda: _finite(call())) for _ in range(repetitions))
+
+
+def spent(call: Callable[[], object]) -> float:
+    """Processor time of one call, so that other programs on the core do not count."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
 
 
 def _finite(result: Tensor) -> None:
@@ -238,7 +244,7 @@ def audioldm2_decoder(repetitions: int) -> float:
     return timed(lambda: vocoder(vae.decode(latent).sample[:, 0]), repetitions)
 
 
-def unison_text(layers: int, repetitions: int) -> float:
+def unison_text(layers: int, dtype: torch.dtype, repetitions: int) -> float:
     """Qwen2.5-Omni 7B's text model over one chat, from one of its equal layers."""
     from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniTextConfig
     from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerTextModel
@@ -251,8 +257,8 @@ def unison_text(layers: int, repetitions: int) -> float:
         num_hidden_layers=1,
         vocab_size=8,
     )
-    model = random_model(lambda: Qwen2_5OmniThinkerTextModel(config))
-    states = torch.randn(1, CHAT_TOKENS, 3584)
+    model = random_model(lambda: Qwen2_5OmniThinkerTextModel(config)).to(dtype)
+    states = torch.randn(1, CHAT_TOKENS, 3584, dtype=dtype)
 
     def encode() -> Tensor:
         return model(inputs_embeds=states, use_cache=False).last_hidden_state
@@ -262,20 +268,22 @@ def unison_text(layers: int, repetitions: int) -> float:
 
 
 def unison_sampling(
-    variant: Variant, settings: dict[str, GroupSettings], repetitions: int
-) -> tuple[dict[str, tuple[float, int, float]], int]:
-    """For each way of sampling one step's time, their number and a whole run's; parameters."""
+    variant: Variant,
+    backbone: UnisonBackbone,
+    settings: dict[str, GroupSettings],
+    repetitions: int,
+) -> dict[str, tuple[float, int, float]]:
+    """For each way of sampling one step's time, their number and a whole run's."""
     given = draw_inputs(variant, variant.default_seconds, INSTRUCTION_TOKENS)
     if not variant.reads_penultimate:
         del given["penultimate"]
     z_t = given.pop("z_t")
-    backbone = random_model(lambda: UnisonBackbone(variant.backbone))
     PreparedRun(backbone, **given, times=torch.ones(1)).velocities(z_t, 0, guided=True)
 
     def run(chosen: GroupSettings) -> tuple[float, int, float]:
         times = Solver(chosen.solver, chosen.steps).times
         prepared: list[PreparedRun] = []
-        once = seconds(lambda: prepared.append(PreparedRun(backbone, **given, times=times)))
+        once = spent(lambda: prepared.append(PreparedRun(backbone, **given, times=times)))
         guided = [chosen.guidance.at(t) for t in times.tolist()]
         cost = {
             both: timed(lambda b=both: prepared[0].velocities(z_t, 0, guided=b)[0], repetitions)
@@ -283,7 +291,7 @@ def unison_sampling(
         }
         return max(cost.values()), len(guided), once + sum(cost[both] for both in guided)
 
-    return {name: run(chosen) for name, chosen in settings.items()}, parameters(backbone)
+    return {name: run(chosen) for name, chosen in settings.items()}
 
 
 def unison_decoder(variant: Variant, repetitions: int, part: int) -> float:

@@ -1,6 +1,7 @@
 """Files and streams of sound in every format: lengths, levels, options, full disks."""
 
 import io
+import os
 import subprocess
 import sys
 import warnings
@@ -18,6 +19,7 @@ from unison_audio import audio, audio_files
 from unison_audio.audio import Audio
 from unison_audio.audio_encoder import AudioEncoder
 from unison_audio.errors import InputError
+from unison_audio.files import check_sound_file, write_whole
 from unison_audio.inputs import SourceFormWarning
 from unison_audio.longform.native_audio import open_recording
 from unison_audio.longform.sound_stream import write_sounds
@@ -156,6 +158,7 @@ from pathlib import Path
 import torch
 from unison_audio.audio import Audio
 from unison_audio.errors import InputError
+from unison_audio.files import check_sound_file, write_whole
 from unison_audio.longform.sound_stream import write_sounds
 from unison_audio.output_format import FORMATS
 
@@ -183,6 +186,20 @@ def test_a_full_disk_is_noticed_and_an_older_file_stays(tmp_path: Path) -> None:
         [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "x.wav"
+    os.mkfifo(pipe)
+    link = tmp_path / "null.wav"
+    link.symlink_to(os.devnull)
+    for write in (sweep(16_000).save, lambda path: write_whole(path, b"x"), check_sound_file):
+        for path in (pipe, link):
+            with pytest.raises(InputError, match=r"a device or a pipe, .* would replace"):
+                write(path)
+    assert pipe.is_fifo()
+    assert Path(os.devnull).is_char_device()
+    assert sorted(tmp_path.iterdir()) == [link, pipe]
 
 
 def test_without_pyav_one_sentence_names_the_extra(

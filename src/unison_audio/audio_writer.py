@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from unison_audio.audio_files import reason
 from unison_audio.av_audio import AvWriter, decode_blocks
 from unison_audio.errors import InputError
+from unison_audio.files import check_replaceable
 from unison_audio.loudness import gain_to, measure, require_loudness_filter
 from unison_audio.output_format import OutputFormat, bit_rate_limits, require_av
 from unison_audio.provenance.file_tags import write_tags
@@ -86,8 +87,7 @@ def write_audio(
     """
     target = require_path(path, "The output").resolve()
     output = (output or OutputFormat()).of_file(target)
-    if target.is_dir():
-        raise InputError(f"Cannot write {path}: it is a folder; give the name of a file.")
+    check_replaceable(target)
     if not target.parent.is_dir():
         raise InputError(f"Cannot write {path}: there is no folder {target.parent}; create it.")
     rate = output.rate_for(layout.sample_rate)

@@ -50,14 +50,31 @@ def check_sound_file(path: Path, output: OutputFormat | None = None) -> Path:
 
     Raises:
         InputError: If the suffix is of no known format, the format lacks an option or cannot hold a
-            mark, or the name is a folder's.
+            mark, or the name is that of a folder, a device or a pipe.
     """
-    if path.is_dir():
-        raise InputError(f"Cannot write {path}: it is a folder; give the name of a file in it.")
+    check_replaceable(path)
     check_marks((output or OutputFormat()).of_file(path))
     check_part_name(path)
     make_folder(path.parent)
     return path
+
+
+def check_replaceable(path: Path) -> None:
+    """Check that a file may take a path's place.
+
+    Files are written beside their place and renamed, which would delete a device or a named pipe:
+    `-o /dev/null` as root would leave a file there for every other program.
+
+    Raises:
+        InputError: If a folder, a device or a pipe is there.
+    """
+    if path.is_dir():
+        raise InputError(f"Cannot write {path}: it is a folder; give the name of a file in it.")
+    if path.exists() and not path.is_file():
+        raise InputError(
+            f"Cannot write {path}: it is a device or a pipe, which the file would replace; give "
+            "the name of a file."
+        )
 
 
 def check_part_name(path: Path) -> None:
@@ -107,6 +124,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         InputError: If it cannot be written.
     """
+    check_replaceable(path)
     part = _part(path)
     try:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -125,6 +143,7 @@ def copy_whole(source: Path, path: Path) -> None:
     Raises:
         InputError: If it cannot be read or written.
     """
+    check_replaceable(path)
     part = _part(path)
     try:
         shutil.copyfile(source, part)

@@ -561,6 +561,20 @@ def test_a_full_standard_output_is_one_sentence() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("flags", "closed", "said"),
+    [
+        (["[Audio] rain", "-o", "-"], "stdout", "Standard output is closed"),
+        (["[Speech]", "--text-file", "-", "-o", "x.wav"], "stdin", "Standard input is empty"),
+    ],
+)
+def test_a_closed_standard_stream_is_one_sentence(
+    flags: list[str], closed: str, said: str, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, closed, None)  # what Python gives where a shell closed it
+    assert said in refused(capsys, cli.main(["generate", *flags]))
+
+
 @pytest.mark.parametrize("rate", ["nan", "0", "-1", "inf"])
 def test_a_rate_that_trains_nothing_is_refused(rate: str, tmp_path: Path, capsys: Any) -> None:
     words = ["finetune", str(tmp_path / "no.jsonl"), "--run", str(tmp_path / "run")]

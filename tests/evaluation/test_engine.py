@@ -21,6 +21,7 @@ from unison_audio.evaluation.engine import (
     TIMES,
     System,
     batches,
+    fingerprint,
     generate_set,
     look_up,
     real_time_factor,
@@ -39,6 +40,7 @@ from unison_audio.evaluation.test_sets.manifest import derived_seed
 from unison_audio.evaluation.test_sets.recordings import published
 from unison_audio.evaluation.test_sets.scenes import TestSetSpec
 from unison_audio.output_format import MARKS_VARIABLE
+from unison_audio.pipeline import Unison
 from unison_audio.provenance.file_tags import read_tags
 from unison_audio.provenance.origin import stated_source_type
 
@@ -123,6 +125,16 @@ def test_the_model_is_asked_as_a_user_asks(sets, tiny, tmp_path) -> None:
             output = load(made.folder / f"{item.id}.flac", sample_rate=RATE)
             assert len(output) == round(item.seconds * RATE), name
             assert (output - expected.waveform).abs().max() < 1e-4
+
+
+def test_a_fingerprint_tells_types_apart_and_ignores_the_object(tiny_checkpoint) -> None:
+    """The same weights have the same one; numpy, which knows no bfloat16, must not be asked."""
+    exact, again, half = (
+        Unison.from_pretrained(tiny_checkpoint, dtype=dtype)
+        for dtype in (torch.float32, torch.float32, torch.bfloat16)
+    )
+    assert fingerprint(exact) == fingerprint(again)
+    assert fingerprint(half) != fingerprint(exact)
 
 
 def test_outputs_state_their_origin(sets, tiny, tmp_path, monkeypatch) -> None:

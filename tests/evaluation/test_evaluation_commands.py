@@ -6,12 +6,15 @@ import sys
 from types import ModuleType
 
 import pytest
+import torch
 from benchmark_files import put_data
 from tiny_sound_models import write_clap, write_cnn14, write_vggish
 from tiny_speech_models import write_gender, write_voices, write_whisper
 
 from unison_audio.cli.main import main
 from unison_audio.evaluation import suite
+from unison_audio.nano import corpus_name
+from unison_audio.nano import evaluation as nano
 
 COUNTS = [
     *("audiocaps=3", "seed-tts-en=1", "seed-tts-zh=1", "gender-tts-en=1", "gender-tts-zh=1"),
@@ -114,3 +117,14 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_nano_is_measured_in_the_type_asked_for(tmp_path, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(corpus_name, "require_nano_corpus", lambda *given: None)
+    monkeypatch.setattr(nano, "evaluate_nano", lambda config, *given, **other: asked.append(config))
+    command = ["evaluate", "nano", "--corpus", str(tmp_path), "--out", str(tmp_path)]
+    for flags in ([], ["--dtype", "bfloat16"], ["--quantize", "int8"]):
+        assert main([*command, "--tables", "bars", *flags]) == 0
+    found = [(config.choice.dtype, config.choice.quantize) for config in asked]
+    assert found == [(None, None), (torch.bfloat16, None), (None, "int8")]

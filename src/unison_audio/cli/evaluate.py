@@ -178,6 +178,7 @@ def evaluate_nano(
     bars: BarFlags | None = None,
     run: RunFlags | None = None,
     sampling: SamplingFlags = None,
+    machine: MachineFlags | None = None,
 ) -> None:
     """Measure nano against its bars and on test sets of the paper's kinds, without a network.
 
@@ -192,19 +193,21 @@ def evaluate_nano(
         bars: What the bars are measured on; each option has its own flag.
         run: How to run; each option has its own flag.
         sampling: Sampling options; each has its own flag.
+        machine: Where to compute; each option has its own flag.
     """
     from unison_audio.nano.corpus_name import require_nano_corpus
 
     # Importing torch takes longer than all of these checks, so bad input is refused before it.
-    bars, run = bars or BarFlags(), run or RunFlags()
+    bars, run, machine = bars or BarFlags(), run or RunFlags(), machine or MachineFlags()
     bars.check()
     run.check()
+    require_folders(machine.codec_files, machine.text_files)
     _check_model(variant)
     require_nano_corpus(corpus, "Measuring nano")
     from unison_audio.evaluation.set_plans import MetricOptions
     from unison_audio.nano import evaluation as nano
 
-    choice = _choice(variant, run.seed, sampling, MachineFlags())
+    choice = _choice(variant, run.seed, sampling, machine)
     options = nano.BarOptions(items=bars.items, tasks=bars.tasks, classifier=bars.classifier)
     config = _config(choice, out, run, metric_options=MetricOptions(offline=True))
     nano.evaluate_nano(config, corpus, tables=tables, options=options)

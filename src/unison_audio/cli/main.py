@@ -44,7 +44,7 @@ from unison_audio.cli.options import (
     rename_flags,
 )
 from unison_audio.cli.serve import serve
-from unison_audio.cli.streams import STDOUT
+from unison_audio.cli.streams import STDOUT, check_stdout
 from unison_audio.cli.train import finetune, plan, train
 from unison_audio.errors import InputError, StoppedError
 from unison_audio.output_format import OutputFormat
@@ -105,7 +105,9 @@ def generate(
         length=length or LengthFlags(),
         sampling=sampling,
     )
-    if output != STDOUT:
+    if output == STDOUT:
+        check_stdout()
+    else:
         check_sound_file(output, asked.form)
         require_other_file(output, (asked.inputs.source, asked.inputs.reference))
     # Importing torch takes longer than all of these checks, so bad input is refused before it.

@@ -18,6 +18,16 @@ STDOUT = Path("-")
 """Name that stands for standard output, or for standard input."""
 
 
+def check_stdout() -> None:
+    """Check that there is a standard output; Python has none where a shell closed it with `>&-`.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if sys.stdout is None:
+        raise InputError("Standard output is closed; give the name of a file with --output.")
+
+
 def write_out(sounds: Iterator[Audio], path: Path, form: OutputFormat) -> float:
     """Write sounds one after the other into a file, or to standard output for `STDOUT`.
 
@@ -38,6 +48,7 @@ def write_out(sounds: Iterator[Audio], path: Path, form: OutputFormat) -> float:
             yield sound
 
     if path == STDOUT:
+        check_stdout()
         try:
             write_stream(counted(), sys.stdout.buffer, form)
         except BrokenPipeError:  # the reader has heard enough, which `main` knows how to end
@@ -65,7 +76,9 @@ def read_text(path: Path) -> str:
     most = 4 * MAX_CHARACTERS  # bytes: UTF-8 takes up to four for one character
     name = "Standard input" if path == STDOUT else str(path)
     try:
-        if path == STDOUT:
+        if path == STDOUT and sys.stdin is None:  # closed by `<&-`
+            data = b""
+        elif path == STDOUT:
             data = sys.stdin.buffer.read(most + 1)
         else:
             with path.open("rb") as file:  # one byte more tells that there is more

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from unison_audio import audio
@@ -354,6 +355,8 @@ def fingerprint(model: PretrainedModels) -> str:
             # The values, not the file: the same weights in another folder are the same system.
             for name, value in sorted(part.state_dict().items()):
                 digest.update(name.encode())
-                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+                # numpy has no bfloat16, so the bytes are taken before it sees them.
+                plain = value.detach().cpu().contiguous().reshape(-1)
+                digest.update(plain.view(torch.uint8).numpy().tobytes())
     digest.update(type(model).__name__.encode())
     return digest.hexdigest()[:16]

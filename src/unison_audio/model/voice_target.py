@@ -19,7 +19,8 @@ STEER_ABOVE = 0.3
 """Flow time from which on the velocity is the model's own. The early steps decide which voice
 speaks; at the late ones, a text's own mix of sounds would be moved too. Nano, 49 windows of one
 voice (similarity to the first by Resemblyzer, word error rate): none 0.76, 11 %; above 0.5: 0.82,
-11 %; above 0.3: 0.84, 10 %; at all steps: 0.83, 13 %."""
+11 %; above 0.3: 0.84, 10 %; at all steps: 0.83, 13 %. With the covariance besides the mean, 85
+windows of seven voices: 0.82 instead of 0.79, and 6.1 ± 2.2 points more of the words wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)

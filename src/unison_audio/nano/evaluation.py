@@ -291,6 +291,12 @@ def _fingerprint(config: EvaluationConfig) -> str:
     return fingerprint(config.choice.open())
 
 
+def _types(choice: ModelChoice) -> list[str]:
+    """The computing type and the quantization, where they were asked for."""
+    given = (str(choice.dtype).removeprefix("torch.") if choice.dtype else "", choice.quantize)
+    return [kind for kind in given if kind]
+
+
 def _notes(choice: ModelChoice, about: Mapping[str, Any]) -> list[str]:
     accuracy = about["models"]["classifier"]
     variant, asked = choice.variant, choice.options
@@ -307,7 +313,8 @@ def _notes(choice: ModelChoice, about: Mapping[str, Any]) -> list[str]:
         f"Variant {variant.name}, weights {about['fingerprint']}, {steps} steps of "
         f"{variant.solver}, guidance {guidance}. Speech: temperature "
         f"{variant.speech_temperature:g}, the best of {variant.speech_candidates} candidates by "
-        f"denoising error. Seed {choice.seed}, torch {torch.__version__.split('+')[0]}.",
+        f"denoising error. Seed {choice.seed}, torch {torch.__version__.split('+')[0]}"
+        f"{''.join(f', {kind}' for kind in _types(choice))}.",
         "The tasks' own builders make every item from held-out texts, recordings and, in "
         f"zero_shot_tts, voices. White noise of {FLOOR_DBFS:.0f} dBFS lies under sources and "
         f"targets. {', '.join(IN_FULL)} have all items, the other tasks a quarter of them. "
