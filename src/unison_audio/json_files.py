@@ -1,6 +1,7 @@
 """Reads JSON files of bounded size: whatever is wrong with one is said in one sentence."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,13 +62,29 @@ def parse_json(data: bytes | str, name: str, cure: str) -> Any:
         cure: What to do about a damaged one.
 
     Raises:
-        InputError: If it is not UTF-8, not JSON, nested too deeply, or has endless numbers.
+        InputError: If it is not UTF-8, not JSON, nested too deeply, has endless numbers, or has a
+            key twice.
     """
     try:
-        return json.loads(data.decode("utf-8-sig") if isinstance(data, bytes) else data)
+        text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
+        return json.loads(text, object_pairs_hook=unique_keys)
     except UnicodeDecodeError as error:
         raise InputError(f"{name} is not UTF-8 ({error.reason}); {cure}.") from error
     except RecursionError as error:
         raise InputError(f"{name} is nested too deeply; {cure}.") from error
     except ValueError as error:
         raise InputError(f"{name} is not JSON ({error}); {cure}.") from error
+
+
+def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of some JSON, for `json.loads`, which would keep the last of two equal keys.
+
+    Raises:
+        ValueError: A key is there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in found if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r:.60} is there twice")
+    return found

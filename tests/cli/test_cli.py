@@ -415,6 +415,7 @@ def test_batch(
     [
         ("{", "not JSON"),
         ("[]", "not an object"),
+        ('{"instruction": "[Audio] rain", "seed": 1, "seed": 2}', "'seed' is there twice"),
         ({}, "no instruction"),
         ({"instruction": 3}, "instruction is 3"),
         ({"instruction": TTS, "speed": 2}, "Unknown: speed; the keys are instruction, source"),

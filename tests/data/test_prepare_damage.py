@@ -75,6 +75,15 @@ def test_a_row_that_is_not_json_is_listed(tmp_path):
     assert broken["metadata.jsonl:row 1"].startswith("not JSON (")
 
 
+def test_a_row_with_a_key_twice_is_listed(tmp_path):
+    row = b'{"audio": "a.wav", "caption": "Rain.", "caption": "Wind.", "key": "1"}'
+    one_row(tmp_path / "in")
+    table = tmp_path / "in/metadata.jsonl"
+    table.write_bytes(table.read_bytes() + row + b"\n")
+    _, broken = result("folder", tmp_path / "in", tmp_path / "out", good=("bad", "g"))
+    assert list(broken.values()) == ["not JSON (the key 'caption' is there twice)"]
+
+
 def spoilt_wav(change):
     samples = recording(1, 16_000)
     change(samples)

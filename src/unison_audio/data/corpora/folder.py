@@ -32,6 +32,7 @@ from typing import Any
 from unison_audio.data.corpora.source import NO_AUDIO, Rows, Skipped, SourceClip, Unit
 from unison_audio.data.corpora.source_files import open_text, read_range, relative
 from unison_audio.errors import InputError
+from unison_audio.json_files import unique_keys
 
 SUFFIXES = (".jsonl", ".csv", ".tsv")
 
@@ -207,7 +208,7 @@ def _json_row(line: str) -> dict[str, Any] | str:
     if not line.strip():
         return {}
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=unique_keys)
     except RecursionError:
         return "not JSON (nested too deeply)"
     except ValueError as error:

@@ -86,11 +86,13 @@ def stopped(job: IngestJob, error: OSError | sqlite3.Error) -> InputError:
     again = "and run the same command again to resume"
     full = isinstance(error, OSError) and error.errno in _FULL
     if full or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        return InputError(f"The disk with {job.out} is full; make room {again}")
+        return InputError(f"The disk with {job.out} is full; make room {again}.")
     if isinstance(error, sqlite3.Error):
         plan = job.out / WORK / PLAN
-        return InputError(f"{plan} cannot be used ({error}); delete {job.out} and start again")
-    return InputError(f"The ingest of {job.corpus} stopped ({error}); repair that {again}")
+        return InputError(f"{plan} cannot be used ({error}); delete {job.out} and start again.")
+    reason = error.strerror or str(error)
+    where = f" at {error.filename}" if error.filename else ""
+    return InputError(f"The ingest of {job.corpus} stopped{where} ({reason}); repair that {again}.")
 
 
 class _ChunkRun:
