@@ -1,7 +1,8 @@
-"""Nano's bars in float32, bfloat16 and int8, item by item.
+"""Nano's bars in float32, bfloat16 and int8, or with fewer steps, item by item.
 
 unison-audio evaluate nano --tables bars --corpus CORPUS --out FOLDER
 python benchmarks/bars_by_type.py FOLDER --out OUT [--items 25] [--again edit_remove]
+python benchmarks/bars_by_type.py FOLDER --out OUT --types "8 steps" --types "8 steps, shift 2"
 
 FOLDER is a finished evaluation in float32; nothing is written there. Its test sets are answered
 again in the other types, with the same noise for each item, and measured by the same metrics. Of
@@ -23,12 +24,14 @@ from typing import Any
 import cyclopts
 import torch
 from machine import describe
+from speech_presets import ShiftedUniPC
 
 from unison_audio.evaluation.engine import Made, generate_set, score_set
 from unison_audio.evaluation.metrics.measure import Score
 from unison_audio.evaluation.metrics.metric import MetricContext
 from unison_audio.evaluation.systems import UnisonSystem
 from unison_audio.evaluation.test_sets.manifest import TestSet, read_test_set
+from unison_audio.model import solvers
 from unison_audio.nano.bars import THRESHOLDS, BarRow
 from unison_audio.nano.metrics import NANO_METRICS
 from unison_audio.nano.results import FIGURES, MODEL, TRUTH, FigureSpec, SetScores, set_of
@@ -41,6 +44,27 @@ TYPES: dict[str, dict[str, Any]] = {
     "int8": {"quantize": "int8"},
 }
 """Type -> options of `Unison.from_pretrained`. Beside nano's int8 layers the rest is float32."""
+
+
+class LateUniPC(ShiftedUniPC):
+    """UniPC whose last steps are longer, near the data."""
+
+    shift = 2.0
+
+
+class EarlyUniPC(ShiftedUniPC):
+    """UniPC whose first steps are longer, near the noise."""
+
+    shift = 0.7
+
+
+SAMPLINGS: dict[str, dict[str, Any]] = {
+    "12 steps": {"steps": 12},
+    "8 steps": {"steps": 8},
+    "8 steps, shift 2": {"steps": 8, "solver": "unipc-late"},
+    "8 steps, shift 0.7": {"steps": 8, "solver": "unipc-early"},
+}
+"""Name -> options of sampling, in float32; the default of these tasks is 16 steps of UniPC."""
 
 Scores = Mapping[str, Score]
 
@@ -214,14 +238,19 @@ def main(
     Args:
         evaluation: Folder of the finished evaluation in float32.
         out: Folder of the other types' outputs and features.
-        types: Types beside float32.
+        types: Types, or ways of sampling, beside the finished evaluation's.
         items: Items of each task.
         tasks: Tasks in the order in which they are measured.
         again: Tasks whose float32 outputs are made anew.
     """
+    solvers.SOLVERS |= {"unipc-late": LateUniPC, "unipc-early": EarlyUniPC}
     kinds = ("float32", *types)
     systems = {
-        kind: UnisonSystem(Unison.from_pretrained("nano", **TYPES[kind]), name=kind)
+        kind: UnisonSystem(
+            Unison.from_pretrained("nano", **TYPES.get(kind, {})),
+            name=kind,
+            **SAMPLINGS.get(kind, {}),
+        )
         for kind in kinds
         if kind != "float32" or again
     }

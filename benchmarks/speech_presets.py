@@ -41,11 +41,13 @@ SHIFT = 0.7
 class ShiftedUniPC(UniPC):
     """UniPC at times t' = s t / (1 + (s - 1) t)."""
 
+    shift = SHIFT
+
     def __init__(self, steps: int) -> None:
         super().__init__(steps)
         # The first time stays where it was, for log(1 - t) is taken of it.
         inner = self._sigmas[1:]
-        self._sigmas[1:] = SHIFT * inner / (1 + (SHIFT - 1) * inner)
+        self._sigmas[1:] = self.shift * inner / (1 + (self.shift - 1) * inner)
         self.times = self._sigmas[:-1]
 
 
