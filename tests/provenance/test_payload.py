@@ -30,8 +30,10 @@ NUMBER = 51_966
 
 @pytest.fixture(scope="module")
 def recordings() -> list[Tensor]:
-    """The demo's recordings, at 16 kHz."""
-    return [load(file, sample_rate=16_000) for file in sorted(packaged_inputs().glob("*.flac"))]
+    """The demo's recordings, now and when the invariants were written down, at 16 kHz."""
+    folders = (packaged_inputs(), Path(__file__).parents[1] / "invariants" / "inputs")
+    files = [file for folder in folders for file in sorted(folder.glob("*.flac"))]
+    return [load(file, sample_rate=16_000) for file in files]
 
 
 def hide(waveform: Tensor, rate: int = 16_000, payload: int = NUMBER, block: int = 0) -> Tensor:
@@ -52,14 +54,18 @@ def test_words_of_the_code_differ_in_24_places() -> None:
 
 
 def test_numbers_are_read_back(recordings: list[Tensor]) -> None:
-    numbers = itertools.cycle((0, 1, 65_535, NUMBER))
+    numbers = (0, 1, 65_535, NUMBER)
     told = 0
-    for wave, number in zip(recordings, numbers, strict=False):
+    for wave, number in itertools.product(recordings, numbers):
         result = find_payload(hide(wave, payload=number), 16_000)
         assert result.payload in (number, None)  # a number that is not sure is not told
         told += result.payload is not None
-        assert find_payload(wave, 16_000).verdict == "not found"
-    assert told >= 0.9 * len(recordings)
+    # One of the fourteen is a short cry in silence, where there is too little sound for a number.
+    assert told >= 0.9 * len(recordings) * len(numbers)
+
+
+def test_nothing_is_found_in_plain_recordings(recordings: list[Tensor]) -> None:
+    assert {find_payload(wave, 16_000).verdict for wave in recordings} == {"not found"}
 
 
 def test_a_weak_mark_is_found_and_its_number_not_told(recordings: list[Tensor]) -> None:
