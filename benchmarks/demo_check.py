@@ -162,6 +162,7 @@ def measure_one(
     paths: dict[str, Path] = {}
     waves = {**rendered.sounds, "output": output}
     if TASKS[batch.task].needs == ("source",):
+        # Clipped, since the codec may exceed full scale and a file cannot.
         waves[SOURCE_CODEC] = ThroughCodec(codec).changed(waves["source"]).clamp(-1, 1)
     for role, wave in waves.items():
         paths[role] = folder / f"{role}.flac"

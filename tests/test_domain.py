@@ -336,7 +336,7 @@ def test_a_long_text_gives_one_warning_for_all_windows(limited: Unison) -> None:
     ]
 
 
-def test_a_long_text_is_refused_before_its_first_window(limited: Unison, tmp_path: Path) -> None:
+def test_a_long_text_is_refused_before_its_first_window(limited: Unison) -> None:
     with pytest.raises(InputError, match="not trained on the words peter, a, sloop, zither; "):
         limited.stream("[Speech] A male voice", text=LONG_TEXT, strict=True)
 

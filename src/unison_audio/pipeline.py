@@ -145,7 +145,7 @@ class Unison(AnyLength, PretrainedModels):
                 or without tags; `asr`, what transcribes a reference that has no text or is cut: a
                 Whisper's folder or name, an object with `transcribe`, or "none"; `voice`,
                 speech whose mean latent the result is to have (`model.voice_target`); and
-                `domain_told`, whether the caller has warned of unknown words.
+                `domain_warned`, whether the caller has warned of unknown words.
 
         Returns:
             The sound, or a list of one sound for each instruction. An instruction outside the
@@ -156,9 +156,9 @@ class Unison(AnyLength, PretrainedModels):
                 is set and the instruction is outside the variant's domain.
         """
         # 1. Check the inputs: one set for each instruction, and the settings of every task group.
-        task, asr, surroundings, voice, domain_told = (
+        task, asr, surroundings, voice, domain_warned = (
             options.pop(name, None)
-            for name in ("task", "asr", "surroundings", "voice", "domain_told")
+            for name in ("task", "asr", "surroundings", "voice", "domain_warned")
         )
         params = merge_options(sampling, options)
         settings = resolve_sampling(self.variant, params)
@@ -193,7 +193,7 @@ class Unison(AnyLength, PretrainedModels):
         # is what low memory relies on; so are sampling and decoding below.
         with self._text_encoder.use() as encoder:
             text = encoder.encode([request.instruction for request in requests])
-            if domain_told:  # of a whole text, whose windows would each say it again
+            if domain_warned:  # for the whole text; each window would repeat it
                 requests = [replace(request, outside=Outside()) for request in requests]
             notes = [self._warnings(request, encoder) for request in requests]
         for note in {str(note): note for own in notes for note in own}.values():

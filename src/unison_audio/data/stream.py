@@ -281,7 +281,7 @@ class _Worker(IterableDataset[Decoded | InputError]):
     def _count(self, what: str, corpus: StreamedCorpus, shard: int, fault: str) -> None:
         """Counts a shard or a clip that was of no use, and ends the run after many in a row."""
         url, most = corpus.index.url(shard), MOST_IN_A_ROW[what]
-        # Only a shard's first fault is told: a damaged corpus must not flood the log.
+        # One warning a shard: a damaged corpus must not flood the log.
         if fault and url not in self.warned:
             self.warned.add(url)
             text = f"{url}: {fault}; further skips there are only counted"

@@ -279,7 +279,7 @@ def speak(
         The windows in order, as soon as they are finished. Unknown words give no warning; see
         `warn_of_unknown_words`.
     """
-    options["domain_told"] = True
+    options["domain_warned"] = True
     rate = speech.variant.sample_rate
     windows = speech.windows()
     first: _FirstWindow | None = None

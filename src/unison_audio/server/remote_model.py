@@ -64,7 +64,7 @@ class RemoteModel:
             WorkerLostError: The worker died, also at the second try.
             ModelFailedError: The model failed.
         """
-        options.pop("domain_told", None)  # the server tells it in a header
+        options.pop("domain_warned", None)  # the warning is in the header
         inputs = {name: options.pop(name) for name in ITEM_INPUTS if name in options}
         params = merge_options(sampling, options)
         settings = resolve_sampling(self.variant, params)

@@ -12,14 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from unison_audio.errors import InputError, UnplacedError
-from unison_audio.tasks.clauses import (
-    EMPTY_QUOTE,
-    TAG,
-    Clause,
-    check_size,
-    respell,
-    split_clauses,
-)
+from unison_audio.tasks.clauses import EMPTY_QUOTE, TAG, Clause, check_size, respell, split_clauses
 from unison_audio.tasks.mentions import mentions
 from unison_audio.tasks.quotes import shorten
 from unison_audio.tasks.reference_text import new_text_span
