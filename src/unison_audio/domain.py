@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
+_LETTERS = re.compile(r"[a-z]+(?:['’][a-z]+)*")
+
 MAX_PARTS = 4
 """Parts between separators that one description of a sound may have."""
 
@@ -94,6 +96,9 @@ class Domain:
     """Usual speaking rate, in letters and digits."""
     max_letters_per_second: float
     """Fastest speaking rate of the training."""
+    spells: bool = False
+    """Whether it knows every word of the letters a to z, beside `words`, since it reads words
+    letter by letter."""
 
     def __post_init__(self) -> None:
         """Validate the fields."""
@@ -114,13 +119,17 @@ class Domain:
         """
         found = mentions(instruction)
         spoken = [word for text in found.texts for word in split_words(text)]
-        unknown = dict.fromkeys(word for word in spoken if word not in self._words)
+        unknown = dict.fromkeys(word for word in spoken if not self.knows_word(word))
         sounds = dict.fromkeys(part for phrase in found.sounds for part in self._unknown(phrase))
         return Outside(
             words=tuple(unknown),
             sounds=tuple(sounds),
             text_words=len(spoken) if len(spoken) > self.max_words else 0,
         )
+
+    def knows_word(self, word: str) -> bool:
+        """Whether a word in lower case is one that it can speak."""
+        return word in self._words or (self.spells and bool(_LETTERS.fullmatch(word)))
 
     def check_length(self, instruction: str, seconds: float, longest: float) -> None:
         """Refuse a text that the fastest speech of the training could not say in time.
@@ -152,6 +161,7 @@ class Domain:
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
+            if name != "spells" or value
         }
 
     @cached_property
@@ -202,7 +212,7 @@ def read_domain(values: Any) -> Domain:
     if not isinstance(values, dict):
         raise InputError(f"The domain is {type(values).__name__}, not an object.")
     known = Domain.__dataclass_fields__.keys()
-    wrong = (values.keys() ^ known) - ({"captions"} - values.keys())
+    wrong = (values.keys() ^ known) - ({"captions", "spells"} - values.keys())
     if wrong:
         raise InputError(
             f"The domain's keys {', '.join(sorted(wrong))} are missing or unknown; the keys are "
@@ -241,11 +251,11 @@ def extend_domain(
         texts += found.texts
         sounds += [sound for phrase in found.sounds for sound in domain._unknown(phrase)]
     spoken = [split_words(text) for text in texts]
-    known = _joined(domain.sounds, sounds)
+    known, knows = _joined(domain.sounds, sounds), domain.knows_word
     added = [caption for caption in captions if caption not in known]
     return replace(
         domain,
-        words=_joined(domain.words, [word for words in spoken for word in words]),
+        words=_joined(domain.words, [w for words in spoken for w in words if not knows(w)]),
         sounds=known,
         captions=_joined(domain.captions, added),
         max_words=max([domain.max_words, *map(len, spoken)]),

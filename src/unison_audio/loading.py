@@ -233,6 +233,7 @@ def _text_setup(
         system_prompt=variant.system_prompt,
         window=variant.text_window,
         edit_tag_spelling=variant.edit_tag_spelling,
+        letters=variant.letters,
         files=how.text_files,
         device=device,
         streamed=streamed,

@@ -127,6 +127,9 @@ class Variant:
     velocity there is arbitrary; the release follows it all the same."""
     edit_tag_spelling: str = "[Edit][Audio]"
     """Spelling of an edit's tags in training: `[Edit][Audio]` or `[Edit] [Audio]`."""
+    letters: bool = False
+    """Whether the text encoder reads the words to be spoken letter by letter, so that a small model
+    learns pronunciation from spelling; the paper's models read them as they stand."""
     wording: str = "paper"
     """Whose templates the weights were trained with: `paper`, or `release` for imported weights."""
     system_prompt: str = ""

@@ -63,11 +63,12 @@ def domain_listing(name_or_path: str) -> str:
     domain = variant.domain
     if domain is None:
         return f"{variant.name} declares no limits: any words and sounds."
+    words = [f"{len(domain.words)} words", "", *textwrap.wrap(" ".join(domain.words), 80)]
+    if domain.spells:
+        words = ["Any word in the letters a to z"]
     return "\n".join(
         [
-            f"{len(domain.words)} words",
-            "",
-            *textwrap.wrap(" ".join(domain.words), 80),
+            *words,
             "",
             f"{len(domain.sounds)} sounds",
             "",

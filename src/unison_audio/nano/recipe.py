@@ -175,7 +175,9 @@ def train_nano(
         model=ModelInit(
             variant=variant,
             codec=load_nano_codec(codec),
-            text_encoder=TEXT_ENCODERS[variant.text_encoder](TextSetup(picks=variant.read_layers)),
+            text_encoder=TEXT_ENCODERS[variant.text_encoder](
+                TextSetup(picks=variant.read_layers, letters=variant.letters)
+            ),
             start=None if init is None else lambda: checkpoint.load(init)[1],
         ),
         data=RunData(clips=clips, workers=workers),

@@ -57,6 +57,7 @@ async def list_tasks(state: State) -> dict[str, Any]:
         "domain": domain
         and {
             "words": list(domain.words),
+            "any_word": domain.spells,
             "sounds": list(domain.sounds),
             "max_words": domain.max_words,
             "letters_per_second": domain.letters_per_second,

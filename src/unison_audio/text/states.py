@@ -64,6 +64,8 @@ class TextSetup:
     edit_tag_spelling: str = ""
     """How the tags of edits are spelled before the language model reads them, whoever asks: a key
     of `tasks.instructions.SPELLINGS`. Empty leaves instructions as they are."""
+    letters: bool = False
+    """Whether the words to be spoken are read letter by letter (`text.spelling.letters`)."""
     files: Path | None = None
     """Folder of the language model; None for the package or the hub."""
     device: torch.device | str = "cpu"
