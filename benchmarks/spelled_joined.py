@@ -38,12 +38,12 @@ STORED_SHARE = 0.5
 TASKS = {
     "tts": 0.22,
     "zero_shot_tts": 0.22,
-    "t2a": 0.06,
+    "t2a": 0.05,
     "t2a_mix": 0.05,
     "t2as": 0.07,
     "timed": 0.06,
     "edit_add": 0.04,
-    "edit_remove": 0.07,
+    "edit_remove": 0.08,
     "edit_replace": 0.04,
     "speech_insert": 0.06,
     "speech_delete": 0.015,
@@ -76,6 +76,7 @@ def make_recipe(steps: int, cooldown: int, rate: float) -> BackboneRecipe:
         checkpoint_every=500,
         validate_every=500,
         sample_every=1000,
+        absent_target_probability=0.2,
     )
 
 
