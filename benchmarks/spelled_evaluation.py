@@ -20,7 +20,7 @@ from spelled_data import (
     read_index,
     recording,
 )
-from spelled_texts import Texts, read_texts
+from spelled_texts import read_texts
 from torch import Tensor
 
 from unison_audio import checkpoint
@@ -31,6 +31,7 @@ from unison_audio.evaluation.models.asr import SAMPLE_RATE, FasterWhisper
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.guidance import Guidance
 from unison_audio.model.sampling import ModelInputs, sample
+from unison_audio.nano.open_texts import Texts
 from unison_audio.nano.vocabulary_asr import spell
 from unison_audio.pipeline import Unison
 from unison_audio.tasks.conditioning import condition

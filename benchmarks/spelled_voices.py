@@ -13,13 +13,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from spelled_texts import Texts, draw_texts, write_texts
+from spelled_texts import write_texts
 
 from unison_audio.audio import normalize_rms, trim_silence
 from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.data.records import Clip, ClipRecord
 from unison_audio.data.shards import read_shard
-from unison_audio.nano.corpus import LICENSES, MARGIN_SECONDS, ONSET_DB, SAMPLE_RATE, write_index
+from unison_audio.nano.corpus import write_index
+from unison_audio.nano.corpus_speech import LICENSES, MARGIN_SECONDS, ONSET_DB, SAMPLE_RATE
+from unison_audio.nano.open_texts import Texts, draw_texts
 from unison_audio.nano.voices import VOICES, SyntheticVoice, speak
 
 SHARES = {"sentences": 2, "sequences": 1}
