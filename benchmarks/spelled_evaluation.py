@@ -20,7 +20,7 @@ from spelled_data import (
     read_index,
     recording,
 )
-from spelled_texts import read_texts
+from spelled_texts import TRANSCRIPTS, read_texts
 from torch import Tensor
 
 from unison_audio import checkpoint
@@ -221,6 +221,7 @@ def evaluate(
     folder = whisper_base(root / "whisper-base")
     asr = FasterWhisper(folder, compute_type="int8", threads=1, max_tokens=40)
     variant, backbone, encoder, lengths = unison.variant, None, None, {}
+    mode = system.split("-")[0] if system.split("-")[0] in TRANSCRIPTS else "spelled"
     if system not in ("recordings", "codec"):
         folder = weights_folder(root / "runs" / system, step)
         variant, backbone = checkpoint.load(folder)
@@ -241,7 +242,7 @@ def evaluate(
         else:
             given = [
                 (
-                    instruction(row.text, row.gender, system.split("-")[0]),
+                    instruction(row.text, row.gender, mode),
                     frames_for(row.text, lengths[row.gender]),
                 )
                 for row in rows
