@@ -153,9 +153,7 @@ def test_the_card_lists_what_nano_knows():
     text = (ROOT / "docs" / "nano.md").read_text()
     (sounds,) = (
         [row.split("|")[2].strip() for row in part.splitlines() if row.startswith("| ")][1:]
-        for part in re.findall(
-            r"^### Sounds\n(.*?)(?=^##)", text, re.DOTALL | re.MULTILINE
-        )
+        for part in re.findall(r"^### Sounds\n(.*?)(?=^##)", text, re.DOTALL | re.MULTILINE)
     )
     assert sorted(sound for row in sounds for sound in row.split(", ")) == labels
 

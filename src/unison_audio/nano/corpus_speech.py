@@ -23,7 +23,11 @@ OPEN_KINDS = {"sentences": 0.6, "sequences": 0.35, "words": 0.05}
 OPEN_SECONDS = 5.0
 """Seconds of the longest utterance of such a text: nano's sounds have 5.12."""
 
-LICENSES = {"flite": "BSD-like (flite voices)", "piper": "MIT (piper voice joe)"}
+LICENSES = {
+    "flite": "BSD-like (flite voices)",
+    "piper": "MIT (piper voice joe)",
+    "kokoro": "Apache-2.0 (Kokoro voices)",
+}
 
 
 def make_speech(voice: SyntheticVoice, split: str, number: int, count: int) -> Iterator[Clip]:
