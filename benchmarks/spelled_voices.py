@@ -43,7 +43,7 @@ WIDE = {
 def voices() -> dict[SyntheticVoice, int]:
     """The voices of training, more shifted copies, and shards of each."""
     known = {voice.name: voice for voice in VOICES if voice.utterances}
-    found = {voice: 4 for voice in known.values()}
+    found = dict.fromkeys(known.values(), 4)
     for name, shift in (("awb", 0.9), ("awb", 1.1), ("kal", 0.88), ("kal", 1.14)):
         found[_shifted(known[name], shift)] = 2
     for name, shifts in WIDE.items():
