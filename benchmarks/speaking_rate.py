@@ -46,7 +46,7 @@ def measure(texts: str = "nano", count: int = 40, engine: str = "flite") -> None
     Args:
         texts: nano or prose.
         count: Texts a voice.
-        engine: flite, or piper where the corpus tools are installed.
+        engine: flite, or piper or kokoro where the corpus tools are installed.
     """
     said = held_out_texts()[:count] if texts == "nano" else prose(count)
     voices = {

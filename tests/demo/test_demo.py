@@ -15,6 +15,7 @@ from unison_audio.cli import main as cli
 from unison_audio.demo.demo import mel_picture
 from unison_audio.demo.examples import packaged_inputs, read_examples
 from unison_audio.demo.page import TITLES, Entry, Track, render_page
+from unison_audio.nano.corpus import LICENSES
 from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.tasks.table import TASKS
 
@@ -54,7 +55,7 @@ def test_the_packaged_inputs_are_one_a_task_and_free_to_share() -> None:
     named = {e.source for e in examples} | {e.reference for e in examples} | {"jobs.json", None}
     assert {file.name for file in folder.iterdir()} == named - {None}
     assert sum(file.stat().st_size for file in folder.iterdir()) < 1_500_000
-    allowed = ("CC0-1.0", "CC-BY-3.0", "CC-BY-SA-3.0", "(flite voices)", "(piper voice joe)")
+    allowed = ("CC0-1.0", "CC-BY-3.0", "CC-BY-SA-3.0", *LICENSES.values())
     for example in examples:
         given = (example.source is not None, example.reference is not None)
         # A caption such as "crickets chirping and hissing" may stand for one task or the other.

@@ -55,7 +55,11 @@ SEGMENTS_PER_RECORDING = 4
 ONSET_DB, MARGIN_SECONDS = -55.0, 0.03
 """Level at which synthetic speech is trimmed, low enough for soft onsets; silence around it."""
 
-LICENSES = {"flite": "BSD-like (flite voices)", "piper": "MIT (piper voice joe)"}
+LICENSES = {
+    "flite": "BSD-like (flite voices)",
+    "piper": "MIT (piper voice joe)",
+    "kokoro": "Apache-2.0 (Kokoro voices)",
+}
 
 
 _Built = list[ClipRecord]

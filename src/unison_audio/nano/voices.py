@@ -1,4 +1,4 @@
-"""Synthesizes nano's speech with flite and piper voices, pitch and formants shifted."""
+"""Nano's synthetic speakers: voices of flite, piper and Kokoro, some with shifted pitch."""
 
 import shutil
 import subprocess
@@ -16,6 +16,7 @@ import torch
 
 from unison_audio.audio import resample
 from unison_audio.errors import InputError
+from unison_audio.nano.kokoro import speak_kokoro
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,6 @@ VOICES: tuple[SyntheticVoice, ...] = (
         ("slt", 1.0, 3000),
         ("slt-high", 1.1, 1500),
         ("slt-low", 0.94, 1200),
-        ("slt-mid", 1.05, 0),
-        ("slt-top", 1.16, 0),
     ),
     *_copies(
         "flite",
@@ -75,7 +74,6 @@ VOICES: tuple[SyntheticVoice, ...] = (
         0.95,
         ("rms", 1.0, 2400),
         ("rms-low", 0.92, 1000),
-        ("rms-high", 1.07, 0),
     ),
     *_copies(
         "piper",
@@ -84,14 +82,19 @@ VOICES: tuple[SyntheticVoice, ...] = (
         0.75,
         ("joe", 1.0, 1400),
         ("joe-low", 0.92, 500),
-        ("joe-high", 1.07, 0),
     ),
     *_copies("flite", "awb", "male", 0.95, ("awb", 1.0, 500)),
     *_copies("flite", "kal16", "male", 0.85, ("kal", 1.0, 600)),
+    *_copies("kokoro", "jf_alpha", "female", 0.8, ("kokoro-alpha", 1.0, 0)),
+    *_copies("kokoro", "jf_gongitsune", "female", 0.85, ("kokoro-gongitsune", 1.0, 0)),
+    *_copies("kokoro", "jf_nezumi", "female", 0.8, ("kokoro-nezumi", 1.0, 0)),
+    *_copies("kokoro", "jf_tebukuro", "female", 0.8, ("kokoro-tebukuro", 1.0, 0)),
+    *_copies("kokoro", "jm_kumo", "male", 0.75, ("kokoro-kumo", 1.0, 0)),
 )
 """All synthetic speakers; those without training utterances are the held-out speakers.
 
-With these tempos a word takes about six latent frames."""
+The held-out speakers are other people than the training speakers: a speaker encoder takes shifted
+copies of one voice for one another. With these tempos a word takes about six latent frames."""
 
 
 def _flite(text: str, voice: str, stretch: float) -> tuple[np.ndarray, int]:
@@ -134,6 +137,7 @@ def _piper(text: str, voice: str, stretch: float) -> tuple[np.ndarray, int]:
 ENGINES: dict[str, Callable[[str, str, float], tuple[np.ndarray, int]]] = {
     "flite": _flite,
     "piper": _piper,
+    "kokoro": speak_kokoro,
 }
 """Speech synthesizers: (text, voice, duration factor) -> (samples, sample rate)."""
 
