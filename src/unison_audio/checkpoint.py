@@ -137,7 +137,7 @@ def load(
 
     Raises:
         InputError: if there is no such checkpoint, a file is damaged, or its keys are not exactly
-            those that the configuration asks for; the message lists every key that is wrong.
+            those that the configuration asks for; the message names those that are wrong.
     """
     directory = resolve(source)
     variant = read_config(directory / CONFIG_FILE)

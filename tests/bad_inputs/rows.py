@@ -192,6 +192,9 @@ def ranges() -> list[Row]:
         row("plan", "--variant=nano", "--throughput=-1", says="throughput"),
         row("plan", "--variant=nano", "--steps=0", says="steps"),
         row("plan", "--variant=nano", "--gpus=1" + "0" * 30, says="gpus"),
+        *(row("plan", "--variant=nano", f"--{number}", says="1,000,000,000")
+          for number in ("gpus=nan", "batch=1e3", "steps=1.5", "accumulate=x", "seconds=inf",
+                         "throughput=nan", "throughput=")),
     ]  # fmt: skip
     return rows
 
@@ -285,6 +288,26 @@ def files() -> list[Row]:
         "good.wav/x.wav": "folder",
     }
     rows += [row("generate", RAIN, "-o", name, says=says) for name, says in outputs.items()]
+    # A refusal makes no folder either.
+    rows += [
+        row("generate", "rain", "-o", "new/x.wav", says="tag"),
+        row("generate", RAIN, "-o", "new/er/x.wav", "--steps=0", says="steps"),
+        row("generate", RAIN, "-o", "new/x.wav", "--variant=nothing", says="nothing"),
+        row("generate", RAIN, "-o", "new/x.wav", "--subtitles=new/x.srt", says="subtitles"),
+        row("generate", TTS, "-o", "new/x.wav", "--subtitles=a_file/x.srt", says="folder a_file"),
+        row("generate", DELETE, "-o", "new/x.wav", "--source=missing.wav", says="missing.wav"),
+        row("generate", DELETE, "-o", "new/x.wav", "--source=silent.wav", says="silent.wav"),
+        row("generate", DELETE, "-o", "new/x.wav", "--source=nan.wav", says="nan.wav"),
+        row("generate", DELETE, "-o", "new/../good.wav", "--source=good.wav", says="lost"),
+        row("generate", DELETE, "-o", "new/../../x.wav", "--source=text.wav", says="text.wav"),
+        row("generate", "[Speech] A male voice", *OUT, "--text-file=book.json",
+            "--subtitles=new/../book.json", says="lost"),
+        row("batch", "a_file", "-o", "new/out", says="not JSON"),
+        row("data", "folder", "--root=table-columns", "--out=new/shards", says="columns"),
+        row("train", "distill", "nothing", "--corpus=c", "--run=new/r", says="nothing"),
+        row("demo", "-o", "a_file/demo", says="folder a_file"),
+        row("quantize", "nano", "--output=a_file/q", says="folder a_file"),
+    ]  # fmt: skip
     rows += [
         row("generate", "[Speech] A male voice", *OUT, f"--text-file={name}", says=says)
         for name, says in {

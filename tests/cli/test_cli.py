@@ -21,6 +21,7 @@ from unison_audio.cli import start
 from unison_audio.cli.job_file import KEYS
 from unison_audio.cli.options import rename_flags
 from unison_audio.cli.start import WAIT_POLICY
+from unison_audio.errors import InputError
 from unison_audio.pipeline import Unison
 from unison_audio.sampling_params import OPTIONS
 from unison_audio.tasks.table import TASKS
@@ -77,6 +78,27 @@ def test_a_named_task_takes_free_wording(
     for file in (out, tmp_path / "all" / "0001.wav"):
         written = audio.load(file, sample_rate=RATE)
         np.testing.assert_allclose(written, expected.waveform, atol=1e-4)
+
+
+def test_only_folders_of_what_is_written_are_made(
+    tiny_checkpoint: Path, stub_text: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    text = ("[Speech] A male voice", "--text-file", "text.txt", "--variant", tiny_checkpoint)
+    Path("text.txt").write_text("go home. red dog.")
+    out = Path("passed/../../new/x.wav")
+    assert run("generate", *text, "-o", out, "--subtitles", "passed/../../srt/x.srt") == 0
+    made = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")}
+    assert made == {"here", "here/text.txt", "new", "new/x.wav", "srt", "srt/x.srt"}
+
+    def fail(*given: Any, **more: Any) -> None:
+        raise InputError("This recording cannot be decoded.")
+
+    monkeypatch.setattr(Unison, "generate", fail)
+    for output in ("a/b/y.wav", "../new/b/y.wav"):
+        assert run("generate", TTS, "-o", output, "--variant", tiny_checkpoint) == 2
+    assert {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")} == made
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])

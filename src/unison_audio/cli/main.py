@@ -48,6 +48,7 @@ from unison_audio.cli.streams import STDOUT, check_stdout
 from unison_audio.cli.train import finetune, plan, train
 from unison_audio.errors import InputError, StoppedError
 from unison_audio.output_format import OutputFormat
+from unison_audio.training.configs import MOST_COUNT
 
 
 def _version() -> str:
@@ -95,7 +96,7 @@ def generate(
     """
     from unison_audio.checkpoint_files import open_checkpoint
     from unison_audio.cli.progress import progress
-    from unison_audio.files import check_sound_file, require_other_file
+    from unison_audio.files import check_folder, check_sound_file, folder_of, require_other_file
 
     asked = SoundRequest(
         instruction=instruction,
@@ -109,12 +110,16 @@ def generate(
         check_stdout()
     else:
         check_sound_file(output, asked.form)
-        require_other_file(output, (asked.inputs.source, asked.inputs.reference))
+    read = (asked.inputs.source, asked.inputs.reference, asked.length.text_file)
+    for written in (output, asked.length.subtitles):
+        if written not in (None, STDOUT):
+            check_folder(written.parent)
+            require_other_file(written, read)
     # Importing torch takes longer than all of these checks, so bad input is refused before it.
     opened = open_checkpoint(variant)
     planned = plan_sound(opened.variant, asked)
     unison = (machine or MachineFlags()).open(opened)
-    with progress() as show:
+    with folder_of(output), progress() as show:
         made = planned.run(unison, partial(show, "Sampling"))
     if output != STDOUT:
         print(f"{output}: {made.task}, {made.seconds:.2f} s, seed {asked.inputs.seed}")
@@ -269,7 +274,9 @@ def demo(
         machine: Where to compute; each option has its own flag.
     """
     from unison_audio.checkpoint_files import open_checkpoint
+    from unison_audio.files import check_folder
 
+    check_folder(output)
     opened = open_checkpoint(variant)  # before torch is imported
 
     from unison_audio.cli.progress import progress
@@ -341,8 +348,9 @@ def _show_warning(message: Any, category: type[Warning], *where: Any, **more: An
 
 
 app.command(import_release, name="import-release")
-for commands in (download, export, quantize, train, data, evaluate, finetune, plan, serve, mcp):
+for commands in (download, export, quantize, train, data, evaluate, finetune, serve, mcp):
     app.command(commands)
+app.command(plan, default_parameter=Parameter(converter=partial(convert, most=MOST_COUNT)))
 
 if __name__ == "__main__":
     sys.exit(main())

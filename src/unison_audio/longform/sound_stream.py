@@ -8,7 +8,7 @@ from typing import BinaryIO
 from unison_audio.audio import Audio
 from unison_audio.audio_encoder import AudioEncoder
 from unison_audio.audio_writer import SampleLayout, write_audio
-from unison_audio.files import check_sound_file
+from unison_audio.files import check_sound_file, folder_of
 from unison_audio.output_format import OutputFormat
 
 
@@ -54,4 +54,5 @@ def write_sounds(path: Path, sounds: Iterable[Audio], output: OutputFormat | Non
     first = next(pieces)
     blocks = (sound.waveform.numpy()[:, None] for sound in chain([first], pieces))
     layout = SampleLayout(sample_rate=first.sample_rate, origin=first.origin)
-    write_audio(path, blocks, layout, output)
+    with folder_of(path):
+        write_audio(path, blocks, layout, output)
