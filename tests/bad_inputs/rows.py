@@ -307,6 +307,19 @@ def files() -> list[Row]:
         row("train", "distill", "nothing", "--corpus=c", "--run=new/r", says="nothing"),
         row("demo", "-o", "a_file/demo", says="folder a_file"),
         row("quantize", "nano", "--output=a_file/q", says="folder a_file"),
+        row("batch", "good.jsonl", "-o", "a_file/b", says="folder a_file"),
+        row("finetune", "x.jsonl", "--run=a_file/r", says="folder a_file"),
+        row("train", "nano", "--corpus=c", "--run=a_file/r", "--codec=k", says="folder a_file"),
+        row("train", "nano-codec", "--corpus=c", "--run=a_file/r", says="folder a_file"),
+        row("train", "distill", "--corpus=c", "--run=a_file/r", says="folder a_file"),
+        row("train", "backbone", "--variant=d24-16k", "--corpora=c", "--run=a_file/r",
+            says="folder a_file"),
+        row("evaluate", "nano", "--corpus=c", "--out=a_file/e", says="folder a_file"),
+        row("evaluate", "paper", "--data=.", "--out=a_file/e", says="folder a_file"),
+        row("data", "nano", "--out=a_file/d", says="folder a_file"),
+        row("data", "folder", "--root=table-columns", "--out=a_file/d", says="a_file/d"),
+        row("import-release", "x", "--variant=d24-16k", "-o", "a_file/i", says="folder a_file"),
+        row("mcp", "--output=a_file/m", says="a_file/m"),
     ]  # fmt: skip
     rows += [
         row("generate", "[Speech] A male voice", *OUT, f"--text-file={name}", says=says)

@@ -153,10 +153,11 @@ def batch(
     from unison_audio.cli.job_results import RESULTS, ResultLog
     from unison_audio.cli.jobs import BatchRun, check_outputs, check_results, run_jobs
     from unison_audio.cli.progress import progress
-    from unison_audio.files import make_folder
+    from unison_audio.files import check_folder, make_folder
     from unison_audio.locks import only_writer
 
     machine = machine or MachineFlags()
+    check_folder(output)
     opened = open_checkpoint(variant)
     checked = read_jobs(jobs, opened.variant, form)
     check_outputs(jobs, checked, output)
