@@ -68,6 +68,16 @@ def test_a_wrong_kind_is_an_input_error(name: str, tiny: Unison) -> None:
     assert 10 < len(str(found.value)) < 600
 
 
+@pytest.mark.parametrize(
+    "name", ["solver", "preset", "guidance_scale", "guidance_interval", "temperature", "task"]
+)
+def test_a_long_value_is_not_repeated_whole(name: str, tiny: Unison) -> None:
+    with pytest.raises(InputError) as found:
+        tiny.generate(RAIN, **{name: "x" * 1_000_000})
+    assert 10 < len(str(found.value)) <= 1400
+    assert pickle.loads(pickle.dumps(found.value)).args == found.value.args
+
+
 def test_the_error_is_exported() -> None:
     assert unison_audio.InputError is InputError
     assert "InputError" in unison_audio.__all__
