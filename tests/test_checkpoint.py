@@ -169,16 +169,16 @@ def test_wrong_weights_are_listed_each(saved: Path) -> None:
     assert "misshapen: embed.conv.bias (3,) (should be (64,))" in message
 
 
-def test_of_many_wrong_weights_twenty_of_each_kind_are_named(saved: Path) -> None:
+def test_of_many_wrong_weights_twelve_of_each_kind_are_named(saved: Path) -> None:
     path = saved / "model.safetensors"
     weights = load_file(path)
     save_file({f"model.{name}": value for name, value in weights.items()}, path)
     with pytest.raises(InputError) as caught:
         checkpoint.load(saved)
-    more = f" and {len(weights) - 20} more"
+    more = f" and {len(weights) - 12} more"
     assert str(caught.value).count(more) == 2
-    assert str(caught.value).count(", ") == 38
-    assert len(str(caught.value)) < 3000
+    assert str(caught.value).count(", ") == 22
+    assert len(str(caught.value)) <= 1400
 
 
 def test_wrong_config_keys_are_listed_each(saved: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from unison_audio.errors import InputError
 
-MOST_NAMES = 20
+MOST_NAMES = 12
 """Keys of a kind that a message names: weights of another model differ in a thousand."""
 
 

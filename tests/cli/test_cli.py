@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -573,6 +574,30 @@ def test_no_job_replaces_a_recording_of_another(tmp_path: Path, capsys: Any) -> 
     assert cli.main(["batch", str(jobs), "-o", str(tmp_path)]) == cli.BAD_INPUT
     assert "line 1" in capsys.readouterr().err
     assert (tmp_path / "rain.wav").read_bytes() == before
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_cut_standard_output_is_noticed(
+    unbuffered: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    sound = ("generate", TTS, "-o", "-", "--duration", "2", "--variant", str(tiny_checkpoint))
+    for words, most in ((sound, 20_000), (("tasks",), 1000)):
+        command = [sys.executable, "-m", "unison_audio.cli.main", *words]
+        with (tmp_path / "out").open("wb") as out:
+            done = subprocess.run(
+                command,
+                stdout=out,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+                preexec_fn=lambda most=most: resource.setrlimit(
+                    resource.RLIMIT_FSIZE, (most, most)
+                ),
+            )
+        assert done.returncode == cli.BAD_INPUT
+        assert "File too large" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_a_full_standard_output_is_one_sentence() -> None:

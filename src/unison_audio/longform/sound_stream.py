@@ -1,6 +1,8 @@
 """Sounds that are written as they are made: to a file, or to a pipe that something plays from."""
 
+import errno
 from collections.abc import Iterable, Iterator
+from io import RawIOBase
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -30,12 +32,24 @@ def write_stream(
     for sound in sounds:
         if encoder is None:
             encoder = AudioEncoder(output or OutputFormat(), sound.sample_rate, origin=sound.origin)
-        out.write(encoder.write(sound.waveform))
+        _write(out, encoder.write(sound.waveform))
         # Without this, a player would wait until a buffer of several kilobytes is full.
         out.flush()
     if encoder is not None:
-        out.write(encoder.finish())
+        _write(out, encoder.finish())
         out.flush()
+
+
+def _write(out: BinaryIO, data: bytes) -> None:
+    """Write all bytes: a file without a buffer may take a part of them, and reports no error."""
+    rest = memoryview(data)
+    while rest:
+        taken = out.write(rest)
+        if not isinstance(out, RawIOBase):
+            return
+        if not taken:
+            raise BlockingIOError(errno.EAGAIN, "The output takes no more at the moment")
+        rest = rest[taken:]
 
 
 def write_sounds(path: Path, sounds: Iterable[Audio], output: OutputFormat | None = None) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unison_audio.errors import InputError
-from unison_audio.files import check_folder, make_folder, nearest_there
+from unison_audio.files import check_folder, folder_of, nearest_there
 from unison_audio.model.int8 import row_scales
 from unison_audio.text.hub_names import CONFIG_FILE, HUB_NAMES
 from unison_audio.text.int8_linear import SCALE, linear_names
@@ -80,8 +80,10 @@ def quantize_language_model(
     files = _files(shards, len(model.layers))
     check_folder(folder)
     _require_room(folder, shards, chosen)
-    make_folder(folder)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".incomplete-") as temporary:
+    with (
+        folder_of(folder / INDEX_FILE),
+        tempfile.TemporaryDirectory(dir=folder, prefix=".incomplete-") as temporary,
+    ):
         weight_map: dict[str, str] = {}
         for number, (file, names) in enumerate(files.items()):
             tensors: dict[str, Tensor] = {}
