@@ -146,13 +146,17 @@ def test_files_of_others_are_not_replaced(batch: Batch, capsys: pytest.CaptureFi
     assert mine.read_bytes() != before
 
 
-def test_an_output_stays_in_the_folder(batch: Batch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_stays_in_the_folder(
+    batch: Batch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     batch.out.mkdir()
-    (batch.out / "0002.wav").symlink_to(batch.source)
-    before = batch.source.read_bytes()
-    assert batch.run() == 2
-    assert "line 2: " in capsys.readouterr().err
-    assert batch.source.read_bytes() == before
+    (batch.out / "0002.wav").symlink_to(tone_file(tmp_path / "mine.wav", 0.5, RATE))
+    before = (tmp_path / "mine.wav").read_bytes()
+    for flags in ((), ("--overwrite",)):
+        assert batch.run(*flags) == 2
+        assert "line 2: " in capsys.readouterr().err
+        assert (tmp_path / "mine.wav").read_bytes() == before
+        assert (batch.out / "0002.wav").is_symlink()
 
 
 HOLD = """

@@ -571,9 +571,10 @@ def test_no_job_replaces_a_recording_of_another(tmp_path: Path, capsys: Any) -> 
     ]
     jobs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     before = (tmp_path / "rain.wav").read_bytes()
-    assert cli.main(["batch", str(jobs), "-o", str(tmp_path)]) == cli.BAD_INPUT
-    assert "line 1" in capsys.readouterr().err
-    assert (tmp_path / "rain.wav").read_bytes() == before
+    for flags in ((), ("--overwrite",)):
+        assert cli.main(["batch", str(jobs), "-o", str(tmp_path), *flags]) == cli.BAD_INPUT
+        assert "line 1" in capsys.readouterr().err
+        assert (tmp_path / "rain.wav").read_bytes() == before
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
