@@ -331,7 +331,9 @@ def test_what_is_left_out_is_counted_and_listed(tmp_path, capsys):
     words = ["data", "folder", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
     assert cli.main([*words, "--workers", "1"]) == 0
     said = capsys.readouterr().out
-    assert "Left out: 4 that cannot be used, such as list.csv:row 2 (no audio file gone.wav)" in said
+    assert (
+        "Left out: 4 that cannot be used, such as list.csv:row 2 (no audio file gone.wav)" in said
+    )
     assert f"{tmp_path / 'out' / 'broken.jsonl'} lists all" in said
     rows = (tmp_path / "out" / "broken.jsonl").read_text("utf-8").splitlines()
     found = {row["file"]: row["reason"] for row in map(json.loads, rows)}
