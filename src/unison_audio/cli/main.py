@@ -44,7 +44,7 @@ from unison_audio.cli.options import (
     rename_flags,
 )
 from unison_audio.cli.serve import serve
-from unison_audio.cli.streams import STDOUT, buffered_stdout, check_stdout
+from unison_audio.cli.streams import STDOUT, check_stdout
 from unison_audio.cli.train import finetune, plan, train
 from unison_audio.errors import InputError, StoppedError
 from unison_audio.output_format import OutputFormat
@@ -305,11 +305,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    with buffered_stdout():
-        return _run(arguments)
-
-
-def _run(arguments: Sequence[str] | None) -> int:
     try:
         with warnings.catch_warnings(), terminated_as_error():
             warnings.showwarning = _show_warning

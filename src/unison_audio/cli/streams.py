@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import sys
 from collections.abc import Iterator
@@ -18,24 +16,6 @@ if TYPE_CHECKING:
 
 STDOUT = Path("-")
 """Name that stands for standard output, or for standard input."""
-
-
-@contextlib.contextmanager
-def buffered_stdout() -> Iterator[None]:
-    """Give standard output a buffer where Python gave it none.
-
-    With PYTHONUNBUFFERED, which containers often set, it is a raw file. Where a disk or a size
-    limit is full, such a file takes a part of what is written and reports no error.
-    """
-    out = sys.stdout
-    if out is None or not isinstance(getattr(out, "buffer", None), io.RawIOBase):
-        yield
-        return
-    with open(out.fileno(), "w", 1, out.encoding, out.errors, closefd=False) as sys.stdout:
-        try:
-            yield
-        finally:
-            sys.stdout = out
 
 
 def check_stdout() -> None:

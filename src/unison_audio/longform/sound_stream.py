@@ -41,7 +41,11 @@ def write_stream(
 
 
 def _write(out: BinaryIO, data: bytes) -> None:
-    """Write all bytes: a file without a buffer may take a part of them, and reports no error."""
+    """Write all bytes.
+
+    A file without a buffer, as standard output is with PYTHONUNBUFFERED, takes a part of them and
+    reports no error where a disk or a size limit becomes full.
+    """
     rest = memoryview(data)
     while rest:
         taken = out.write(rest)
