@@ -3,8 +3,11 @@
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +18,11 @@ from unison_audio.json_files import parse_json, read_bounded
 from unison_audio.output_format import OutputFormat
 from unison_audio.provenance.marks import check_marks
 from unison_audio.values import MOST_NAME_BYTES, require_path
+
+UNFINISHED_SECONDS = 3600.0
+"""Age of a half-written file from which no process writes it any more."""
+
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
 
 MOST_TEXT_BYTES = 1 << 30
 """Largest list of jobs or clips."""
@@ -212,6 +220,27 @@ def copy_whole(source: Path, path: Path) -> None:
 def _part(path: Path) -> Path:
     """Where a file is written before it is moved to its place."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def remove_unfinished(files: Iterable[Path], seconds: float = UNFINISHED_SECONDS) -> None:
+    """Remove what killed processes left of files, beside their places.
+
+    Args:
+        files: The files that are to be written.
+        seconds: Age from which a part counts as left: another process may still write a younger
+            one. 0 where no other process can.
+    """
+    names: defaultdict[Path, set[str]] = defaultdict(set)
+    for file in files:
+        place = resolved(file)
+        names[place.parent].add(place.name)
+    # Each folder is listed once: it may hold the outputs of many thousand jobs.
+    for folder, own in names.items():
+        for left in folder.glob(".*.part"):
+            found = _PART.fullmatch(left.name)
+            with contextlib.suppress(OSError):
+                if found and found[1] in own and time.time() - left.stat().st_mtime >= seconds:
+                    left.unlink()
 
 
 def file_hash(path: Path) -> str:

@@ -96,7 +96,13 @@ def generate(
     """
     from unison_audio.checkpoint_files import open_checkpoint
     from unison_audio.cli.progress import progress
-    from unison_audio.files import check_folder, check_sound_file, folder_of, require_other_file
+    from unison_audio.files import (
+        check_folder,
+        check_sound_file,
+        folder_of,
+        remove_unfinished,
+        require_other_file,
+    )
 
     asked = SoundRequest(
         instruction=instruction,
@@ -119,6 +125,7 @@ def generate(
     opened = open_checkpoint(variant)
     planned = plan_sound(opened.variant, asked)
     unison = (machine or MachineFlags()).open(opened)
+    remove_unfinished(() if output == STDOUT else (output,))
     with folder_of(output), progress() as show:
         made = planned.run(unison, partial(show, "Sampling"))
     if output != STDOUT:
@@ -153,7 +160,7 @@ def batch(
     from unison_audio.cli.job_results import RESULTS, ResultLog
     from unison_audio.cli.jobs import BatchRun, check_outputs, check_results, run_jobs
     from unison_audio.cli.progress import progress
-    from unison_audio.files import check_folder, make_folder
+    from unison_audio.files import check_folder, make_folder, remove_unfinished
     from unison_audio.locks import only_writer
 
     machine = machine or MachineFlags()
@@ -174,6 +181,8 @@ def batch(
             # Read again: another batch may have ended since; this one holds the folder only now.
             log = ResultLog(output)
             check_results(jobs, checked, log, run, overwrite=overwrite)
+            written = (name for job in checked for name in job.files)
+            remove_unfinished((output / name for name in (RESULTS, *written)), seconds=0)
             with progress() as show:
                 failed = run_jobs(place.make, checked, log, run, partial(show, "Jobs"))
     if failed:
