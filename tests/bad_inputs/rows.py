@@ -364,10 +364,12 @@ def files() -> list[Row]:
         "list", "empty", "format", "claims", "digits", "half", "negative", "seconds", "outside",
         "number", "missing", "deep", "latin", "noshard", "folder",
     )  # fmt: skip
+    counts = dict.fromkeys(("claims", "half", "negative", "seconds"), "where whole clips and at")
     rows += [
-        row("train", "nano-codec", f"--corpus=corpus-{name}", "--run=r", says=f"corpus-{name}")
+        row("train", "nano-codec", f"--corpus=corpus-{name}", "--run=r",
+            says=counts.get(name, f"corpus-{name}"))
         for name in corpora
-    ]
+    ]  # fmt: skip
     rows += [
         row("finetune", name, "--run=r", says=says)
         for name, says in {
