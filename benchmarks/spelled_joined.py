@@ -36,21 +36,21 @@ from unison_audio.variants import Variant, find_variant
 STORED_SHARE = 0.5
 """Share of the `tts` batches that come out of the stored parts."""
 TASKS = {
-    "tts": 0.22,
-    "zero_shot_tts": 0.22,
+    "tts": 0.16,
+    "zero_shot_tts": 0.18,
     "t2a": 0.05,
     "t2a_mix": 0.05,
     "t2as": 0.07,
     "timed": 0.06,
-    "edit_add": 0.04,
+    "edit_add": 0.05,
     "edit_remove": 0.08,
-    "edit_replace": 0.04,
-    "speech_insert": 0.06,
-    "speech_delete": 0.015,
-    "speech_rewrite": 0.045,
-    "denoise": 0.015,
-    "audio_to_speech": 0.02,
-    "speech_to_audio": 0.015,
+    "edit_replace": 0.06,
+    "speech_insert": 0.07,
+    "speech_delete": 0.02,
+    "speech_rewrite": 0.05,
+    "denoise": 0.02,
+    "audio_to_speech": 0.04,
+    "speech_to_audio": 0.04,
 }
 """Shares of the batches."""
 SECONDS = {

@@ -32,13 +32,31 @@ SHARD = 250
 """Utterances in a shard."""
 
 
+WIDE = {
+    "slt": (0.86, 1.2, 1.3, 1.42),
+    "awb": (1.25, 1.45),
+    "kal": (1.3, 1.5),
+    "rms": (1.2, 1.4),
+    "joe": (1.25, 1.45),
+}
+"""Shifts so wide that no gender is named: clones learn to follow any pitch from them."""
+
+
 def voices() -> dict[SyntheticVoice, int]:
-    """The voices of training, more shifted copies of two, and shards of each."""
+    """The voices of training, more shifted copies, and shards of each."""
     known = {voice.name: voice for voice in VOICES if voice.utterances}
     found = dict.fromkeys(known.values(), 4)
     for name, shift in (("awb", 0.9), ("awb", 1.1), ("kal", 0.88), ("kal", 1.14)):
-        found[replace(known[name], name=f"{name}-{round(100 * shift)}", shift=shift)] = 2
+        found[_shifted(known[name], shift)] = 2
+    for name, shifts in WIDE.items():
+        for shift in shifts:
+            found[replace(_shifted(known[name], shift), gender="")] = 2
     return found
+
+
+def _shifted(voice: SyntheticVoice, shift: float) -> SyntheticVoice:
+    # A dot in a name would end the key of a clip in its shard.
+    return replace(voice, name=f"{voice.name}-{round(100 * shift)}", shift=shift)
 
 
 def speech(voice: SyntheticVoice, texts: Texts, number: int) -> Iterator[Clip]:

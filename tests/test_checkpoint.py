@@ -169,6 +169,18 @@ def test_wrong_weights_are_listed_each(saved: Path) -> None:
     assert "misshapen: embed.conv.bias (3,) (should be (64,))" in message
 
 
+def test_of_many_wrong_weights_twelve_of_each_kind_are_named(saved: Path) -> None:
+    path = saved / "model.safetensors"
+    weights = load_file(path)
+    save_file({f"model.{name}": value for name, value in weights.items()}, path)
+    with pytest.raises(InputError) as caught:
+        checkpoint.load(saved)
+    more = f" and {len(weights) - 12} more"
+    assert str(caught.value).count(more) == 2
+    assert str(caught.value).count(", ") == 22
+    assert len(str(caught.value)) <= 1400
+
+
 def test_wrong_config_keys_are_listed_each(saved: Path) -> None:
     edit_config(saved, hop=None, steps=None, colour="red")
     with pytest.raises(InputError, match="missing: hop, steps; unknown: colour"):

@@ -180,7 +180,7 @@ def test_a_swap_that_left_the_old_sound_says_so():
     assert said.startswith("Nothing was found")
     assert "34 dB below" in said
     outcome = compare_replacement(rain, rain + bell, RATE)
-    for other in ("edit_add", "speech_to_audio", "audio_to_speech"):
+    for other in ("edit_add", "speech_to_audio", "speech_insert", "speech_rewrite"):
         assert replacement_notes(TASKS[other], SWAP, outcome) == []
 
 
@@ -190,6 +190,19 @@ def test_a_swap_that_took_the_speech_says_so(voice):
     (said,) = swap_notes(voice + rain, rain + bell)
     assert said.startswith("The speech was removed as well")
     assert "Add" in said
+
+
+def test_a_voice_for_a_sound_says_what_became_of_the_speech_of_the_source(voice):
+    rain = noise(len(voice) / RATE, 0.02)
+    said = voice.roll(RATE // 2)  # the new speech
+    (lost,) = finished("audio_to_speech", 0.5 * said, source=voice + rain).warnings
+    assert lost.startswith("The speech in the source was removed as well by '[Edit][Audio] Replace")
+    assert "make two edits" in lost
+    (may,) = finished("audio_to_speech", voice + 0.1 * said, source=voice + rain).warnings
+    assert may.startswith("The source seems to hold speech")
+    assert "may have taken away" in may
+    assert finished("audio_to_speech", said, source=rain).warnings == ()
+    assert finished("speech_rewrite", said, source=voice + rain).warnings == ()
 
 
 def finished(task, result, **layout):

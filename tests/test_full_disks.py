@@ -15,6 +15,7 @@ from unison_audio.checkpoint import save
 from unison_audio.cli import main as cli
 from unison_audio.codecs.table import save_nano_codec
 from unison_audio.errors import InputError
+from unison_audio.locks import only_writer
 from unison_audio.tensor_files import write_tensors
 from unison_audio.training.checkpoints import full_disk_as_input_error
 
@@ -66,7 +67,17 @@ def test_quantize_and_export(
         with full_disk():
             code = cli.main([command, str(tiny_checkpoint), "-o", str(tmp_path / command)])
         assert "File too large" in one_sentence(code, capsys.readouterr().err)
-        assert not left(tmp_path)
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with (
+        full_disk(0),
+        pytest.raises(InputError, match=r"\.lock cannot be written \(File too large\)"),
+        only_writer(tmp_path, "batch"),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_error_of_the_system_is_kept(tmp_path: Path) -> None:

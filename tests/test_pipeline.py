@@ -22,6 +22,7 @@ from unison_audio.errors import InputError
 from unison_audio.inputs import ShortenedWarning
 from unison_audio.model.rerank import EVALUATIONS
 from unison_audio.pipeline import Unison
+from unison_audio.reference_check import ReferenceWarning
 from unison_audio.sampling_params import SamplingParams
 from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.variants import VARIANTS
@@ -334,6 +335,19 @@ def test_the_words_of_the_reference_reach_the_model(monkeypatch: pytest.MonkeyPa
     assert result.instruction == CLONE
     unison.generate("[Edit] [Audio] Remove rain", source=(noise(1.0), RATE))
     assert heard[1] == "[Edit][Audio] Remove rain"
+
+
+def test_a_reference_without_a_voice_is_told_or_refused() -> None:
+    given = (noise(1.0, rms=1e-4), RATE)
+    with pytest.warns(ReferenceWarning) as caught:
+        result = leading().generate(CLONE, reference=given, reference_text="no words " * 20)
+    said = [str(one.message) for one in caught if one.category is ReferenceWarning]
+    assert list(result.warnings) == said
+    for note, part in zip(said, ("very quiet", "voiced sound", "nobody speaks"), strict=True):
+        assert part in note
+    assert {one.filename for one in caught if one.category is ReferenceWarning} == {__file__}
+    with pytest.raises(InputError, match="holds 10 ms of sound, too little for a voice"):
+        leading().generate(CLONE, reference=(noise(0.01), RATE), reference_text="go")
 
 
 def test_a_long_reference_is_cut_and_said_so() -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from unison_audio.checkpoint_files import (
     resolve,
 )
 from unison_audio.errors import InputError
-from unison_audio.files import copy_whole, make_folder
+from unison_audio.files import copy_whole, folder_of
 from unison_audio.key_checks import require_same_keys
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.int8 import (
@@ -94,9 +95,13 @@ def save(
             f"Weights are not finite as {dtype}: {', '.join(broken)}; "
             "save an earlier step, or in float32 if they overflowed float16."
         )
-    directory = make_folder(require_path(directory, "The checkpoint's folder"))
-    _remove_unfinished(directory)
-    with tempfile.TemporaryDirectory(dir=directory, prefix=UNFINISHED) as temporary:
+    directory = require_path(directory, "The checkpoint's folder")
+    with ExitStack() as stack:
+        stack.enter_context(folder_of(directory / WEIGHTS_FILE))
+        _remove_unfinished(directory)
+        temporary = stack.enter_context(
+            tempfile.TemporaryDirectory(dir=directory, prefix=UNFINISHED)
+        )
         files = [Path(temporary, WEIGHTS_FILE), Path(temporary, CONFIG_FILE)]
         try:
             write_tensors(weights, files[0], file_metadata(variant))
@@ -137,7 +142,7 @@ def load(
 
     Raises:
         InputError: if there is no such checkpoint, a file is damaged, or its keys are not exactly
-            those that the configuration asks for; the message lists every key that is wrong.
+            those that the configuration asks for; the message names those that are wrong.
     """
     directory = resolve(source)
     variant = read_config(directory / CONFIG_FILE)

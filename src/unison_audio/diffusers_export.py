@@ -12,7 +12,7 @@ from unison_audio.checkpoint_files import (
     open_checkpoint,
 )
 from unison_audio.errors import InputError
-from unison_audio.files import copy_whole, make_folder
+from unison_audio.files import copy_whole, folder_of
 from unison_audio.model_card import write_card
 
 FORMATS = ("diffusers",)
@@ -61,10 +61,11 @@ def export(name_or_path: str | os.PathLike[str], folder: Path, form: str = "diff
     if folder.resolve() == source.resolve():
         raise InputError(f"{folder} is the checkpoint itself; give another folder.")
     inner = folder / COMPONENT / CHECKPOINT
-    make_folder(inner)
-    for name in (CONFIG_FILE, WEIGHTS_FILE, *CODEC_FILES):
-        if (source / name).is_file():
-            copy_whole(source / name, inner / name)
+    with folder_of(inner / WEIGHTS_FILE):
+        # The largest first: a disk without room for them gets nothing.
+        for name in (WEIGHTS_FILE, *CODEC_FILES, CONFIG_FILE):
+            if (source / name).is_file():
+                copy_whole(source / name, inner / name)
     (folder / COMPONENT / f"{COMPONENT}_component.py").write_text(_COMPONENT, "utf-8")
     (folder / "pipeline.py").write_text(_PIPELINE, "utf-8")
     index = {

@@ -1,12 +1,28 @@
 """The exceptions for mistakes that the caller can correct."""
 
+MOST_MESSAGE, KEPT_END = 1400, 500
+"""Characters of a message, and those of its end, which says what to do, where it is cut."""
+
+
+def bounded(message: str) -> str:
+    """A message without the middle of a very long one, which quotes a long value."""
+    if len(message) <= MOST_MESSAGE:
+        return message
+    return f"{message[: MOST_MESSAGE - KEPT_END - 5]} ... {message[-KEPT_END:]}"
+
 
 class InputError(ValueError):
     """A value, file or instruction that cannot be used.
 
     The message is one sentence that names the value, says what was expected and what to do. The
     command line prints it without a traceback and exits with code 2.
+
+    Args:
+        message: The sentence, which is `bounded`.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(bounded(message))
 
 
 class StoppedError(KeyboardInterrupt):

@@ -1,10 +1,14 @@
 """Reading and writing of files: folders, names of outputs, atomic writes, JSONL."""
 
+import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +18,11 @@ from unison_audio.json_files import parse_json, read_bounded
 from unison_audio.output_format import OutputFormat
 from unison_audio.provenance.marks import check_marks
 from unison_audio.values import MOST_NAME_BYTES, require_path
+
+UNFINISHED_SECONDS = 3600.0
+"""Age of a half-written file from which no process writes it any more."""
+
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
 
 MOST_TEXT_BYTES = 1 << 30
 """Largest list of jobs or clips."""
@@ -34,6 +43,58 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
+def check_folder(folder: Path) -> None:
+    """Check that a folder is there or can be made, and that it takes files; nothing is made.
+
+    Raises:
+        InputError: If a file is in the way, or the folder above takes no new ones.
+    """
+    try:
+        there = nearest_there(folder)
+        reason = "" if there.is_dir() else f"{there} is a file"
+        if not reason and not os.access(there, os.W_OK | os.X_OK):
+            reason = f"{there} takes no new files"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise InputError(
+            f"The folder {folder} cannot be made or used ({reason}); give another one."
+        )
+
+
+def nearest_there(path: Path) -> Path:
+    """A path, or the nearest of the folders above it that exists.
+
+    Raises:
+        OSError: One of them cannot be looked into.
+    """
+    place = resolved(path)
+    return next(one for one in (place, *place.parents) if one.exists())
+
+
+@contextlib.contextmanager
+def folder_of(path: Path) -> Iterator[None]:
+    """Make a file's folder for what is written inside the block.
+
+    Args:
+        path: The file. An error takes the folders away again that were made and are empty.
+
+    Raises:
+        InputError: If the folder cannot be made or is a file.
+    """
+    # With links and .. followed, or a folder that is only passed through would be made.
+    folder = resolved(path).parent
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    make_folder(folder)
+    try:
+        yield
+    except BaseException:  # Ctrl-C too
+        with contextlib.suppress(OSError):
+            for one in made:
+                one.rmdir()
+        raise
+
+
 def require_folders(*folders: Path | None) -> None:
     """Checks that folders exist; None stands for a default and passes.
 
@@ -46,16 +107,16 @@ def require_folders(*folders: Path | None) -> None:
 
 
 def check_sound_file(path: Path, output: OutputFormat | None = None) -> Path:
-    """Check the name and the options of a sound file to be written, and make its folder.
+    """Check the name, the folder and the options of a sound file to be written; nothing is made.
 
     Raises:
         InputError: If the suffix is of no known format, the format lacks an option or cannot hold a
-            mark, or the name is that of a folder, a device or a pipe.
+            mark, the name is that of a folder, a device or a pipe, or the folder cannot be made.
     """
-    check_replaceable(path)
+    check_replaceable(resolved(path))
     check_marks((output or OutputFormat()).of_file(path))
     check_part_name(path)
-    make_folder(path.parent)
+    check_folder(path.parent)
     return path
 
 
@@ -159,6 +220,27 @@ def copy_whole(source: Path, path: Path) -> None:
 def _part(path: Path) -> Path:
     """Where a file is written before it is moved to its place."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def remove_unfinished(files: Iterable[Path], seconds: float = UNFINISHED_SECONDS) -> None:
+    """Remove what killed processes left of files, beside their places.
+
+    Args:
+        files: The files that are to be written.
+        seconds: Age from which a part counts as left: another process may still write a younger
+            one. 0 where no other process can.
+    """
+    names: defaultdict[Path, set[str]] = defaultdict(set)
+    for file in files:
+        place = resolved(file)
+        names[place.parent].add(place.name)
+    # Each folder is listed once: it may hold the outputs of many thousand jobs.
+    for folder, own in names.items():
+        for left in folder.glob(".*.part"):
+            found = _PART.fullmatch(left.name)
+            with contextlib.suppress(OSError):
+                if found and found[1] in own and time.time() - left.stat().st_mtime >= seconds:
+                    left.unlink()
 
 
 def file_hash(path: Path) -> str:

@@ -50,7 +50,7 @@ def read_sound(given: Sound, what: str, sample_rate: int, longest: float | None 
         waveform = audio.load(given, sample_rate=sample_rate, longest=bound)
     else:
         name = f"The {what}"
-        waveform = _from_memory(given, name, sample_rate)
+        waveform = _from_memory(given, name, sample_rate, longest)
     if longest is not None:
         check_length(waveform.shape[0] / sample_rate, longest, name)
     audio.require_sound(waveform, name)
@@ -80,7 +80,14 @@ def source_form(source: Sound | None, sample_rate: int) -> tuple[str, int]:
     return reduced, form.bit_depth
 
 
-def _from_memory(given: object, name: str, sample_rate: int) -> Tensor:
+def _as_tensor(values: "Tensor | np.ndarray") -> Tensor:
+    """Samples on the CPU; arrays may be of either byte order, and run backwards."""
+    if isinstance(values, Tensor):
+        return values.detach().cpu().contiguous()
+    return torch.from_numpy(np.ascontiguousarray(values, values.dtype.newbyteorder("=")))
+
+
+def _from_memory(given: object, name: str, sample_rate: int, longest: float | None) -> Tensor:
     """Convert (waveform, sample_rate) to mono at a sample rate."""
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise InputError(
@@ -96,10 +103,14 @@ def _from_memory(given: object, name: str, sample_rate: int) -> Tensor:
     if not isinstance(values, Tensor | np.ndarray):
         raise InputError(f"{name}'s waveform is a {type(values).__name__}; give a tensor or array.")
     try:
-        waveform = torch.as_tensor(values).detach().cpu()
-    except (TypeError, ValueError) as error:  # objects, unsigned 32 bits, byte orders
+        waveform = _as_tensor(values)
+    # RuntimeError: tensors that are sparse, or on the meta device
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = values.layout if isinstance(values, Tensor) and values.is_sparse else values.dtype
+        where = f" on the device {values.device}" if isinstance(values, Tensor) else ""
         raise InputError(
-            f"{name}'s waveform is of {values.dtype}; give floats within -1..1, or int16."
+            f"{name}'s waveform is of {kind}{where}; give floats within -1..1, or int16, in an "
+            "array or a dense tensor."
         ) from error
     if waveform.dtype in INTEGER_SCALES:
         waveform = waveform.double() / INTEGER_SCALES[waveform.dtype]
@@ -114,6 +125,8 @@ def _from_memory(given: object, name: str, sample_rate: int) -> Tensor:
             f"{name}'s waveform has the shape {tuple(waveform.shape)}; give (samples,) or "
             "(channels, samples), with at least one sample."
         )
+    if longest is not None:  # before hours of samples are made of a rate that is too low
+        check_length(waveform.shape[0] / rate, longest, name)
     audio_files.require_finite(waveform.float().cpu().numpy(), rate, name)
     resampled = audio.resample(waveform.float(), rate, sample_rate)
     if resampled.numel() == 0:

@@ -1,16 +1,24 @@
-"""Refuses keys that are missing, unknown or wrong, all of them in one message."""
+"""Refuses keys that are missing, unknown or wrong, all kinds of them in one message."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unison_audio.errors import InputError
 
+MOST_NAMES = 12
+"""Keys of a kind that a message names: weights of another model differ in a thousand."""
 
-def complain(what: str, wrong: Mapping[str, Iterable[str]]) -> None:
-    """Raise one error with all lists that are not empty."""
-    lists = [f"{kind}: {', '.join(names)}" for kind, names in wrong.items() if names]
+
+def complain(what: str, wrong: Mapping[str, Sequence[str]]) -> None:
+    """Raise one error with the lists that are not empty, and how much longer a long one is."""
+    lists = [f"{kind}: {_listed(names)}" for kind, names in wrong.items() if names]
     if lists:
         raise InputError(f"{what}; {'; '.join(lists)}.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def require_same_keys(
@@ -24,7 +32,7 @@ def require_same_keys(
         found: Name -> tensor; what has no shape counts as missing.
 
     Raises:
-        InputError: Some differ; the message lists every key that is wrong.
+        InputError: Some differ; the message lists up to `MOST_NAMES` of each kind.
     """
     shapes = {name: tuple(value.shape) for name, value in found.items() if hasattr(value, "shape")}
     wrong = {

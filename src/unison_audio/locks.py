@@ -47,10 +47,7 @@ def only_writer(folder: Path, what: str) -> Iterator[None]:
             raise InputError(_busy(folder, what, ""))
         _mine.add(path)
         try:
-            file.seek(0)
-            file.truncate()
-            file.write(process_name() + "\n")
-            file.flush()
+            _name_owner(file, path)
             yield
         finally:
             _mine.discard(path)
@@ -62,9 +59,21 @@ def _open(path: Path) -> TextIO:
     try:
         return path.open("a+", encoding="utf-8", errors="replace")
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}); give another folder."
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _name_owner(file: TextIO, path: Path) -> None:
+    """Write this process into its lock."""
+    try:
+        file.truncate(0)
+        # Without the buffer of the file: what a full disk does not take would fail at closing too.
+        os.write(file.fileno(), f"{process_name()}\n".encode())
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be written ({error.strerror}); give another folder.")
 
 
 def _is_at(file: TextIO, path: Path) -> bool:

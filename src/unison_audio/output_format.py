@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from unison_audio.errors import InputError
-from unison_audio.values import as_real, shown
+from unison_audio.values import as_real, as_whole, shown
 
 FormatName = Literal["wav", "flac", "ogg", "mp3", "opus", "m4a", "aac", "pcm"]
 
@@ -144,31 +144,28 @@ class OutputFormat:
                 f"There is no output format {self.format!r}; use one of {', '.join(names)}."
             )
         depths = get_args(BitDepth)
-        if self.bit_depth is not None and (
-            isinstance(self.bit_depth, bool) or self.bit_depth not in depths
-        ):
+        if self.bit_depth is not None and as_whole(self.bit_depth) not in depths:
             raise InputError(
                 f"The bit depth is {self.bit_depth!r}; use 16, 24, or 32 for float samples."
             )
+        object.__setattr__(self, "bit_depth", as_whole(self.bit_depth))
         for name, most in (("bit_rate", 512), ("sample_rate", MAX_RATE)):
             value = getattr(self, name)
-            if value is not None and (
-                not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most
-            ):
-                raise InputError(f"{name} is {value!r}; give a whole number from 1 to {most}.")
+            number = as_whole(value)
+            if value is not None and (number is None or not 0 < number <= most):
+                raise InputError(f"{name} is {shown(value)}; give a whole number from 1 to {most}.")
+            object.__setattr__(self, name, number)
         if self.loudness is not None:
             self._check_loudness()
         for name in ("metadata", "watermark"):
             if not isinstance(getattr(self, name), bool | None):
                 raise InputError(f"{name} is {getattr(self, name)!r}; give true or false.")
-        if self.payload is not None and (
-            not isinstance(self.payload, int)
-            or isinstance(self.payload, bool)
-            or not 0 <= self.payload <= MOST_PAYLOAD
-        ):
+        payload = as_whole(self.payload)
+        if self.payload is not None and (payload is None or not 0 <= payload <= MOST_PAYLOAD):
             raise InputError(
-                f"payload is {self.payload!r}; give a whole number from 0 to {MOST_PAYLOAD}."
+                f"payload is {shown(self.payload)}; give a whole number from 0 to {MOST_PAYLOAD}."
             )
+        object.__setattr__(self, "payload", payload)
         if self.payload is not None and self.watermark:
             raise InputError(
                 "payload and watermark are two marks in the same sound; leave one of them out."
@@ -358,6 +355,11 @@ def merge_output(base: OutputFormat | None, options: Mapping[str, Any]) -> Outpu
         raise InputError(
             f"Unknown output option {', '.join(unknown)}; the options are "
             f"{', '.join(OUTPUT_OPTIONS)}."
+        )
+    if not isinstance(base, OutputFormat | None):
+        raise InputError(
+            f"The output format is {shown(base)}; give an OutputFormat, or options by name, such "
+            "as format='flac'."
         )
     return replace(base or OutputFormat(), **options)
 

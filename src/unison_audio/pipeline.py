@@ -56,6 +56,7 @@ from unison_audio.tasks.conditioning import Condition, condition, condition_gap,
 from unison_audio.tasks.table import TASKS, TaskBatch
 from unison_audio.text.neighbors import NearestTexts
 from unison_audio.text.states import TextEncoder, TextStates
+from unison_audio.values import shown
 
 LONG_TEXT = 120
 """Characters from which an instruction may have too many tokens, beside the longest prompt."""
@@ -177,6 +178,8 @@ class Unison(AnyLength, PretrainedModels):
         if cleans_text(self.variant, params):
             items = [clean_item(*item) for item in items]
         # 2. Read the recordings, find each task, encode sources and references.
+        if on_step is not None and not callable(on_step):
+            raise InputError(f"on_step is {shown(on_step)}; give a function of two numbers.")
         with self._codec.use() as codec:
             requests = [prepare(self.variant, codec, *item) for item in items]
             # Each item is encoded alone, so that its latents do not depend on its neighbors.

@@ -132,7 +132,7 @@ def import_release_state(
         A state dict for `UnisonBackbone(config)`.
 
     Raises:
-        InputError: If keys are missing, left over or of another shape; the message lists each.
+        InputError: If keys are missing, left over or of another shape; the message names them.
     """
     with torch.device("meta"):
         backbone = UnisonBackbone(config)
@@ -267,7 +267,7 @@ def import_release(
 
     Raises:
         InputError: If a file cannot be read, or keys are missing, left over or misshapen; the
-            message lists each.
+            message names them.
     """
     types = {str(each).removeprefix("torch."): each for each in checkpoint.DISK_TYPES}
     if dtype not in types:

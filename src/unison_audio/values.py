@@ -125,6 +125,6 @@ def require_path(value: object, name: str) -> Path:
 
 
 def shown(value: object) -> str:
-    """The beginning of a value, for messages."""
-    text = repr(value)
+    """The beginning of a value on one line, for messages."""
+    text = " ".join(repr(value).split())
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."

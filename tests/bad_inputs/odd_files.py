@@ -59,6 +59,9 @@ def _texts(folder: Path) -> None:
     (folder / "is_a_folder.txt").mkdir()
     (folder / "good.txt").write_text("red dog. go home.")
     (folder / "a_file").write_text("x")
+    (folder / "book.json").write_text("red dog. go home.")
+    (folder / "table-columns").mkdir()
+    (folder / "table-columns" / "metadata.csv").write_text("file,words\n0.wav,rain\n")
 
 
 def _corpora(folder: Path) -> None:

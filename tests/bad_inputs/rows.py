@@ -192,6 +192,9 @@ def ranges() -> list[Row]:
         row("plan", "--variant=nano", "--throughput=-1", says="throughput"),
         row("plan", "--variant=nano", "--steps=0", says="steps"),
         row("plan", "--variant=nano", "--gpus=1" + "0" * 30, says="gpus"),
+        *(row("plan", "--variant=nano", f"--{number}", says="1,000,000,000")
+          for number in ("gpus=nan", "batch=1e3", "steps=1.5", "accumulate=x", "seconds=inf",
+                         "throughput=nan", "throughput=")),
     ]  # fmt: skip
     return rows
 
@@ -285,6 +288,39 @@ def files() -> list[Row]:
         "good.wav/x.wav": "folder",
     }
     rows += [row("generate", RAIN, "-o", name, says=says) for name, says in outputs.items()]
+    # A refusal makes no folder either.
+    rows += [
+        row("generate", "rain", "-o", "new/x.wav", says="tag"),
+        row("generate", RAIN, "-o", "new/er/x.wav", "--steps=0", says="steps"),
+        row("generate", RAIN, "-o", "new/x.wav", "--variant=nothing", says="nothing"),
+        row("generate", RAIN, "-o", "new/x.wav", "--subtitles=new/x.srt", says="subtitles"),
+        row("generate", TTS, "-o", "new/x.wav", "--subtitles=a_file/x.srt", says="folder a_file"),
+        row("generate", DELETE, "-o", "new/x.wav", "--source=missing.wav", says="missing.wav"),
+        row("generate", DELETE, "-o", "new/x.wav", "--source=silent.wav", says="silent.wav"),
+        row("generate", DELETE, "-o", "new/x.wav", "--source=nan.wav", says="nan.wav"),
+        row("generate", DELETE, "-o", "new/../good.wav", "--source=good.wav", says="lost"),
+        row("generate", DELETE, "-o", "new/../../x.wav", "--source=text.wav", says="text.wav"),
+        row("generate", "[Speech] A male voice", *OUT, "--text-file=book.json",
+            "--subtitles=new/../book.json", says="lost"),
+        row("batch", "a_file", "-o", "new/out", says="not JSON"),
+        row("data", "folder", "--root=table-columns", "--out=new/shards", says="columns"),
+        row("train", "distill", "nothing", "--corpus=c", "--run=new/r", says="nothing"),
+        row("demo", "-o", "a_file/demo", says="folder a_file"),
+        row("quantize", "nano", "--output=a_file/q", says="folder a_file"),
+        row("batch", "good.jsonl", "-o", "a_file/b", says="folder a_file"),
+        row("finetune", "x.jsonl", "--run=a_file/r", says="folder a_file"),
+        row("train", "nano", "--corpus=c", "--run=a_file/r", "--codec=k", says="folder a_file"),
+        row("train", "nano-codec", "--corpus=c", "--run=a_file/r", says="folder a_file"),
+        row("train", "distill", "--corpus=c", "--run=a_file/r", says="folder a_file"),
+        row("train", "backbone", "--variant=d24-16k", "--corpora=c", "--run=a_file/r",
+            says="folder a_file"),
+        row("evaluate", "nano", "--corpus=c", "--out=a_file/e", says="folder a_file"),
+        row("evaluate", "paper", "--data=.", "--out=a_file/e", says="folder a_file"),
+        row("data", "nano", "--out=a_file/d", says="folder a_file"),
+        row("data", "folder", "--root=table-columns", "--out=a_file/d", says="a_file/d"),
+        row("import-release", "x", "--variant=d24-16k", "-o", "a_file/i", says="folder a_file"),
+        row("mcp", "--output=a_file/m", says="a_file/m"),
+    ]  # fmt: skip
     rows += [
         row("generate", "[Speech] A male voice", *OUT, f"--text-file={name}", says=says)
         for name, says in {
@@ -328,10 +364,12 @@ def files() -> list[Row]:
         "list", "empty", "format", "claims", "digits", "half", "negative", "seconds", "outside",
         "number", "missing", "deep", "latin", "noshard", "folder",
     )  # fmt: skip
+    counts = dict.fromkeys(("claims", "half", "negative", "seconds"), "where whole clips and at")
     rows += [
-        row("train", "nano-codec", f"--corpus=corpus-{name}", "--run=r", says=f"corpus-{name}")
+        row("train", "nano-codec", f"--corpus=corpus-{name}", "--run=r",
+            says=counts.get(name, f"corpus-{name}"))
         for name in corpora
-    ]
+    ]  # fmt: skip
     rows += [
         row("finetune", name, "--run=r", says=says)
         for name, says in {

@@ -146,13 +146,39 @@ def test_files_of_others_are_not_replaced(batch: Batch, capsys: pytest.CaptureFi
     assert mine.read_bytes() != before
 
 
-def test_an_output_stays_in_the_folder(batch: Batch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_output_stays_in_the_folder(
+    batch: Batch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     batch.out.mkdir()
-    (batch.out / "0002.wav").symlink_to(batch.source)
-    before = batch.source.read_bytes()
-    assert batch.run() == 2
-    assert "line 2: " in capsys.readouterr().err
-    assert batch.source.read_bytes() == before
+    (batch.out / "0002.wav").symlink_to(tone_file(tmp_path / "mine.wav", 0.5, RATE))
+    before = (tmp_path / "mine.wav").read_bytes()
+    for flags in ((), ("--overwrite",)):
+        assert batch.run(*flags) == 2
+        assert "line 2: " in capsys.readouterr().err
+        assert (tmp_path / "mine.wav").read_bytes() == before
+        assert (batch.out / "0002.wav").is_symlink()
+
+
+def test_what_a_killed_process_left_is_removed(
+    batch: Batch, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    (batch.out / "sub").mkdir(parents=True)
+    left = [".0002.wav.0123abcd.part", ".results.jsonl.0123abcd.part"]
+    others = [".0003.wav.0123abcd.part", ".0002.wav.part", ".0002.wav.0123.part", "sub/.0002.wav.x"]
+    for name in (*left, *others):
+        (batch.out / name).write_bytes(b"half")
+    assert batch.run() == 0
+    assert not any((batch.out / name).exists() for name in left)
+    assert all((batch.out / name).exists() for name in others)
+
+    old, new = tmp_path / ".x.wav.01234567.part", tmp_path / ".x.wav.76543210.part"
+    for file in (old, new):
+        file.write_bytes(b"half")
+    os.utime(old, (0, 0))  # the new one may be another process' own
+    words = ["generate", TTS, "-o", str(tmp_path / "x.wav"), "--steps=1", "--duration=0.5"]
+    assert cli.main([*words, f"--variant={tiny_checkpoint}"]) == 0
+    assert not old.exists()
+    assert new.exists()
 
 
 HOLD = """

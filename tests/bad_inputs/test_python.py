@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from tiny_unison import RATE
 
@@ -55,6 +56,13 @@ WRONG: dict[str, Callable[[Unison], Any]] = {
     "samples of truths": lambda u: u.generate(DELETE, source=(TONE > 0, RATE)),
     "samples of texts": lambda u: u.generate(DELETE, source=(np.array(["x"]), RATE)),
     "a rate that is none": lambda u: u.generate(DELETE, source=(TONE, float("nan"))),
+    "sparse samples": lambda u: u.generate(DELETE, source=(TONE.to_sparse(), RATE)),
+    "samples without values": lambda u: u.generate(DELETE, source=(TONE.to("meta"), RATE)),
+    "a rate of all samples": lambda u: u.generate(DELETE, source=(RATE, TONE.numpy())),
+    "hours at one sample a second": lambda u: u.generate(DELETE, source=(TONE, 1)),
+    "progress that is a number": lambda u: u.generate(RAIN, on_step=3),
+    "a format that is a text": lambda u: u.generate(RAIN, **QUICK).save("x.wav", "wav"),
+    "a bit rate that is a text": lambda u: u.generate(RAIN, **QUICK).save("x.mp3", bit_rate="96"),
     "a source of bytes": lambda u: u.generate(DELETE, source=b"x.wav"),
     "a task that is a number": lambda u: u.generate(RAIN, task=3),
     "a folder that is a number": lambda u: u.save_pretrained(3),
@@ -66,6 +74,17 @@ def test_a_wrong_kind_is_an_input_error(name: str, tiny: Unison) -> None:
     with pytest.raises(InputError) as found:
         WRONG[name](tiny)
     assert 10 < len(str(found.value)) < 600
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["solver", "preset", "guidance_scale", "guidance_interval", "temperature", "task"]
+)
+def test_a_long_value_is_not_repeated_whole(name: str, tiny: Unison) -> None:
+    with pytest.raises(InputError) as found:
+        tiny.generate(RAIN, **{name: "x" * 1_000_000})
+    assert 10 < len(str(found.value)) <= 1400
+    assert pickle.loads(pickle.dumps(found.value)).args == found.value.args
 
 
 def test_the_error_is_exported() -> None:
@@ -87,6 +106,24 @@ def test_numbers_of_numpy_are_numbers(tiny: Unison) -> None:
     assert type(sound.seed) is int
     both = tiny.generate([RAIN, RAIN], steps=2, duration=0.5, seed=np.array([3, 4]))
     assert [sound.seed for sound in both] == [3, 4]
+
+
+def test_samples_of_either_byte_order_and_direction_are_read(tiny: Unison) -> None:
+    expected = tiny.generate(DELETE, source=(TONE.flip(0), RATE), steps=1)
+    backwards = TONE.numpy()[::-1]
+    for source in (backwards, backwards.astype(">f4"), backwards.astype(np.float64)):
+        sound = tiny.generate(DELETE, source=(source, RATE), steps=1)
+        assert torch.equal(sound.waveform, expected.waveform)
+
+
+def test_numbers_of_numpy_are_options_of_files(tiny: Unison, tmp_path: Path) -> None:
+    sound = tiny.generate(RAIN, **QUICK)
+    plain = {"bit_rate": 96, "sample_rate": 48_000}
+    sound.save(tmp_path / "a.mp3", **plain)
+    sound.save(tmp_path / "b.mp3", **{name: np.int64(value) for name, value in plain.items()})
+    assert (tmp_path / "a.mp3").read_bytes() == (tmp_path / "b.mp3").read_bytes()
+    sound.save(tmp_path / "a.wav", bit_depth=np.int16(24))
+    assert soundfile.info(tmp_path / "a.wav").subtype == "PCM_24"
 
 
 def test_whole_samples_are_read_at_their_full_scale(tiny: Unison) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from unison_audio.cli import start
 from unison_audio.cli.job_file import KEYS
 from unison_audio.cli.options import rename_flags
 from unison_audio.cli.start import WAIT_POLICY
+from unison_audio.errors import InputError
 from unison_audio.pipeline import Unison
 from unison_audio.sampling_params import OPTIONS
 from unison_audio.tasks.table import TASKS
@@ -77,6 +79,27 @@ def test_a_named_task_takes_free_wording(
     for file in (out, tmp_path / "all" / "0001.wav"):
         written = audio.load(file, sample_rate=RATE)
         np.testing.assert_allclose(written, expected.waveform, atol=1e-4)
+
+
+def test_only_folders_of_what_is_written_are_made(
+    tiny_checkpoint: Path, stub_text: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    text = ("[Speech] A male voice", "--text-file", "text.txt", "--variant", tiny_checkpoint)
+    Path("text.txt").write_text("go home. red dog.")
+    out = Path("passed/../../new/x.wav")
+    assert run("generate", *text, "-o", out, "--subtitles", "passed/../../srt/x.srt") == 0
+    made = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")}
+    assert made == {"here", "here/text.txt", "new", "new/x.wav", "srt", "srt/x.srt"}
+
+    def fail(*given: Any, **more: Any) -> None:
+        raise InputError("This recording cannot be decoded.")
+
+    monkeypatch.setattr(Unison, "generate", fail)
+    for output in ("a/b/y.wav", "../new/b/y.wav"):
+        assert run("generate", TTS, "-o", output, "--variant", tiny_checkpoint) == 2
+    assert {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")} == made
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
@@ -548,9 +571,34 @@ def test_no_job_replaces_a_recording_of_another(tmp_path: Path, capsys: Any) -> 
     ]
     jobs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     before = (tmp_path / "rain.wav").read_bytes()
-    assert cli.main(["batch", str(jobs), "-o", str(tmp_path)]) == cli.BAD_INPUT
-    assert "line 1" in capsys.readouterr().err
-    assert (tmp_path / "rain.wav").read_bytes() == before
+    for flags in ((), ("--overwrite",)):
+        assert cli.main(["batch", str(jobs), "-o", str(tmp_path), *flags]) == cli.BAD_INPUT
+        assert "line 1" in capsys.readouterr().err
+        assert (tmp_path / "rain.wav").read_bytes() == before
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_cut_standard_output_is_noticed(
+    unbuffered: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    sound = ("generate", TTS, "-o", "-", "--duration", "2", "--variant", str(tiny_checkpoint))
+    for words, most in ((sound, 20_000), (("tasks",), 1000)):
+        command = [sys.executable, "-m", "unison_audio.cli.main", *words]
+        with (tmp_path / "out").open("wb") as out:
+            done = subprocess.run(
+                command,
+                stdout=out,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+                preexec_fn=lambda most=most: resource.setrlimit(
+                    resource.RLIMIT_FSIZE, (most, most)
+                ),
+            )
+        assert done.returncode == cli.BAD_INPUT
+        assert "File too large" in done.stderr
+        assert done.stderr.count("\n") == 1
 
 
 def test_a_full_standard_output_is_one_sentence() -> None:

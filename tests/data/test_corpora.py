@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from published import encoded, put, put_tar, read_index, read_shards, recording
 
+from unison_audio.cli import main as cli
 from unison_audio.data.corpora import CORPORA
 from unison_audio.data.corpora.emilia import is_held_out
 from unison_audio.data.prepare.prepare import ingest
@@ -317,6 +318,34 @@ def test_a_table_as_people_have_it(tmp_path):
     reasons = {entry["file"]: entry["reason"] for entry in index["broken"]}
     assert reasons["list.tsv:row 5"] == "no audio file gone.wav"
     assert reasons["list.tsv:row 4"].startswith("7 fields where the table has 6 columns")
+
+
+def test_what_is_left_out_is_counted_and_listed(tmp_path, capsys):
+    for name in ("a", "b", "c"):
+        put(tmp_path / f"in/{name}.wav", encoded(1, 16_000))
+    put(
+        tmp_path / "in/list.csv",
+        "audio,caption,split\na.wav,rain,\ngone.wav,rain,\nb.wav,caf\xe9,\n"
+        "b.wav,rain,robot\nc.wav,rain, wind,\nc.wav,rain,valid\n".encode("latin-1"),
+    )
+    words = ["data", "folder", "--root", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert cli.main([*words, "--workers", "1"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "Left out: 4 that cannot be used, such as list.csv:row 2 (no audio file gone.wav)" in said
+    )
+    assert f"{tmp_path / 'out' / 'broken.jsonl'} lists all" in said
+    rows = (tmp_path / "out" / "broken.jsonl").read_text("utf-8").splitlines()
+    found = {row["file"]: row["reason"] for row in map(json.loads, rows)}
+    assert found == {
+        "list.csv:row 2": "no audio file gone.wav",
+        "list.csv:row 3": "caption holds a NUL character or bytes that are not UTF-8",
+        "list.csv:row 4": found["list.csv:row 4"],
+        "list.csv:row 5": found["list.csv:row 5"],
+    }
+    assert found["list.csv:row 4"].startswith("split is 'robot'; it must be train or")
+    assert found["list.csv:row 5"].startswith("4 fields where the table has 3 columns")
+    assert [r["split"] for r, _, _ in read_shards(tmp_path / "out")] == ["train", "heldout"]
 
 
 def test_a_jsonl_table_as_people_have_it(tmp_path):

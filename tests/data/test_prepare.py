@@ -15,6 +15,7 @@ from published import (
     read_index,
     read_shards,
 )
+from tiny_unison import tone_file
 
 from unison_audio.data.prepare import clip, shard_writer
 from unison_audio.data.prepare.clip import safe_key
@@ -152,10 +153,10 @@ def test_only_one_ingest_writes_to_a_folder(root, tmp_path):
     )
     process.start()
     work = tmp_path / "out/.ingest"
-    while not [path for path in work.glob("*") if path.name != "lock"]:  # written under the lock
+    while not [path for path in work.glob("*") if path.name != ".lock"]:  # written under the lock
         time.sleep(0.005)
     try:
-        with pytest.raises(InputError, match="Another ingest is writing"):
+        with pytest.raises(InputError, match="Another ingest writes"):
             ingest("folder", root, tmp_path / "out", workers=1, shard_clips=60)
     finally:
         process.kill()
@@ -169,6 +170,20 @@ def test_a_table_that_changed_since_the_plan_was_made_is_refused(root, tmp_path)
         table.write('{"audio": "0/clip0000.wav", "text": "late"}\n')
     with pytest.raises(InputError, match="restore the old one, or delete the shards"):
         ingest("folder", copy, tmp_path / "out", workers=1, shard_clips=60)
+
+
+def test_a_table_is_mended_after_its_refusal(tmp_path):
+    audio, table, out = tmp_path / "in" / "0.wav", tmp_path / "in" / "metadata.csv", tmp_path / "o"
+    audio.parent.mkdir()
+    tone_file(audio, 1.0, 16_000)
+    table.write_text("file,caption\n0.wav,rain\n")
+    with pytest.raises(InputError, match="columns file, caption"):
+        ingest("folder", audio.parent, out / "shards", workers=1)
+    assert not out.exists()
+    table.write_text("audio,caption\n0.wav,rain\n")
+    assert (
+        read_index(ingest("folder", audio.parent, out / "shards", workers=1).parent)["clips"] == 1
+    )
 
 
 def test_a_limit_ends_at_the_same_clips(root, whole, tmp_path):

@@ -57,6 +57,26 @@ def test_raw_is_the_samples_alone_and_each_piece_is_flushed():
     assert sample_bytes(np.array([-2.0, 0.0, 2.0])) == np.array([-32768, 0, 32767], "<i2").tobytes()
 
 
+def test_a_file_without_a_buffer_gets_all_bytes():
+    class Sips(io.RawIOBase):
+        taken = b""
+
+        def writable(self):
+            return True
+
+        def write(self, data):
+            self.taken += bytes(data[:700])
+            return min(700, len(data))
+
+    whole, sips = io.BytesIO(), Sips()
+    write_stream(sounds(), whole)
+    write_stream(sounds(), sips)
+    assert sips.taken == whole.getvalue()
+    sips.write = lambda data: None  # a pipe that is full and does not block
+    with pytest.raises(BlockingIOError, match="takes no more"):
+        write_stream(sounds(), sips)
+
+
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
 def test_pieces_become_one_file(tmp_path, suffix):
     path = tmp_path / f"x{suffix}"

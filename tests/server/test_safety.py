@@ -121,6 +121,12 @@ def test_bad_edits(client: httpx2.Client, fields: dict[str, str], param: str | N
     assert error["param"] == param
 
 
+@pytest.mark.parametrize("field", ["task", "solver", "preset", "temperature", "guidance_interval"])
+def test_an_answer_does_not_repeat_a_long_field(client: httpx2.Client, field: str) -> None:
+    error = error_of(edit(client, wav_bytes(), **{field: "x" * 500_000}), 400)
+    assert 10 < len(error["message"]) <= 1400
+
+
 def test_bad_timelines(client: httpx2.Client) -> None:
     good = {"start": 0, "end": 1, "text": "rain"}
     for events in (

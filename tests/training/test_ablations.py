@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 from tiny_unison import StubEncoder, random_codec, tiny_variant
@@ -114,8 +115,13 @@ def test_recipe_has_the_first_stage_alone() -> None:
 
 def test_the_stored_settings_keep_their_keys(tmp_path, monkeypatch) -> None:
     """A folder of version 0.1.0 must stay resumable."""
-    monkeypatch.setattr(ablations, "load_nano_codec", lambda folder: None)
+    codec = SimpleNamespace(channels=8, sample_rate=16_000)
+    monkeypatch.setattr(ablations, "load_nano_codec", lambda folder: codec)
     monkeypatch.setattr(ablations, "train_family", lambda *args, **options: [])
+    with pytest.raises(InputError, match=r"8 channels .* takes 32"):
+        ablations.train_nano_ablations(tmp_path, tmp_path, tmp_path / "out", recipe=RECIPE)
+    assert not list(tmp_path.iterdir())
+    codec.channels = 32
     ablations.train_nano_ablations(tmp_path, tmp_path, tmp_path / "out", recipe=RECIPE)
     stored = json.loads((tmp_path / "out" / "ablations.json").read_text())
     assert set(stored) == {"recipe", "corpus", "codec", "batches"}

@@ -56,13 +56,22 @@ def test_a_run_starts_from_given_weights(
     assert load_nano_codec(config.output.weights).config == codec.config
 
 
+def test_a_codec_of_other_channels_is_refused(clips: list[Clip], codec: NanoCodec) -> None:
+    backbone = dataclasses.replace(make_variant().backbone, latent_channels=6)
+    other = dataclasses.replace(make_variant(), backbone=backbone)
+    with pytest.raises(InputError, match=r"codec has 4 channels .* takes 6 .* give the codec that"):
+        ModelInit(variant=other, codec=codec, text_encoder=HashedWords())
+
+
 def test_weights_of_another_shape_are_refused(
     clips: list[Clip], codec: NanoCodec, tmp_path: Path
 ) -> None:
     other = dataclasses.replace(make_variant().backbone, blocks=1)
     config = make_config(clips, codec, tmp_path, start=lambda: UnisonBackbone(other))
+    config = dataclasses.replace(config, output=RunOutput(folder=tmp_path / "new" / "run"))
     with pytest.raises(InputError, match="choose a checkpoint of that shape"):
         run(config)
+    assert not list(tmp_path.iterdir())  # nor does its run.json answer for the next command
 
 
 class Halved(FlowMatching):

@@ -25,25 +25,28 @@ MOST_DIGITS = 40
 """Digits of a number that is still read: a seed has at most 19."""
 
 
-def convert(type_: Any, tokens: Sequence[cyclopts.Token]) -> Any:
+def convert(type_: Any, tokens: Sequence[cyclopts.Token], *, most: int | None = None) -> Any:
     """Convert the words of one option; cyclopts alone would round 1.5 to a whole number.
 
     Args:
         type_: Type of the option.
         tokens: Its words.
+        most: Largest number of a command whose numbers are all above 0, for the message.
 
     Raises:
         InputError: If a word is no value of that type; the message names the option.
     """
     kinds = _leaves(type_)
+    whole = "such as 3" if most is None else f"from 1 to {most:,}"
+    number = "such as 1.5" if most is None else f"above 0 and at most {most:,}"
     for token in tokens:
         name = token.keyword or "The value"
         if int in kinds and float not in kinds and not _is_whole(token.value):
             raise InputError(
-                f"{name} is {shown(token.value)}; give a whole number in digits, such as 3."
+                f"{name} is {shown(token.value)}; give a whole number in digits, {whole}."
             )
         if float in kinds and not _is_finite(token.value):
-            raise InputError(f"{name} is {shown(token.value)}; give a number, such as 1.5.")
+            raise InputError(f"{name} is {shown(token.value)}; give a number, {number}.")
         if Path in kinds:
             require_path(token.value, name)
     return cyclopts.convert(type_, tokens)

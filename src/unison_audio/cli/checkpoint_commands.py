@@ -80,8 +80,10 @@ def quantize(
         keep_layer: Linear layers of a language model that stay as they are, by a part of their
             names: down_proj, layers.3.
     """
+    from unison_audio.files import check_folder
     from unison_audio.text.hub_names import is_language_model
 
+    check_folder(output)
     if is_language_model(checkpoint):
         if dtype is not None:
             raise InputError(
@@ -131,7 +133,7 @@ def import_release(
         seconds: The length that the weights were trained with: by default 10; 22 for the paper's
             fine-tune to long speech. Everything is sampled at it and cropped.
     """
-    from unison_audio.files import require_folders
+    from unison_audio.files import check_folder, require_folders
     from unison_audio.release_files import check_length, find_weights, is_on_hub, read_prompt
     from unison_audio.variants import find_variant
 
@@ -141,6 +143,7 @@ def import_release(
     if system_prompt_file is not None:
         read_prompt(system_prompt_file)
     require_folders(text_files)
+    check_folder(output)
     if not is_on_hub(weights):
         find_weights(weights, variant)
     from unison_audio.release import import_release

@@ -50,13 +50,14 @@ def data_nano(
             this machine's, local starts one.
         scale: Factor on the number of utterances, for a small corpus.
     """
-    from unison_audio.files import make_folder, require_folders
+    from unison_audio.files import check_folder, make_folder, require_folders
     from unison_audio.nano.corpus_name import require_own_folder
 
     if not 0 < scale <= MOST_SCALE:
         raise InputError(f"scale is {scale}; it must be above 0 and at most {MOST_SCALE}.")
     if workers < 1:
         raise InputError(f"workers is {workers}; it must be at least 1.")
+    check_folder(out)
     require_own_folder(out)
     require_folders(packages)
     from unison_audio.nano.corpus import build

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 from unison_audio.cli.options import MachineFlags, SamplingFlags, Weights
 from unison_audio.errors import InputError
-from unison_audio.files import require_folders
+from unison_audio.files import check_folder, require_folders
 from unison_audio.training.configs import at_least_one
 
 if TYPE_CHECKING:
@@ -201,6 +201,7 @@ def evaluate_nano(
     bars, run, machine = bars or BarFlags(), run or RunFlags(), machine or MachineFlags()
     bars.check()
     run.check()
+    check_folder(out)
     require_folders(machine.codec_files, machine.text_files)
     _check_model(variant)
     require_nano_corpus(corpus, "Measuring nano")
@@ -241,6 +242,7 @@ def evaluate_paper(
     test_sets, run = test_sets or SetFlags(), run or RunFlags()
     metric, machine = metric or MetricFlags(), machine or MachineFlags()
     run.check()
+    check_folder(out)
     metric.files()
     counts = test_sets.item_counts()
     require_folders(data, machine.codec_files, machine.text_files)

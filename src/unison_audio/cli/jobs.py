@@ -15,6 +15,7 @@ from unison_audio.files import (
     check_part_name,
     check_sound_file,
     file_hash,
+    folder_of,
     require_other_file,
     resolved,
 )
@@ -193,7 +194,8 @@ def _entry(unison: "Unison", job: GenerationJob, folder: Path) -> dict[str, Any]
     try:
         request = job.inside(folder)
         check_sound_file(request.output, request.form)
-        made = plan_sound(unison.variant, request).run(unison, lambda done, total: None)
+        with folder_of(request.output):
+            made = plan_sound(unison.variant, request).run(unison, lambda done, total: None)
     except Exception as error:  # one failure must not stop the other jobs
         reason = " ".join(str(error).split())
         return {"error": reason if isinstance(error, InputError) else f"{error!r}"}

@@ -48,6 +48,7 @@ from unison_audio.cli.streams import STDOUT, check_stdout
 from unison_audio.cli.train import finetune, plan, train
 from unison_audio.errors import InputError, StoppedError
 from unison_audio.output_format import OutputFormat
+from unison_audio.training.configs import MOST_COUNT
 
 
 def _version() -> str:
@@ -95,7 +96,13 @@ def generate(
     """
     from unison_audio.checkpoint_files import open_checkpoint
     from unison_audio.cli.progress import progress
-    from unison_audio.files import check_sound_file, require_other_file
+    from unison_audio.files import (
+        check_folder,
+        check_sound_file,
+        folder_of,
+        remove_unfinished,
+        require_other_file,
+    )
 
     asked = SoundRequest(
         instruction=instruction,
@@ -109,12 +116,17 @@ def generate(
         check_stdout()
     else:
         check_sound_file(output, asked.form)
-        require_other_file(output, (asked.inputs.source, asked.inputs.reference))
+    read = (asked.inputs.source, asked.inputs.reference, asked.length.text_file)
+    for written in (output, asked.length.subtitles):
+        if written not in (None, STDOUT):
+            check_folder(written.parent)
+            require_other_file(written, read)
     # Importing torch takes longer than all of these checks, so bad input is refused before it.
     opened = open_checkpoint(variant)
     planned = plan_sound(opened.variant, asked)
     unison = (machine or MachineFlags()).open(opened)
-    with progress() as show:
+    remove_unfinished(() if output == STDOUT else (output,))
+    with folder_of(output), progress() as show:
         made = planned.run(unison, partial(show, "Sampling"))
     if output != STDOUT:
         print(f"{output}: {made.task}, {made.seconds:.2f} s, seed {asked.inputs.seed}")
@@ -148,10 +160,11 @@ def batch(
     from unison_audio.cli.job_results import RESULTS, ResultLog
     from unison_audio.cli.jobs import BatchRun, check_outputs, check_results, run_jobs
     from unison_audio.cli.progress import progress
-    from unison_audio.files import make_folder
+    from unison_audio.files import check_folder, make_folder, remove_unfinished
     from unison_audio.locks import only_writer
 
     machine = machine or MachineFlags()
+    check_folder(output)
     opened = open_checkpoint(variant)
     checked = read_jobs(jobs, opened.variant, form)
     check_outputs(jobs, checked, output)
@@ -168,6 +181,8 @@ def batch(
             # Read again: another batch may have ended since; this one holds the folder only now.
             log = ResultLog(output)
             check_results(jobs, checked, log, run, overwrite=overwrite)
+            written = (name for job in checked for name in job.files)
+            remove_unfinished((output / name for name in (RESULTS, *written)), seconds=0)
             with progress() as show:
                 failed = run_jobs(place.make, checked, log, run, partial(show, "Jobs"))
     if failed:
@@ -269,7 +284,9 @@ def demo(
         machine: Where to compute; each option has its own flag.
     """
     from unison_audio.checkpoint_files import open_checkpoint
+    from unison_audio.files import check_folder
 
+    check_folder(output)
     opened = open_checkpoint(variant)  # before torch is imported
 
     from unison_audio.cli.progress import progress
@@ -341,8 +358,9 @@ def _show_warning(message: Any, category: type[Warning], *where: Any, **more: An
 
 
 app.command(import_release, name="import-release")
-for commands in (download, export, quantize, train, data, evaluate, finetune, plan, serve, mcp):
+for commands in (download, export, quantize, train, data, evaluate, finetune, serve, mcp):
     app.command(commands)
+app.command(plan, default_parameter=Parameter(converter=partial(convert, most=MOST_COUNT)))
 
 if __name__ == "__main__":
     sys.exit(main())

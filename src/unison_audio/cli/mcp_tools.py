@@ -15,7 +15,7 @@ from unison_audio.checks import FileInputs
 from unison_audio.cli.any_length import Show, SoundRequest, plan_sound
 from unison_audio.cli.options import LengthFlags, MachineFlags
 from unison_audio.errors import InputError
-from unison_audio.files import check_sound_file, make_folder, resolved
+from unison_audio.files import check_sound_file, folder_of, make_folder, resolved
 from unison_audio.sampling_params import SamplingParams
 from unison_audio.values import require_path
 
@@ -89,7 +89,8 @@ class ToolFolder:
                 sampling=self.sampling,
             )
             plan = plan_sound(self.opened.variant, asked)
-            made = plan.run(self._model(), show)
+            with folder_of(path):
+                made = plan.run(self._model(), show)
         said = dict.fromkeys(
             str(one.message) for one in caught if issubclass(one.category, UserWarning)
         )

@@ -51,8 +51,10 @@ def train_nano_codec(
     # Here and in the commands below, bad input is refused first: importing torch takes seconds.
     from unison_audio.checkpoint_files import require_codec
     from unison_audio.data.shards import find_corpora
+    from unison_audio.files import check_folder
 
     at_least_one(steps=steps)
+    check_folder(run)
     find_corpora([corpus], split="train")
     if init is not None:
         require_codec(init)
@@ -93,9 +95,11 @@ def train_nano(
     """
     from unison_audio.checkpoint_files import open_checkpoint, require_codec
     from unison_audio.data.shards import find_corpora
+    from unison_audio.files import check_folder
 
     at_least_one(steps=steps)
     check_workers(workers)
+    check_folder(run)
     find_corpora([corpus], split="train")
     require_codec(codec)
     if init is not None:
@@ -146,7 +150,7 @@ def train_backbone(
         dtype: Type of the stored weights: float32, bfloat16 or float16.
     """
     from unison_audio.checkpoint_files import resolve
-    from unison_audio.files import require_folders
+    from unison_audio.files import check_folder, require_folders
     from unison_audio.release_files import read_prompt
     from unison_audio.variants import find_variant
 
@@ -155,6 +159,7 @@ def train_backbone(
     if changes is not None:
         changes.check()
     check_workers(data.workers)
+    check_folder(run)
     check_corpora(data.corpora, "train")
     check_corpora(data.held_out or (), "heldout")
     require_folders(model.codec_files, model.text_files)
@@ -214,10 +219,12 @@ def train_distill(
     """
     from unison_audio.checkpoint_files import open_checkpoint
     from unison_audio.data.shards import find_corpora
+    from unison_audio.files import check_folder
 
     if config is not None:
         config.check()
     check_workers(workers)
+    check_folder(run)
     open_checkpoint(variant)
     find_corpora([corpus], split="train")
     from unison_audio.training.distill import distill
@@ -267,10 +274,12 @@ def finetune(
     """
     from unison_audio.checkpoint_files import open_checkpoint
     from unison_audio.data.shards import find_corpora
+    from unison_audio.files import check_folder
     from unison_audio.training.clip_rows import check_list
 
     config = config or FinetuneConfig()
     config.check()
+    check_folder(run)
     check_list(examples, open_checkpoint(variant).variant)
     if config.corpus is not None:
         find_corpora([config.corpus], split="train")

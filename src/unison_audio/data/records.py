@@ -26,6 +26,9 @@ BROKEN_RECORD, NOT_FINITE = "broken record", "samples that are not finite"
 
 MAX_RECORD_BYTES = 1 << 20
 
+_BLOCK = 1 << 20
+"""Samples that are decoded at once of a file that is decoded whole."""
+
 SUFFIXES = {"WAV": "wav", "WAVEX": "wav", "RF64": "wav", "FLAC": "flac", "MP3": "mp3", "OGG": "ogg"}
 """libsndfile's name of a container that goes into a shard unchanged -> its suffix there."""
 
@@ -186,6 +189,9 @@ class Recording:
         # libsndfile reads a truncated WAV without an error; its transcript would have more words.
         if missing:
             raise UnreadableAudioError("ends before the length its header states")
+        if not self._file.seekable():  # GSM and the like: kept as FLAC, which can be cropped
+            self._decoded, self.suffix = self._read_all(), ""
+            self.frames = len(self._decoded)
 
     @property
     def seconds(self) -> float:
@@ -195,6 +201,14 @@ class Recording:
     def is_short(self, missing: int) -> bool:
         """Whether so many missing frames are damage."""
         return missing / self.sample_rate > max(SHORT_SECONDS, SHORT_SHARE * self.seconds)
+
+    def _read_all(self) -> np.ndarray:
+        """Decodes the whole file in pieces, as far as it goes, and closes it."""
+        blocks = [np.zeros((0, self.channels), np.float32)]
+        with _reasons(), self._file as file:
+            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+                blocks.append(block)
+        return np.concatenate(blocks)
 
     def close(self) -> None:
         """Closes the file."""

@@ -27,6 +27,9 @@ from unison_audio.values import as_whole, require_path, shown
 
 _BLOCK = 1 << 16
 
+MOST_IN_MEMORY = 1 << 28
+"""Samples of a recording in which libsndfile cannot seek: 9 h at 8 kHz."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NativeAudio:
@@ -132,9 +135,11 @@ def open_recording(given: Source) -> NativeAudio:
     try:
         with soundfile.SoundFile(name) as file:
             found = (file.samplerate, file.channels, stated_frames(file, name), file.subtype)
+            samples = None if file.seekable() else _read_all(file, found[2], name)
     except (soundfile.SoundFileError, TypeError, OSError, ValueError) as error:
         raise unreadable(name, error) from error
     rate, channels, frames, coding = found
+    frames = frames if samples is None else len(samples)
     if frames == 0:
         raise InputError(f"{name} holds no sound (0 samples); give a file that does.")
     return NativeAudio(
@@ -144,7 +149,23 @@ def open_recording(given: Source) -> NativeAudio:
         coding=coding if coding in LOSSLESS else "PCM_16",
         name=f"The source {name}",
         file=name,
+        samples=samples,
     )
+
+
+def _read_all(file: soundfile.SoundFile, frames: int, name: str) -> Samples:
+    """Read a file of a coding in which libsndfile cannot seek, such as GSM.
+
+    Raises:
+        InputError: It is too long to be kept in memory.
+    """
+    if frames * file.channels > MOST_IN_MEMORY:
+        raise InputError(
+            f"{name} is too long for its coding ({file.subtype}), which has to be read whole; "
+            "convert it to 16-bit samples, such as with: ffmpeg -i in.wav -c:a pcm_s16le out.wav"
+        )
+    samples: Samples = file.read(frames, dtype="int16", always_2d=True)
+    return samples
 
 
 def _from_array(values: object, given_rate: object) -> NativeAudio:

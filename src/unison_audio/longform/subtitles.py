@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from unison_audio.errors import InputError
-from unison_audio.files import make_folder, write_whole
+from unison_audio.files import folder_of, resolved, write_whole
 from unison_audio.longform.text_windows import TextWindow, join_texts
 from unison_audio.tasks.clauses import split_clauses
 from unison_audio.tasks.instructions import read_instruction
@@ -122,8 +122,8 @@ def write_subtitles(path: Path, cues: Iterable[Cue]) -> None:
         InputError: It cannot be written.
     """
     check_subtitles(path)
-    make_folder(path.parent)
-    write_whole(path, WRITERS[path.suffix.lower()](cues))
+    with folder_of(path):
+        write_whole(resolved(path), WRITERS[path.suffix.lower()](cues))
 
 
 def _clock(seconds: float, mark: str) -> str:

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from unison_audio.errors import InputError
+from unison_audio.errors import InputError, bounded
 
 TYPES = {
     400: "invalid_request_error",
@@ -55,6 +55,7 @@ class ApiError(Exception):
         code: str | None = None,
         retry_after: int | None = None,
     ) -> None:
+        message = bounded(message)
         super().__init__(message)
         self.status, self.message, self.param, self.code = status, message, param, code
         self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}

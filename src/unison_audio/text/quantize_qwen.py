@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unison_audio.errors import InputError
-from unison_audio.files import make_folder
+from unison_audio.files import check_folder, folder_of, nearest_there
 from unison_audio.model.int8 import row_scales
 from unison_audio.text.hub_names import CONFIG_FILE, HUB_NAMES
 from unison_audio.text.int8_linear import SCALE, linear_names
@@ -78,9 +78,12 @@ def quantize_language_model(
         kept,
     )
     files = _files(shards, len(model.layers))
-    make_folder(folder)
+    check_folder(folder)
     _require_room(folder, shards, chosen)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".incomplete-") as temporary:
+    with (
+        folder_of(folder / INDEX_FILE),
+        tempfile.TemporaryDirectory(dir=folder, prefix=".incomplete-") as temporary,
+    ):
         weight_map: dict[str, str] = {}
         for number, (file, names) in enumerate(files.items()):
             tensors: dict[str, Tensor] = {}
@@ -136,7 +139,7 @@ def _require_room(folder: Path, shards: Shards, chosen: Collection[str]) -> None
         tensor = shards.tensor(name)
         int8 = name.removesuffix(".weight") in chosen
         needed += tensor.numel() * (1 if int8 else tensor.element_size())
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(nearest_there(folder)).free
     if needed + FREE_BYTES > free:
         raise InputError(
             f"The int8 weights take {needed / 1e9:.1f} GB and the disk of {folder} has "

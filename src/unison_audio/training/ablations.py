@@ -28,7 +28,15 @@ from unison_audio.training.configs import ModelFiles, RecipeChanges
 from unison_audio.training.full_size import train_variant
 from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipes import BackboneRecipe, Phase
-from unison_audio.training.run import ModelInit, RunConfig, RunData, RunOutput, make_stream, run
+from unison_audio.training.run import (
+    ModelInit,
+    RunConfig,
+    RunData,
+    RunOutput,
+    make_stream,
+    require_fitting,
+    run,
+)
 from unison_audio.training.validation import Validation
 from unison_audio.variants import find_variant
 
@@ -114,12 +122,15 @@ def train_nano_ablations(
     """
     chosen = choose(NANO_FAMILY, names)
     rate = find_variant("nano").sample_rate
+    loaded = load_nano_codec(codec)
+    for ablation in chosen:
+        require_fitting(loaded, ablation.variant)
     listing = {"corpus": _listing(corpus), "codec": _listing(codec), "batches": batches}
     keep_settings(out, {"recipe": _recipe_settings(recipe), **listing})
     return train_family(
         chosen,
         lambda split: read_corpus(corpus, rate, split=split),
-        load_nano_codec(codec),
+        loaded,
         out,
         recipe=recipe,
         batches=batches,

@@ -17,6 +17,7 @@ from unison_audio.codecs.table import AudioCodec, save_nano_codec
 from unison_audio.data.records import Clip
 from unison_audio.data.stream import StreamConfig
 from unison_audio.data.stream_pools import StreamPools
+from unison_audio.errors import InputError
 from unison_audio.loading import LoadOptions, VariantModels, open_models
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.text.states import TextEncoder
@@ -52,6 +53,29 @@ class ModelInit:
     weights read from a file do not stay in memory beside the copy that is trained."""
     lora_rank: int | None = None
     """Rank of LoRA adapters, which alone are trained then; None trains all weights."""
+
+    def __post_init__(self) -> None:
+        """Refuse a codec whose latents the backbone does not take.
+
+        Raises:
+            InputError: The numbers of channels or the sample rates differ.
+        """
+        require_fitting(self.codec, self.variant)
+
+
+def require_fitting(codec: AudioCodec, variant: Variant) -> None:
+    """Check that a backbone takes a codec's latents.
+
+    Raises:
+        InputError: The numbers of channels or the sample rates differ.
+    """
+    takes = (variant.backbone.latent_channels, variant.sample_rate)
+    if (codec.channels, codec.sample_rate) != takes:
+        raise InputError(
+            f"The codec has {codec.channels} channels at {codec.sample_rate} Hz, and the backbone "
+            f"of {variant.name} takes {takes[0]} at {takes[1]} Hz; give the codec that it goes "
+            "with."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 from unison_audio.data.shards import INDEX_FILE, is_url
 from unison_audio.errors import InputError
-from unison_audio.files import file_hash, make_folder, write_whole
+from unison_audio.files import file_hash, folder_of, write_whole
 from unison_audio.json_files import read_json
-from unison_audio.locks import only_writer
+from unison_audio.locks import LOCK_FILE, only_writer
 from unison_audio.training.checkpoints import saved_step
 
 SETTINGS_FILE = "run.json"
@@ -33,8 +33,8 @@ def own_run(folder: Path, settings: Mapping[str, Any], steps: int) -> Iterator[N
         InputError: If another process trains in the folder, or the run that was saved there had
             other settings, or has done more steps.
     """
-    make_folder(folder)
-    with only_writer(folder, "training run"):
+    file = folder / SETTINGS_FILE
+    with folder_of(file), only_writer(folder, "training run"):
         done = saved_step(folder)
         if done is not None:
             _compare(folder, settings)
@@ -44,8 +44,13 @@ def own_run(folder: Path, settings: Mapping[str, Any], steps: int) -> Iterator[N
                     f"for at least {done}, or choose another run folder."
                 )
         now = json.loads(json.dumps(settings))  # tuples become lists, as in the file
-        write_whole(folder / SETTINGS_FILE, json.dumps(now, indent=1, ensure_ascii=False) + "\n")
-        yield
+        write_whole(file, json.dumps(now, indent=1, ensure_ascii=False) + "\n")
+        try:
+            yield
+        except BaseException:
+            if {one.name for one in folder.iterdir()} <= {SETTINGS_FILE, LOCK_FILE}:
+                file.unlink(missing_ok=True)  # refused before anything was trained
+            raise
 
 
 def corpus_hash(location: str | Path) -> str:

@@ -16,7 +16,7 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -40,12 +40,15 @@ from unison_audio.data.prepare.worker import (
 )
 from unison_audio.data.shards import INDEX_FILE
 from unison_audio.errors import InputError
-from unison_audio.files import file_hash
+from unison_audio.files import file_hash, folder_of
 from unison_audio.json_files import read_json
-from unison_audio.locks import process_name
+from unison_audio.locks import only_writer
 
 FOLDER = "folder"
 """The corpus whose table is the user's own."""
+
+SETTINGS = "settings.json"
+"""What an unfinished ingest was started with."""
 
 DAMAGED = "delete the shards and start again"
 
@@ -119,8 +122,7 @@ def ingest(
         shutil.rmtree(out / WORK, ignore_errors=True)
         return index
     try:
-        (out / WORK).mkdir(parents=True, exist_ok=True)
-        with _alone(out):
+        with folder_of(out / WORK / SETTINGS), only_writer(out / WORK, "ingest"):
             _begin(out, {"corpus": name, **settings})
             chunks = _plan(job)
             reporter = _Reporter(on_progress, sum(chunk.weight for chunk in chunks))
@@ -174,7 +176,7 @@ def _compare(out: Path, found: dict[str, Any], settings: dict[str, Any]) -> None
 
 
 def _begin(out: Path, settings: dict[str, Any]) -> None:
-    path = out / WORK / "settings.json"
+    path = out / WORK / SETTINGS
     if path.is_file():
         _compare(out, read_json(path, DAMAGED), settings)
     else:
@@ -183,38 +185,19 @@ def _begin(out: Path, settings: dict[str, Any]) -> None:
         remove_partials(folder)
 
 
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # no such locks on Windows
-        yield
-        return
-    lock = out / WORK / "lock"
-    with lock.open("a+", encoding="utf-8") as file:
-        try:
-            # The system frees this lock however the process ends; a lock file would stay behind.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = lock.read_text("utf-8", "replace").strip() or "its owner is not known yet"
-            raise InputError(
-                f"Another ingest is writing to {out} ({owner}); wait for its end or choose another "
-                "folder"
-            ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(process_name())
-        file.flush()
-        yield
-
-
 def _plan(job: IngestJob) -> list[Chunk]:
     path = job.out / WORK / PLAN
     if not path.is_file():
         unfinished = path.with_name(f"{PLAN}.{os.getpid()}.partial")
-        with contextlib.closing(IngestPlan(unfinished)) as plan:
-            plan.fill(CORPORA[job.corpus], job.root)
-        unfinished.replace(path)
+        try:
+            with contextlib.closing(IngestPlan(unfinished)) as plan:
+                plan.fill(CORPORA[job.corpus], job.root)
+            unfinished.replace(path)
+        except BaseException:
+            # Without a plan nothing was written that another table could not use.
+            path.with_name(SETTINGS).unlink(missing_ok=True)
+            remove_partials(path.parent)
+            raise
     with contextlib.closing(IngestPlan(path)) as plan:
         return plan.chunks()
 
