@@ -88,6 +88,28 @@ def test_a_missing_program_is_named_with_what_installs_it(monkeypatch, tmp_path)
         debian.fetch("minetest-data", tmp_path)
 
 
+def test_what_is_missing_is_said_before_the_first_shard(monkeypatch, tmp_path):
+    there = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "flite" else there(name))
+    with pytest.raises(InputError, match="apt-get install flite"):
+        nano_corpus.build(tmp_path, workers=1, scale=0.002)
+    # Flite speaks first in the plan, the recordings come last.
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "apt-get" else there(name))
+    with pytest.raises(InputError, match=r"apt-get is missing.*put .*_\*\.deb"):
+        nano_corpus.build(tmp_path, workers=1, scale=0.01)
+    voices = [voice for voice in VOICES if voice.name == "rms"]
+    last = replace(voices[0], name="last", engine="none")
+    monkeypatch.setattr(nano_corpus, "VOICES", (*voices, last))
+    monkeypatch.setitem(ENGINES, "none", missing)
+    with pytest.raises(InputError, match="nothing speaks"):
+        nano_corpus.build(tmp_path, workers=1, scale=0.002)
+    assert not list(tmp_path.glob("*.tar"))
+
+
+def missing(text, voice, stretch):
+    raise InputError("nothing speaks")
+
+
 @needs_flite
 def test_a_shifted_voice_is_higher_at_the_same_tempo():
     low = SyntheticVoice(name="a", engine="flite", voice="rms", gender="male")
