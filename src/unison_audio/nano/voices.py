@@ -125,9 +125,10 @@ def _piper_model() -> Any:
 
 
 def _piper(text: str, voice: str, stretch: float) -> tuple[np.ndarray, int]:
+    model = _piper_model()  # says what to install
+
     from piper import SynthesisConfig
 
-    model = _piper_model()
     # Without sampling noise, a text always gives the same recording, and a rebuilt corpus the same
     # bytes.
     config = SynthesisConfig(length_scale=stretch, noise_scale=0.0, noise_w_scale=0.0)
