@@ -12,7 +12,8 @@ from unison_audio.checkpoint_files import (
     open_checkpoint,
 )
 from unison_audio.errors import InputError
-from unison_audio.files import copy_whole, folder_of
+from unison_audio.files import copy_whole, folder_of, remove_unfinished
+from unison_audio.locks import only_writer
 from unison_audio.model_card import write_card
 
 FORMATS = ("diffusers",)
@@ -52,7 +53,8 @@ def export(name_or_path: str | os.PathLike[str], folder: Path, form: str = "diff
         form: A member of `FORMATS`.
 
     Raises:
-        InputError: There is no such checkpoint or format.
+        InputError: There is no such checkpoint or format, the folder cannot be written, or another
+            process writes to it.
     """
     if form not in FORMATS:
         raise InputError(f"There is no format {form!r}; use {', '.join(FORMATS)}.")
@@ -61,17 +63,19 @@ def export(name_or_path: str | os.PathLike[str], folder: Path, form: str = "diff
     if folder.resolve() == source.resolve():
         raise InputError(f"{folder} is the checkpoint itself; give another folder.")
     inner = folder / COMPONENT / CHECKPOINT
-    with folder_of(inner / WEIGHTS_FILE):
-        # The largest first: a disk without room for them gets nothing.
-        for name in (WEIGHTS_FILE, *CODEC_FILES, CONFIG_FILE):
+    # The largest first: a disk without room for them gets nothing.
+    names = (WEIGHTS_FILE, *CODEC_FILES, CONFIG_FILE)
+    with folder_of(inner / WEIGHTS_FILE), only_writer(folder, "export"):
+        remove_unfinished((inner / name for name in names), seconds=0)
+        for name in names:
             if (source / name).is_file():
                 copy_whole(source / name, inner / name)
-    (folder / COMPONENT / f"{COMPONENT}_component.py").write_text(_COMPONENT, "utf-8")
-    (folder / "pipeline.py").write_text(_PIPELINE, "utf-8")
-    index = {
-        "_class_name": ["pipeline", "UnisonPipeline"],
-        "_diffusers_version": version("diffusers"),
-        COMPONENT: [f"{COMPONENT}_component", "UnisonComponent"],
-    }
-    (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
-    write_card(folder, opened.variant, weights=source / WEIGHTS_FILE)
+        (folder / COMPONENT / f"{COMPONENT}_component.py").write_text(_COMPONENT, "utf-8")
+        (folder / "pipeline.py").write_text(_PIPELINE, "utf-8")
+        index = {
+            "_class_name": ["pipeline", "UnisonPipeline"],
+            "_diffusers_version": version("diffusers"),
+            COMPONENT: [f"{COMPONENT}_component", "UnisonComponent"],
+        }
+        (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+        write_card(folder, opened.variant, weights=source / WEIGHTS_FILE)

@@ -47,11 +47,16 @@ def check_folder(folder: Path) -> None:
     """Check that a folder is there or can be made, and that it takes files; nothing is made.
 
     Raises:
-        InputError: If a file is in the way, or the folder above takes no new ones.
+        InputError: If a file or a link to nothing is in the way, or the folder above takes no new
+            files.
     """
     try:
         there = nearest_there(folder)
         reason = "" if there.is_dir() else f"{there} is a file"
+        # A folder cannot be made in the place of a link, whose target is where `there` looked.
+        for one in (folder, *folder.parents):
+            if one.is_symlink() and not one.exists():
+                reason = f"{one} is a link to {one.readlink()}, which is not there"
         if not reason and not os.access(there, os.W_OK | os.X_OK):
             reason = f"{there} takes no new files"
     except OSError as error:

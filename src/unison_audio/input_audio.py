@@ -102,6 +102,11 @@ def _from_memory(given: object, name: str, sample_rate: int, longest: float | No
         )
     if not isinstance(values, Tensor | np.ndarray):
         raise InputError(f"{name}'s waveform is a {type(values).__name__}; give a tensor or array.")
+    if np.ma.is_masked(values):  # what lies under the mask would be read as samples
+        raise InputError(
+            f"{name}'s waveform has {np.ma.count_masked(values)} masked samples; fill them, such "
+            "as with waveform.filled(0.0)."
+        )
     try:
         waveform = _as_tensor(values)
     # RuntimeError: tensors that are sparse, or on the meta device

@@ -19,7 +19,7 @@ from unison_audio.loading import LazyModel, LoadOptions, open_models
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model_card import CardInfo
 from unison_audio.text.states import TextEncoder
-from unison_audio.values import require_path
+from unison_audio.values import require_path, require_truth
 from unison_audio.variants import Variant
 
 T = TypeVar("T")
@@ -104,16 +104,16 @@ class PretrainedModels:
 
         Raises:
             InputError: If there is no such checkpoint, it is damaged, its codec or text encoder is
-                unknown, or it does not fit into memory.
+                unknown, it does not fit into memory, or an option is of another kind.
         """
         how = LoadOptions(
             device=device,
             dtype=dtype,
             quantize=quantize,
-            low_memory=low_memory,
+            low_memory=None if low_memory is None else require_truth(low_memory, "low_memory"),
             codec_files=None if codec_files is None else require_path(codec_files, "codec_files"),
             text_files=None if text_files is None else require_path(text_files, "text_files"),
-            compiled=compiled,
+            compiled=require_truth(compiled, "compiled"),
         )
         parts = open_models(name_or_path, how)
         models = cls(parts.variant, parts.backbone, parts.codec, parts.text_encoder, device)

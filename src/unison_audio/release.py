@@ -26,6 +26,7 @@ from unison_audio.release_files import (
     padding_side,
     read_prompt,
 )
+from unison_audio.tensor_files import unread_reason
 from unison_audio.text.hub_names import HUB_NAMES
 from unison_audio.variants import Variant, find_variant
 
@@ -363,14 +364,14 @@ def _read(path: Path) -> Mapping[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}; check the path.") from error
     except pickle.UnpicklingError as error:
-        # torch's own message advises weights_only=False, which would run what the file says.
         raise InputError(
-            f"{path} cannot be read: it holds more than tensors, and only tensors are loaded; "
-            "download it again, or take a .safetensors file."
+            f"{path} cannot be read ({unread_reason(error)}); download it again, or take a "
+            ".safetensors file."
         ) from error
     except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} cannot be read ({reason}); download it again.") from error
+        raise InputError(
+            f"{path} cannot be read ({unread_reason(error)}); download it again."
+        ) from error
     if not isinstance(state, Mapping):
         raise InputError(f"{path} holds a {type(state).__name__} where named weights are expected.")
     return state

@@ -1,6 +1,7 @@
-"""Files of tensors: written by safetensors, whose errors become those of the system."""
+"""Files of tensors: written by safetensors, whose errors become those of the system; pickles."""
 
 import os
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,3 +36,11 @@ def write_tensors(
             raise OSError(str(error)) from error
         number = int(found[1])
         raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def unread_reason(error: Exception) -> str:
+    """Why `torch.load` did not read a file, in one line for a message."""
+    if isinstance(error, pickle.UnpicklingError):
+        # torch's own message advises weights_only=False, which would run what the file says.
+        return "it is damaged or holds more than tensors and plain values, which alone are loaded"
+    return " ".join(str(error).split())[:200]

@@ -46,6 +46,22 @@ def as_pair(value: object) -> tuple[Any, Any] | None:
     return None
 
 
+def require_truth(value: object, name: str) -> bool:
+    """Check that a value is True or False, of Python or numpy.
+
+    Args:
+        value: The value.
+        name: Its name in the message, such as "compiled".
+
+    Raises:
+        InputError: If it is anything else, such as a text, which would count as true.
+    """
+    value = _scalar(value)
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {shown(value)}; give True or False.")
+    return value
+
+
 def check_seed(seed: object) -> int:
     """Check a seed, and return it as Python's int.
 
@@ -85,7 +101,10 @@ def require_text(value: object, name: str) -> str:
 
 def _scalar(value: object) -> object:
     """The entry of an array or tensor without dimensions; anything else as it is."""
+    # What lies under the mask of a masked entry is no value.
     if getattr(value, "shape", None) == () and not isinstance(value, numbers.Number):
+        if getattr(value, "mask", False):
+            return value
         item = getattr(value, "item", None)
         return item() if callable(item) else value
     return value

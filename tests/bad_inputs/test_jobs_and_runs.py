@@ -159,6 +159,22 @@ def test_an_output_stays_in_the_folder(
         assert (batch.out / "0002.wav").is_symlink()
 
 
+def test_a_link_to_nothing_is_refused_before_the_model_is_loaded(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*given: Any) -> None:
+        pytest.fail("the model is loaded")
+
+    monkeypatch.setattr("unison_audio.cli.job_machines.job_machine", load)
+    link = batch.out
+    link.symlink_to("nothing")
+    for batch.out in (link, link / "sub"):
+        batch.words[3] = str(batch.out)
+        assert batch.run() == 2
+        assert f"{link} is a link to nothing, which is not there" in capsys.readouterr().err
+    assert not (link.parent / "nothing").exists()
+
+
 def test_what_a_killed_process_left_is_removed(
     batch: Batch, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

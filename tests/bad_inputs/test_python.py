@@ -20,6 +20,12 @@ TONE = 0.2 * torch.sin(torch.arange(RATE) / 10)
 SOURCE = (TONE, RATE)
 QUICK: dict[str, Any] = {"steps": 2, "duration": 0.5, "seed": 3}
 
+
+def masked(samples: torch.Tensor) -> np.ma.MaskedArray:
+    """Samples of which one is masked."""
+    return np.ma.masked_array(samples.numpy(), np.arange(len(samples)) == 3)
+
+
 WRONG: dict[str, Callable[[Unison], Any]] = {
     "regions as text": lambda u: u.edit(DELETE, SOURCE, regions="1-2"),
     "regions as two numbers": lambda u: u.edit(DELETE, SOURCE, regions=(1, 2)),
@@ -36,6 +42,9 @@ WRONG: dict[str, Callable[[Unison], Any]] = {
     "a device that is a number": lambda u: Unison.from_pretrained(device=3),
     "a type that is a device": lambda u: Unison.from_pretrained(dtype="meta"),
     "a type of whole numbers": lambda u: Unison.from_pretrained(dtype=torch.int8),
+    "a low memory that is a text": lambda u: Unison.from_pretrained(low_memory="x"),
+    "a low memory that is a number": lambda u: Unison.from_pretrained(low_memory=1),
+    "compiled as a text": lambda u: Unison.from_pretrained(compiled="no"),
     "an unknown option": lambda u: SamplingParams(foo=1),
     "an option without a name": lambda u: SamplingParams(3),
     "half a surrogate pair": lambda u: u.generate("[Audio] \ud800rain"),
@@ -56,6 +65,11 @@ WRONG: dict[str, Callable[[Unison], Any]] = {
     "samples of truths": lambda u: u.generate(DELETE, source=(TONE > 0, RATE)),
     "samples of texts": lambda u: u.generate(DELETE, source=(np.array(["x"]), RATE)),
     "a rate that is none": lambda u: u.generate(DELETE, source=(TONE, float("nan"))),
+    "masked samples": lambda u: u.generate(DELETE, source=(masked(TONE), RATE)),
+    "a masked seed": lambda u: u.generate(RAIN, seed=np.ma.masked_array(3, True)),
+    "samples in a list": lambda u: u.generate(DELETE, source=([0.1, 0.2], RATE)),
+    "a source of three": lambda u: u.generate(DELETE, source=(TONE, RATE, 3)),
+    "a source that is none": lambda u: u.generate(DELETE, source=3),
     "sparse samples": lambda u: u.generate(DELETE, source=(TONE.to_sparse(), RATE)),
     "samples without values": lambda u: u.generate(DELETE, source=(TONE.to("meta"), RATE)),
     "a rate of all samples": lambda u: u.generate(DELETE, source=(RATE, TONE.numpy())),
@@ -75,6 +89,20 @@ def test_a_wrong_kind_is_an_input_error(name: str, tiny: Unison) -> None:
         WRONG[name](tiny)
     assert 10 < len(str(found.value)) < 600
     assert "\n" not in str(found.value)
+
+
+def test_kinds_that_were_taken_in_silence_are_named(tiny: Unison) -> None:
+    for name, given in (("low_memory", "x"), ("compiled", "no")):
+        with pytest.raises(InputError, match=rf"^{name} is '{given}'; give True or False\.$"):
+            Unison.from_pretrained(**{name: given})
+    with pytest.raises(InputError, match=r"^The source's waveform has 1 masked samples; fill them"):
+        tiny.generate(DELETE, source=(masked(TONE), RATE))
+    # An array whose mask hides nothing is an array.
+    shown = np.ma.masked_array(TONE.numpy(), mask=False)
+    found, plain = (
+        tiny.generate(DELETE, source=(samples, RATE), steps=1) for samples in (shown, TONE)
+    )
+    assert torch.equal(found.waveform, plain.waveform)
 
 
 @pytest.mark.parametrize(

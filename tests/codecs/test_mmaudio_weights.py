@@ -187,7 +187,10 @@ class NotWeights:
 @pytest.mark.parametrize(
     ("vocoder", "message"),
     [
-        (pickled({"generator": NotWeights()}), "best_netG.pt cannot be read"),
+        (
+            pickled({"generator": NotWeights()}),
+            r"best_netG.pt cannot be .* more than tensors(?!.*weights_only)",
+        ),
         (b"no pickle at all", "best_netG.pt cannot be read"),
         (pickled({"discriminator": {}}), "no weights under 'generator'"),
         (pickled([1, 2]), "best_netG.pt holds a list"),

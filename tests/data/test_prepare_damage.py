@@ -2,6 +2,7 @@ import io
 import json
 import random
 import shutil
+import zipfile
 
 import numpy as np
 import published
@@ -129,6 +130,28 @@ def test_damaged_audio_is_set_aside(tmp_path, audio, reason):
     removed, broken = result("folder", tmp_path / "in", tmp_path / "out")
     assert removed == {}
     assert reason in broken["a.wav"]
+
+
+@pytest.mark.parametrize(
+    ("source", "key"), [("FreeSound", "180913"), ("BBC_Sound_Effects", "07006103")]
+)
+def test_a_damaged_member_of_an_archive_is_set_aside(tmp_path, source, key):
+    """Stored in the one archive, deflated in the other."""
+    published.wavcaps(tmp_path / "in", zipped=True)
+    path = tmp_path / "in" / "Zip_files" / source / f"{source}.zip"
+    with zipfile.ZipFile(path) as archive:
+        (member,) = [info for info in archive.infolist() if f"/{key}." in info.filename]
+    content = bytearray(path.read_bytes())
+    middle = member.header_offset + member.compress_size // 2
+    content[middle : middle + 8] = bytes(8)
+    path.write_bytes(content)
+    index = ingest("wavcaps", tmp_path / "in", tmp_path / "out", workers=1)
+    kept = {record["key"] for record, _, _ in read_shards(tmp_path / "out")}
+    assert kept
+    assert not any(key in name for name in kept)
+    (broken,) = json.loads(index.read_text())["broken"]
+    assert key in broken["file"]
+    assert broken["reason"].startswith("cannot be read (")
 
 
 @pytest.mark.parametrize(

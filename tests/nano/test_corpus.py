@@ -3,6 +3,7 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from unison_audio.data.shards import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.nano import corpus as nano_corpus
 from unison_audio.nano import corpus_speech, debian
+from unison_audio.nano import voices as nano_voices
 from unison_audio.nano.open_texts import Texts
 from unison_audio.nano.vocabulary import held_out_texts
 from unison_audio.nano.voices import ENGINES, VOICES, SyntheticVoice, speak
@@ -113,6 +115,35 @@ def test_a_missing_program_is_named_with_what_installs_it(monkeypatch, tmp_path)
         speak("red", VOICES[0], 16_000)
     with pytest.raises(InputError, match=r"apt-get is missing.*put minetest-data_\*\.deb"):
         debian.fetch("minetest-data", tmp_path)
+    monkeypatch.setitem(sys.modules, "piper", None)
+    nano_voices._piper_model.cache_clear()
+    voice = next(voice for voice in VOICES if voice.engine == "piper")
+    with pytest.raises(
+        InputError, match=r"piper is missing; .* pip install 'unison-audio\[corpus\]"
+    ):
+        speak("red", voice, 16_000)
+
+
+def test_what_is_missing_is_said_before_the_first_shard(monkeypatch, tmp_path):
+    there = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "flite" else there(name))
+    with pytest.raises(InputError, match="apt-get install flite"):
+        nano_corpus.build(tmp_path, workers=1, scale=0.002)
+    # Flite speaks first in the plan, the recordings come last.
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "apt-get" else there(name))
+    with pytest.raises(InputError, match=r"apt-get is missing.*put .*_\*\.deb"):
+        nano_corpus.build(tmp_path, workers=1, scale=0.01)
+    voices = [voice for voice in VOICES if voice.name == "rms"]
+    last = replace(voices[0], name="last", engine="none")
+    monkeypatch.setattr(nano_corpus, "VOICES", (*voices, last))
+    monkeypatch.setitem(ENGINES, "none", missing)
+    with pytest.raises(InputError, match="nothing speaks"):
+        nano_corpus.build(tmp_path, workers=1, scale=0.002)
+    assert not list(tmp_path.glob("*.tar"))
+
+
+def missing(text, voice, stretch):
+    raise InputError("nothing speaks")
 
 
 @needs_flite

@@ -124,6 +124,8 @@ def test_the_stored_settings_keep_their_keys(tmp_path, monkeypatch) -> None:
     codec.channels = 32
     ablations.train_nano_ablations(tmp_path, tmp_path, tmp_path / "out", recipe=RECIPE)
     stored = json.loads((tmp_path / "out" / "ablations.json").read_text())
+    (tmp_path / "out" / "content.json").unlink()  # as that version leaves it
+    ablations.train_nano_ablations(tmp_path, tmp_path, tmp_path / "out", recipe=RECIPE)
     assert set(stored) == {"recipe", "corpus", "codec", "batches"}
     assert set(stored["recipe"]) == {
         "phases",
@@ -149,6 +151,20 @@ def test_the_stored_settings_keep_their_keys(tmp_path, monkeypatch) -> None:
         "validate_every",
         "sample_every",
     }
+
+
+def test_other_weights_of_the_codec_are_noticed(tmp_path, monkeypatch) -> None:
+    """Their config.json is the same."""
+    codec = SimpleNamespace(channels=32, sample_rate=16_000)
+    monkeypatch.setattr(ablations, "load_nano_codec", lambda folder: codec)
+    monkeypatch.setattr(ablations, "train_family", lambda *args, **options: [])
+    weights = tmp_path / "codec.safetensors"
+    weights.write_bytes(b"some")
+    for _ in range(2):
+        ablations.train_nano_ablations(tmp_path, tmp_path, tmp_path / "out", recipe=RECIPE)
+    weights.write_bytes(b"others")
+    with pytest.raises(InputError, match="ablations of another content of the codec; all"):
+        ablations.train_nano_ablations(tmp_path, tmp_path, tmp_path / "out", recipe=RECIPE)
 
 
 def test_names_are_checked() -> None:
@@ -260,7 +276,10 @@ def test_full_size_asks_for_equal_steps(tmp_path, monkeypatch) -> None:
         def wait(self):
             pass
 
-    data = RunData(corpora=["a"])
+    index = tmp_path / "a" / "index.json"
+    index.parent.mkdir()
+    index.write_text("{}")
+    data = RunData(corpora=[str(index.parent)])
     for _ in range(2):
         ablations.train_full_ablations(data, tmp_path, Alone(), changes=RecipeChanges(items=4))
     assert [name for name, *_ in calls] == [
@@ -274,7 +293,7 @@ def test_full_size_asks_for_equal_steps(tmp_path, monkeypatch) -> None:
     assert all(rest == [data, same] for _, *rest in calls)
     stored = json.loads((tmp_path / "ablations.json").read_text())
     assert stored == {
-        "corpora": ["a"],
+        "corpora": [str(index.parent)],
         "recipe": "base",
         "steps": 80_000,
         "items": 4,
@@ -284,6 +303,9 @@ def test_full_size_asks_for_equal_steps(tmp_path, monkeypatch) -> None:
     changes = RecipeChanges(items=4, steps=3)
     with pytest.raises(InputError, match="another steps"):
         ablations.train_full_ablations(data, tmp_path, Alone(), changes=changes)
+    index.write_text("{ }")  # another corpus under the same name
+    with pytest.raises(InputError, match="ablations of another content of the corpora; all"):
+        ablations.train_full_ablations(data, tmp_path, Alone(), changes=RecipeChanges(items=4))
 
 
 def write_corpus_and_codec(folder) -> None:

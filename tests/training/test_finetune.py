@@ -67,6 +67,14 @@ def own(tmp_path: Path) -> Path:
     )
 
 
+def test_a_list_may_begin_with_a_byte_order_mark(own: Path) -> None:
+    plain = read_own_clips(own, tiny_variant(), 1024)
+    own.write_text("\ufeff" + own.read_text().replace("\n", "\r\n"), "utf-8", newline="")
+    found = read_own_clips(own, tiny_variant(), 1024)
+    assert [clip.record for clip in found.clips] == [clip.record for clip in plain.clips]
+    assert len(found.pairs) == len(plain.pairs) == 1
+
+
 def test_what_a_list_gives(own: Path) -> None:
     found = read_own_clips(own, tiny_variant(), 1024)
     assert [clip.record.label for clip in found.clips] == ["a theremin plays", "a kazoo", "", ""]

@@ -8,19 +8,22 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
-from tiny_unison import RATE
+from tiny_unison import RATE, TINY_CODEC
 from training.conftest import make_clips
 from training.test_finetune import own, tone  # noqa: F401
 
 from unison_audio.checkpoint_files import open_checkpoint
+from unison_audio.codecs.nano import NanoCodec
 from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.errors import InputError
 from unison_audio.nano import recipe as nano_recipe
 from unison_audio.nano.corpus import write_index
 from unison_audio.training import distill as distilling
 from unison_audio.training import finetune as finetuning
-from unison_audio.training.configs import DistillConfig, FinetuneConfig
-from unison_audio.training.run import RunConfig, RunOutput
+from unison_audio.training import full_size
+from unison_audio.training.configs import DistillConfig, FinetuneConfig, RecipeChanges
+from unison_audio.training.parallel import Parallel
+from unison_audio.training.run import RunConfig, RunData, RunOutput
 
 
 def write_corpus(folder: Path) -> Path:
@@ -84,7 +87,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def note(config: RunConfig) -> None:
         found.append(dict(config.settings))
 
-    for module in (nano_recipe, distilling):
+    for module in (nano_recipe, distilling, full_size):
         monkeypatch.setattr(module, "run", note)
     return found
 
@@ -144,5 +147,35 @@ def test_distilling_is_resumed_with_its_own_settings(
             ("steps", {"steps": 2}),
             ("substeps", {"substeps": 2}),
             ("learning_rate", {"learning_rate": 1e-5}),
+        ],
+    )
+
+
+def test_a_full_model_is_resumed_with_its_own_settings(
+    begun: list[dict[str, Any]],
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    codec = NanoCodec(dataclasses.replace(TINY_CODEC, latent_channels=20))
+    monkeypatch.setattr(full_size, "open_frozen", lambda variant, how: (codec, None))
+    weights = shutil.copytree(tiny_checkpoint, tmp_path / "weights")
+    corpus, run = write_corpus(tmp_path / "corpus"), RunOutput(folder=tmp_path / "run")
+
+    def train(name: str = "d24-16k", **options: Any) -> None:
+        given: dict[str, Any] = {"init": str(weights), **options}
+        full_size.train_variant(name, RunData(corpora=[corpus]), run, Parallel(cpu=True), **given)
+
+    in_turn(
+        train,
+        begun,
+        [
+            ("init", lambda: scale_weights(weights, "model.safetensors")),
+            ("corpora", lambda: change_index(corpus)),
+            ("variant", {"name": "d24-16k-l"}),
+            ("recipe", {"changes": RecipeChanges(recipe="long-speech")}),
+            ("items", {"changes": RecipeChanges(items=2)}),
+            ("accumulate", {"changes": RecipeChanges(accumulate=2)}),
+            ("system_prompt_file", {"system_prompt": "You are told: {instruction}"}),
         ],
     )

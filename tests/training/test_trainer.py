@@ -211,6 +211,17 @@ def test_a_waveform_that_is_not_finite_differs_from_a_loss_that_diverges(clips, 
     assert saved is None or saved["step"] == step - step % 5
 
 
+def test_weights_that_are_not_finite_are_not_blamed_on_the_clips(clips, codec):
+    trainer = make_trainer(clips, codec)
+    example = trainer.stream.encode(trainer.stream.build(0, "tts"))
+    with torch.no_grad():
+        trainer.backbone.get_parameter("head.linear.weight").fill_(torch.nan)
+    with pytest.raises(
+        NotFiniteError, match=r"nan \(tts\) at step 3; resume from .* lower learning"
+    ):
+        trainer.step(3, [example])
+
+
 def test_a_failed_step_names_its_finite_losses(clips, codec):
     example = make_trainer(clips, codec).stream.encode
     batch = make_trainer(clips, codec).stream.build(0, "tts")

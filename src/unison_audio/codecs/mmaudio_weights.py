@@ -22,7 +22,7 @@ from unison_audio.codecs.mmaudio import CONFIGS, MMAudioCodec
 from unison_audio.errors import InputError
 from unison_audio.hub import OnProgress, UnreachableError, cache_folder, check, fetch, making
 from unison_audio.key_checks import require_same_keys
-from unison_audio.tensor_files import write_tensors
+from unison_audio.tensor_files import unread_reason, write_tensors
 
 RELEASE = "https://github.com/hkchengrex/MMAudio/releases/download/v0.1"
 
@@ -272,8 +272,9 @@ def _unpickled(path: Path) -> Mapping[str, Any]:
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} cannot be read ({reason}); download it again.") from error
+        raise InputError(
+            f"{path} cannot be read ({unread_reason(error)}); download it again."
+        ) from error
     if not isinstance(found, Mapping):
         raise InputError(f"{path} holds a {type(found).__name__} where weights by name belong.")
     return found

@@ -12,7 +12,8 @@ from unison_audio import audio
 from unison_audio.audio import Audio
 from unison_audio.demo.examples import DemoExample, packaged_inputs, read_examples
 from unison_audio.demo.page import Entry, Track, render_page
-from unison_audio.files import copy_whole, make_folder, write_whole
+from unison_audio.files import copy_whole, make_folder, remove_unfinished, write_whole
+from unison_audio.locks import only_writer
 from unison_audio.pipeline import Unison
 from unison_audio.sampling_params import SamplingParams, resolve_sampling
 from unison_audio.spectrogram import draw_mel
@@ -68,7 +69,7 @@ def make_demo(
         The page.
 
     Raises:
-        InputError: If the folder cannot be written to.
+        InputError: If the folder cannot be written to, or another process writes to it.
     """
     inputs = packaged_inputs() if inputs is None else inputs
     examples = read_examples(inputs)
@@ -87,11 +88,6 @@ def make_demo(
         sampling=sampling,
         on_step=on_step,
     )
-    entries = []
-    for done, (example, sound) in enumerate(zip(examples, sounds, strict=True), start=1):
-        entries.append(_write_entry(example, sound, inputs, folder))
-        if on_picture is not None:
-            on_picture(done, len(examples))
     variant, resolved = unison.variant, resolve_sampling(unison.variant, sampling)
     sound_settings, speech = resolved.for_task(TASKS["t2a"]), resolved.for_task(TASKS["tts"])
     settings = {
@@ -103,22 +99,47 @@ def make_demo(
         "candidates of speech": f"{speech.num_candidates}",
         "sample rate": f"{variant.sample_rate:,} Hz",
     }
-    write_whole(folder / PAGE, render_page(entries, settings))
+    with only_writer(folder, "demo"):
+        written = [PAGE, *(name for example in examples for name in _names(example))]
+        remove_unfinished((folder / name for name in written), seconds=0)
+        entries = []
+        for done, (example, sound) in enumerate(zip(examples, sounds, strict=True), start=1):
+            entries.append(_write_entry(example, sound, inputs, folder))
+            if on_picture is not None:
+                on_picture(done, len(examples))
+        write_whole(folder / PAGE, render_page(entries, settings))
     return folder / PAGE
+
+
+def _given(example: DemoExample) -> list[tuple[str, str, str]]:
+    """What each recording of an example is, its name among the inputs, and that in the demo."""
+    return [
+        (what, name, f"{example.task}-{what.lower()}{Path(name).suffix}")
+        for what, name in (("Source", example.source), ("Reference", example.reference))
+        if name is not None
+    ]
+
+
+def _output(example: DemoExample) -> str:
+    return f"{example.task}-output.wav"
+
+
+def _names(example: DemoExample) -> list[str]:
+    """Names of an example's files."""
+    sounds = [*(file for _, _, file in _given(example)), _output(example)]
+    return sounds + [_picture(file) for file in sounds]
 
 
 def _write_entry(example: DemoExample, sound: Audio, inputs: Path, folder: Path) -> Entry:
     """Write one example's files."""
     tracks = []
-    for what, name in (("Source", example.source), ("Reference", example.reference)):
-        if name is not None:
-            file = f"{example.task}-{what.lower()}{Path(name).suffix}"
-            copy_whole(inputs / name, folder / file)
-            # The page plays the recording as given; its picture shows what the model can use of it.
-            given = audio.load(inputs / name, sample_rate=sound.sample_rate)
-            picture = _draw(Audio(given, sound.sample_rate), folder, file)
-            tracks.append(Track(what=what, file=file, picture=picture, note=example.holds))
-    file = f"{example.task}-output.wav"
+    for what, name, file in _given(example):
+        copy_whole(inputs / name, folder / file)
+        # The page plays the recording as given; its picture shows what the model can use of it.
+        given = audio.load(inputs / name, sample_rate=sound.sample_rate)
+        picture = _draw(Audio(given, sound.sample_rate), folder, file)
+        tracks.append(Track(what=what, file=file, picture=picture, note=example.holds))
+    file = _output(example)
     sound.save(folder / file)
     tracks.append(Track(what="Output", file=file, picture=_draw(sound, folder, file)))
     settings = {"seed": str(example.seed), "length": f"{sound.seconds:.2f} s"}
@@ -137,6 +158,11 @@ def _write_entry(example: DemoExample, sound: Audio, inputs: Path, folder: Path)
 
 def _draw(sound: Audio, folder: Path, file: str) -> str:
     """Draw a sound's picture beside its file."""
-    name = f"{Path(file).stem}.png"
+    name = _picture(file)
     write_whole(folder / name, mel_picture(sound.waveform, sound.sample_rate))
     return name
+
+
+def _picture(file: str) -> str:
+    """Name of a sound's picture."""
+    return f"{Path(file).stem}.png"

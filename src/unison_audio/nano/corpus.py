@@ -38,8 +38,8 @@ from unison_audio.errors import InputError
 from unison_audio.files import write_whole
 from unison_audio.nano.corpus_name import NAME, require_own_folder
 from unison_audio.nano.corpus_speech import SAMPLE_RATE, level, make_open_speech, make_speech
-from unison_audio.nano.debian import fetch, read_members
-from unison_audio.nano.voices import VOICES
+from unison_audio.nano.debian import fetch, read_members, require_apt
+from unison_audio.nano.voices import VOICES, require_engines
 
 MAX_SECONDS = 5.12
 
@@ -257,6 +257,8 @@ def build(
     remove_partials(out)
     shards = plan(packages or out / "packages", scale)
     records: dict[str, list[ClipRecord]] = {}
+    if not isinstance(workers, Cluster):
+        _require_tools([make for name, make in shards.items() if not (out / name).exists()])
     calls = {name: partial(_build_shard, out / name, make) for name, make in shards.items()}
     built = (
         _on_cluster(calls, workers)
@@ -270,6 +272,15 @@ def build(
             progress.advance(bar)
     remove_partials(out)  # of workers that died
     return write_index(out, records)
+
+
+def _require_tools(makers: Sequence[Callable[[], Iterator[Clip]]]) -> None:
+    """Tries what shards need before the first is made: the last ones may be hours away."""
+    known = [make for make in makers if isinstance(make, partial)]
+    for make in known:
+        if make.func is make_recordings:
+            require_apt(*make.args)
+    require_engines(make.args[0] for make in known if make.func is make_speech)
 
 
 def _in_processes(calls: Mapping[str, _Build], workers: int) -> Iterator[tuple[str, _Built]]:

@@ -76,6 +76,22 @@ READERS: dict[str, Callable[[Path, Container[str]], Iterator[tuple[str, bytes]]]
 """File suffix of a container -> its reader: (path, wanted names) -> (name, content) pairs."""
 
 
+def require_apt(package: str, folder: Path) -> None:
+    """Checks that a package is in the folder, or that the programs which download it are there.
+
+    Raises:
+        InputError: If neither is so.
+    """
+    if any(folder.glob(f"{package}_*.deb")):
+        return
+    for program in ("apt-get", "dpkg-deb"):
+        if shutil.which(program) is None:
+            raise InputError(
+                f"The program {program} is missing, and the recordings of {package} come from a "
+                f"Debian package; put {package}_*.deb into {folder} or run this on Debian"
+            )
+
+
 def fetch(package: str, folder: Path) -> Path:
     """Downloads a package with apt, unless the folder holds it already.
 
@@ -93,12 +109,7 @@ def fetch(package: str, folder: Path) -> Path:
     found = sorted(folder.glob(f"{package}_*.deb"))
     if found:
         return found[-1]
-    for program in ("apt-get", "dpkg-deb"):
-        if shutil.which(program) is None:
-            raise InputError(
-                f"The program {program} is missing, and the recordings of {package} come from a "
-                f"Debian package; put {package}_*.deb into {folder} or run this on Debian"
-            )
+    require_apt(package, folder)
     # apt writes under the final name from the first byte on. In a folder of its own, a partial
     # download is not mistaken for a package.
     with tempfile.TemporaryDirectory(dir=folder) as fresh:

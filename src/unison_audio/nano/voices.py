@@ -3,7 +3,8 @@
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -131,9 +132,10 @@ def _piper_model() -> Any:
 
 
 def _piper(text: str, voice: str, stretch: float) -> tuple[np.ndarray, int]:
+    model = _piper_model()  # says what to install
+
     from piper import SynthesisConfig
 
-    model = _piper_model()
     # Without sampling noise, a text always gives the same recording, and a rebuilt corpus the same
     # bytes.
     config = SynthesisConfig(length_scale=stretch, noise_scale=0.0, noise_w_scale=0.0)
@@ -169,3 +171,18 @@ def speak(text: str, voice: SyntheticVoice, sample_rate: int) -> torch.Tensor:
     samples, rate = ENGINES[voice.engine](text, voice.voice, voice.shift / voice.tempo)
     waveform = torch.from_numpy(np.ascontiguousarray(samples))
     return resample(waveform, round(rate * voice.shift), sample_rate)
+
+
+def require_engines(voices: Iterable[SyntheticVoice]) -> None:
+    """Speaks a word with each engine of some voices.
+
+    Raises:
+        InputError: If the program or package behind one is missing.
+    """
+    engines = {voice.engine: voice for voice in voices}
+    if not engines:
+        return
+    # In a process of its own: the sessions of some engines do not survive a later fork.
+    with ProcessPoolExecutor(1) as pool:
+        for voice in engines.values():
+            pool.submit(speak, "red", voice, 16_000).result()

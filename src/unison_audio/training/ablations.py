@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from unison_audio.checkpoint_files import content_hash
 from unison_audio.codecs.nano import NanoCodec
 from unison_audio.codecs.table import load_nano_codec
 from unison_audio.data.records import Clip
@@ -37,6 +38,7 @@ from unison_audio.training.run import (
     require_fitting,
     run,
 )
+from unison_audio.training.run_settings import corpus_hash
 from unison_audio.training.validation import Validation
 from unison_audio.variants import find_variant
 
@@ -45,6 +47,10 @@ PAPER_STEPS = 80_000
 
 # "judged.json" is a file name of existing folders, whose runs must stay resumable.
 SETTINGS, HELD_OUT, EVALUATED = "ablations.json", "held-out.json", "judged.json"
+
+CONTENT = "content.json"
+"""Hashes of what is trained on. In a file of its own: folders of version 0.1.0 lack it, and those
+must stay resumable."""
 
 
 class Evaluator(Protocol):
@@ -127,6 +133,7 @@ def train_nano_ablations(
         require_fitting(loaded, ablation.variant)
     listing = {"corpus": _listing(corpus), "codec": _listing(codec), "batches": batches}
     keep_settings(out, {"recipe": _recipe_settings(recipe), **listing})
+    keep_settings(out, {"content of the codec": content_hash(codec)}, CONTENT)
     return train_family(
         chosen,
         lambda split: read_corpus(corpus, rate, split=split),
@@ -250,7 +257,9 @@ def train_full_ablations(
             "accumulate": changes.accumulate,
             "processes": parallel.world,
         }
+        content = sorted(map(corpus_hash, data.corpora))  # before anything is written
         keep_settings(out, settings)
+        keep_settings(out, {"content of the corpora": content}, CONTENT)
     parallel.wait()
     rows: list[ResultRow] = []
     for ablation in chosen:
@@ -269,18 +278,19 @@ def train_full_ablations(
     return rows
 
 
-def keep_settings(out: Path, settings: Mapping[str, Any]) -> None:
+def keep_settings(out: Path, settings: Mapping[str, Any], name: str = SETTINGS) -> None:
     """Stores the settings of a folder of runs, or compares them with the stored ones.
 
     Args:
         out: The folder; it is made if missing.
         settings: JSON values.
+        name: File in the folder.
 
     Raises:
         InputError: If the stored settings differ.
     """
     now = json.loads(json.dumps(settings))  # tuples become lists, as in the file
-    path = out / SETTINGS
+    path = out / name
     if not path.is_file():
         out.mkdir(parents=True, exist_ok=True)
         _write(path, now)

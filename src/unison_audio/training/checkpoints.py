@@ -3,7 +3,6 @@
 import errno
 import math
 import os
-import pickle
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from unison_audio.errors import InputError, StoppedError
+from unison_audio.tensor_files import unread_reason
 from unison_audio.values import as_whole
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -110,15 +110,9 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     cure = "delete it to resume from the one before, or choose another run folder"
     try:
         state = torch.load(paths[-1], map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own message advises weights_only=False, which would run what the file says.
-        raise InputError(
-            f"The checkpoint {paths[-1]} holds more than tensors and plain values; {cure}."
-        ) from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"The checkpoint {paths[-1]} cannot be read ({reason}); {cure}."
+            f"The checkpoint {paths[-1]} cannot be read ({unread_reason(error)}); {cure}."
         ) from error
     if not isinstance(state, dict) or as_whole(state.get("step")) is None:
         raise InputError(f"{paths[-1]} is no checkpoint of a run; {cure}.")

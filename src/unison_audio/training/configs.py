@@ -83,10 +83,6 @@ class FinetuneConfig:
             )
         if self.method not in ("lora", "full"):
             raise InputError(f"The method is {self.method!r}; use one of lora, full.")
-        if not 0 < self.own_share < 1:
-            raise InputError(
-                f"The share of own sounds is {self.own_share}; give a number between 0 and 1."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

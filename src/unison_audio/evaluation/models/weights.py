@@ -12,6 +12,7 @@ from unison_audio.errors import InputError
 from unison_audio.evaluation.metrics.metric import MetricContext
 from unison_audio.evaluation.test_sets.manifest import file_hash
 from unison_audio.hub import cache_folder, fetch
+from unison_audio.tensor_files import unread_reason
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -97,7 +98,7 @@ def read_pickle(path: Path, what: str) -> Any:
 
 
 def _unreadable(path: Path, what: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:300]
+    reason = unread_reason(error)
     return InputError(
         f"{path} cannot be read as the weights of {what} ({reason}); download it again"
     )
