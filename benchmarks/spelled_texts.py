@@ -13,6 +13,7 @@ from pathlib import Path
 
 from unison_audio.errors import InputError
 from unison_audio.nano.vocabulary import VOCABULARY
+from unison_audio.text.spelling import letters
 
 SCOWL = Path("/usr/share/dict/scowl")
 WORDNET = Path("/usr/share/wordnet")
@@ -46,12 +47,7 @@ class Texts:
     """Natural sentences over the words of training that training does not say."""
 
 
-def spelled(text: str) -> str:
-    """Spells a text: "the red dog" -> "t h e | r e d | d o g"."""
-    return " | ".join(" ".join(word) for word in text.split())
-
-
-TRANSCRIPTS = {"spelled": spelled, "wordpieces": str}
+TRANSCRIPTS = {"spelled": letters, "wordpieces": str}
 """How the text encoder reads a transcript, by name."""
 
 

@@ -57,13 +57,13 @@ def data(benchmarks, texts, monkeypatch, tmp_path):
 
 def test_a_text_is_spelled_letter_by_letter(benchmarks):
     module = benchmarks("spelled_texts")
-    assert module.spelled("the red dog") == "t h e | r e d | d o g"
-    assert module.spelled("don't") == "d o n ' t"
+    assert module.letters("the red dog") == "t h e | r e d | d o g"
+    assert module.letters("don't") == "d o n ' t"
     read = benchmarks("spelled_data").instruction("red dog", "male", "spelled")
     assert read == '[Speech] A male voice saying "r e d | d o g"'
     ids = (
         MiniLmEncoder(TextSetup(picks=(1,)))
-        .tokenizer.encode(module.spelled("red dog's"))
+        .tokenizer.encode(module.letters("red dog's"))
         .tokens[1:-1]
     )
     assert ids == ["r", "e", "d", "|", "d", "o", "g", "'", "s"]

@@ -218,21 +218,26 @@ def make_speech(voice: SyntheticVoice, split: str, number: int, count: int) -> I
     else:
         texts = rng.sample(held_out, count)
     for index, text in enumerate(texts):
-        spoken = trim_silence(speak(text, voice, SAMPLE_RATE), SAMPLE_RATE, ONSET_DB)
-        margin = round(MARGIN_SECONDS * SAMPLE_RATE)
-        waveform = _level(torch.nn.functional.pad(spoken, (margin, margin)))
-        record = ClipRecord(
-            key=f"{voice.name}-{split}-{number:02d}-{index:04d}",
-            kind="speech",
-            split=split,
-            seconds=round(len(waveform) / SAMPLE_RATE, 3),
-            licence=LICENSES[voice.engine],
-            source=f"{voice.engine}:{voice.voice} shifted by {voice.shift}",
-            text=text,
-            speaker=voice.name,
-            gender=voice.gender,
-        )
-        yield Clip(record=record, waveform=waveform)
+        yield make_utterance(text, voice, split, f"{voice.name}-{split}-{number:02d}-{index:04d}")
+
+
+def make_utterance(text: str, voice: SyntheticVoice, split: str, key: str) -> Clip:
+    """Makes one synthetic utterance, with a little silence around it, at RMS 0.1."""
+    spoken = trim_silence(speak(text, voice, SAMPLE_RATE), SAMPLE_RATE, ONSET_DB)
+    margin = round(MARGIN_SECONDS * SAMPLE_RATE)
+    waveform = _level(torch.nn.functional.pad(spoken, (margin, margin)))
+    record = ClipRecord(
+        key=key,
+        kind="speech",
+        split=split,
+        seconds=round(len(waveform) / SAMPLE_RATE, 3),
+        licence=LICENSES[voice.engine],
+        source=f"{voice.engine}:{voice.voice} shifted by {voice.shift}",
+        text=text,
+        speaker=voice.name,
+        gender=voice.gender,
+    )
+    return Clip(record=record, waveform=waveform)
 
 
 def plan(packages: Path, scale: float = 1.0) -> dict[str, Callable[[], Iterator[Clip]]]:
