@@ -12,17 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from spelled_texts import write_texts
 
-from unison_audio.audio import normalize_rms, trim_silence
 from unison_audio.data.prepare.shard_writer import write_shard
-from unison_audio.data.records import Clip, ClipRecord
+from unison_audio.data.records import Clip
 from unison_audio.data.shards import read_shard
 from unison_audio.nano.corpus import write_index
-from unison_audio.nano.corpus_speech import LICENSES, MARGIN_SECONDS, ONSET_DB, SAMPLE_RATE
+from unison_audio.nano.corpus_speech import SAMPLE_RATE, make_utterance
 from unison_audio.nano.open_texts import Texts, draw_texts
-from unison_audio.nano.voices import VOICES, SyntheticVoice, speak
+from unison_audio.nano.voices import VOICES, SyntheticVoice
 
 SHARES = {"sentences": 2, "sequences": 1}
 """Kinds of texts and their shares."""
@@ -68,25 +66,9 @@ def speech(voice: SyntheticVoice, texts: Texts, number: int) -> Iterator[Clip]:
     for kind, share in SHARES.items():
         said += draw_texts(texts, kind, first, SHARD * share // total)
     for index, text in enumerate(said):
-        spoken = trim_silence(speak(text, voice, SAMPLE_RATE), SAMPLE_RATE, ONSET_DB)
-        margin = round(MARGIN_SECONDS * SAMPLE_RATE)
-        level = normalize_rms(F.pad(spoken, (margin, margin)), 0.1)
-        waveform = level * min(1.0, 0.99 / max(float(level.abs().max()), 1e-9))
-        seconds = len(waveform) / SAMPLE_RATE
-        if seconds > LONGEST:
-            continue
-        record = ClipRecord(
-            key=f"open-{voice.name}-{number:02d}-{index:04d}",
-            kind="speech",
-            split="train",
-            seconds=round(seconds, 3),
-            licence=LICENSES[voice.engine],
-            source=f"{voice.engine}:{voice.voice} shifted by {voice.shift}",
-            text=text,
-            speaker=voice.name,
-            gender=voice.gender,
-        )
-        yield Clip(record=record, waveform=waveform)
+        clip = make_utterance(text, voice, "train", f"open-{voice.name}-{number:02d}-{index:04d}")
+        if clip.record.seconds <= LONGEST:
+            yield clip
 
 
 def main() -> None:

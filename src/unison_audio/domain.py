@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
-_LETTERS = re.compile(r"[a-z]+(?:['’][a-z]+)*")
+_LETTERS = re.compile(r"[a-z]+(?:'[a-z]+)*")
 
 MAX_PARTS = 4
 """Parts between separators that one description of a sound may have."""

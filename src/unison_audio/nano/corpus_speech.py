@@ -46,7 +46,7 @@ def make_speech(voice: SyntheticVoice, split: str, number: int, count: int) -> I
     else:
         texts = rng.sample(held_out, count)
     for index, text in enumerate(texts):
-        yield _utterance(text, voice, split, f"{voice.name}-{split}-{number:02d}-{index:04d}")
+        yield make_utterance(text, voice, split, f"{voice.name}-{split}-{number:02d}-{index:04d}")
 
 
 def make_open_speech(
@@ -65,13 +65,13 @@ def make_open_speech(
     kinds = rng.choices(list(OPEN_KINDS), list(OPEN_KINDS.values()), k=count)
     for index, kind in enumerate(kinds):
         text = draw_texts(texts, kind, rng.randrange(1 << 30), 1)[0]
-        clip = _utterance(text, voice, "train", f"{voice.name}-open-{number:02d}-{index:04d}")
+        clip = make_utterance(text, voice, "train", f"{voice.name}-open-{number:02d}-{index:04d}")
         if clip.record.seconds <= OPEN_SECONDS:
             yield clip
 
 
-def _utterance(text: str, voice: SyntheticVoice, split: str, key: str) -> Clip:
-    """What a voice says, with a little silence around it, at RMS 0.1."""
+def make_utterance(text: str, voice: SyntheticVoice, split: str, key: str) -> Clip:
+    """Makes one synthetic utterance, with a little silence around it, at RMS 0.1."""
     spoken = trim_silence(speak(text, voice, SAMPLE_RATE), SAMPLE_RATE, ONSET_DB)
     margin = round(MARGIN_SECONDS * SAMPLE_RATE)
     waveform = level(torch.nn.functional.pad(spoken, (margin, margin)))

@@ -212,7 +212,9 @@ def _recipe_settings(recipe: BackboneRecipe) -> dict[str, Any]:
 
 def _model_init(ablation: Ablation, codec: NanoCodec) -> ModelInit:
     variant = ablation.variant
-    setup = TextSetup(picks=variant.read_layers, penultimate=variant.reads_penultimate)
+    setup = TextSetup(
+        picks=variant.read_layers, penultimate=variant.reads_penultimate, letters=variant.letters
+    )
     text_encoder = TEXT_ENCODERS[variant.text_encoder](setup)
     return ModelInit(variant=variant, codec=codec, text_encoder=text_encoder)
 
