@@ -188,7 +188,7 @@ def _speech_seconds(variant: Variant, reading: Reading) -> float:
     if reading.task != "tts" or variant.speaking_rate is None:
         return 0.0
     spoken = sum(map(variant.speaking_rate.seconds, reading.texts))
-    return min(variant.speech_seconds, round(LENGTH_MARGIN * spoken, 2))
+    return min(variant.longest_speech, round(LENGTH_MARGIN * spoken, 2))
 
 
 def check_times(variant: Variant, reading: Reading, duration: float | None) -> None:

@@ -109,7 +109,7 @@ class Variant:
     """Default length of the new speech after a reference."""
     speech_seconds: float = 0.0
     """Length of the longest speech without a reference that is sampled at once where no length is
-    set; it grows with the text up to this. 0 keeps to `default_seconds`."""
+    set; it grows with the text up to this, or up to `max_seconds`. 0 keeps to `default_seconds`."""
     steps: int = 100
     """Sampling steps of the default preset."""
     solver: str = "euler"
@@ -185,7 +185,7 @@ class Variant:
             raise InputError(
                 f"speech_temperature is {self.speech_temperature}; it must be from 0 to 2."
             )
-        for name in ("default_seconds", "zero_shot_seconds", "speech_seconds"):
+        for name in ("default_seconds", "zero_shot_seconds"):
             if getattr(self, name) > self.max_seconds:
                 raise InputError(
                     f"{name} is {getattr(self, name)}; it must not exceed max_seconds, "
@@ -216,6 +216,11 @@ class Variant:
             raise InputError(f"quantization is {self.quantization!r}; use 'int8' or leave it out.")
         if self.wording not in WORDINGS:
             raise InputError(f"wording is {self.wording!r}; use {' or '.join(WORDINGS)}.")
+
+    @property
+    def longest_speech(self) -> float:
+        """Seconds of the longest speech without a reference where no length is given."""
+        return max(self.default_seconds, min(self.speech_seconds, self.max_seconds))
 
     @property
     def latent_channels(self) -> int:

@@ -325,5 +325,5 @@ def is_long(
 
 def longest_window(variant: Variant, cloned: bool) -> float:
     """Estimated seconds of speech that a window may take: what the variant is at its best with."""
-    alone = max(variant.default_seconds, variant.speech_seconds)
-    return (variant.zero_shot_seconds if cloned else alone) / LENGTH_MARGIN
+    seconds = variant.zero_shot_seconds if cloned else variant.longest_speech
+    return seconds / LENGTH_MARGIN
