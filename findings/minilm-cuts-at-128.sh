@@ -4,7 +4,7 @@
 # Guess: A release of a text encoder has one longest text, the 256 tokens of its card, and a
 # tokenizer file does not cut by itself.
 # Found: Its tokenizer.json holds a truncation to 128 tokens and a padding to 128, which the library
-# tokenizers applies to every text without a word. transformers reads the same file, drops both
+# tokenizers silently applies to every text. transformers reads the same file, drops both
 # and states 512. sentence_bert_config.json says 256, for a third library. So 200 letters are 128
 # tokens in one library and 202 in another, and "red dog" is 128 tokens in the first and 4 in the
 # second.
