@@ -35,21 +35,21 @@ from unison_audio.variants import Variant, find_variant
 STORED_SHARE = 0.7
 """Share of the `tts` batches that come out of the stored parts."""
 TASKS = {
-    "tts": 0.22,
-    "zero_shot_tts": 0.14,
-    "t2a": 0.05,
+    "tts": 0.17,
+    "zero_shot_tts": 0.16,
+    "t2a": 0.04,
     "t2a_mix": 0.04,
-    "t2as": 0.07,
-    "timed": 0.06,
+    "t2as": 0.06,
+    "timed": 0.04,
     "edit_add": 0.05,
-    "edit_remove": 0.07,
-    "edit_replace": 0.06,
-    "speech_insert": 0.07,
-    "speech_delete": 0.02,
-    "speech_rewrite": 0.055,
+    "edit_remove": 0.08,
+    "edit_replace": 0.08,
+    "speech_insert": 0.08,
+    "speech_delete": 0.03,
+    "speech_rewrite": 0.07,
     "denoise": 0.02,
-    "audio_to_speech": 0.04,
-    "speech_to_audio": 0.035,
+    "audio_to_speech": 0.05,
+    "speech_to_audio": 0.03,
 }
 """Shares of the batches."""
 SECONDS = {
