@@ -150,8 +150,7 @@ class BarFlags:
     """The items of nano's table of targets."""
 
     items: int = 100
-    """Items of tts, t2a, edit_add, edit_remove, speech_insert, speech_delete and denoise; the other
-    tasks have a quarter of them, sequences three times as many."""
+    """Items of each task; sequences (of random words) have three times as many."""
     tasks: Names = None
     """Tasks of the table of bars, codec, or sequences (of random words); by default all."""
     classifier: Path | None = None

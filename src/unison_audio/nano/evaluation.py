@@ -60,9 +60,6 @@ from unison_audio.tasks.table import TASKS
 
 Tables = Literal["all", "bars", "sets"]
 
-IN_FULL = ("tts", "t2a", "edit_add", "edit_remove", "speech_insert", "speech_delete", "denoise")
-"""Tasks measured on all items; the others are measured on a quarter of them."""
-
 BY_CLASS = ("t2a", "t2a_mix", "t2as", "timed", "edit_add", "edit_replace", "speech_to_audio")
 """Tasks whose items hold only sounds of the classes that the event classifier ranks."""
 
@@ -74,8 +71,7 @@ class BarOptions:
     """The items of the table of bars."""
 
     items: int = 100
-    """Items of a task of `IN_FULL`; the others have a quarter of them, and `SEQUENCES` has three
-    times as many."""
+    """Items of each task; `SEQUENCES` has three times as many."""
     tasks: Sequence[str] | None = None
     """Tasks, ``codec`` or ``sequences``; None for all."""
     classifier: Path | None = None
@@ -201,7 +197,7 @@ def _plan_bars(
         return {name: file_hash(corpus / name) for name in names}
 
     def builder(task: str) -> Callable[[Path], TestSet]:
-        count = 3 * items if task == SEQUENCES else items if task in IN_FULL else max(1, items // 4)
+        count = 3 * items if task == SEQUENCES else items
 
         def build(folder: Path) -> TestSet:
             labels = list(ranked_labels(clips())) if task in BY_CLASS else None
@@ -317,8 +313,8 @@ def _notes(choice: ModelChoice, about: Mapping[str, Any]) -> list[str]:
         f"{''.join(f', {kind}' for kind in _types(choice))}.",
         "The tasks' own builders make every item from held-out texts, recordings and, in "
         f"zero_shot_tts, voices. White noise of {FLOOR_DBFS:.0f} dBFS lies under sources and "
-        f"targets. {', '.join(IN_FULL)} have all items, the other tasks a quarter of them. "
-        "Sequences are tts of one to six random words and have three times as many.",
+        "targets. Sequences are tts of one to six random words and have three times the items of a "
+        "task.",
         "Words: Whisper tiny.en transcribes sentences, pocketsphinx with nano's vocabulary "
         "transcribes sequences. Rates are means over utterances; homophones (to, two; are, our) "
         "count as equal. Half of the words count as said if either model finds them.",
