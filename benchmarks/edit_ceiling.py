@@ -6,13 +6,14 @@ The LSD of an edit to its target is compared with the source's, for three edits 
 target itself through the codec; the same applied to the recording itself (`preserve_source`), as a
 model whose latents are perfect would do it; and the source, untouched, with another recording of
 the same kind of sound (or another utterance of the same speaker) in the added one's place, equally
-loud.
+loud. In a swap the last stands in the scene without what was to go.
 Whoever is not told which recording was added can hardly do better than the last. Prints a Markdown
 table.
 """
 
 import argparse
 from pathlib import Path
+from unittest import mock
 
 import torch
 from codec_pass import round_trip
@@ -27,16 +28,22 @@ from unison_audio.nano.items import build_items, join
 from unison_audio.nano.metrics import SILENCE
 from unison_audio.pipeline import Unison
 from unison_audio.preserve import preserve_source
+from unison_audio.tasks import editing
+from unison_audio.tasks.draw import Draw
 from unison_audio.tasks.table import TASKS, TaskBatch
 
-TASK_NAMES = ("edit_add", "edit_replace", "speech_insert", "speech_rewrite")
+SWAPS = {"audio_to_speech": "speech", "speech_to_audio": "event"}
+"""Swaps, and what they add."""
+
+TASK_NAMES = ("edit_add", "edit_replace", "speech_insert", "speech_rewrite", *SWAPS)
+
 AUDIBLE = 0.05
 """Share of the peak at which a sound begins."""
 
 
-def another(clips: list[Clip], detail: dict, added: Tensor) -> Tensor:
+def another(clips: list[Clip], detail: dict, added: Tensor, speech: bool) -> Tensor:
     """Another take of what was added: the one of middling likeness to it, by correlation."""
-    if "text" in detail:
+    if speech:
         takes = [c for c in clips if c.record.kind == "speech" and c.record.text != detail["text"]]
         takes = [c for c in takes if c.record.speaker == detail["speaker"]] or takes
     else:
@@ -65,11 +72,31 @@ def with_another(batch: TaskBatch, clips: list[Clip], rest: Tensor) -> Tensor:
     for row, detail in enumerate(batch.details):
         added = batch.target[row] - rest[row]
         start = beginning(added)
-        take = another(clips, detail, added[start:])
+        speech = "text" in detail and batch.task != "speech_to_audio"
+        take = another(clips, detail, added[start:], speech)
         take = take[beginning(take) :][: len(added) - start]
         take = torch.nn.functional.pad(take, (start, len(added) - start - len(take)))
         made.append(rest[row] + take * (added.norm() / take.norm().clamp_min(1e-9)))
     return torch.stack(made)
+
+
+def build(name: str, clips: list[Clip], unison: Unison, items: int) -> tuple[TaskBatch, Tensor]:
+    """The items of a task, and what of their targets is not added."""
+    added = []
+    draw_scene = editing._exchange_scene
+
+    def noted(draw: Draw) -> tuple:
+        base, event, speech, details = draw_scene(draw)
+        added.append({"event": event, "speech": speech}[SWAPS[name]])
+        return base, event, speech, details
+
+    with mock.patch.object(editing, "_exchange_scene", noted):
+        batch = join(build_items(name, clips, unison.variant, items, 0))
+    assert batch.source is not None
+    if name not in SWAPS:
+        return batch, batch.source
+    gains = torch.tensor([detail["gain"] for detail in batch.details])
+    return batch, batch.target - gains[:, None] * torch.cat(added)
 
 
 @torch.no_grad()
@@ -85,9 +112,8 @@ def main() -> None:
     print(f"{arguments.items} items a task, seed 0; {describe()}\n")
     print("| task | edit | nearer than the source | LSD | the source's |\n|---|---|---|---|---|")
     for name in TASK_NAMES:
-        batch = join(build_items(name, clips, unison.variant, arguments.items, 0))
+        batch, rest = build(name, clips, unison, arguments.items)
         target, source = batch.target, batch.source
-        assert source is not None
         again = round_trip(codec, target)
         edits = {
             "the target through the codec": again,
@@ -100,8 +126,8 @@ def main() -> None:
                 clears_speech=TASKS[name].clears_speech,
             ),
         }
-        if name in ("edit_add", "speech_insert"):
-            edits["the source with another take"] = with_another(batch, clips, source)
+        if name in ("edit_add", "speech_insert", *SWAPS):
+            edits["the rest with another take"] = with_another(batch, clips, rest)
         before = metrics.lsd(target, source, codec.sample_rate, eps=SILENCE)
         for what, waves in edits.items():
             after = metrics.lsd(target, waves, codec.sample_rate, eps=SILENCE)
