@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from spelled_texts import TRANSCRIPTS, Texts, draw_texts
+from spelled_texts import TRANSCRIPTS
 from torch import Tensor
 
 from unison_audio.audio import normalize_rms, trim_silence
 from unison_audio.codecs.table import AudioCodec
 from unison_audio.errors import InputError
+from unison_audio.nano.open_texts import Texts, draw_texts
 from unison_audio.nano.voices import VOICES, speak
 from unison_audio.tasks.templates import TEMPLATES, render
 from unison_audio.text.states import TextEncoder, TextStates

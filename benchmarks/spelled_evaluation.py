@@ -20,7 +20,7 @@ from spelled_data import (
     read_index,
     recording,
 )
-from spelled_texts import Texts, read_texts
+from spelled_texts import TRANSCRIPTS, read_texts
 from torch import Tensor
 
 from unison_audio import checkpoint
@@ -31,6 +31,7 @@ from unison_audio.evaluation.models.asr import SAMPLE_RATE, FasterWhisper
 from unison_audio.model.backbone import UnisonBackbone
 from unison_audio.model.guidance import Guidance
 from unison_audio.model.sampling import ModelInputs, sample
+from unison_audio.nano.open_texts import Texts
 from unison_audio.nano.vocabulary_asr import spell
 from unison_audio.pipeline import Unison
 from unison_audio.tasks.conditioning import condition
@@ -220,6 +221,7 @@ def evaluate(
     folder = whisper_base(root / "whisper-base")
     asr = FasterWhisper(folder, compute_type="int8", threads=1, max_tokens=40)
     variant, backbone, encoder, lengths = unison.variant, None, None, {}
+    mode = system.split("-")[0] if system.split("-")[0] in TRANSCRIPTS else "spelled"
     if system not in ("recordings", "codec"):
         folder = weights_folder(root / "runs" / system, step)
         variant, backbone = checkpoint.load(folder)
@@ -240,7 +242,7 @@ def evaluate(
         else:
             given = [
                 (
-                    instruction(row.text, row.gender, system.split("-")[0]),
+                    instruction(row.text, row.gender, mode),
                     frames_for(row.text, lengths[row.gender]),
                 )
                 for row in rows

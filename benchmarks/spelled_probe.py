@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from spelled_data import LAYERS, SpeechParts
-from spelled_texts import TRANSCRIPTS
 from torch import Tensor
+
+from unison_audio.text.spelling import letters as spell
 
 SYMBOLS = "|'abcdefghijklmnopqrstuvwxyz"
 BEHIND = 2
@@ -35,9 +36,7 @@ def letters(parts: SpeechParts, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     states, symbols, places = [], [], []
     for number, row in enumerate(parts.rows[:count]):
-        said = torch.tensor(
-            [SYMBOLS.index(symbol) for symbol in TRANSCRIPTS["spelled"](row.text).split()]
-        )
+        said = torch.tensor([SYMBOLS.index(symbol) for symbol in spell(row.text).split()])
         hidden = parts.text([number]).hidden_states[0]  # (K, tokens, text_dim)
         first = hidden.shape[1] - BEHIND - len(said)
         states.append(hidden[:, first : first + len(said)].transpose(0, 1))

@@ -12,12 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from spelled_texts import Texts, draw_texts, write_texts
+from spelled_texts import write_texts
 
 from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.data.records import Clip
 from unison_audio.data.shards import read_shard
-from unison_audio.nano.corpus import SAMPLE_RATE, make_utterance, write_index
+from unison_audio.nano.corpus import write_index
+from unison_audio.nano.corpus_speech import SAMPLE_RATE, make_utterance
+from unison_audio.nano.open_texts import Texts, draw_texts
 from unison_audio.nano.voices import VOICES, SyntheticVoice
 
 SHARES = {"sentences": 2, "sequences": 1}

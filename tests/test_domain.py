@@ -28,6 +28,7 @@ from unison_audio.demo.examples import packaged_inputs, read_examples
 from unison_audio.domain import Domain, Outside, extend_domain, read_domain
 from unison_audio.errors import InputError
 from unison_audio.inputs import DomainWarning
+from unison_audio.nano.open_texts import SENTENCE_WORDS
 from unison_audio.nano.vocabulary import (
     LETTERS_PER_SECOND,
     MAX_LETTERS_PER_SECOND,
@@ -50,7 +51,9 @@ def packaged_domain() -> Domain:
     return domain
 
 
-NANO = packaged_domain()
+PACKAGED = packaged_domain()
+NANO = dataclasses.replace(PACKAGED, words=VOCABULARY, max_words=7, spells=False)
+"""Nano's domain with a closed list of words, as of weights that read whole words."""
 PETER = '[Speech] A male voice saying "hello Peter, how are you my friend?"'
 VIOLIN = "[Audio] a violin"
 RED_DOG = '[Speech] A male voice saying "red dog"'
@@ -106,7 +109,7 @@ def test_all_templates_are_covered() -> None:
 
 def test_the_demo_lies_inside() -> None:
     for example in read_examples(packaged_inputs()):
-        assert not NANO.outside(example.instruction), example.instruction
+        assert not PACKAGED.outside(example.instruction), example.instruction
 
 
 OUTSIDE: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
@@ -172,6 +175,12 @@ def test_a_known_sound_is_known_in_other_words() -> None:
         assert not NANO.outside(f"[Audio] {known}"), known
 
 
+def test_nano_knows_every_word_of_letters() -> None:
+    for instruction in (PETER, '[Speech] "don\'t stop", spoken by a male voice', RED_DOG):
+        assert PACKAGED.outside(instruction) == Outside()
+    assert PACKAGED.outside('[Speech] A voice saying "你好, zoë"').words == ("你好", "zoë")
+
+
 def test_a_text_longer_than_any_of_the_training() -> None:
     text = " ".join(["red"] * 8)
     assert NANO.outside(f'[Speech] Say "{text}"') == Outside(text_words=8)
@@ -209,17 +218,17 @@ def test_ordinary_texts_fit_the_default_duration() -> None:
 def test_nanos_domain_is_what_its_corpus_holds() -> None:
     table = resources.files("unison_audio.nano").joinpath("nano_sounds.tsv").read_text("utf-8")
     rows = list(csv.DictReader(table.splitlines(), delimiter="\t"))
-    rng = random.Random(0)
     assert (
         Domain(
-            words=VOCABULARY,
+            words=(),
             sounds=tuple(sorted({row["label"] for row in rows})),
             captions=tuple(sorted({row["caption"] for row in rows})),
-            max_words=max(len(random_sentence(rng).split()) for _ in range(1000)),
+            max_words=max(SENTENCE_WORDS),
             letters_per_second=LETTERS_PER_SECOND,
             max_letters_per_second=MAX_LETTERS_PER_SECOND,
+            spells=True,
         )
-        == NANO
+        == PACKAGED
     )
 
 
@@ -442,12 +451,15 @@ def test_jobs_note_or_refuse(
 def test_the_domain_is_listed(
     checkpoint_with_domain: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("nano", checkpoint_with_domain):
-        assert run("variants", name) == 0
-        page = capsys.readouterr().out
-        assert page.startswith("114 words\n")
-        assert set(NANO.words) <= set(page.split())
-        assert set(NANO.sounds) <= set(page.splitlines())
+    assert run("variants", checkpoint_with_domain) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("114 words\n")
+    assert set(NANO.words) <= set(page.split())
+    assert set(NANO.sounds) <= set(page.splitlines())
+    assert run("variants", "nano") == 0
+    page = capsys.readouterr().out
+    assert page.startswith("Any word in the letters a to z\n")
+    assert set(NANO.sounds) <= set(page.splitlines())
     assert run("variants", "d20-44k") == 0
     assert "declares no limits" in capsys.readouterr().out
     assert run("variants", "nothing") == 2

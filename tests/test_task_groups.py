@@ -30,15 +30,15 @@ NANO = {
     "default": [
         (SPEECH, "unipc", 16, 6.0, 0.8, 1, False),
         (SOUND + MIXED, "unipc", 16, 6.0, 1.0, 1, False),
-        (ADD, "unipc", 16, 4.5, 1.0, 1, True),
-        (ADD_SPEECH, "unipc", 16, 4.5, 1.0, 1, False),
+        (ADD, "unipc", 16, 6.0, 1.0, 1, True),
+        (ADD_SPEECH, "unipc", 16, 6.0, 1.0, 1, False),
         (REMOVE, "unipc", 4, 1.0, 1.0, 1, True),
     ],
     "fast": [
         (SPEECH, "unipc", 12, 6.0, 0.8, 1, False),
         (SOUND + MIXED, "unipc", 12, 6.0, 1.0, 1, False),
-        (ADD, "unipc", 12, 4.5, 1.0, 1, True),
-        (ADD_SPEECH, "unipc", 12, 4.5, 1.0, 1, False),
+        (ADD, "unipc", 12, 6.0, 1.0, 1, True),
+        (ADD_SPEECH, "unipc", 12, 6.0, 1.0, 1, False),
         (REMOVE, "unipc", 4, 1.0, 1.0, 1, True),
     ],
 }

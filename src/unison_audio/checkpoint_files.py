@@ -39,6 +39,7 @@ OPTIONAL: dict[str, Any] = {
     "sample_seconds": 0.0,
     "source_rms": 0.0,
     "dither": 0.0,
+    "speech_seconds": 0.0,
     "letters": False,
     "clean_text": False,
     "speaking_rate": None,

@@ -16,6 +16,7 @@ from unison_audio.tasks.spoken_words import clean_words
 from unison_audio.tasks.table import TASKS
 from unison_audio.transcription import INSTALL, AsrModel, has_asr
 from unison_audio.values import as_real, check_seed, require_text, shown
+from unison_audio.variants import LENGTH_MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -175,10 +176,19 @@ def default_seconds(variant: Variant, reading: Reading) -> float:
     """The length of a sound for which none is set.
 
     It is the length that the instruction states, or else the variant's default, or longer so that
-    the last event has room.
+    the last event or the words of speech have room.
     """
     low, high = reading.length or (0.0, math.inf)
-    return max(min(max(variant.default_seconds, low), high), reading.end)
+    usual = max(variant.default_seconds, _speech_seconds(variant, reading))
+    return max(min(max(usual, low), high), reading.end)
+
+
+def _speech_seconds(variant: Variant, reading: Reading) -> float:
+    """The length that the words of speech alone need; 0 where the variant does not say."""
+    if reading.task != "tts" or variant.speaking_rate is None:
+        return 0.0
+    spoken = sum(map(variant.speaking_rate.seconds, reading.texts))
+    return min(variant.longest_speech, round(LENGTH_MARGIN * spoken, 2))
 
 
 def check_times(variant: Variant, reading: Reading, duration: float | None) -> None:

@@ -1,5 +1,6 @@
 """The variant table, which combines a backbone, a codec and a text encoder."""
 
+import re
 from dataclasses import dataclass
 
 from unison_audio.domain import Domain
@@ -52,6 +53,12 @@ def layer_picks(layers: int, blocks: int) -> tuple[int, ...]:
     return tuple(1 + k * (layers - 1) // max(blocks - 1, 1) for k in range(blocks))
 
 
+LENGTH_MARGIN = 1.15
+"""Factor on the estimated length of speech, for a slow voice."""
+
+_CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SpeakingRate:
     """How fast a variant speaks, fitted by `benchmarks/speaking_rate.py`."""
@@ -60,6 +67,11 @@ class SpeakingRate:
     """Seconds of a character of English, spaces and punctuation included."""
     chinese: float
     """Seconds of a Chinese character."""
+
+    def seconds(self, text: str) -> float:
+        """Estimate how long a text takes to say, in seconds."""
+        chinese = len(_CHINESE.findall(text))
+        return chinese * self.chinese + (len(text.strip()) - chinese) * self.english
 
     def __post_init__(self) -> None:
         """Validate the fields."""
@@ -95,6 +107,9 @@ class Variant:
     """Default length of a sound."""
     zero_shot_seconds: float = 10.0
     """Default length of the new speech after a reference."""
+    speech_seconds: float = 0.0
+    """Length of the longest speech without a reference that is sampled at once where no length is
+    set; it grows with the text up to this, or up to `max_seconds`. 0 keeps to `default_seconds`."""
     steps: int = 100
     """Sampling steps of the default preset."""
     solver: str = "euler"
@@ -179,7 +194,7 @@ class Variant:
         for solver in (self.solver, self.fast_solver):
             if solver not in SOLVERS:
                 raise InputError(f"There is no solver {solver!r}; use one of {', '.join(SOLVERS)}.")
-        for name in ("sample_seconds", "source_rms", "dither"):
+        for name in ("speech_seconds", "sample_seconds", "source_rms", "dither"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or above.")
         if self.sample_seconds > self.max_seconds:
@@ -201,6 +216,11 @@ class Variant:
             raise InputError(f"quantization is {self.quantization!r}; use 'int8' or leave it out.")
         if self.wording not in WORDINGS:
             raise InputError(f"wording is {self.wording!r}; use {' or '.join(WORDINGS)}.")
+
+    @property
+    def longest_speech(self) -> float:
+        """Seconds of the longest speech without a reference where no length is given."""
+        return max(self.default_seconds, min(self.speech_seconds, self.max_seconds))
 
     @property
     def latent_channels(self) -> int:
@@ -278,14 +298,16 @@ VARIANTS: dict[str, Variant] = {
             speech_temperature=0.8,
             fast_steps=12,
             guidance_scale=6.0,
-            edit_guidance_scale=4.5,
+            edit_guidance_scale=6.0,
             removal_guidance_scale=1.0,
             removal_steps=4,
             keep_source=True,
             hold_reference=True,
+            letters=True,
             clean_text=True,
-            speaking_rate=SpeakingRate(english=0.066, chinese=0.22),
+            speaking_rate=SpeakingRate(english=0.076, chinese=0.22),
             default_seconds=2.56,
+            speech_seconds=3.84,
             zero_shot_seconds=2.56,
         ),
     )

@@ -51,7 +51,7 @@ REFUSED = (
     ("generate", "[Audio] rain", "-o", "x.wav", "--reference-text", "red dog"),
     ("generate", "[Audio] rain"),
     ("generate", "[Audio] a violin", "-o", "x.wav", "--strict"),
-    ("generate", '[Speech] "hello Peter", spoken by a voice', "-o", "x.wav", "--strict"),
+    ("generate", '[Speech] "hello Zoë", spoken by a voice', "-o", "x.wav", "--strict"),
     ("generate", f'[Speech] Say "{"red " * 20}"', "-o", "x.wav", "--duration", "2"),
     ("generate", EDIT, "-o", "x.wav"),
     ("generate", EDIT, "-o", "x.wav", "--source", "none.wav"),

@@ -15,7 +15,7 @@ from unison_audio.cli import main as cli
 from unison_audio.demo.demo import mel_picture
 from unison_audio.demo.examples import packaged_inputs, read_examples
 from unison_audio.demo.page import TITLES, Entry, Track, render_page
-from unison_audio.nano.corpus import LICENSES
+from unison_audio.nano.corpus_speech import LICENSES
 from unison_audio.tasks.instructions import parse_instruction
 from unison_audio.tasks.table import TASKS
 

@@ -16,8 +16,9 @@ from unison_audio.data.prepare.shard_writer import write_shard
 from unison_audio.data.shards import read_corpus
 from unison_audio.errors import InputError
 from unison_audio.nano import corpus as nano_corpus
-from unison_audio.nano import debian
+from unison_audio.nano import corpus_speech, debian
 from unison_audio.nano import voices as nano_voices
+from unison_audio.nano.open_texts import Texts
 from unison_audio.nano.vocabulary import held_out_texts
 from unison_audio.nano.voices import ENGINES, VOICES, SyntheticVoice, speak
 
@@ -59,14 +60,40 @@ def test_training_never_says_a_held_out_text(monkeypatch):
         spoken.append(text)
         return torch.sin(torch.arange(8000) / 20.0)
 
-    monkeypatch.setattr(nano_corpus, "speak", note)
-    list(nano_corpus.make_speech(VOICES[0], "train", 0, 300))
+    monkeypatch.setattr(corpus_speech, "speak", note)
+    list(corpus_speech.make_speech(VOICES[0], "train", 0, 300))
     assert len(spoken) == 300
     assert not set(spoken) & set(held_out_texts())
     spoken.clear()
-    clips = list(nano_corpus.make_speech(VOICES[0], "heldout", 0, 20))
+    clips = list(corpus_speech.make_speech(VOICES[0], "heldout", 0, 20))
     assert set(spoken) <= set(held_out_texts())
     assert {clip.record.split for clip in clips} == {"heldout"}
+
+
+def test_open_speech_says_other_words_and_nothing_that_is_held_out(monkeypatch, tmp_path):
+    texts = Texts(
+        trained=["apple", "boat", "cellar", "door", "ember", "fox", "grass", "hill"],
+        held_out=["zebra"],
+        sentences=["the boat is here", "a fox on a hill"],
+        unseen_words=["a zebra here"],
+        unseen_sentences=["grass is here"],
+    )
+    seconds = {"a fox on a hill": 5.5}
+
+    def say(text, voice, rate):
+        return torch.sin(torch.arange(round(seconds.get(text, 1.0) * rate)) / 20.0)
+
+    monkeypatch.setattr(corpus_speech, "open_texts", lambda packages: texts)
+    monkeypatch.setattr(corpus_speech, "speak", say)
+    clips = list(corpus_speech.make_open_speech(VOICES[0], tmp_path, 0, 60))
+    said = [clip.record.text for clip in clips]
+    assert 20 < len(said) < 60
+    assert "the boat is here" in said
+    assert not set(said) & {"a fox on a hill", *texts.unseen_words, *texts.unseen_sentences}
+    assert {word for text in said for word in text.split()} > set(texts.trained[:4])
+    again = corpus_speech.make_open_speech(VOICES[0], tmp_path, 0, 60)
+    assert said == [clip.record.text for clip in again]
+    assert len({clip.record.key for clip in clips}) == len(clips)
 
 
 def test_no_held_out_speaker_has_the_voice_of_a_training_speaker():
@@ -79,7 +106,7 @@ def test_no_held_out_speaker_has_the_voice_of_a_training_speaker():
 
 
 def test_every_engine_has_a_license():
-    assert nano_corpus.LICENSES.keys() == ENGINES.keys()
+    assert corpus_speech.LICENSES.keys() == ENGINES.keys()
 
 
 def test_a_missing_program_is_named_with_what_installs_it(monkeypatch, tmp_path):

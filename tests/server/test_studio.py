@@ -122,7 +122,11 @@ def test_tasks_are_listed_with_the_domain(client: httpx2.Client) -> None:
         assert task["needs"] == list(TASKS[task["id"]].needs)
         assert len(task["templates"]) == len(TASKS[task["id"]].templates)
     assert listed["variant"]["id"] == "nano"
-    assert "morning" in listed["domain"]["words"]
+    assert (listed["domain"]["any_word"], listed["domain"]["words"]) == (True, [])
+    assert (listed["variant"]["default_seconds"], listed["variant"]["speech_seconds"]) == (
+        2.56,
+        3.84,
+    )
     assert "a dog barking" in listed["domain"]["sounds"]
 
 
@@ -130,7 +134,7 @@ def test_tasks_are_listed_with_the_domain(client: httpx2.Client) -> None:
     ("body", "task", "words", "sounds"),
     [
         ({"instruction": '[Speech] A male voice saying "good morning"'}, "tts", [], []),
-        ({"instruction": '[Speech] A male voice saying "good peter"'}, "tts", ["peter"], []),
+        ({"instruction": '[Speech] A male voice saying "good zoë"'}, "tts", ["zoë"], []),
         ({"instruction": "[Audio] a violin"}, "t2a", [], ["a violin"]),
         (
             {"instruction": "[Edit][Audio] Add a violin", "source": True},

@@ -313,12 +313,14 @@ def test_a_timeline_by_dragging_and_by_keys(fresh: Studio) -> None:
 
 def test_it_says_what_is_unknown_before_the_button_is_pressed(fresh: Studio) -> None:
     page = fresh.page
-    fresh.choose("tts", {"text": "hello Peter"})
+    fresh.choose("tts", {"text": "hello Zoë"})
     page.wait_for_selector("#preview mark")
-    assert page.locator("#preview mark").all_inner_texts() == ["Peter"]
-    assert "not trained on the word peter" in page.inner_text("#check-list")
+    assert page.locator("#preview mark").all_inner_texts() == ["Zoë"]
+    assert "not trained on the word zoë" in page.inner_text("#check-list")
     assert page.inner_text("#run") == "Generate anyway"
+    assert page.get_attribute("#length", "placeholder") == "2.56 to 3.84"
     fresh.choose("t2a", {"caption": "a violin and rain"})
+    assert page.get_attribute("#length", "placeholder") == "2.56"
     fresh.until("document.querySelector('#preview mark')?.textContent === 'a violin'")
     fresh.choose("t2a", {"caption": "rain"})
     page.wait_for_selector("#check[data-checked=true]")

@@ -92,7 +92,9 @@ def test_speaks_what_http_speaks(server: RunningServer, client: httpx2.Client) -
         assert (start.rate, start.width, start.channels) == (16_000, 2, 1)
         fields = speech(input=TEXT, voice=name, response_format="pcm", sample_rate=16_000)
         answer = client.post(SPEECH, json=fields)
-        assert np.array_equal(samples(events), np.frombuffer(answer.content, "<i2"))
+        spoken, heard = samples(events), np.frombuffer(answer.content, "<i2")
+        # A short answer of HTTP is written as a whole by libsndfile, whose full scale is 32,767.
+        assert np.abs(spoken.astype(int) - heard.astype(int)).max() <= 1
 
 
 def test_a_language_alone_leaves_the_voice_to_the_server(server: RunningServer) -> None:

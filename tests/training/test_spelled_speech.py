@@ -13,7 +13,9 @@ import torch
 from tiny_unison import RATE, StubEncoder, random_backbone, random_codec, tiny_variant
 
 from unison_audio.errors import InputError
+from unison_audio.nano import open_texts
 from unison_audio.text.minilm import MiniLmEncoder
+from unison_audio.text.spelling import letters
 from unison_audio.text.states import TextSetup
 
 ROOT = Path(__file__).parents[2]
@@ -36,12 +38,11 @@ def tone(text, gender, sample_rate):
 
 
 @pytest.fixture
-def texts(benchmarks, monkeypatch):
-    module = benchmarks("spelled_texts")
-    monkeypatch.setattr(module, "COMMONEST", 10)
+def texts(monkeypatch):
+    monkeypatch.setattr(open_texts, "COMMONEST", 10)
     rng = random.Random(0)
     sentences = [" ".join(rng.sample(WORDS, 4)) for _ in range(200)]
-    return module.split_texts(WORDS, sentences)
+    return open_texts.split_texts(WORDS, sentences)
 
 
 @pytest.fixture
@@ -56,54 +57,10 @@ def data(benchmarks, texts, monkeypatch, tmp_path):
 
 
 def test_a_text_is_spelled_letter_by_letter(benchmarks):
-    module = benchmarks("spelled_texts")
-    assert module.letters("the red dog") == "t h e | r e d | d o g"
-    assert module.letters("don't") == "d o n ' t"
     read = benchmarks("spelled_data").instruction("red dog", "male", "spelled")
     assert read == '[Speech] A male voice saying "r e d | d o g"'
-    ids = (
-        MiniLmEncoder(TextSetup(picks=(1,)))
-        .tokenizer.encode(module.letters("red dog's"))
-        .tokens[1:-1]
-    )
+    ids = MiniLmEncoder(TextSetup(picks=(1,))).tokenizer.encode(letters("red dog's")).tokens[1:-1]
     assert ids == ["r", "e", "d", "|", "d", "o", "g", "'", "s"]
-
-
-def test_training_says_no_held_out_word_nor_its_family(benchmarks, texts):
-    module = benchmarks("spelled_texts")
-    held_out, trained = set(texts.held_out), set(texts.trained)
-    assert held_out
-    assert not {module.family(w) for w in held_out} & {module.family(w) for w in trained}
-    assert not held_out & set(WORDS[:10])
-    for text in (*texts.sentences, *texts.unseen_sentences):
-        assert set(text.split()) <= trained
-    for text in texts.unseen_words:
-        assert set(text.split()) & held_out
-        assert set(text.split()) <= held_out | trained
-    assert not set(texts.sentences) & set(texts.unseen_sentences)
-    for kind in ("words", "sequences", "sentences"):
-        for text in module.draw_texts(texts, kind, 3, 50):
-            assert set(text.split()) <= trained
-
-
-def test_families_join_inflections(benchmarks):
-    family = benchmarks("spelled_texts").family
-    assert len({family(w) for w in ("walk", "walks", "walked", "walking", "walker")}) == 1
-    assert len({family(w) for w in ("stop", "stops", "stopped", "stopping")}) == 1
-    assert family("red") != family("bread")
-
-
-def test_wordnet_examples_are_found_and_cleaned(benchmarks, monkeypatch, tmp_path):
-    module = benchmarks("spelled_texts")
-    (tmp_path / "data.noun").write_text(
-        '  1 licence | "not a gloss at all"\n'
-        '00 n | an animal; "The dog, it barked!"; "a dog"; "the dog barked in 1990"\n'
-    )
-    monkeypatch.setattr(module, "WORDNET", tmp_path)
-    assert module.example_sentences({"the", "a", "dog", "it", "barked"}) == ["the dog it barked"]
-    monkeypatch.setattr(module, "WORDNET", tmp_path / "nothing")
-    with pytest.raises(InputError, match="apt-get install wordnet-base"):
-        module.example_sentences({"dog"})
 
 
 def test_a_batch_holds_what_was_stored(benchmarks, data):

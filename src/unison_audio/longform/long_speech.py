@@ -30,7 +30,6 @@ from unison_audio.input_audio import Sound, read_sound
 from unison_audio.inputs import DomainWarning
 from unison_audio.longform.edit_windows import WindowModel, derive_seed
 from unison_audio.longform.text_windows import (
-    LENGTH_MARGIN,
     SpeechPace,
     TextWindow,
     cut_text,
@@ -42,7 +41,7 @@ from unison_audio.provenance.origin import Origin
 from unison_audio.spectrogram import log_mel
 from unison_audio.transcription import AsrModel
 from unison_audio.values import check_seed, require_text
-from unison_audio.variants import Variant
+from unison_audio.variants import LENGTH_MARGIN, Variant
 
 WINDOWS_AT_ONCE = 8
 """Windows that are sampled in one batch, which bounds the memory."""

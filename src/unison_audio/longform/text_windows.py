@@ -12,16 +12,13 @@ from unison_audio.tasks.quotes import outside_quotes
 from unison_audio.tasks.reference_text import new_text_span
 from unison_audio.tasks.voice_words import read_voice
 from unison_audio.text.cleaning import clean_text
-from unison_audio.variants import SpeakingRate, Variant
+from unison_audio.variants import LENGTH_MARGIN, SpeakingRate, Variant
 
 MAX_CHARACTERS = 2_000_000
 """About 40 hours of speech; more is taken for a file of another kind."""
 
 PARAGRAPH_PAUSE, SENTENCE_PAUSE, CLAUSE_PAUSE, WORD_PAUSE = 0.8, 0.45, 0.2, 0.05
 """Seconds of silence after each."""
-
-LENGTH_MARGIN = 1.15
-"""Factor on a window's estimated length; the silence of the surplus is cut off."""
 
 _CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
@@ -111,8 +108,7 @@ def pace_of(variant: Variant) -> SpeechPace:
 
 def estimate_seconds(text: str, pace: SpeechPace) -> float:
     """Estimate how long a text takes to say, in seconds."""
-    chinese = len(_CHINESE.findall(text))
-    return chinese * pace.rate.chinese + (len(text.strip()) - chinese) * pace.rate.english
+    return pace.rate.seconds(text)
 
 
 def cut_text(
@@ -329,4 +325,5 @@ def is_long(
 
 def longest_window(variant: Variant, cloned: bool) -> float:
     """Estimated seconds of speech that a window may take: what the variant is at its best with."""
-    return (variant.zero_shot_seconds if cloned else variant.default_seconds) / LENGTH_MARGIN
+    seconds = variant.zero_shot_seconds if cloned else variant.longest_speech
+    return seconds / LENGTH_MARGIN

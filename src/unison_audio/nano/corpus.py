@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from unison_audio.audio import load, normalize_rms, trim_silence
+from unison_audio.audio import load, trim_silence
 from unison_audio.cluster import MOST_LOSSES, Cluster, LostJob, workers_of
 from unison_audio.data.prepare.corpus_counts import CorpusCounts, index_of
 from unison_audio.data.prepare.shard_writer import (
@@ -37,11 +37,9 @@ from unison_audio.data.shards import INDEX_FILE, OLD_INDEX_FILE, read_shard
 from unison_audio.errors import InputError
 from unison_audio.files import write_whole
 from unison_audio.nano.corpus_name import NAME, require_own_folder
+from unison_audio.nano.corpus_speech import SAMPLE_RATE, level, make_open_speech, make_speech
 from unison_audio.nano.debian import fetch, read_members, require_apt
-from unison_audio.nano.vocabulary import held_out_texts, random_text
-from unison_audio.nano.voices import VOICES, SyntheticVoice, require_engines, speak
-
-SAMPLE_RATE = 16_000
+from unison_audio.nano.voices import VOICES, require_engines
 
 MAX_SECONDS = 5.12
 
@@ -52,14 +50,8 @@ HELD_OUT_UTTERANCES = 40
 
 SEGMENTS_PER_RECORDING = 4
 
-ONSET_DB, MARGIN_SECONDS = -55.0, 0.03
-"""Level at which synthetic speech is trimmed, low enough for soft onsets; silence around it."""
-
-LICENSES = {
-    "flite": "BSD-like (flite voices)",
-    "piper": "MIT (piper voice joe)",
-    "kokoro": "Apache-2.0 (Kokoro voices)",
-}
+NEEDS_PACKAGES = 0.01
+"""Least scale of a corpus with what comes out of Debian packages."""
 
 
 _Built = list[ClipRecord]
@@ -154,13 +146,7 @@ def decode(name: str, content: bytes) -> torch.Tensor:
                 waveform = load(file.name, sample_rate=SAMPLE_RATE)
             except InputError as error:
                 raise UnreadableError(f"{name}: {error}") from error
-    return _level(trim_silence(waveform, SAMPLE_RATE, threshold_db=-45.0))
-
-
-def _level(waveform: torch.Tensor) -> torch.Tensor:
-    """Scales to RMS 0.1, or lower where the peak would exceed 0.99."""
-    leveled = normalize_rms(waveform, 0.1)
-    return leveled * min(1.0, 0.99 / max(float(leveled.abs().max()), 1e-9))
+    return level(trim_silence(waveform, SAMPLE_RATE, threshold_db=-45.0))
 
 
 def _segments(waveform: torch.Tensor) -> list[torch.Tensor]:
@@ -170,7 +156,7 @@ def _segments(waveform: torch.Tensor) -> list[torch.Tensor]:
     length = math.ceil(len(waveform) / pieces)
     cut = list(waveform.split(length))[:SEGMENTS_PER_RECORDING]
     # A silent piece would be amplified to noise.
-    return [_level(piece) for piece in cut if float(piece.abs().max()) > 1e-3]
+    return [level(piece) for piece in cut if float(piece.abs().max()) > 1e-3]
 
 
 def make_recordings(package: str, packages: Path) -> Iterator[Clip]:
@@ -202,67 +188,38 @@ def make_recordings(package: str, packages: Path) -> Iterator[Clip]:
             yield Clip(record=record, waveform=piece)
 
 
-def make_speech(voice: SyntheticVoice, split: str, number: int, count: int) -> Iterator[Clip]:
-    """Makes synthetic utterances: of random texts for `train`, else of held-out texts."""
-    held_out = held_out_texts()
-    # Seeded by the shard's own name, so that shards can be made in any order and by any process.
-    rng = random.Random(f"{voice.name} {split} {number}")
-    texts: list[str] = []
-    if split == "train":
-        # A random text may equal a held-out one, which no training clip may say.
-        forbidden = set(held_out)
-        while len(texts) < count:
-            text = random_text(rng)
-            if text not in forbidden:
-                texts.append(text)
-    else:
-        texts = rng.sample(held_out, count)
-    for index, text in enumerate(texts):
-        yield make_utterance(text, voice, split, f"{voice.name}-{split}-{number:02d}-{index:04d}")
-
-
-def make_utterance(text: str, voice: SyntheticVoice, split: str, key: str) -> Clip:
-    """Makes one synthetic utterance, with a little silence around it, at RMS 0.1."""
-    spoken = trim_silence(speak(text, voice, SAMPLE_RATE), SAMPLE_RATE, ONSET_DB)
-    margin = round(MARGIN_SECONDS * SAMPLE_RATE)
-    waveform = _level(torch.nn.functional.pad(spoken, (margin, margin)))
-    record = ClipRecord(
-        key=key,
-        kind="speech",
-        split=split,
-        seconds=round(len(waveform) / SAMPLE_RATE, 3),
-        licence=LICENSES[voice.engine],
-        source=f"{voice.engine}:{voice.voice} shifted by {voice.shift}",
-        text=text,
-        speaker=voice.name,
-        gender=voice.gender,
-    )
-    return Clip(record=record, waveform=waveform)
-
-
 def plan(packages: Path, scale: float = 1.0) -> dict[str, Callable[[], Iterator[Clip]]]:
     """The shards of the corpus, each with the function that makes its clips.
 
     Args:
         packages: Folder of Debian packages.
-        scale: Factor on the number of utterances; below 0.01 there are no recordings.
+        scale: Factor on the number of utterances; below `NEEDS_PACKAGES` there is nothing out of
+            Debian packages: no recordings, and no speech of other words than nano's own.
     """
     shards: dict[str, Callable[[], Iterator[Clip]]] = {}
     for voice in VOICES:
-        left, number = math.ceil(scale * voice.utterances), 0
-        while left > 0:
-            count = min(left, UTTERANCES_PER_SHARD)
+        for number, count in enumerate(_shares(scale * voice.utterances)):
             name = f"speech-train-{voice.name}-{number:02d}.tar"
             shards[name] = partial(make_speech, voice, "train", number, count)
-            left, number = left - count, number + 1
+        shares = _shares(scale * voice.open_utterances) if scale >= NEEDS_PACKAGES else []
+        for number, count in enumerate(shares):
+            name = f"speech-open-{voice.name}-{number:02d}.tar"
+            shards[name] = partial(make_open_speech, voice, packages, number, count)
         split = "heldout" if voice.utterances else "speakers"
         count = math.ceil(scale * HELD_OUT_UTTERANCES * (1 if voice.utterances else 2))
         shards[f"speech-{split}-{voice.name}.tar"] = partial(make_speech, voice, split, 0, count)
-    if scale >= 0.01:
+    if scale >= NEEDS_PACKAGES:
         names = {row["package"] for row in catalog("sounds") + catalog("speech")}
         for package in sorted(names):
             shards[f"recordings-{package}.tar"] = partial(make_recordings, package, packages)
     return shards
+
+
+def _shares(utterances: float) -> list[int]:
+    """Utterances of each shard of a voice."""
+    total = math.ceil(utterances)
+    starts = range(0, total, UTTERANCES_PER_SHARD)
+    return [min(UTTERANCES_PER_SHARD, total - start) for start in starts]
 
 
 def _build_shard(path: Path, make: Callable[[], Iterator[Clip]]) -> list[ClipRecord]:

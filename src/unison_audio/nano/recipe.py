@@ -23,7 +23,7 @@ from unison_audio.training.parallel import Parallel
 from unison_audio.training.recipes import STAGE1, BackboneRecipe, Phase
 from unison_audio.training.run import ModelInit, RunConfig, RunData, RunOutput, run
 from unison_audio.training.run_settings import corpus_hash, own_run
-from unison_audio.variants import find_variant
+from unison_audio.variants import Variant, find_variant
 
 NANO_CODEC = CodecRecipe()
 """Recipe of the nano codec: encoder and decoder, then the decoder alone."""
@@ -170,7 +170,7 @@ def train_nano(
         # Without such instructions bfloat16 is emulated and slower than float32.
         mixed_precision = "bf16" if preferred_dtype("cpu") == torch.bfloat16 else "no"
     clips = read_corpus(corpus, variant.sample_rate, split="train")
-    variant = dataclasses.replace(variant, domain=_domain(clips))
+    variant = dataclasses.replace(variant, domain=domain_of(variant, clips))
     config = RunConfig(
         model=ModelInit(
             variant=variant,
@@ -194,13 +194,19 @@ def train_nano(
     return output.weights
 
 
-def _domain(clips: Sequence[Clip]) -> Domain | None:
-    """The domain of weights that were trained on some clips."""
+def domain_of(variant: Variant, clips: Sequence[Clip]) -> Domain | None:
+    """The domain of weights that were trained on some clips.
+
+    Args:
+        variant: How the weights read words.
+        clips: The clips of the training.
+    """
     empty = Domain(
         words=(),
         sounds=(),
         max_words=1,
         letters_per_second=LETTERS_PER_SECOND,
         max_letters_per_second=MAX_LETTERS_PER_SECOND,
+        spells=variant.letters,
     )
     return extend_domain(empty, [clip.record for clip in clips])

@@ -36,8 +36,14 @@ class SyntheticVoice:
     """Factor on pitch and formants; the tempo is kept."""
     utterances: int = 0
     """Number of training utterances; 0 for a held-out speaker."""
+    open_utterances: int = 0
+    """Number of training utterances of any English words."""
     tempo: float = 1.0
     """Factor on the speaking rate."""
+
+
+_OPEN = {"slt": 4000, "rms": 4000}
+"""Utterances of any words, for the voices that are the quickest to make; others have 1,000."""
 
 
 def _copies(
@@ -53,6 +59,7 @@ def _copies(
             tempo=tempo,
             shift=shift,
             utterances=utterances,
+            open_utterances=_OPEN.get(name, 1000) if utterances else 0,
         )
         for name, shift, utterances in copies
     )

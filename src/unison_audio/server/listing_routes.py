@@ -53,6 +53,7 @@ async def list_tasks(state: State) -> dict[str, Any]:
             "sample_rate": variant.sample_rate,
             "max_seconds": variant.max_seconds,
             "default_seconds": variant.default_seconds,
+            "speech_seconds": variant.longest_speech,
         },
         "domain": domain
         and {

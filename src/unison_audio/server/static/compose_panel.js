@@ -33,7 +33,6 @@ export class ComposePanel {
     fillTasks(byId("text-task"), catalog.data, "from its tags");
     byId("task").value = catalog.data.some((one) => one.id === task) ? task : catalog.data[0].id;
     byId("known-sounds").replaceChildren(...(catalog.domain?.sounds ?? []).map((value) => el("option", { value })));
-    byId("length").placeholder = String(catalog.variant.default_seconds);
     byId("length").max = byId("timeline-seconds").max = String(catalog.limits.output_seconds);
     this.showTask();
   }
@@ -42,6 +41,12 @@ export class ComposePanel {
     this.voices = voices;
     this.showVoices();
     this.onChange();
+  }
+
+  /** The length where none is given; speech lasts as its text needs. */
+  usualLength() {
+    const { default_seconds: usual, speech_seconds: longest } = this.catalog.variant;
+    return this.task?.id === "tts" && longest > usual ? `${usual} to ${longest}` : String(usual);
   }
 
   get mode() {
@@ -90,6 +95,7 @@ export class ComposePanel {
     if (!this.catalog) return;
     Object.assign(this.values, readFields(byId("task-fields")));
     const text = this.mode === "text";
+    byId("length").placeholder = this.usualLength();
     byId("form-mode").hidden = text;
     byId("text-mode").hidden = !text;
     if (!text) {
