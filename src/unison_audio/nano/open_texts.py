@@ -176,8 +176,9 @@ def draw_texts(texts: Texts, kind: str, part: int, count: int) -> list[str]:
     if kind in ("words", "sequences"):
         low, high = (1, 2) if kind == "words" else (2, 7)
         return [" ".join(rng.sample(texts.trained, rng.randint(low, high))) for _ in range(count)]
-    if kind in ("unseen_words", "unseen_sentences"):
-        return getattr(texts, kind)[part * count : (part + 1) * count]
+    held_out = {"unseen_words": texts.unseen_words, "unseen_sentences": texts.unseen_sentences}
+    if kind in held_out:
+        return held_out[kind][part * count : (part + 1) * count]
     if kind != "sentences":
         raise InputError(f"There is no kind of texts {kind!r}; use one of {', '.join(KINDS)}.")
     total = len(texts.sentences)
