@@ -140,7 +140,7 @@ def test_references_without_enough_voice_are_told(voice):
     assert "very quiet" in note
     (note,) = reference_notes(good, RATE, "these words go on and on " * 4)
     assert "nobody speaks as fast" in note
-    (note,) = reference_notes(good, RATE, "今天天气很好我们去公园走走吧好不好")
+    (note,) = reference_notes(good, RATE, "今天天气很好我们去公园走走吧好不好" * 2)
     assert "nobody speaks as fast" in note
     with pytest.raises(InputError, match="too little for a voice"):
         require_voice(good[:160], RATE)
