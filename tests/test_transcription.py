@@ -26,7 +26,7 @@ from unison_audio.transcription import (
 
 INPUTS = Path(unison_audio.__file__).parent / "demo" / "inputs"
 CLONE = "[Speech with voice] go home"
-SENTENCE = "The fire is on the left"
+SENTENCE = "We play in the storm in August"
 RATE = 16_000
 
 needs_whisper = pytest.mark.skipif(
@@ -93,11 +93,11 @@ def test_a_missing_text_is_transcribed(unison: Unison) -> None:
         clone(unison, voice(), None, asr=asr)
     assert read(unison) == ["[Speech with voice] The fire, go home"]
     # What is transcribed is what the model reads: the recording without silence around it.
-    assert asr.given == pytest.approx([1.7], abs=0.2)
+    assert asr.given == pytest.approx([2.2], abs=0.2)
 
 
 def test_a_text_that_goes_on_after_the_cut_is_shortened(unison: Unison) -> None:
-    asr = Heard("the fire is on the lift")
+    asr = Heard("we play in the storm in autumn")
     with pytest.warns(TranscribedWarning, match=f"{SENTENCE!r} was heard") as seen:
         clone(unison, voice(2), f"{SENTENCE}. {SENTENCE}.", asr=asr)
     assert read(unison) == [f"[Speech with voice] {SENTENCE}, go home"]
@@ -183,7 +183,7 @@ def test_a_real_whisper_finds_the_words_in_the_command_line(
     command += ["--steps", "1", "--num-candidates", "1", "--duration", "0.5"]
     assert cli.main([*command, "-o", str(tmp_path / "a.wav")]) == 0
     note = capsys.readouterr().err
-    assert "The reference is 4." in note
+    assert "The reference is 5." in note
     assert SENTENCE.lower() in note.lower()
     text = f"{SENTENCE}. {SENTENCE}."
     named = ["--reference-text", text, "--asr", str(packaged_model())]
