@@ -375,7 +375,9 @@ def test_history_runs_again_and_copies_make_the_same(
     assert command[0] == "unison-audio"
     run = [sys.executable, "-m", "unison_audio.cli.main", *command[1:]]
     subprocess.run(run, cwd=tmp_path, check=True, timeout=300, capture_output=True)
-    assert np.array_equal(soundfile.read(tmp_path / name)[0], read_sound(made)[0][:, 0])
+    again, first = soundfile.read(tmp_path / name)[0], read_sound(made)[0][:, 0]
+    # Another process may use other threads, whose rounding moves a sample by a step of 16 bits.
+    np.testing.assert_allclose(again, first, rtol=0, atol=1.01 / 32768)
     page.click("#history-clear")
     page.wait_for_selector("#history-empty:visible")
     page.reload()
