@@ -164,7 +164,8 @@ def render_page(entries: Sequence[Entry], settings: Mapping[str, str]) -> str:
 <h1>Every task, one model</h1>
 <p>One flow-matching model speaks, clones voices, generates sounds and edits recordings from plain
 instructions. No input below is in the training data. Of several random draws of each task, the page
-shows the first that meets nano's targets, and says how many of them do.</p>
+shows the first that meets nano's targets, or the first of all where none does, and says how many
+of them do.</p>
 <p>{_settings(settings)}</p>
 <nav>
 {links}
