@@ -14,7 +14,7 @@ import torch
 
 from unison_audio.training.checkpoints import load_checkpoint
 
-STEPS, KILLS = 50, 10
+STEPS, KILLS = 100, 10
 SERVER = """
 import dataclasses, os, sys
 sys.path.insert(0, sys.argv[1])
