@@ -232,11 +232,11 @@ def print_replaced(unison: Unison, items: list[Item]) -> None:
             ]
         told = [any(word in note for note in sound.warnings) for sound in results]
         right = [a and b for a, b in zip(failed, told, strict=True)]
-        lost = sum(any("speech" in note for note in sound.warnings) for sound in results)
+        spoken = sum(any("speech" in note for note in sound.warnings) for sound in results)
         print(
             f"replaced, {'sound: the old one is left' if name == 'other' else 'speech: it is lost'}"
             f" in {sum(failed)} of {len(items)}, warned of {sum(told)}, rightly {sum(right)}; "
-            f"something said about speech in {lost}"
+            f"warned about speech in {spoken}"
         )
 
 
